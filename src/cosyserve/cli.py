@@ -1,0 +1,68 @@
+"""The commands."""
+
+import asyncio
+import logging
+import sys
+from typing import Any
+
+import click
+
+from cosyserve import __version__
+from cosyserve.errors import CosyError
+from cosyserve.settings import Settings, load_settings, unknown_keys
+from cosyserve.speech.choice import choose
+
+
+class _Group(click.Group):
+    """Ends with the error's text and status 2 where a command raises a CosyError."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CosyError as error:
+            click.echo(f"cosyserve: {error}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """CosyVoice2 text-to-speech on a GPU of your own: up with one command, and staying up.
+
+    Every setting can be given as COSYSERVE_… in the environment or in .env: see docs/settings.md.
+    """
+
+
+@main.command()
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=int, help="Port to listen on.")
+def serve(host: str | None, port: int | None) -> None:
+    """Serve the page and the API until SIGTERM or Ctrl-C."""
+    from cosyserve.server import run
+
+    settings = _settings(host=host, port=port)
+    run.serve(settings, choose(settings))
+
+
+@main.command()
+@click.argument("text")
+@click.option("-o", "--output", help="File to write (.wav, .mp3, .opus, .aac, .flac, .pcm); - is standard output.")
+@click.option("--voice", default="", help="One of the synthesizer's voices.")
+@click.option("--speed", type=click.FloatRange(0.25, 4.0), default=1.0, show_default=True)
+def say(text: str, output: str | None, voice: str, speed: float) -> None:
+    """Speak TEXT without a server. Without -o it is played."""
+    from cosyserve import saying
+
+    settings = _settings()
+    asyncio.run(saying.say(settings, choose(settings), text, voice, speed, output))
+
+
+def _settings(**overrides: Any) -> Settings:
+    settings = load_settings(**overrides)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    for name, nearest in unknown_keys().items():
+        hint = f"; did you mean {nearest}?" if nearest else ""
+        logging.getLogger("cosyserve").warning("%s is not a setting%s / 没有这个配置项", name, hint)
+    return settings

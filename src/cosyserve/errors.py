@@ -1,0 +1,276 @@
+"""Every failure a user can meet: a stable id, its cause and its remedy, in English and Chinese.
+
+`docs/errors.md` is generated from this catalogue. An id is never reused for something else.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One catalogue entry. Texts may hold `{fields}`, filled in by `CosyError`.
+
+    `status` is the HTTP status the server answers with; 500 and above are ours, below are the caller's.
+    """
+
+    id: str
+    status: int
+    cause: str
+    remedy: str
+    cause_zh: str
+    remedy_zh: str
+
+
+class CosyError(Exception):
+    """A `Fault` that happened. `param` names the request field at fault, `retry_after` is in seconds."""
+
+    def __init__(self, fault: Fault, *, param: str | None = None, retry_after: int | None = None, **facts: Any) -> None:
+        self.fault = fault
+        self.param = param
+        self.retry_after = retry_after
+        self.cause = fault.cause.format(**facts)
+        self.remedy = fault.remedy.format(**facts)
+        self.cause_zh = fault.cause_zh.format(**facts)
+        self.remedy_zh = fault.remedy_zh.format(**facts)
+        super().__init__(f"{fault.id}: {self.cause} {self.remedy}")
+
+    def __str__(self) -> str:
+        return f"{self.fault.id}: {self.cause}\n  → {self.remedy}\n  {self.cause_zh}\n  → {self.remedy_zh}"
+
+
+TEXT_EMPTY = Fault(
+    "CS-TEXT-001",
+    400,
+    "There is nothing to speak: the text has no letter and no digit.",
+    "Send at least one word or number; emoji and punctuation alone have no sound.",
+    "没有可朗读的内容：文本中没有文字或数字。",
+    "请至少提供一个字、词或数字；单独的表情符号和标点没有读音。",
+)
+TEXT_TOO_LONG = Fault(
+    "CS-TEXT-002",
+    400,
+    "The text has {length} characters; this server takes {limit} at a time.",
+    "Send it in parts, or raise COSYSERVE_MAX_TEXT_CHARS on the server.",
+    "文本有 {length} 个字符，本服务器一次最多接受 {limit} 个。",
+    "请分段发送，或在服务器上调大 COSYSERVE_MAX_TEXT_CHARS。",
+)
+TEXT_UNENCODABLE = Fault(
+    "CS-TEXT-003",
+    400,
+    "The text holds a NUL character or half of a surrogate pair, which no text encoding allows.",
+    "Send well-formed Unicode; check where the text was cut or decoded.",
+    "文本含有 NUL 字符或不成对的代理项，不是合法的 Unicode 文本。",
+    "请发送合法的 Unicode 文本，并检查文本在何处被截断或错误解码。",
+)
+AUDIO_TOO_LONG = Fault(
+    "CS-TEXT-004",
+    400,
+    "The audio of this text became longer than {seconds:g} seconds and was cut off.",
+    "Send the text in parts, or raise COSYSERVE_MAX_AUDIO_SECONDS on the server.",
+    "此文本的音频超过 {seconds:g} 秒，已被截断。",
+    "请分段发送，或在服务器上调大 COSYSERVE_MAX_AUDIO_SECONDS。",
+)
+VOICE_UNKNOWN = Fault(
+    "CS-VOICE-001",
+    400,
+    "There is no voice of that name here.",
+    "Choose one of: {voices} (GET /v1/audio/voices lists them).",
+    "没有这个名称的音色。",
+    "请从以下音色中选择：{voices}（GET /v1/audio/voices 可列出）。",
+)
+CANNOT_CLONE = Fault(
+    "CS-CAP-001",
+    400,
+    "The {synthesizer} voice cannot clone a voice from a recording.",
+    "Use one of its own voices (GET /v1/audio/voices); cloning needs the CosyVoice2 synthesizer.",
+    "{synthesizer} 语音不支持用录音克隆音色。",
+    "请使用自带的音色（GET /v1/audio/voices）；克隆需要 CosyVoice2 合成器。",
+)
+CANNOT_INSTRUCT = Fault(
+    "CS-CAP-002",
+    400,
+    "The {synthesizer} voice cannot follow instructions on how to speak.",
+    "Leave the instructions out; they need the CosyVoice2 synthesizer.",
+    "{synthesizer} 语音不支持用指令控制说话方式。",
+    "请去掉指令；指令控制需要 CosyVoice2 合成器。",
+)
+REQUEST_INVALID = Fault(
+    "CS-REQ-001",
+    400,
+    "The request is not of the expected form: {details}.",
+    "Compare it with the API's description at /openapi.json on this server.",
+    "请求格式不正确：{details}。",
+    "请对照本服务器 /openapi.json 上的接口说明。",
+)
+BODY_TOO_LARGE = Fault(
+    "CS-REQ-002",
+    413,
+    "The request is larger than {limit} bytes.",
+    "Send less, or raise COSYSERVE_MAX_UPLOAD_BYTES on the server.",
+    "请求体超过 {limit} 字节。",
+    "请减小请求，或在服务器上调大 COSYSERVE_MAX_UPLOAD_BYTES。",
+)
+MODEL_UNKNOWN = Fault(
+    "CS-REQ-003",
+    404,
+    "There is no model of that name here.",
+    "Choose one of: {models}.",
+    "没有这个名称的模型。",
+    "请从以下模型中选择：{models}。",
+)
+ROUTE_UNKNOWN = Fault(
+    "CS-REQ-004",
+    404,
+    "There is nothing at this address.",
+    "See /openapi.json on this server for the addresses it has.",
+    "此地址不存在。",
+    "可用的地址见本服务器的 /openapi.json。",
+)
+METHOD_UNKNOWN = Fault(
+    "CS-REQ-005",
+    405,
+    "This address does not take that method.",
+    "See /openapi.json on this server for the methods it takes.",
+    "此地址不支持该请求方法。",
+    "支持的方法见本服务器的 /openapi.json。",
+)
+KEY_REFUSED = Fault(
+    "CS-AUTH-001",
+    401,
+    "This server needs an API key, and none or a wrong one came with the request.",
+    "Send the header 'Authorization: Bearer KEY'; whoever runs the server knows the key.",
+    "本服务器需要 API 密钥，而请求没有携带密钥或密钥错误。",
+    "请发送请求头 'Authorization: Bearer 密钥'；密钥可向服务器的管理者索取。",
+)
+QUEUE_FULL = Fault(
+    "CS-BUSY-001",
+    429,
+    "All {streams} streams are busy and {waiting} requests wait already.",
+    "Try again after the time in Retry-After, or raise COSYSERVE_MAX_STREAMS on the server.",
+    "{streams} 路合成全部占用，且已有 {waiting} 个请求在排队。",
+    "请在 Retry-After 所示时间后重试，或在服务器上调大 COSYSERVE_MAX_STREAMS。",
+)
+QUEUE_TIMEOUT = Fault(
+    "CS-BUSY-002",
+    429,
+    "No stream became free within {seconds:g} seconds.",
+    "Try again after the time in Retry-After, or raise COSYSERVE_QUEUE_SECONDS on the server.",
+    "等待 {seconds:g} 秒后仍没有空闲的合成通道。",
+    "请在 Retry-After 所示时间后重试，或在服务器上调大 COSYSERVE_QUEUE_SECONDS。",
+)
+STARTING = Fault(
+    "CS-SRV-001",
+    503,
+    "The server is starting and cannot speak yet.",
+    "Wait until GET /readyz answers 200, then send the request again.",
+    "服务器正在启动，暂时无法合成。",
+    "请等待 GET /readyz 返回 200 后重试。",
+)
+STOPPING = Fault(
+    "CS-SRV-002",
+    503,
+    "The server is shutting down and takes no new requests.",
+    "Send the request again in a moment; another instance or the restarted one will take it.",
+    "服务器正在关闭，不再接受新请求。",
+    "请稍后重试，重启后的实例会处理请求。",
+)
+SYNTHESIS_FAILED = Fault(
+    "CS-SRV-003",
+    500,
+    "The synthesizer failed on this text.",
+    "Try again; if it fails again, the server's log says why under the request id.",
+    "合成器处理此文本时出错。",
+    "请重试；如仍失败，可按请求编号在服务器日志中查看原因。",
+)
+INTERNAL = Fault(
+    "CS-SRV-004",
+    500,
+    "Something in the server failed that should not have.",
+    "The server's log has the details under the request id; please report them.",
+    "服务器发生了不应出现的内部错误。",
+    "详情见服务器日志中对应的请求编号，欢迎反馈。",
+)
+WARMUP_FAILED = Fault(
+    "CS-SRV-005",
+    503,
+    "The warm-up synthesis failed, so this server cannot speak.",
+    "Read the server's log for the reason, mend it and start the server again.",
+    "预热合成失败，服务器无法工作。",
+    "请查看服务器日志中的原因，解决后重新启动。",
+)
+MESSAGE_INVALID = Fault(
+    "CS-WS-001",
+    400,
+    "The message is not of the expected form: {details}.",
+    "See docs/api.md for the messages this socket takes.",
+    "消息格式不正确：{details}。",
+    "此连接接受的消息见 docs/api.md。",
+)
+TEXT_STALLED = Fault(
+    "CS-WS-002",
+    408,
+    "No text came for {seconds:g} seconds while a stream was held open.",
+    "Send 'input_text.flush' when a text is complete, and open a new socket for the next one.",
+    "合成通道占用期间 {seconds:g} 秒没有收到新文本。",
+    "文本结束时请发送 'input_text.flush'；下一段文本请重新连接。",
+)
+NO_SYNTHESIZER = Fault(
+    "CS-SYN-001",
+    503,
+    "No synthesizer can run here: the package espeakng-loader of the preview voice is missing.",
+    "Install it with: pip install 'cosyserve[preview]' (make run-local does it by itself).",
+    "没有可用的合成器：缺少预览语音所需的 espeakng-loader 包。",
+    "请安装：pip install 'cosyserve[preview]'（make run-local 会自动安装）。",
+)
+ESPEAK_UNUSABLE = Fault(
+    "CS-SYN-002",
+    503,
+    "The eSpeak NG library is installed but cannot be used: {reason}.",
+    "Reinstall it with: pip install --force-reinstall espeakng-loader.",
+    "已安装 eSpeak NG 库，但无法使用：{reason}。",
+    "请重新安装：pip install --force-reinstall espeakng-loader。",
+)
+SETTING_INVALID = Fault(
+    "CS-SET-001",
+    500,
+    "A setting has no usable value: {details}.",
+    "Correct it in the environment or in .env; docs/settings.md lists every setting.",
+    "配置项的值无效：{details}。",
+    "请在环境变量或 .env 中更正；全部配置项见 docs/settings.md。",
+)
+PORT_TAKEN = Fault(
+    "CS-SET-002",
+    500,
+    "The server cannot listen on {host}:{port}: {reason}.",
+    "Choose another with COSYSERVE_HOST and COSYSERVE_PORT, or end the program that holds it.",
+    "服务器无法监听 {host}:{port}：{reason}。",
+    "请用 COSYSERVE_HOST 和 COSYSERVE_PORT 另选，或结束占用它的程序。",
+)
+NO_PLAYER = Fault(
+    "CS-SAY-001",
+    500,
+    "No program that plays sound was found.",
+    "Write to a file with -o speech.wav, or install one of: {players}.",
+    "没有找到可播放声音的程序。",
+    "请用 -o speech.wav 写入文件，或安装以下程序之一：{players}。",
+)
+OUTPUT_UNUSABLE = Fault(
+    "CS-SAY-002",
+    500,
+    "The sound cannot be written to {path}: {reason}.",
+    "Choose a writable place and one of the endings: {endings}.",
+    "无法将声音写入 {path}：{reason}。",
+    "请选择可写的位置，并使用以下扩展名之一：{endings}。",
+)
+
+PLAYER_FAILED = Fault(
+    "CS-SAY-003",
+    500,
+    "The player {player} ended with status {status}.",
+    "Check that this machine has a sound device, or write to a file with -o speech.wav.",
+    "播放程序 {player} 以状态 {status} 退出。",
+    "请检查本机是否有声音设备，或用 -o speech.wav 写入文件。",
+)
+
+CATALOGUE: tuple[Fault, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Fault))

@@ -1,0 +1,82 @@
+"""`cosyserve say`: the pipeline without a server, into a file, a pipe or a loudspeaker."""
+
+import contextlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.settings import Settings
+from cosyserve.speech.audio import SAMPLE_RATE
+from cosyserve.speech.choice import Choice
+from cosyserve.speech.encoders import FORMATS, Format
+from cosyserve.speech.pipeline import Utterance, speak, whole
+from cosyserve.speech.synthesizer import voice_of
+from cosyserve.speech.text import clean
+
+_RATE = str(SAMPLE_RATE)
+# Programs that play raw 16-bit mono samples from standard input, in order of preference.
+_PLAYERS: tuple[tuple[str, ...], ...] = (
+    ("paplay", "--raw", "--format=s16le", f"--rate={_RATE}", "--channels=1"),
+    ("aplay", "-q", "-t", "raw", "-f", "S16_LE", "-r", _RATE, "-c", "1"),
+    ("play", "-q", "-t", "raw", "-e", "signed", "-b", "16", "-r", _RATE, "-c", "1", "-"),
+    ("ffplay", "-loglevel", "error", "-nodisp", "-autoexit", "-f", "s16le", "-ar", _RATE, "-i", "-"),
+)
+
+
+async def say(settings: Settings, choice: Choice, text: str, voice: str, speed: float, output: str | None) -> None:
+    """Speak `text` into the file `output`, standard output (`-`) or, where it is None, a player."""
+    synthesizer = choice.synthesizer
+    with contextlib.closing(synthesizer):
+        segments = whole(clean(text, settings.max_text_chars))
+        utterance = Utterance(segments, voice_of(synthesizer, voice or settings.voice), speed)
+        with _sink(output) as (sink, fmt):
+            encoder = fmt.encoder()
+            async for pcm in speak(synthesizer, utterance, settings.max_audio_seconds):
+                sink.write(encoder.encode(pcm))
+                sink.flush()
+            sink.write(encoder.finish())
+
+
+@contextlib.contextmanager
+def _sink(output: str | None) -> Iterator[tuple[BinaryIO, Format]]:
+    if output is None:
+        with _player() as pipe:
+            yield pipe, FORMATS["pcm"]
+    elif output == "-":
+        yield sys.stdout.buffer, FORMATS["wav"]
+    else:
+        yield from _file(Path(output))
+
+
+def _file(path: Path) -> Iterator[tuple[BinaryIO, Format]]:
+    """A file that is whole or absent: written under another name and renamed at the end."""
+    fmt = FORMATS.get(path.suffix[1:].lower())
+    endings = ", ".join(f".{name}" for name in FORMATS)
+    if fmt is None:
+        raise CosyError(errors.OUTPUT_UNUSABLE, path=path, reason="unknown ending", endings=endings)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file, fmt
+        partial.replace(path)
+    except OSError as error:
+        raise CosyError(errors.OUTPUT_UNUSABLE, path=path, reason=error.strerror, endings=endings) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _player() -> Iterator[BinaryIO]:
+    command = next((command for command in _PLAYERS if shutil.which(command[0])), None)
+    if command is None:
+        raise CosyError(errors.NO_PLAYER, players=", ".join(command[0] for command in _PLAYERS))
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as player:  # noqa: S603 - argv is the table above
+        assert player.stdin is not None  # noqa: S101 - a pipe was asked for
+        yield cast("BinaryIO", player.stdin)
+    if player.returncode:
+        raise CosyError(errors.PLAYER_FAILED, player=command[0], status=player.returncode)

@@ -1,0 +1,78 @@
+"""How many requests are synthesized at once, how many may wait, and what the rest are told."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+
+_RETRY_AFTER_RANGE = (1, 60)  # seconds
+_RECENT = 0.2  # weight of the newest stream in the mean duration
+
+
+class Admission:
+    """A fixed number of places and a bounded queue before them, first come, first served."""
+
+    def __init__(self, streams: int, queue: int, queue_seconds: float) -> None:
+        self._streams, self._queue, self._queue_seconds = streams, queue, queue_seconds
+        self._places = anyio.Semaphore(streams)
+        self._mean_seconds = 1.0
+        self._open = True
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.active = 0
+        self.waiting = 0
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Hold a place; raises `CS-BUSY-…` when none comes free and `CS-SRV-002` after `close`."""
+        if not self._open:
+            raise CosyError(errors.STOPPING, retry_after=_RETRY_AFTER_RANGE[0])
+        self._idle.clear()
+        try:
+            await self._wait()
+            started = time.monotonic()
+            self.active += 1
+            try:
+                yield
+            finally:
+                self.active -= 1
+                self._places.release()
+                self._mean_seconds += _RECENT * (time.monotonic() - started - self._mean_seconds)
+        finally:
+            if self.active == self.waiting == 0:
+                self._idle.set()
+
+    def close(self) -> None:
+        """Take no new requests; those that run or wait are finished."""
+        self._open = False
+
+    async def idle(self) -> None:
+        """Return once nothing runs and nothing waits."""
+        await self._idle.wait()
+
+    async def _wait(self) -> None:
+        if self._places.value == 0 and self.waiting >= self._queue:
+            raise CosyError(
+                errors.QUEUE_FULL, retry_after=self._retry_after(), streams=self._streams, waiting=self.waiting
+            )
+        self.waiting += 1
+        try:
+            with anyio.fail_after(self._queue_seconds):
+                await self._places.acquire()
+        except TimeoutError:
+            raise CosyError(
+                errors.QUEUE_TIMEOUT, retry_after=self._retry_after(), seconds=self._queue_seconds
+            ) from None
+        finally:
+            self.waiting -= 1
+
+    def _retry_after(self) -> int:
+        """Seconds until the queue has moved on, at the pace of the latest streams."""
+        low, high = _RETRY_AFTER_RANGE
+        return max(low, min(high, math.ceil(self._mean_seconds * (self.waiting + 1) / self._streams)))

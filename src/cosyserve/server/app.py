@@ -1,0 +1,79 @@
+"""The application: routes, the page, and what surrounds them."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.openapi.utils import get_openapi
+from starlette.responses import FileResponse
+from starlette.staticfiles import StaticFiles
+
+from cosyserve import __version__
+from cosyserve.server import auth, failures
+from cosyserve.server.middleware import BodyLimit, RequestId
+from cosyserve.server.routes import classic, cosyvoice, openai, ops, socket
+from cosyserve.server.service import Service
+from cosyserve.settings import Settings
+from cosyserve.speech.choice import Choice
+
+log = logging.getLogger(__name__)
+
+_WEB = Path(__file__).parent / "web"
+_PAGE_HEADERS = {"Cache-Control": "no-cache", "Content-Security-Policy": "default-src 'self'"}
+
+
+def create_app(settings: Settings, choice: Choice) -> FastAPI:
+    """The server's ASGI application. It owns the synthesizer of `choice` and closes it at the end."""
+    service = Service(settings, choice)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        warming = asyncio.create_task(service.warm_up())  # /livez answers meanwhile
+        yield
+        warming.cancel()
+        await asyncio.gather(warming, return_exceptions=True)
+        service.synthesizer.close()
+
+    # FastAPI's own documentation pages load scripts from a CDN, which this server does without.
+    app = FastAPI(title="CosyServe", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.service = service
+    app.state.keys = auth.accepted_keys(settings)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    failures.install(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
+    if origins := settings.cors_list():
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["X-Request-Id", "X-Sample-Rate", "X-CosyServe-Synthesizer", "Retry-After"],
+        )
+    app.add_middleware(RequestId)
+    for room in (openai, classic, cosyvoice, socket, ops):
+        app.include_router(room.router)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(_WEB / "index.html", headers=_PAGE_HEADERS)
+
+    app.mount("/web", StaticFiles(directory=_WEB))
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's description, without the 422 it assumes: bad input is a 400 here, as in OpenAI's API."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        for path in schema["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            schema["components"]["schemas"].pop(name, None)
+        app.openapi_schema = schema
+    return app.openapi_schema

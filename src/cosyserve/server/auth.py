@@ -1,0 +1,79 @@
+"""Bearer keys: who has to send one, and whether it is right."""
+
+import hmac
+import ipaddress
+import logging
+import os
+import secrets
+from pathlib import Path
+
+from fastapi.requests import HTTPConnection
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_KEY_FILE = "api_key"
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def accepted_keys(settings: Settings) -> list[str]:
+    """The keys that let a client in; none means that everybody comes in.
+
+    On loopback the default is to ask for nothing. On any other address a key is made when none is set, since
+    whoever finds an open port would speak at the owner's cost.
+    """
+    if settings.auth == "off":
+        if not is_loopback(settings.host):
+            log.warning(
+                "COSYSERVE_AUTH=off on %s: ANYBODY who reaches this port can use the server. / "
+                "COSYSERVE_AUTH=off：任何能访问 %s 的人都可以使用本服务器。",
+                *(settings.host, settings.host),
+            )
+        return []
+    keys = settings.key_list()
+    if keys or is_loopback(settings.host):
+        return keys
+    path = settings.state_dir.expanduser() / _KEY_FILE
+    log.warning(
+        "The server is open to the network on %s and COSYSERVE_API_KEYS is not set: clients need the key in %s. / "
+        "服务器对网络开放且未设置 COSYSERVE_API_KEYS：客户端须使用 %s 中的密钥。",
+        *(settings.host, path, path),
+    )
+    return [_made_key(path)]
+
+
+def _made_key(path: Path) -> str:
+    """The key in `path`, made at the first start. Readable by its owner only."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            partial = path.with_name(f"{path.name}.{os.getpid()}")
+            partial.touch(mode=0o600)
+            partial.write_text(secrets.token_urlsafe(32) + "\n", encoding="ascii")
+            os.link(partial, path)  # whole or absent, also when two servers start at once
+            partial.unlink()
+    except FileExistsError:
+        partial.unlink()
+    except OSError as error:
+        raise CosyError(errors.SETTING_INVALID, details=f"COSYSERVE_STATE_DIR: {error}") from error
+    return path.read_text(encoding="ascii").strip()
+
+
+def require_key(connection: HTTPConnection) -> None:
+    """FastAPI dependency of every route that does work or tells about it; raises `CS-AUTH-001`."""
+    keys: list[str] = connection.app.state.keys
+    scheme, _, given = connection.headers.get("authorization", "").partition(" ")
+    sent = given.strip().encode() if scheme.lower() == "bearer" else b""
+    # Every key is compared, each in constant time, so that timing tells nothing about any.
+    matches = [hmac.compare_digest(sent, key.encode()) for key in keys]
+    if keys and not any(matches):
+        raise CosyError(errors.KEY_REFUSED)

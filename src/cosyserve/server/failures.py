@@ -1,0 +1,124 @@
+"""How a failure looks on the wire: OpenAI's shape, with the remedy and the Chinese text beside it."""
+
+import json
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from cosyserve import errors
+from cosyserve.errors import CosyError, Fault
+from cosyserve.server.service import Service, service_of
+
+log = logging.getLogger(__name__)
+
+_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+_BY_STATUS: dict[int, Fault] = {404: errors.ROUTE_UNKNOWN, 405: errors.METHOD_UNKNOWN}
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str
+    remedy: str
+    message_zh: str
+    remedy_zh: str
+
+
+class ErrorBody(BaseModel):
+    error: ErrorDetail
+
+
+# For the `responses` of a route: what it can answer besides success.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": HTTPStatus(status).phrase}
+    for status in (400, 401, 404, 413, 429, 500, 503)
+}
+
+
+def body_of(error: CosyError) -> dict[str, Any]:
+    status = error.fault.status
+    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return {
+        "error": {
+            "message": f"{error.cause} {error.remedy}",
+            "type": kind,
+            "param": error.param,
+            "code": error.fault.id,
+            "remedy": error.remedy,
+            "message_zh": error.cause_zh,
+            "remedy_zh": error.remedy_zh,
+        }
+    }
+
+
+def response_of(error: CosyError) -> Response:
+    headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
+    if error.fault is errors.KEY_REFUSED:
+        headers["WWW-Authenticate"] = "Bearer"
+    content = json.dumps(body_of(error), ensure_ascii=True)  # ASCII: even half a surrogate can be sent
+    return Response(content, error.fault.status, headers, "application/json")
+
+
+def invalid(error: RequestValidationError) -> CosyError:
+    """The first field that does not fit, by name; the value itself is never repeated."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"][1:]]
+    if first["type"] == "json_invalid" or not place:
+        return CosyError(errors.REQUEST_INVALID, details="the body must be a JSON object, sent as application/json")
+    return CosyError(errors.REQUEST_INVALID, param=place[0], details=f"{'.'.join(place)}: {first['msg']}")
+
+
+def install(app: FastAPI) -> None:
+    """Make every failure of the application, also those of its framework, answer in our shape."""
+
+    def answer(request: Request, error: CosyError) -> Response:
+        route = request.scope.get("route")
+        if "speech" in getattr(route, "tags", ()):
+            _count(service_of(request), request.scope["route"].path, error)
+        return response_of(error)
+
+    @app.exception_handler(CosyError)
+    async def ours(connection: Request | WebSocket, error: CosyError) -> Response | None:
+        if isinstance(connection, WebSocket):  # before it was accepted: the handshake is refused
+            await connection.send_denial_response(response_of(error))
+            return None
+        return answer(connection, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        return answer(request, invalid(error))
+
+    @app.exception_handler(HTTPException)
+    async def framework(request: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, CosyError):  # raised while the body was being read
+            return answer(request, error.__cause__)
+        fault = _BY_STATUS.get(error.status_code)
+        if fault is None:
+            return answer(request, CosyError(errors.REQUEST_INVALID, details=error.detail))
+        response = response_of(CosyError(fault))
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        return answer(request, CosyError(errors.INTERNAL))  # the server logs the traceback
+
+
+def outcome_of(error: CosyError) -> str:
+    """The label under which /metrics counts a request that ended with this error."""
+    if error.fault.status == 429:
+        return "rejected"
+    return "failed" if error.fault.status >= 500 else "refused"
+
+
+def _count(service: Service, endpoint: str, error: CosyError) -> None:
+    outcome = outcome_of(error)
+    service.metrics.requests.labels(endpoint, outcome).inc()
+    if outcome == "rejected":
+        service.metrics.rejected.inc()

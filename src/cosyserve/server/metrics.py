@@ -1,0 +1,75 @@
+"""What Prometheus reads at /metrics."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from cosyserve.server.admission import Admission
+
+_FIRST_CHUNK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30)
+_REAL_TIME_FACTOR_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5)
+
+
+class Metrics:
+    """One registry a server, so that several servers in one process do not share counts."""
+
+    def __init__(self, admission: Admission) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "cosyserve_requests", "Speech requests by outcome", ("endpoint", "outcome"), registry=registry
+        )
+        self.first_chunk = Histogram(
+            "cosyserve_first_chunk_seconds",
+            "From the request's arrival to its first audio chunk, waiting included",
+            buckets=_FIRST_CHUNK_BUCKETS,
+            registry=registry,
+        )
+        self.real_time_factor = Histogram(
+            "cosyserve_real_time_factor",
+            "Seconds of work for a second of audio, sending not counted",
+            buckets=_REAL_TIME_FACTOR_BUCKETS,
+            registry=registry,
+        )
+        self.audio_seconds = Counter("cosyserve_audio_seconds", "Seconds of audio produced", registry=registry)
+        self.rejected = Counter(
+            "cosyserve_rejected", "Requests turned away because the server was full", registry=registry
+        )
+        Gauge("cosyserve_queue_depth", "Requests waiting for a stream", registry=registry).set_function(
+            lambda: admission.waiting
+        )
+        Gauge("cosyserve_active_streams", "Requests being synthesized", registry=registry).set_function(
+            lambda: admission.active
+        )
+
+
+class Stopwatch:
+    """The times of one request, in seconds: made on arrival, told of each step."""
+
+    def __init__(self) -> None:
+        self.arrived = self.admitted = time.perf_counter()
+        self.first_chunk_seconds: float | None = None
+        self.audio_seconds = 0.0
+        self._delivering = 0.0
+
+    def admit(self) -> None:
+        self.admitted = time.perf_counter()
+
+    def chunk(self, seconds: float) -> None:
+        self.audio_seconds += seconds
+        if self.first_chunk_seconds is None:
+            self.first_chunk_seconds = time.perf_counter() - self.arrived
+
+    @contextmanager
+    def delivering(self) -> Iterator[None]:
+        """Around sending, which a slow client stretches and synthesis does not."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._delivering += time.perf_counter() - started
+
+    @property
+    def real_time_factor(self) -> float:
+        return (time.perf_counter() - self.admitted - self._delivering) / max(self.audio_seconds, 1e-9)

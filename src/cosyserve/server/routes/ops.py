@@ -1,0 +1,75 @@
+"""What operators and orchestrators ask: is it alive, can it speak, how is it doing."""
+
+from typing import Any, Literal
+
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+
+from cosyserve import __version__
+from cosyserve.server.auth import require_key
+from cosyserve.server.failures import RESPONSES
+from cosyserve.server.service import State, service_of
+
+router = APIRouter()
+
+
+class Alive(BaseModel):
+    status: Literal["alive"] = "alive"
+
+
+class Readiness(BaseModel):
+    """What serves here, and why it was chosen."""
+
+    status: State
+    version: str
+    synthesizer: str
+    model: str
+    device: str
+    rung: str
+    why: str
+    why_zh: str
+    active_streams: int
+    max_streams: int
+    waiting: int
+
+
+@router.get("/livez")
+async def livez() -> Alive:
+    """The process and its event loop are alive."""
+    return Alive()
+
+
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Readiness, "description": "Not ready to speak"}}
+
+
+@router.get("/readyz", responses=_NOT_READY)
+@router.get("/health", responses=_NOT_READY)
+async def readyz(request: Request, response: Response) -> Readiness:
+    """200 once a warm-up synthesis has succeeded, 503 before that and while shutting down."""
+    service = service_of(request)
+    response.status_code = 200 if service.state is State.READY else 503
+    return Readiness(
+        status=service.state,
+        version=__version__,
+        synthesizer=service.synthesizer.name,
+        model=service.synthesizer.model,
+        device=service.synthesizer.device,
+        rung=service.rung,
+        why=service.choice.why,
+        why_zh=service.choice.why_zh,
+        active_streams=service.admission.active,
+        max_streams=service.settings.max_streams,
+        waiting=service.admission.waiting,
+    )
+
+
+@router.get(
+    "/metrics",
+    dependencies=[Depends(require_key)],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, 401: RESPONSES[401]},
+)
+async def metrics(request: Request) -> Response:
+    """Prometheus text format."""
+    return Response(generate_latest(service_of(request).metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,92 @@
+"""Runs the application under uvicorn, from the first bound socket to the last finished stream."""
+
+import asyncio
+import logging
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.server.app import create_app
+from cosyserve.server.service import Service
+from cosyserve.settings import Settings
+from cosyserve.speech.choice import Choice
+
+log = logging.getLogger(__name__)
+
+
+class DrainingServer(uvicorn.Server):
+    """On the first signal stops listening and lets the running streams finish; on the second leaves at once.
+
+    uvicorn alone would cut WebSockets off and has no notion of a queue whose requests are still to be served.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._draining: asyncio.Task[None] | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._drain_or_leave, sig, frame)
+
+    def _drain_or_leave(self, sig: int, frame: FrameType | None) -> None:
+        if self._draining is None and self.started:
+            log.info("Stopping: running streams have %g s to finish", self._service.settings.grace_seconds)
+            self._draining = asyncio.create_task(self._drain())
+        else:
+            super().handle_exit(sig, frame)
+
+    async def _drain(self) -> None:
+        for listener in self.servers:
+            listener.close()
+        await self._service.drain()
+        self.should_exit = True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; raises `CS-SET-002` when the address cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CosyError(errors.PORT_TAKEN, host=host, port=port, reason=reason) from None
+    return bound
+
+
+def url_of(bound: socket.socket) -> str:
+    """Where a browser on this machine finds the server."""
+    host, port = bound.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{host}:{port}/"
+
+
+def serve(settings: Settings, choice: Choice) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what runs and return."""
+    bound = listen(settings.host, settings.port)
+    app = create_app(settings, choice)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=settings.max_upload_bytes,
+        server_header=False,
+        # Streams had their grace time; what is left are idle keep-alive connections and cut-off streams.
+        timeout_graceful_shutdown=1,
+    )
+    # uvicorn raises the signal again once it has shut down; a stop that was asked for is a success.
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sig, lambda *_: None)
+    print(f"CosyServe: {url_of(bound)}", flush=True)
+    print(choice.why, choice.why_zh, sep="\n", flush=True)
+    DrainingServer(config, app.state.service).run([bound])

@@ -1,0 +1,116 @@
+"""What all routes share: the settings, the synthesizer, its readiness and its places."""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator
+from enum import Enum
+
+from fastapi.requests import HTTPConnection
+
+from cosyserve import errors
+from cosyserve.errors import CosyError, Fault
+from cosyserve.server.admission import Admission
+from cosyserve.server.metrics import Metrics
+from cosyserve.settings import Settings
+from cosyserve.speech.choice import Choice
+from cosyserve.speech.pipeline import Utterance, speak, whole
+from cosyserve.speech.synthesizer import Capability, Options, Voice, voice_of
+from cosyserve.speech.text import clean
+
+log = logging.getLogger(__name__)
+
+# Names that clients of OpenAI's API send without having chosen: they get the default voice.
+OPENAI_VOICES = frozenset(
+    ("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable")
+    + ("marin", "nova", "onyx", "sage", "shimmer", "verse")
+)
+OPENAI_MODELS = frozenset(("tts-1", "tts-1-hd", "gpt-4o-mini-tts"))
+# The name a client keeps while its server moves from the preview to the real voice.
+PRODUCT_MODEL = "cosyvoice2-0.5b"
+
+_WARM_UP = "你好。Ready."
+
+
+class State(str, Enum):
+    STARTING = "starting"
+    READY = "ready"
+    FAILED = "failed"
+    STOPPING = "stopping"
+
+
+_UNREADY: dict[State, Fault] = {
+    State.STARTING: errors.STARTING,
+    State.FAILED: errors.WARMUP_FAILED,
+    State.STOPPING: errors.STOPPING,
+}
+_INCAPABLE: dict[Capability, Fault] = {
+    Capability.CLONE: errors.CANNOT_CLONE,
+    Capability.INSTRUCT: errors.CANNOT_INSTRUCT,
+}
+
+
+class Service:
+    def __init__(self, settings: Settings, choice: Choice) -> None:
+        self.settings = settings
+        self.choice = choice
+        self.synthesizer = choice.synthesizer
+        self.state = State.STARTING
+        self.admission = Admission(settings.max_streams, settings.max_queue, settings.queue_seconds)
+        self.metrics = Metrics(self.admission)
+        self.default_voice = voice_of(self.synthesizer, settings.voice)
+        self.rung = "mpirun" if "OMPI_COMM_WORLD_SIZE" in os.environ else "python"
+
+    async def warm_up(self) -> None:
+        """Speak once before the first client does; only then is the server ready."""
+        try:
+            utterance = Utterance(whole(_WARM_UP), self.default_voice)
+            async for _ in speak(self.synthesizer, utterance, self.settings.max_audio_seconds):
+                pass
+        except Exception:
+            self.state = State.FAILED
+            log.exception("%s", CosyError(errors.WARMUP_FAILED))
+        else:
+            if self.state is State.STARTING:
+                self.state = State.READY
+
+    async def drain(self) -> None:
+        """Take no new requests and wait, for the grace time at most, until the running ones are done."""
+        self.state = State.STOPPING
+        self.admission.close()
+        try:
+            await asyncio.wait_for(self.admission.idle(), self.settings.grace_seconds)
+        except asyncio.TimeoutError:
+            log.warning("The grace time is over: %d streams are cut off", self.admission.active)
+
+    def voice(self, name: str) -> Voice:
+        """The voice of that name; empty and OpenAI's own names mean the default."""
+        if not name or (name in OPENAI_VOICES and name not in self.synthesizer.voices):
+            return self.default_voice
+        return voice_of(self.synthesizer, name)
+
+    def models(self) -> list[str]:
+        return [self.synthesizer.model, PRODUCT_MODEL]
+
+    def require_model(self, name: str) -> None:
+        if name not in OPENAI_MODELS and name not in self.models():
+            raise CosyError(errors.MODEL_UNKNOWN, param="model", models=", ".join(self.models()))
+
+    def utterance(self, text: str, voice: str = "", speed: float = 1.0, options: Options = Options()) -> Utterance:
+        """What a request asks to be said, checked; raises before any work is done."""
+        return self.streamed(whole(clean(text, self.settings.max_text_chars)), voice, speed, options)
+
+    def streamed(
+        self, segments: AsyncIterator[str], voice: str = "", speed: float = 1.0, options: Options = Options()
+    ) -> Utterance:
+        """The same for a text that is still arriving, whose pieces the caller checks."""
+        if self.state is not State.READY:
+            raise CosyError(_UNREADY[self.state], retry_after=1)
+        for capability in options.needs() - self.synthesizer.capabilities:
+            raise CosyError(_INCAPABLE[capability], synthesizer=self.synthesizer.name)
+        return Utterance(segments, self.voice(voice), speed, options)
+
+
+def service_of(connection: HTTPConnection) -> Service:
+    service: Service = connection.app.state.service
+    return service

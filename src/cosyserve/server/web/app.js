@@ -1,0 +1,180 @@
+// The page: fills the form, asks the server for speech and plays it while it is made.
+// Every address is relative, so that the page works under any path a proxy puts it at.
+
+import { decoderFor } from "./decoders.js";
+import { Player } from "./player.js";
+import { isChinese, texts, translatePage } from "./texts.js";
+import { Waveform } from "./waveform.js";
+
+const SAMPLE_RATE = 24000;
+const STATE_EVERY = 5000; // ms
+
+const $ = (id) => document.getElementById(id);
+const waveform = new Waveform($("waveform"));
+let running = null; // the request being spoken: {abort, player}
+let downloadUrl = null;
+
+function headers(extra = {}) {
+  const key = sessionStorage.getItem("key");
+  return key ? { ...extra, Authorization: `Bearer ${key}` } : extra;
+}
+
+// What a person should read about a response that is no success.
+async function problemOf(response) {
+  const { error } = await response.json().catch(() => ({}));
+  if (response.status === 401) $("key-field").hidden = false;
+  if (!error) return `${response.status} ${response.statusText}`;
+  const message = isChinese ? `${error.message_zh}\n${error.remedy_zh}` : error.message;
+  const wait = response.headers.get("Retry-After");
+  return [message, wait && texts.retry(wait), error.code].filter(Boolean).join("\n");
+}
+
+function show(problem) {
+  $("error").hidden = !problem;
+  $("error").textContent = problem ?? "";
+}
+
+async function refreshState() {
+  let state = { status: "unreachable" };
+  try {
+    state = await (await fetch("readyz")).json();
+  } catch {
+    // The server is gone for now: the page says so and asks again.
+  }
+  const synthesizer = state.synthesizer === "preview" ? texts.preview : "CosyVoice2";
+  const ready = `${synthesizer} · ${state.device} · ${state.rung} · ${state.active_streams}/${state.max_streams}`;
+  $("state").dataset.state = state.status;
+  $("state-text").textContent = state.status === "ready" ? ready : texts[state.status];
+  $("why").textContent = (isChinese ? state.why_zh : state.why) ?? "";
+}
+
+async function fillVoices() {
+  const response = await fetch("v1/audio/voices", { headers: headers() });
+  if (!response.ok) return show(await problemOf(response));
+  const chosen = $("voice").value;
+  const { voices } = await response.json();
+  $("voice").replaceChildren(
+    ...voices.map((voice) => new Option(isChinese ? voice.name_zh : voice.name, voice.id)),
+  );
+  if (chosen) $("voice").value = chosen;
+  return show(null);
+}
+
+function offer(bytes, format, mediaType) {
+  if (downloadUrl) URL.revokeObjectURL(downloadUrl);
+  downloadUrl = URL.createObjectURL(new Blob(bytes, { type: mediaType }));
+  $("download").href = downloadUrl;
+  $("download").download = `speech.${format}`;
+  $("download").hidden = false;
+}
+
+async function speak() {
+  stop();
+  show(null);
+  const format = $("format").value;
+  const request = (running = { abort: new AbortController(), player: new Player(SAMPLE_RATE) });
+  reset();
+  try {
+    await request.player.context.resume();
+    await stream(request, format);
+    await request.player.finished();
+  } catch (error) {
+    if (error.name !== "AbortError") show(String(error.message ?? error));
+  } finally {
+    request.player.close();
+    if (running === request) idle();
+  }
+}
+
+async function stream({ abort, player }, format) {
+  const asked = performance.now();
+  const response = await fetch("v1/audio/speech", {
+    method: "POST",
+    signal: abort.signal,
+    headers: headers({ "Content-Type": "application/json" }),
+    body: JSON.stringify({
+      input: $("text").value,
+      voice: $("voice").value,
+      speed: Number($("speed").value),
+      response_format: format,
+    }),
+  });
+  if (!response.ok) throw new Error(await problemOf(response));
+
+  const decoder = decoderFor(format, player);
+  const received = [];
+  let seconds = 0;
+  const play = (samples) => {
+    if (!samples.length) return;
+    if (!seconds) $("first-audio").textContent = `${Math.round(performance.now() - asked)} ms`;
+    seconds += samples.length / player.context.sampleRate;
+    player.queue(samples);
+    waveform.add(samples, player.context.sampleRate);
+    $("duration").textContent = `${seconds.toFixed(1)} s`;
+    $("real-time-factor").textContent = ((performance.now() - asked) / 1000 / seconds).toFixed(3);
+  };
+  let broken = false;
+  try {
+    for (const reader = response.body.getReader(); ; ) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      received.push(value);
+      play(await decoder.push(value));
+    }
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    broken = true;
+  }
+  if (received.length) offer(received, format, response.headers.get("Content-Type"));
+  try {
+    play(await decoder.finish());
+  } catch {
+    throw new Error(texts.unplayable);
+  }
+  if (broken) show(texts.broken);
+}
+
+function stop() {
+  if (!running) return;
+  running.abort.abort();
+  running.player.close();
+  idle();
+}
+
+function reset() {
+  $("speak").hidden = true;
+  $("stop").hidden = false;
+  $("download").hidden = true;
+  for (const id of ["first-audio", "real-time-factor", "duration"]) $(id).textContent = "–";
+  waveform.reset();
+  requestAnimationFrame(animate);
+}
+
+function idle() {
+  running = null;
+  $("speak").hidden = false;
+  $("stop").hidden = true;
+}
+
+function animate() {
+  waveform.draw(running ? running.player.position : Infinity);
+  if (running) requestAnimationFrame(animate);
+}
+
+$("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  speak();
+});
+$("stop").addEventListener("click", stop);
+$("speed").addEventListener("input", () => ($("speed-value").textContent = `${$("speed").value}×`));
+$("key").addEventListener("change", () => {
+  sessionStorage.setItem("key", $("key").value.trim());
+  fillVoices();
+});
+window.addEventListener("resize", () => running || waveform.draw(Infinity));
+
+translatePage();
+$("text").value = texts.sample;
+fillVoices();
+refreshState();
+setInterval(refreshState, STATE_EVERY);

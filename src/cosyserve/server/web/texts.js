@@ -1,0 +1,57 @@
+// Every word of the page, in the two languages it speaks.
+
+const english = {
+  text: "Text",
+  voice: "Voice",
+  format: "Format",
+  speed: "Speed",
+  key: "API key (whoever runs this server knows it)",
+  speak: "Speak",
+  stop: "Stop",
+  download: "Download",
+  firstAudio: "Time to first audio",
+  realTimeFactor: "Real-time factor",
+  duration: "Length",
+  sample: "你好，世界。Hello, world 3.14!",
+  preview: "Preview voice",
+  starting: "Starting…",
+  failed: "Cannot speak: the warm-up failed",
+  stopping: "Shutting down",
+  unreachable: "The server does not answer",
+  broken: "The sound broke off before its end. What has arrived can be heard and downloaded.",
+  unplayable: "This browser cannot play this format. It can still be downloaded.",
+  retry: (seconds) => `Try again in ${seconds} s.`,
+};
+
+const chinese = {
+  text: "文本",
+  voice: "音色",
+  format: "格式",
+  speed: "语速",
+  key: "API 密钥（可向服务器管理者索取）",
+  speak: "朗读",
+  stop: "停止",
+  download: "下载",
+  firstAudio: "首段音频延迟",
+  realTimeFactor: "实时率",
+  duration: "时长",
+  sample: "你好，世界。Hello, world 3.14!",
+  preview: "预览语音",
+  starting: "正在启动…",
+  failed: "无法合成：预热失败",
+  stopping: "正在关闭",
+  unreachable: "服务器没有响应",
+  broken: "音频在结束前中断，已收到的部分仍可收听和下载。",
+  unplayable: "此浏览器无法播放该格式，但仍可下载。",
+  retry: (seconds) => `请在 ${seconds} 秒后重试。`,
+};
+
+export const isChinese = navigator.language.toLowerCase().startsWith("zh");
+export const texts = isChinese ? chinese : english;
+
+export function translatePage() {
+  document.documentElement.lang = isChinese ? "zh-CN" : "en";
+  for (const element of document.querySelectorAll("[data-text]")) {
+    element.textContent = texts[element.dataset.text];
+  }
+}

@@ -1,0 +1,113 @@
+"""Every setting of CosyServe, in one class with one prefix. `docs/settings.md` is generated from it."""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+
+PREFIX = "COSYSERVE_"
+ENV_FILE = Path(".env")
+
+
+class Settings(BaseSettings):
+    """Read from the environment, then from `.env` in the working directory; the environment wins."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=ENV_FILE, env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore"
+    )
+
+    host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on. Anything but loopback lets others in, and makes an API key necessary.",
+    )
+    port: int = Field(6008, ge=0, le=65535, description="Port to listen on; 0 takes a free one and prints it.")
+    synthesizer: Literal["auto", "preview"] = Field(
+        "auto", description="Which synthesizer speaks. `auto` takes the best one this machine can run."
+    )
+    voice: str = Field("", description="Voice of requests that name none; empty takes the synthesizer's first voice.")
+    api_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Keys that clients must send as `Authorization: Bearer KEY`, separated by commas or lines.",
+    )
+    api_keys_file: Path | None = Field(None, description="File to read `COSYSERVE_API_KEYS` from.")
+    auth: Literal["auto", "off"] = Field(
+        "auto",
+        description="`auto` asks for a key when keys are set or the address is not loopback, and makes a key when "
+        "none is set. `off` lets everybody in who reaches the port.",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Web origins whose pages may call the API, separated by commas; `*` is all. Empty is none.",
+    )
+    max_streams: int = Field(16, ge=1, description="Requests that are synthesized at the same time.")
+    max_queue: int = Field(32, ge=0, description="Requests that may wait for a free stream; more get a 429.")
+    queue_seconds: float = Field(
+        30, gt=0, description="Longest wait for a free stream, in seconds; then a 429 is sent."
+    )
+    max_text_chars: int = Field(20_000, ge=1, description="Longest text of one request, in characters.")
+    max_upload_bytes: int = Field(
+        10 * 1024 * 1024, ge=1024, description="Largest body of one request, in bytes, uploads included."
+    )
+    max_audio_seconds: float = Field(
+        3600, gt=0, description="Longest audio of one request, in seconds; the stream is cut off there."
+    )
+    stall_seconds: float = Field(
+        60, gt=0, description="A client that takes or sends nothing for so many seconds loses its stream."
+    )
+    grace_seconds: float = Field(
+        30, ge=0, description="Time that running streams get to finish after SIGTERM, in seconds."
+    )
+    state_dir: Path = Field(
+        Path("~/.local/state/cosyserve"),
+        description="Folder for what CosyServe makes itself, such as an API key.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much the log says.")
+
+    @model_validator(mode="after")
+    def _read_secret_files(self) -> "Settings":
+        for name in type(self).model_fields:
+            path = getattr(self, f"{name}_file", None)
+            if path is None:
+                continue
+            if getattr(self, name).get_secret_value():
+                raise ValueError(f"{PREFIX}{name.upper()} and {PREFIX}{name.upper()}_FILE are both set")
+            try:
+                setattr(self, name, SecretStr(Path(path).read_text(encoding="utf-8").strip()))
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"{PREFIX}{name.upper()}_FILE cannot be read: {error}") from error
+        return self
+
+    def key_list(self) -> list[str]:
+        """The configured API keys, in order."""
+        return [key.strip() for key in self.api_keys.get_secret_value().replace(",", "\n").split("\n") if key.strip()]
+
+    def cors_list(self) -> list[str]:
+        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process; `overrides` (command-line options) win where they are not None."""
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        # No value is repeated: it may be a secret.
+        details = "; ".join(
+            f"{PREFIX}{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" if each["loc"] else each["msg"]
+            for each in error.errors(include_input=False, include_url=False)
+        )
+        raise CosyError(errors.SETTING_INVALID, details=details) from None
+
+
+def unknown_keys() -> dict[str, str | None]:
+    """`COSYSERVE_*` names in the environment or `.env` that are no setting, each with the nearest real one."""
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    given = {*os.environ, *dotenv_values(ENV_FILE)} if ENV_FILE.is_file() else set(os.environ)
+    unknown = sorted(name for name in given if name.upper().startswith(PREFIX) and name.upper() not in known)
+    return {name: next(iter(difflib.get_close_matches(name.upper(), known, 1)), None) for name in unknown}

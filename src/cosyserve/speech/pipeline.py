@@ -1,0 +1,64 @@
+"""From text to audio: segment → synthesizer → speed → PCM chunks, one pull at a time.
+
+Nothing runs ahead of its reader and nothing is kept, so memory does not grow with the text and closing
+the iterator stops the work within one chunk.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.speech.audio import SAMPLE_RATE, Pcm
+from cosyserve.speech.segments import split
+from cosyserve.speech.synthesizer import Options, Synthesizer, Voice
+from cosyserve.speech.text import is_speakable
+from cosyserve.speech.timestretch import TimeStretch
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What is to be said. `segments` may still be arriving."""
+
+    segments: AsyncIterator[str]
+    voice: Voice
+    speed: float = 1.0
+    options: Options = Options()
+
+
+async def whole(text: str) -> AsyncIterator[str]:
+    """The segments of a text that is there already."""
+    for segment in split(text):
+        yield segment
+
+
+async def speak(synthesizer: Synthesizer, utterance: Utterance, max_seconds: float) -> AsyncGenerator[Pcm, None]:
+    """The audio of `utterance`; raises `CS-TEXT-004` once it is longer than `max_seconds`."""
+    left = max_seconds * SAMPLE_RATE
+    async with aclosing(_stretched(synthesizer, utterance)) as chunks:
+        async for chunk in chunks:
+            left -= chunk.size
+            if left < 0:
+                raise CosyError(errors.AUDIO_TOO_LONG, seconds=max_seconds)
+            if chunk.size:
+                yield chunk
+
+
+async def _stretched(synthesizer: Synthesizer, utterance: Utterance) -> AsyncGenerator[Pcm, None]:
+    stretch = TimeStretch(utterance.speed)
+    async with aclosing(_spoken(synthesizer, utterance)) as chunks:
+        async for chunk in chunks:
+            for stretched in stretch.push(chunk):
+                yield stretched
+    for stretched in stretch.flush():
+        yield stretched
+
+
+async def _spoken(synthesizer: Synthesizer, utterance: Utterance) -> AsyncGenerator[Pcm, None]:
+    async for segment in utterance.segments:
+        if not is_speakable(segment):
+            continue
+        async with aclosing(synthesizer.synthesize(segment.strip(), utterance.voice, utterance.options)) as chunks:
+            async for chunk in chunks:
+                yield chunk

@@ -1,0 +1,75 @@
+"""The seam between the server and whatever speaks."""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.speech.audio import Pcm
+
+
+class Capability(str, Enum):
+    """What a synthesizer may or may not be able to do beyond speaking in its own voices."""
+
+    CLONE = "clone"
+    INSTRUCT = "instruct"
+
+
+@dataclass(frozen=True)
+class Voice:
+    id: str
+    name: str
+    name_zh: str
+    languages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A recording whose voice is to be used: the file as it was uploaded, and its words where known."""
+
+    recording: bytes
+    transcript: str = ""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a request may ask for beyond a voice. Each needs a `Capability`."""
+
+    instructions: str = ""
+    prompt: Prompt | None = None
+
+    def needs(self) -> frozenset[Capability]:
+        asked = {Capability.INSTRUCT: self.instructions, Capability.CLONE: self.prompt}
+        return frozenset(capability for capability, value in asked.items() if value)
+
+
+class Synthesizer(Protocol):
+    """Speaks one segment of text (a sentence or so) at a time, for many requests at once.
+
+    Nothing of a request is kept on the synthesizer. Closing the iterator cancels the work behind it.
+    """
+
+    name: str
+    model: str
+    device: str
+    capabilities: frozenset[Capability]
+    voices: Mapping[str, Voice]
+
+    def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
+        """24 kHz PCM of `segment`, in chunks of any length, each as soon as it exists."""
+        ...
+
+    def close(self) -> None:
+        """Let go of threads and device memory."""
+        ...
+
+
+def voice_of(synthesizer: Synthesizer, name: str) -> Voice:
+    """The voice of that name, or the first where it is empty. A look-up, never a path; raises `CS-VOICE-001`."""
+    voices = synthesizer.voices
+    voice = voices.get(name or next(iter(voices)))
+    if voice is None:
+        raise CosyError(errors.VOICE_UNKNOWN, param="voice", voices=", ".join(voices))
+    return voice

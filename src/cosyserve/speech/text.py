@@ -1,0 +1,28 @@
+"""What counts as text that can be spoken."""
+
+import unicodedata
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+
+
+def is_speakable(text: str) -> bool:
+    """Whether the text has a letter or a digit of any script; punctuation and emoji have no sound."""
+    return any(character.isalnum() for character in text)
+
+
+def clean(text: str, max_chars: int) -> str:
+    """A whole text as it is to be spoken; raises `CS-TEXT-…`."""
+    if len(text) > max_chars:
+        raise CosyError(errors.TEXT_TOO_LONG, length=len(text), limit=max_chars)
+    cleaned = clean_piece(text)
+    if not is_speakable(cleaned):
+        raise CosyError(errors.TEXT_EMPTY)
+    return cleaned
+
+
+def clean_piece(text: str) -> str:
+    """Any part of a text, without invisible control characters; raises `CS-TEXT-003`."""
+    if any(character == "\0" or unicodedata.category(character) == "Cs" for character in text):
+        raise CosyError(errors.TEXT_UNENCODABLE)
+    return "".join(c for c in text if c.isspace() or unicodedata.category(c) != "Cc")

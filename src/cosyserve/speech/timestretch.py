@@ -1,0 +1,58 @@
+"""Changes the speed of speech without its pitch, chunk by chunk."""
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from cosyserve.speech.audio import SAMPLE_RATE, Pcm
+
+SLOWEST, FASTEST = 0.25, 4.0  # OpenAI's range
+_ATEMPO_SLOWEST = 0.5  # libavfilter's atempo goes no slower; several in a row do
+
+
+class TimeStretch:
+    """Wraps libavfilter's `atempo` (overlap-add). At speed 1 the samples pass through untouched."""
+
+    def __init__(self, speed: float) -> None:
+        self._position = 0
+        self._graph = None if speed == 1.0 else _atempo_graph(speed)
+
+    def push(self, pcm: Pcm) -> Iterator[Pcm]:
+        if self._graph is None:
+            yield pcm
+            return
+        frame = av.AudioFrame.from_ndarray(pcm.reshape(1, -1), format="flt", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        frame.time_base = Fraction(1, SAMPLE_RATE)
+        frame.pts = self._position
+        self._position += pcm.size
+        self._graph.push(frame)
+        yield from self._pull()
+
+    def flush(self) -> Iterator[Pcm]:
+        if self._graph is not None:
+            self._graph.push(None)
+            yield from self._pull()
+
+    def _pull(self) -> Iterator[Pcm]:
+        assert self._graph is not None  # noqa: S101 - only called where a graph exists
+        while True:
+            try:
+                frame = self._graph.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+            assert isinstance(frame, av.AudioFrame)  # noqa: S101 - the graph has audio only
+            yield np.asarray(frame.to_ndarray(), dtype=np.float32).reshape(-1)
+
+
+def _atempo_graph(speed: float) -> av.filter.Graph:
+    stages = max(1, math.ceil(math.log(speed, _ATEMPO_SLOWEST))) if speed < 1 else 1
+    graph = av.filter.Graph()
+    nodes = [graph.add_abuffer(sample_rate=SAMPLE_RATE, format="flt", layout="mono")]
+    nodes += [graph.add("atempo", f"{speed ** (1 / stages):.6f}") for _ in range(stages)]
+    nodes += [graph.add("aformat", "sample_fmts=flt:channel_layouts=mono"), graph.add("abuffersink")]
+    graph.link_nodes(*nodes).configure()
+    return graph

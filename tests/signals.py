@@ -1,0 +1,21 @@
+"""What makes samples speech: energy in the voice's band, pauses between, nothing clipped."""
+
+import numpy as np
+
+from cosyserve.speech.audio import SAMPLE_RATE, Pcm
+
+
+def is_speech(audio: Pcm) -> bool:
+    frames = audio[: audio.size // 480 * 480].reshape(-1, 480)  # 20 ms
+    level = np.sqrt((frames**2).mean(axis=1))
+    spectrum = np.abs(np.fft.rfft(audio)) ** 2
+    hertz = np.fft.rfftfreq(audio.size, 1 / SAMPLE_RATE)
+    voiced = spectrum[(hertz > 80) & (hertz < 4000)].sum() / spectrum.sum()
+    return bool(
+        np.isfinite(audio).all()
+        and np.abs(audio).max() < 1.0  # not clipped
+        and np.abs(audio.mean()) < 0.01  # no offset
+        and (level > 0.02).mean() > 0.3  # loud for a good part of it
+        and level.std() > 0.02  # and not a steady hum
+        and voiced > 0.8
+    )

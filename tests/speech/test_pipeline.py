@@ -1,0 +1,85 @@
+import asyncio
+import tracemalloc
+from collections.abc import AsyncIterator
+
+import pytest
+
+from cosyserve.errors import CosyError
+from cosyserve.speech.audio import SAMPLE_RATE
+from cosyserve.speech.pipeline import Utterance, speak, whole
+from tests.standins import CHUNK_SECONDS, GatedSynthesizer, ToneSynthesizer
+
+
+def utterance(text: str, synthesizer: ToneSynthesizer, speed: float = 1.0) -> Utterance:
+    return Utterance(whole(text), synthesizer.voices["tone"], speed)
+
+
+def test_audio_of_every_segment_comes_in_order_and_whole() -> None:
+    async def run() -> float:
+        synthesizer = ToneSynthesizer()
+        return sum([c.size async for c in speak(synthesizer, utterance("ab. cde. 。。 f.", synthesizer), 60)])
+
+    assert asyncio.run(run()) == pytest.approx((3 + 4 + 2) * CHUNK_SECONDS * SAMPLE_RATE)
+
+
+def test_nothing_runs_ahead_of_the_reader() -> None:
+    async def run() -> None:
+        pulled = 0
+
+        async def segments() -> AsyncIterator[str]:
+            nonlocal pulled
+            for _ in range(10):
+                pulled += 1
+                yield "ab"
+
+        synthesizer = ToneSynthesizer()
+        audio = speak(synthesizer, Utterance(segments(), synthesizer.voices["tone"]), 60)
+        for read in range(1, 7):
+            await audio.__anext__()
+            assert pulled == (read + 1) // 2
+        await audio.aclose()
+
+    asyncio.run(run())
+
+
+def test_closing_stops_the_synthesis_at_once() -> None:
+    async def run() -> None:
+        synthesizer = GatedSynthesizer()
+        audio = speak(synthesizer, utterance("a long text", synthesizer), 60)
+        await audio.__anext__()
+        assert synthesizer.inside == 1
+        await audio.aclose()
+        assert synthesizer.inside == 0
+
+    asyncio.run(run())
+
+
+def test_too_much_audio_is_an_error_not_a_silent_cut() -> None:
+    async def run() -> float:
+        synthesizer = ToneSynthesizer()
+        heard = 0.0
+        with pytest.raises(CosyError) as cut:
+            async for chunk in speak(synthesizer, utterance("0123456789", synthesizer), 0.55):
+                heard += chunk.size / SAMPLE_RATE
+        assert cut.value.fault.id == "CS-TEXT-004"
+        return heard
+
+    assert asyncio.run(run()) == pytest.approx(0.5)
+
+
+def test_memory_does_not_grow_with_the_text() -> None:
+    def peak(sentences: int) -> int:
+        async def run() -> None:
+            synthesizer = ToneSynthesizer()
+            async for _ in speak(synthesizer, utterance("A sentence of text. " * sentences, synthesizer), 1e9):
+                pass
+
+        tracemalloc.start()
+        asyncio.run(run())
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(10)  # imports and caches
+    text_growth = 4 * 20 * (500 - 50)
+    assert peak(500) - peak(50) < text_growth + 100_000

@@ -1,0 +1,96 @@
+"""Stand-in synthesizers: they honour the real interface and do on purpose what a real one does by accident."""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Mapping
+
+import numpy as np
+
+from cosyserve.speech.audio import SAMPLE_RATE, Pcm
+from cosyserve.speech.synthesizer import Capability, Options, Voice
+
+CHUNK_SECONDS = 0.1
+
+
+class ToneSynthesizer:
+    """A tone for every segment, a tenth of a second for each of its characters."""
+
+    name = "tone"
+    model = "tone"
+    device = "cpu"
+    capabilities: frozenset[Capability] = frozenset()
+
+    def __init__(self) -> None:
+        self.voices: Mapping[str, Voice] = {"tone": Voice("tone", "Tone", "音", ("en", "zh"))}
+        self.closed = False
+
+    async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
+        for _ in segment:
+            await self.between_chunks()
+            yield tone()
+
+    async def between_chunks(self) -> None:
+        """What subclasses do before each chunk."""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def tone(seconds: float = CHUNK_SECONDS) -> Pcm:
+    times = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    wave: Pcm = (0.4 * np.sin(2 * np.pi * 300 * times)).astype(np.float32)
+    return wave
+
+
+class PacedSynthesizer(ToneSynthesizer):
+    """As fast as the audio is long, like a voice at real-time factor 1."""
+
+    async def between_chunks(self) -> None:
+        await asyncio.sleep(CHUNK_SECONDS)
+
+
+class GatedSynthesizer(ToneSynthesizer):
+    """Speaks only while the test holds its gate open, and tells how many streams it has inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.inside = 0
+
+    async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
+        self.inside += 1
+        try:
+            async for chunk in super().synthesize(segment, voice, options):
+                yield chunk
+        finally:
+            self.inside -= 1
+
+    async def between_chunks(self) -> None:
+        while not self.gate.is_set():
+            await asyncio.sleep(0.005)
+
+
+class FailingSynthesizer(ToneSynthesizer):
+    """Breaks down at the word 'fail', after as many chunks as stand before it."""
+
+    async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
+        for index in range(len(segment)):
+            if segment.startswith("fail", index):
+                raise RuntimeError("the stand-in was told to fail")
+            yield tone()
+
+
+class CapableSynthesizer(ToneSynthesizer):
+    """Can do everything there is, and remembers what it was asked for."""
+
+    capabilities = frozenset(Capability)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Options] = []
+
+    async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
+        self.asked.append(options)
+        async for chunk in super().synthesize(segment, voice, options):
+            yield chunk
