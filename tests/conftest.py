@@ -54,12 +54,20 @@ class Server:
         assert match, line + self.log.read_text()
         self.url = match[1]
         # Its first lines are all it prints; the pipe is kept drained all the same.
-        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+        self._drain = threading.Thread(target=self.process.stdout.read)
+        self._drain.start()
         wait_until_ready(self.url)
 
     def stop(self) -> int:
         self.process.terminate()
-        return int(self.process.wait(30))
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit status, once the process has ended by itself."""
+        status = int(self.process.wait(30))
+        self._drain.join()
+        self.process.stdout.close()
+        return status
 
 
 def wait_until_ready(url: str) -> None:
@@ -99,14 +107,14 @@ def serving() -> Serving:
     def run(synthesizer: Synthesizer, wrap: Callable[[Any], Any] = lambda app: app, **settings: Any) -> Iterator[str]:
         bound = listen("127.0.0.1", 0)
         app = create_app(Settings(**settings), Choice(synthesizer, "a test asked for it", "测试需要"))
-        uvicorn_server = uvicorn.Server(uvicorn.Config(wrap(app), log_config=None, ws="websockets-sansio"))
+        uvicorn_server = uvicorn.Server(uvicorn.Config(wrap(app), log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=uvicorn_server.run, args=([bound],))
         thread.start()
         try:
             wait_until_ready(url_of(bound).rstrip("/"))
             yield url_of(bound).rstrip("/")
         finally:
-            uvicorn_server.should_exit = uvicorn_server.force_exit = True
+            uvicorn_server.should_exit = True
             thread.join()
             bound.close()
 

@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 
@@ -57,7 +57,10 @@ class Admission:
         await self._idle.wait()
 
     async def _wait(self) -> None:
-        if self._places.value == 0 and self.waiting >= self._queue:
+        with suppress(anyio.WouldBlock):
+            self._places.acquire_nowait()
+            return
+        if self.waiting >= self._queue:
             raise CosyError(
                 errors.QUEUE_FULL, retry_after=self._retry_after(), streams=self._streams, waiting=self.waiting
             )

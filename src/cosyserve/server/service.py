@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 from collections.abc import AsyncIterator
 from enum import Enum
@@ -65,7 +66,7 @@ class Service:
         """Speak once before the first client does; only then is the server ready."""
         try:
             utterance = Utterance(whole(_WARM_UP), self.default_voice)
-            async for _ in speak(self.synthesizer, utterance, self.settings.max_audio_seconds):
+            async for _ in speak(self.synthesizer, utterance, max_seconds=math.inf):
                 pass
         except Exception:
             self.state = State.FAILED

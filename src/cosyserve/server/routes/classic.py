@@ -5,7 +5,7 @@ Its page at `/` is ours now. `/tts_to_audio` is the shape that XTTS clients (Sil
 
 from typing import Any
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Form, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from cosyserve.server.auth import require_key
@@ -52,14 +52,14 @@ async def speakers(request: Request) -> list[Speaker]:
     return [Speaker(name=name, voice_id=name) for name in service_of(request).synthesizer.voices]
 
 
-@router.post("/tts", tags=["speech"], response_class=SpeechResponse, responses=audio_response("pcm"))
+@router.post("/tts", tags=["speech"], response_class=Response, responses=audio_response("pcm"))
 async def tts(request: Request, text: str = Form(), speaker: str = Form("")) -> SpeechResponse:
     """Raw signed 16-bit little-endian samples, mono, 24 kHz."""
     return SpeechResponse(request, service_of(request).utterance(text, speaker), FORMATS["pcm"])
 
 
-@router.post("/tts_to_audio", tags=["speech"], response_class=SpeechResponse, responses=audio_response("wav"))
-@router.post("/tts_to_audio/", include_in_schema=False, tags=["speech"], response_class=SpeechResponse)
+@router.post("/tts_to_audio", tags=["speech"], response_class=Response, responses=audio_response("wav"))
+@router.post("/tts_to_audio/", include_in_schema=False, tags=["speech"], response_class=Response)
 async def tts_to_audio(request: Request, body: TtsToAudioBody) -> SpeechResponse:
     """A WAV stream. The voices know their languages, so `language` is not needed."""
     return SpeechResponse(request, service_of(request).utterance(body.text, body.speaker_wav), FORMATS["wav"])

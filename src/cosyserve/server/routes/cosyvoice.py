@@ -6,7 +6,7 @@ Its client sends forms with GET, so every one takes GET and POST.
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
 
 from cosyserve.server.auth import require_key
 from cosyserve.server.delivery import SpeechResponse
@@ -25,7 +25,7 @@ def inference(path: str) -> Callable[[Endpoint], Endpoint]:
     """Register a function for GET and POST; only POST is described, since a GET has no body in OpenAPI."""
 
     def register(endpoint: Endpoint) -> Endpoint:
-        options: dict[str, Any] = {"response_class": SpeechResponse, "responses": audio_response("pcm")}
+        options: dict[str, Any] = {"response_class": Response, "responses": audio_response("pcm")}
         router.add_api_route(path, endpoint, methods=["POST"], **options)
         router.add_api_route(path, endpoint, methods=["GET"], include_in_schema=False, **options)
         return endpoint

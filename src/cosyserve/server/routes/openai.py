@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from cosyserve.server.auth import require_key
@@ -69,7 +69,7 @@ class Voices(BaseModel):
     voices: list[VoiceEntry]
 
 
-@router.post("/v1/audio/speech", tags=["speech"], response_class=SpeechResponse, responses=_AUDIO)
+@router.post("/v1/audio/speech", tags=["speech"], response_class=Response, responses=_AUDIO)
 async def create_speech(request: Request, body: SpeechBody) -> SpeechResponse:
     """Speak a text."""
     service = service_of(request)

@@ -1,0 +1,104 @@
+import asyncio
+import math
+
+import httpx
+import pytest
+
+from cosyserve.errors import CosyError
+from cosyserve.server.admission import Admission
+from tests.conftest import Serving
+from tests.standins import GatedSynthesizer
+
+
+def test_first_come_first_served_up_to_the_limits() -> None:
+    async def run() -> None:
+        admission = Admission(streams=2, queue=3, queue_seconds=10)
+        order: list[int] = []
+        release = asyncio.Event()
+
+        async def request(number: int) -> None:
+            async with admission.place():
+                order.append(number)
+                assert admission.active <= 2
+                await release.wait()
+
+        tasks = [asyncio.create_task(request(number)) for number in range(5)]
+        await asyncio.sleep(0)  # one turn: every request has asked
+        assert (admission.active, admission.waiting) == (2, 3)
+        with pytest.raises(CosyError) as full:
+            async with admission.place():
+                pass
+        assert full.value.fault.id == "CS-BUSY-001"
+        assert full.value.retry_after
+        release.set()
+        await asyncio.gather(*tasks)
+        assert order == [0, 1, 2, 3, 4]
+        assert (admission.active, admission.waiting) == (0, 0)
+
+    asyncio.run(run())
+
+
+def test_waiting_ends_in_time() -> None:
+    async def run() -> None:
+        admission = Admission(streams=1, queue=1, queue_seconds=0.01)
+        async with admission.place():
+            with pytest.raises(CosyError) as late:
+                async with admission.place():
+                    pass
+            assert late.value.fault.id == "CS-BUSY-002"
+        async with admission.place():
+            assert admission.active == 1
+
+    asyncio.run(run())
+
+
+def test_who_gives_up_waiting_takes_no_place() -> None:
+    async def run() -> None:
+        admission = Admission(streams=1, queue=5, queue_seconds=10)
+
+        async def request() -> None:
+            async with admission.place():
+                pass
+
+        async with admission.place():
+            waiting = [asyncio.create_task(request()) for _ in range(3)]
+            await asyncio.sleep(0)
+            waiting[0].cancel()
+            await asyncio.sleep(0)
+            assert admission.waiting == 2
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert (admission.active, admission.waiting) == (0, 0)
+        await asyncio.wait_for(admission.idle(), 1)
+
+    asyncio.run(run())
+
+
+def test_closing_lets_the_running_finish_and_refuses_the_new() -> None:
+    async def run() -> None:
+        admission = Admission(streams=1, queue=1, queue_seconds=10)
+        async with admission.place():
+            admission.close()
+            with pytest.raises(CosyError) as stopping:
+                async with admission.place():
+                    pass
+            assert stopping.value.fault.id == "CS-SRV-002"
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(admission.idle(), 0.01)
+        await asyncio.wait_for(admission.idle(), 1)
+
+    asyncio.run(run())
+
+
+def test_a_full_server_answers_429_with_the_time_to_wait(serving: Serving) -> None:
+    synthesizer = GatedSynthesizer()
+    with serving(synthesizer, max_streams=1, max_queue=0) as url:
+        synthesizer.budget = 1
+        with httpx.stream("POST", f"{url}/v1/audio/speech", json={"input": "hello", "response_format": "pcm"}) as first:
+            pieces = first.iter_raw()  # held: a dropped iterator closes the response
+            next(pieces)
+            second = httpx.post(f"{url}/tts", data={"text": "hello"})
+            assert second.status_code == 429
+            assert 1 <= int(second.headers["retry-after"]) <= 60
+            assert second.json()["error"]["type"] == "rate_limit_error"
+            assert "cosyserve_rejected_total 1.0" in httpx.get(f"{url}/metrics").text
+            synthesizer.budget = math.inf

@@ -1,0 +1,196 @@
+"""The WebSocket, with the `websockets` package's own client."""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.conftest import GREETING, Server, Serving
+from tests.signals import is_speech
+from tests.standins import CHUNK_SECONDS, FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
+
+PATH = "/v1/audio/speech/stream"
+
+
+def open_socket(url: str, **options: Any) -> ClientConnection:
+    socket = connect(url.replace("http", "ws", 1) + PATH, **options)
+    assert event(socket)["type"] == "session.created"
+    return socket
+
+
+def send(socket: ClientConnection, kind: str, **fields: Any) -> None:
+    socket.send(json.dumps({"type": kind, **fields}))
+
+
+def event(socket: ClientConnection) -> dict[str, Any]:
+    """The next message that is no audio."""
+    while True:
+        message = socket.recv(10)
+        if isinstance(message, str):
+            return dict(json.loads(message))
+
+
+def audio_until(socket: ClientConnection, kind: str) -> tuple[bytes, dict[str, Any]]:
+    audio = b""
+    while isinstance(message := socket.recv(10), bytes):
+        audio += message
+    assert json.loads(message)["type"] == kind, message
+    return audio, json.loads(message)
+
+
+@pytest.fixture
+def socket(server: Server) -> Iterator[ClientConnection]:
+    with open_socket(server.url) as socket:
+        yield socket
+
+
+def seconds(audio: bytes) -> float:
+    return len(audio) / 2 / 24_000
+
+
+def test_text_in_pieces_is_spoken(socket: ClientConnection) -> None:
+    for character in GREETING:
+        send(socket, "input_text.append", text=character)
+    send(socket, "input_text.end")
+    audio, done = audio_until(socket, "speech.audio.done")
+    assert is_speech(np.frombuffer(audio, "<i2").astype(np.float32) / 32768)
+    assert done["usage"]["input_tokens"] == len(GREETING)
+    with pytest.raises(ConnectionClosed) as closed:
+        socket.recv(10)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1000
+
+
+def test_a_sentence_is_spoken_before_the_next_is_written(socket: ClientConnection) -> None:
+    send(socket, "input_text.append", text="The first sentence. And th")
+    assert isinstance(socket.recv(10), bytes)
+    send(socket, "input_text.append", text="e second.")
+    send(socket, "input_text.flush")
+    audio_until(socket, "speech.audio.done")
+
+
+def test_flush_ends_a_generation_and_the_next_may_begin(serving: Serving) -> None:
+    with serving(ToneSynthesizer()) as url, open_socket(url) as socket:
+        for text in ("abc", "defgh"):
+            send(socket, "input_text.append", text=text)
+            send(socket, "input_text.flush")
+        for length in (3, 5):
+            audio, _ = audio_until(socket, "speech.audio.done")
+            assert seconds(audio) == pytest.approx(length * CHUNK_SECONDS)
+        send(socket, "input_text.flush")  # nothing is open: nothing happens
+        send(socket, "session.update", response_format="wav", speed=2.0, voice="tone")
+        send(socket, "input_text.append", text="0123456789")
+        send(socket, "input_text.end")
+        audio, _ = audio_until(socket, "speech.audio.done")
+        assert audio.startswith(b"RIFF")
+        assert seconds(audio) == pytest.approx(5 * CHUNK_SECONDS, rel=0.2)
+
+
+def test_cancel_is_heard_in_the_middle(serving: Serving) -> None:
+    synthesizer = GatedSynthesizer()
+    with serving(synthesizer) as url, open_socket(url) as socket:
+        synthesizer.budget = 1
+        send(socket, "input_text.append", text="One sentence. Another. ")
+        assert isinstance(socket.recv(10), bytes)
+        send(socket, "input_text.cancel")
+        assert event(socket)["type"] == "speech.audio.cancelled"
+        assert synthesizer.inside == 0
+        synthesizer.budget = math.inf
+        send(socket, "input_text.append", text="ok")
+        send(socket, "input_text.flush")
+        audio, _ = audio_until(socket, "speech.audio.done")
+        assert seconds(audio) == pytest.approx(2 * CHUNK_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("not json", "CS-WS-001"),
+        ("", "CS-WS-001"),
+        ("[]", "CS-WS-001"),
+        ('{"type": "nonsense"}', "CS-WS-001"),
+        ('{"type": "input_text.append"}', "CS-WS-001"),
+        ('{"type": "input_text.append", "text": 1}', "CS-WS-001"),
+        ('{"type": "session.update", "speed": 100}', "CS-WS-001"),
+        ('{"type": "session.update", "speed": NaN}', "CS-WS-001"),
+        ('{"type": "session.update", "voice": "../x"}', "CS-VOICE-001"),
+        ('{"type": "session.update", "response_format": "midi"}', "CS-WS-001"),
+        ('{"type": "input_text.append", "text": "\\u0000"}', "CS-TEXT-003"),
+        (b"bytes", "CS-WS-001"),
+    ],
+)
+def test_a_bad_message_is_answered_and_the_session_lives(
+    socket: ClientConnection, message: str | bytes, code: str
+) -> None:
+    socket.send(message)
+    error = event(socket)
+    assert error["type"] == "error"
+    assert error["error"]["code"] == code
+    assert error["error"]["remedy_zh"]
+    send(socket, "input_text.append", text="Still here.")
+    send(socket, "input_text.flush")
+    audio, _ = audio_until(socket, "speech.audio.done")
+    assert audio
+
+
+def test_text_without_sound_and_too_much_text_are_errors_of_their_generation(serving: Serving) -> None:
+    with serving(ToneSynthesizer(), max_text_chars=10) as url, open_socket(url) as socket:
+        send(socket, "input_text.append", text="😀")
+        send(socket, "input_text.flush")
+        assert event(socket)["error"]["code"] == "CS-TEXT-001"
+        send(socket, "input_text.append", text="x" * 11)
+        assert event(socket)["error"]["code"] == "CS-TEXT-002"
+        send(socket, "input_text.append", text="abc")
+        send(socket, "input_text.flush")
+        assert seconds(audio_until(socket, "speech.audio.done")[0]) == pytest.approx(3 * CHUNK_SECONDS)
+
+
+def test_a_failing_synthesizer_is_an_error_and_the_session_lives(serving: Serving) -> None:
+    with serving(FailingSynthesizer()) as url, open_socket(url) as socket:
+        send(socket, "input_text.append", text="fail")
+        send(socket, "input_text.flush")
+        assert event(socket)["error"]["code"] == "CS-SRV-003"
+        send(socket, "input_text.append", text="good")
+        send(socket, "input_text.flush")
+        assert audio_until(socket, "speech.audio.done")[0]
+
+
+def test_a_silent_writer_does_not_hold_a_stream_for_ever(serving: Serving) -> None:
+    with serving(ToneSynthesizer(), stall_seconds=0.2) as url, open_socket(url) as socket:
+        send(socket, "input_text.append", text="ab. c")
+        assert event(socket)["error"]["code"] == "CS-WS-002"
+
+
+def test_a_full_server_says_so(serving: Serving) -> None:
+    synthesizer = GatedSynthesizer()
+    with serving(synthesizer, max_streams=1, max_queue=0) as url, open_socket(url) as first, open_socket(url) as second:
+        send(first, "input_text.append", text="abc. d")
+        assert isinstance(first.recv(10), bytes)
+        send(second, "input_text.append", text="abc. d")
+        assert event(second)["error"]["code"] == "CS-BUSY-001"
+
+
+def test_a_client_that_leaves_frees_its_place(serving: Serving) -> None:
+    from tests.server.test_delivery import eventually
+
+    synthesizer = GatedSynthesizer()
+    with serving(synthesizer) as url:
+        synthesizer.budget = 1
+        with open_socket(url) as socket:
+            send(socket, "input_text.append", text="One sentence. Another. ")
+            assert isinstance(socket.recv(10), bytes)
+        eventually(lambda: synthesizer.inside == 0)
+
+
+def test_a_key_is_needed_where_keys_are_set(serving: Serving) -> None:
+    with serving(ToneSynthesizer(), api_keys="sesame") as url:
+        with pytest.raises(InvalidStatus) as refused:
+            open_socket(url)
+        assert refused.value.response.status_code == 401
+        with open_socket(url, additional_headers={"Authorization": "Bearer sesame"}) as socket:
+            send(socket, "input_text.end")
