@@ -96,6 +96,10 @@ def client(server: Server) -> Iterator[httpx.Client]:
         yield client
 
 
+def _config(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(app, log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=1)
+
+
 Serving = Callable[..., AbstractContextManager[str]]
 
 
@@ -107,7 +111,7 @@ def serving() -> Serving:
     def run(synthesizer: Synthesizer, wrap: Callable[[Any], Any] = lambda app: app, **settings: Any) -> Iterator[str]:
         bound = listen("127.0.0.1", 0)
         app = create_app(Settings(**settings), Choice(synthesizer, "a test asked for it", "测试需要"))
-        uvicorn_server = uvicorn.Server(uvicorn.Config(wrap(app), log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=1))
+        uvicorn_server = uvicorn.Server(_config(wrap(app)))
         thread = threading.Thread(target=uvicorn_server.run, args=([bound],))
         thread.start()
         try:

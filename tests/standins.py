@@ -72,12 +72,17 @@ class GatedSynthesizer(ToneSynthesizer):
 
 
 class FailingSynthesizer(ToneSynthesizer):
-    """Breaks down at the word 'fail', after as many chunks as stand before it."""
+    """Breaks down at the word 'fail', after as many chunks as stand before it, `pace` seconds apart."""
+
+    def __init__(self, pace: float = 0) -> None:
+        super().__init__()
+        self.pace = pace
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         for index in range(len(segment)):
             if segment.startswith("fail", index):
                 raise RuntimeError("the stand-in was told to fail")
+            await asyncio.sleep(self.pace)
             yield tone()
 
 

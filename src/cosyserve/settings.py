@@ -107,7 +107,8 @@ def load_settings(**overrides: Any) -> Settings:
 
 def unknown_keys() -> dict[str, str | None]:
     """`COSYSERVE_*` names in the environment or `.env` that are no setting, each with the nearest real one."""
-    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
-    given = {*os.environ, *dotenv_values(ENV_FILE)} if ENV_FILE.is_file() else set(os.environ)
-    unknown = sorted(name for name in given if name.upper().startswith(PREFIX) and name.upper() not in known)
-    return {name: next(iter(difflib.get_close_matches(name.upper(), known, 1)), None) for name in unknown}
+    known = [name.upper() for name in Settings.model_fields]
+    given = {*os.environ, *(dotenv_values(ENV_FILE) if ENV_FILE.is_file() else ())}
+    names = [name.upper().removeprefix(PREFIX) for name in sorted(given) if name.upper().startswith(PREFIX)]
+    nearest = {name: difflib.get_close_matches(name, known, 1) for name in names if name not in known}
+    return {PREFIX + name: PREFIX + close[0] if close else None for name, close in nearest.items()}

@@ -28,7 +28,10 @@ def openai_client(server: Server) -> Iterator[openai.OpenAI]:
 
 def received(client: openai.OpenAI, response_format: str) -> list[bytes]:
     with client.audio.speech.with_streaming_response.create(
-        model="gpt-4o-mini-tts", voice="alloy", input=GREETING, response_format=response_format  # type: ignore[arg-type]
+        model="gpt-4o-mini-tts",
+        voice="alloy",
+        input=GREETING,
+        response_format=response_format,  # type: ignore[arg-type]
     ) as response:
         assert response.headers["content-type"] == FORMATS[response_format].media_type
         return list(response.iter_bytes())
@@ -70,7 +73,9 @@ def test_lists_models_and_voices(openai_client: openai.OpenAI, client: httpx.Cli
     assert "cosyvoice2-0.5b" in models
     voices = client.get("/v1/audio/voices").json()["voices"]
     for model, voice in zip(models, voices, strict=False):
-        speech = openai_client.audio.speech.create(model=model, voice=voice["id"], input="Hello.", response_format="pcm")
+        speech = openai_client.audio.speech.create(
+            model=model, voice=voice["id"], input="Hello.", response_format="pcm"
+        )
         assert is_speech(decoded(speech.read(), "pcm"))
 
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,10 @@ texts = st.text(st.sampled_from("ab你好 .,!?。！？；…”\"'）)1\n") | s
         ("Hello, world. How are you? Fine!", ["Hello, world.", "How are you?", "Fine!"]),
         ("圆周率是3.14，对吗？对。", ["圆周率是3.14，对吗？", "对。"]),
         ("Pi is 3.14. Really.", ["Pi is 3.14.", "Really."]),
-        ("Mr. Smith met Dr. Wu at 5 p.m. in St. Louis. They ate.", ["Mr. Smith met Dr. Wu at 5 p.m. in St. Louis.", "They ate."]),
+        (
+            "Mr. Smith met Dr. Wu at 5 p.m. in St. Louis. They ate.",
+            ["Mr. Smith met Dr. Wu at 5 p.m. in St. Louis.", "They ate."],
+        ),
         ("See No. 5, e.g. here. No. I mean it.", ["See No. 5, e.g. here.", "No.", "I mean it."]),
         ("J. R. R. Tolkien wrote it. Yes.", ["J. R. R. Tolkien wrote it.", "Yes."]),
         ("他说：“走吧！”然后走了。", ["他说：“走吧！”", "然后走了。"]),
@@ -42,7 +47,7 @@ def test_text_in_pieces_is_cut_like_the_whole(text: str, cuts: list[int]) -> Non
     places = [0, *sorted(cuts), len(text)]
     segmenter = Segmenter()
     segments: list[str] = []
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in pairwise(places):
         segments += segmenter.push(text[start:end])
     segments += segmenter.flush()
     assert segments == list(split(text))

@@ -102,7 +102,10 @@ def install(app: FastAPI) -> None:
         if fault is None:
             return answer(request, CosyError(errors.REQUEST_INVALID, details=error.detail))
         response = response_of(CosyError(fault))
-        response.headers.update(error.headers or {})
+        if fault is errors.METHOD_UNKNOWN:
+            # The framework names the methods of one route only; a path can have a route for each method.
+            methods = app.openapi()["paths"].get(request.url.path, {"get": None})
+            response.headers["Allow"] = ", ".join(sorted(method.upper() for method in methods))
         return response
 
     @app.exception_handler(Exception)

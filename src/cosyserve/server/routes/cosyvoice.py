@@ -22,12 +22,13 @@ Endpoint = Callable[..., Any]
 
 
 def inference(path: str) -> Callable[[Endpoint], Endpoint]:
-    """Register a function for GET and POST; only POST is described, since a GET has no body in OpenAPI."""
+    """Register a function for GET and for POST: two routes, so that each has an operation id of its own."""
 
     def register(endpoint: Endpoint) -> Endpoint:
-        options: dict[str, Any] = {"response_class": Response, "responses": audio_response("pcm")}
-        router.add_api_route(path, endpoint, methods=["POST"], **options)
-        router.add_api_route(path, endpoint, methods=["GET"], include_in_schema=False, **options)
+        for method in ("GET", "POST"):
+            router.add_api_route(
+                path, endpoint, methods=[method], response_class=Response, responses=audio_response("pcm")
+            )
         return endpoint
 
     return register

@@ -17,12 +17,13 @@ router = APIRouter(dependencies=[Depends(require_key)], responses=RESPONSES)
 
 Speed = Annotated[float, Field(ge=SLOWEST, le=FASTEST, allow_inf_nan=False)]
 FormatName = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+_EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
 _AUDIO: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The audio, sent while it is made",
         "content": {
-            media_type: {"schema": {"type": "string", "format": "binary"}}
-            for media_type in (*(each.media_type for each in FORMATS.values()), "text/event-stream")
+            **{each.media_type: {"schema": {"type": "string", "format": "binary"}} for each in FORMATS.values()},
+            "text/event-stream": {"schema": _EVENT},
         },
     }
 }

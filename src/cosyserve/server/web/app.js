@@ -125,7 +125,8 @@ async function stream({ abort, player }, format) {
     if (error.name === "AbortError") throw error;
     broken = true;
   }
-  if (received.length) offer(received, format, response.headers.get("Content-Type"));
+  if (!received.length) throw new Error(texts.lost);
+  offer(received, format, response.headers.get("Content-Type"));
   try {
     play(await decoder.finish());
   } catch {

@@ -19,6 +19,7 @@ const english = {
   stopping: "Shutting down",
   unreachable: "The server does not answer",
   broken: "The sound broke off before its end. What has arrived can be heard and downloaded.",
+  lost: "The connection broke before any sound arrived. Please try again.",
   unplayable: "This browser cannot play this format. It can still be downloaded.",
   retry: (seconds) => `Try again in ${seconds} s.`,
 };
@@ -42,6 +43,7 @@ const chinese = {
   stopping: "正在关闭",
   unreachable: "服务器没有响应",
   broken: "音频在结束前中断，已收到的部分仍可收听和下载。",
+  lost: "连接在收到音频之前中断，请重试。",
   unplayable: "此浏览器无法播放该格式，但仍可下载。",
   retry: (seconds) => `请在 ${seconds} 秒后重试。`,
 };

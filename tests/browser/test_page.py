@@ -1,0 +1,242 @@
+"""The page in a real Chromium, used as a person uses it."""
+
+import base64
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from cosyserve.speech.encoders import FORMATS
+from tests.conftest import GREETING, Server, Serving
+from tests.standins import CHUNK_SECONDS, FailingSynthesizer, GatedSynthesizer, PacedSynthesizer, ToneSynthesizer
+
+pytestmark = pytest.mark.browser
+
+# Keeps the page's own analyser where the test can read it, and notes how loud it ever was and when.
+LISTEN = """
+const create = AudioContext.prototype.createAnalyser;
+AudioContext.prototype.createAnalyser = function () {
+  const analyser = create.call(this);
+  const samples = new Float32Array(analyser.fftSize);
+  window.heard = { loud: 0, loudBeforeEnd: 0, responseEnded: false };
+  setInterval(() => {
+    analyser.getFloatTimeDomainData(samples);
+    const level = Math.sqrt(samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length);
+    if (level > 0.01) {
+      window.heard.loud++;
+      if (!window.heard.responseEnded) window.heard.loudBeforeEnd++;
+    }
+  }, 20);
+  return analyser;
+};
+const getReader = ReadableStream.prototype.getReader;
+ReadableStream.prototype.getReader = function (...options) {
+  const reader = getReader.apply(this, options);
+  const read = reader.read.bind(reader);
+  reader.read = async () => {
+    const result = await read();
+    if (result.done) window.heard.responseEnded = true;
+    return result;
+  };
+  return reader;
+};
+"""
+
+
+@contextmanager
+def opened(browser: Browser, url: str, locale: str = "en-US", **options: Any) -> Iterator[Page]:
+    """The page, which must not write anything to its console."""
+    context = browser.new_context(locale=locale, **options)
+    context.add_init_script(LISTEN)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if "violates" in message.text else None)
+    page.goto(url)
+    yield page
+    assert complaints == []
+    context.close()
+
+
+def speak(page: Page, text: str, fmt: str = "wav") -> None:
+    page.fill("#text", text)
+    page.select_option("#format", fmt)
+    page.click("#speak")
+
+
+def until(page: Page, condition: str) -> None:
+    """Wait for a JavaScript condition. Playwright's own way evaluates text, which the page's policy forbids."""
+    page.evaluate(
+        f"""(async () => {{
+          const deadline = performance.now() + 15000;
+          while (!({condition})) {{
+            if (performance.now() > deadline) throw new Error("never: " + {condition!r});
+            await new Promise((resolve) => setTimeout(resolve, 20));
+          }}
+        }})()"""
+    )
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_sound_is_heard_while_the_response_still_runs(browser: Browser, serving: Serving, fmt: str) -> None:
+    with serving(PacedSynthesizer()) as url, opened(browser, url) as page:
+        speak(page, "Forty letters make four seconds of sound.", fmt)
+        until(page, "window.heard.loudBeforeEnd > 10")
+        assert page.evaluate("window.heard.responseEnded") is False
+        expect(page.locator("#first-audio")).to_contain_text("ms")
+        until(page, "window.heard.responseEnded")
+        expect(page.locator("#speak")).to_be_visible(timeout=15_000)  # it was played to its end
+        assert page.evaluate("window.heard.loud") > page.evaluate("window.heard.loudBeforeEnd")
+
+
+def test_silence_is_not_taken_for_sound(browser: Browser, serving: Serving) -> None:
+    """The negative control of the test above."""
+    synthesizer = GatedSynthesizer()
+    with serving(synthesizer) as url, opened(browser, url) as page:
+        synthesizer.budget = 0
+        speak(page, "hello")
+        expect(page.locator("#stop")).to_be_visible()
+        page.wait_for_timeout(300)
+        assert page.evaluate("window.heard.loud") == 0
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_what_was_heard_can_be_downloaded(browser: Browser, server: Server, tmp_path: Path, fmt: str) -> None:
+    with opened(browser, server.url) as page:
+        speak(page, GREETING, fmt)
+        with page.expect_download() as download:
+            page.click("#download")
+        path = tmp_path / download.value.suggested_filename
+        download.value.save_as(path)
+        assert path.name == f"speech.{fmt}"
+        if fmt == "pcm":
+            seconds = path.stat().st_size / 2 / 24_000
+        else:
+            with av.open(path) as container:
+                frames = list(container.decode(audio=0))
+                seconds = sum(frame.samples for frame in frames) / frames[0].sample_rate
+        assert 3 < seconds < 5
+        until(page, "window.heard.loud > 10")
+
+
+def test_chromium_decodes_every_format_to_the_same_length(browser: Browser, server: Server) -> None:
+    decode: Callable[[Page, bytes], Any] = lambda page, data: page.evaluate(  # noqa: E731
+        """async (text) => {
+          const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+          const buffer = await new OfflineAudioContext(1, 1, 48000).decodeAudioData(bytes.buffer);
+          return buffer.duration;
+        }""",
+        base64.b64encode(data).decode(),
+    )
+    with opened(browser, server.url) as page:
+        lengths = {}
+        for name, fmt in FORMATS.items():
+            response = httpx.post(f"{server.url}/v1/audio/speech", json={"input": GREETING, "response_format": name})
+            if name == "pcm":
+                lengths[name] = len(response.content) / 2 / 24_000
+            else:
+                lengths[name] = decode(page, response.content) - fmt.delay / fmt.rate
+        for name, fmt in FORMATS.items():
+            assert lengths[name] == pytest.approx(lengths["pcm"], abs=0.02 + fmt.frame / fmt.rate), lengths
+
+
+def test_speaks_the_browser_s_language(browser: Browser, server: Server) -> None:
+    with opened(browser, server.url) as page:
+        expect(page.locator("#speak")).to_have_text("Speak")
+        expect(page.locator("#state-text")).to_contain_text("Preview voice · cpu · python")
+        expect(page.locator("#why")).to_contain_text("CosyVoice2")
+        expect(page.locator("#voice option").first).to_have_text("Mandarin, male")
+    with opened(browser, server.url, "zh-CN") as page:
+        expect(page.locator("#speak")).to_have_text("朗读")
+        expect(page.locator("#state-text")).to_contain_text("预览语音")
+        expect(page.locator("#voice option").first).to_have_text("普通话男声")
+
+
+@pytest.mark.parametrize("width", [320, 390, 1400])
+def test_fits_phone_and_desktop(browser: Browser, server: Server, width: int) -> None:
+    with opened(browser, server.url, viewport={"width": width, "height": 800}) as page:
+        expect(page.locator("#speak")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_a_full_server_is_told_in_words(browser: Browser, serving: Serving) -> None:
+    synthesizer = GatedSynthesizer()
+    with serving(synthesizer, max_streams=1, max_queue=0) as url, opened(browser, url, "zh-CN") as page:
+        synthesizer.budget = 1
+        with httpx.stream("POST", f"{url}/v1/audio/speech", json={"input": "hello", "response_format": "pcm"}) as first:
+            pieces = first.iter_raw()
+            next(pieces)
+            speak(page, "hello")
+            expect(page.locator("#error")).to_contain_text("排队")
+            expect(page.locator("#error")).to_contain_text("秒后重试")
+            expect(page.locator("#error")).to_contain_text("CS-BUSY-001")
+            expect(page.locator("#speak")).to_be_visible()
+
+
+def test_text_without_sound_is_told_in_words(browser: Browser, server: Server) -> None:
+    with opened(browser, server.url) as page:
+        speak(page, "😀")
+        expect(page.locator("#error")).to_contain_text("nothing to speak")
+        speak(page, "Hello.")
+        expect(page.locator("#error")).to_be_hidden()
+        expect(page.locator("#download")).to_be_visible()
+
+
+def test_a_broken_stream_is_told_and_what_came_is_kept(browser: Browser, serving: Serving) -> None:
+    with serving(FailingSynthesizer(pace=CHUNK_SECONDS)) as url, opened(browser, url) as page:
+        speak(page, "some words, then fail")
+        expect(page.locator("#error")).to_contain_text("broke off")
+        expect(page.locator("#download")).to_be_visible()
+
+
+def test_stop_ends_the_sound_and_the_work(browser: Browser, serving: Serving) -> None:
+    synthesizer = GatedSynthesizer()
+    with serving(synthesizer) as url, opened(browser, url) as page:
+        synthesizer.budget = 20
+        speak(page, "a text that is longer than what the budget allows")
+        until(page, "window.heard.loud > 3")
+        page.click("#stop")
+        expect(page.locator("#speak")).to_be_visible()
+        expect(page.locator("#error")).to_be_hidden()
+        until(page, "(await (await fetch('readyz')).json()).active_streams === 0")
+
+
+def test_asks_for_the_key_where_one_is_needed(browser: Browser, serving: Serving) -> None:
+    with serving(ToneSynthesizer(), api_keys="sesame") as url, opened(browser, url) as page:
+        expect(page.locator("#error")).to_contain_text("CS-AUTH-001")
+        page.fill("#key", "sesame")
+        page.press("#key", "Tab")
+        expect(page.locator("#voice option")).to_have_count(1)
+        expect(page.locator("#error")).to_be_hidden()
+        speak(page, "hello")
+        expect(page.locator("#download")).to_be_visible()
+
+
+Asgi = Callable[..., Awaitable[None]]
+
+
+def under_prefix(app: Asgi) -> Asgi:
+    """A stand-in for a proxy such as AutoDL's: the outside path has a prefix that the server never sees."""
+
+    async def proxied(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/proxy/6008/"):
+            scope = {**scope, "path": scope["path"].removeprefix("/proxy/6008")}
+        elif scope["type"] == "http" and scope["path"] != "/readyz":
+            scope = {**scope, "path": "/outside"}
+        await app(scope, receive, send)
+
+    return proxied
+
+
+def test_works_under_any_path_prefix(browser: Browser, serving: Serving) -> None:
+    with serving(ToneSynthesizer(), wrap=under_prefix) as url:
+        assert httpx.get(url).status_code == 404
+        with opened(browser, f"{url}/proxy/6008/") as page:
+            speak(page, "hello")
+            expect(page.locator("#download")).to_be_visible()
+            until(page, "window.heard.loud > 3")

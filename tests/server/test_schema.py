@@ -1,0 +1,30 @@
+"""Schemathesis over the server's own description: everything it can think of sending, and every check it has."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Server
+
+pytest.importorskip("schemathesis")  # not among what the TensorRT-LLM environments are tested with
+
+CONFIG = """
+[checks]
+# Text that is valid by its schema may still have nothing to speak, and a name may be unknown: a 400 or 404.
+positive_data_acceptance.expected-statuses = ["2xx", "400", "404"]
+"""
+
+
+def test_the_server_keeps_to_its_own_description(tmp_path: Path) -> None:
+    server = Server(tmp_path, max_text_chars=500)
+    (tmp_path / "schemathesis.toml").write_text(CONFIG)
+    run = subprocess.run(
+        [str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}/openapi.json"]
+        + ["--checks", "all", "--max-examples", "40", "--seed", "1", "--no-color"],
+        **{"cwd": tmp_path, "capture_output": True, "text": True},
+    )
+    assert server.stop() == 0
+    assert run.returncode == 0, run.stdout[-6000:]
+    assert "Traceback" not in server.log.read_text()

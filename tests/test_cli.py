@@ -1,0 +1,100 @@
+"""The commands, as a shell runs them."""
+
+import io
+import os
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from cosyserve import __version__
+from tests.conftest import GREETING
+from tests.signals import is_speech
+
+
+def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run(
+        [sys.executable, "-m", "cosyserve", *arguments], capture_output=True, env={**os.environ, **environment}
+    )
+
+
+def test_version_and_help() -> None:
+    assert __version__ in run("--version").stdout.decode()
+    helped = run("--help").stdout.decode()
+    assert "serve" in helped
+    assert "say" in helped
+
+
+@pytest.mark.parametrize("name", ["speech.wav", "speech.mp3", "speech.opus", "speech.aac", "SPEECH.FLAC"])
+def test_say_writes_a_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    said = run("say", GREETING, "-o", str(path))
+    assert said.returncode == 0, said.stderr
+    with av.open(path) as container:
+        audio = np.concatenate([frame.to_ndarray().ravel() for frame in container.decode(audio=0)])
+    assert audio.size > 60_000
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_say_writes_to_standard_output() -> None:
+    said = run("say", GREETING, "-o", "-", "--voice", "english", "--speed", "1.5")
+    with wave.open(io.BytesIO(said.stdout)) as file:
+        assert is_speech(np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768)
+
+
+def stand_in_player(folder: Path, status: int = 0) -> str:
+    """A stand-in for `aplay` that keeps what it would have played; returns the PATH that finds it alone."""
+    player = folder / "aplay"
+    player.write_text(f'#!{sys.executable}\nimport sys\nopen("{folder}/played", "wb").write(sys.stdin.buffer.read())\n')
+    if status:
+        player.write_text(f"#!{sys.executable}\nimport sys\nsys.stdin.buffer.read()\nsys.exit({status})\n")
+    player.chmod(0o755)
+    return str(folder)
+
+
+def test_say_plays_where_there_is_a_player(tmp_path: Path) -> None:
+    assert run("say", GREETING, PATH=stand_in_player(tmp_path)).returncode == 0
+    played = np.frombuffer((tmp_path / "played").read_bytes(), "<i2").astype(np.float32) / 32768
+    assert is_speech(played)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["say", "", "-o", "-"], "CS-TEXT-001"),
+        (["say", "hi", "-o", "speech.midi"], "CS-SAY-002"),
+        (["say", "hi", "-o", "/nowhere/speech.wav"], "CS-SAY-002"),
+        (["say", "hi", "-o", "-", "--voice", "nobody"], "CS-VOICE-001"),
+        (["say", "hi"], "CS-SAY-001"),
+    ],
+)
+def test_failures_say_cause_and_remedy(tmp_path: Path, arguments: list[str], code: str) -> None:
+    said = run(*arguments, PATH=str(tmp_path))
+    assert said.returncode == 2
+    assert said.stdout == b""
+    text = said.stderr.decode()
+    assert code in text
+    assert "→" in text
+    assert "Traceback" not in text
+
+
+def test_a_player_that_fails_is_reported(tmp_path: Path) -> None:
+    said = run("say", "hi", PATH=stand_in_player(tmp_path, status=3))
+    assert said.returncode == 2
+    assert "CS-SAY-003" in said.stderr.decode()
+
+
+def test_an_unknown_setting_is_warned_about() -> None:
+    said = run("say", "hi", "-o", "-", COSYSERVE_VOISE="english")
+    assert said.returncode == 0
+    assert "did you mean COSYSERVE_VOICE?" in said.stderr.decode()
+
+
+def test_a_bad_setting_ends_with_its_id() -> None:
+    said = run("say", "hi", "-o", "-", COSYSERVE_MAX_STREAMS="many")
+    assert said.returncode == 2
+    assert "CS-SET-001" in said.stderr.decode()
