@@ -47,7 +47,11 @@ class Server:
         with self.log.open("wb") as log:
             self.process = psutil.Popen(
                 [sys.executable, "-m", "cosyserve", "serve", "--port", "0"],
-                **{"env": environment, "cwd": folder, "stdout": subprocess.PIPE, "stderr": log, "text": True},
+                env=environment,
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
             )
         line = self.process.stdout.readline()
         match = re.match(r"CosyServe: (http://\S+)/$", line)

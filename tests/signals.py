@@ -1,8 +1,32 @@
 """What makes samples speech: energy in the voice's band, pauses between, nothing clipped."""
 
+import io
+import wave
+
+import av
 import numpy as np
 
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
+
+
+def from_s16le(data: bytes) -> Pcm:
+    samples: Pcm = np.frombuffer(data, "<i2").astype(np.float32)
+    return samples / np.float32(32768)
+
+
+def from_wav(data: bytes) -> Pcm:
+    """The samples of a WAV stream, which has to say that it is 24 kHz mono."""
+    with wave.open(io.BytesIO(data)) as file:
+        assert (file.getframerate(), file.getnchannels()) == (SAMPLE_RATE, 1)
+        return from_s16le(file.readframes(file.getnframes()))
+
+
+def decoded_by_ffmpeg(data: bytes) -> Pcm:
+    """The samples of any format, at the format's own rate."""
+    container = av.open(io.BytesIO(data))
+    assert isinstance(container, av.container.InputContainer)
+    with container:
+        return np.concatenate([frame.to_ndarray().ravel() for frame in container.decode(audio=0)])
 
 
 def is_speech(audio: Pcm) -> bool:

@@ -1,19 +1,15 @@
 """The commands, as a shell runs them."""
 
-import io
 import os
 import subprocess
 import sys
-import wave
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
 
 from cosyserve import __version__
 from tests.conftest import GREETING
-from tests.signals import is_speech
+from tests.signals import decoded_by_ffmpeg, from_s16le, from_wav, is_speech
 
 
 def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
@@ -34,16 +30,14 @@ def test_say_writes_a_file(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     said = run("say", GREETING, "-o", str(path))
     assert said.returncode == 0, said.stderr
-    with av.open(path) as container:
-        audio = np.concatenate([frame.to_ndarray().ravel() for frame in container.decode(audio=0)])
+    audio = decoded_by_ffmpeg(path.read_bytes())
     assert audio.size > 60_000
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_say_writes_to_standard_output() -> None:
     said = run("say", GREETING, "-o", "-", "--voice", "english", "--speed", "1.5")
-    with wave.open(io.BytesIO(said.stdout)) as file:
-        assert is_speech(np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768)
+    assert is_speech(from_wav(said.stdout))
 
 
 def stand_in_player(folder: Path, status: int = 0) -> str:
@@ -58,8 +52,7 @@ def stand_in_player(folder: Path, status: int = 0) -> str:
 
 def test_say_plays_where_there_is_a_player(tmp_path: Path) -> None:
     assert run("say", GREETING, PATH=stand_in_player(tmp_path)).returncode == 0
-    played = np.frombuffer((tmp_path / "played").read_bytes(), "<i2").astype(np.float32) / 32768
-    assert is_speech(played)
+    assert is_speech(from_s16le((tmp_path / "played").read_bytes()))
 
 
 @pytest.mark.parametrize(

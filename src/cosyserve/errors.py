@@ -219,9 +219,9 @@ NO_SYNTHESIZER = Fault(
     "CS-SYN-001",
     503,
     "No synthesizer can run here: the package espeakng-loader of the preview voice is missing.",
-    "Install it with: pip install 'cosyserve[preview]' (make run-local does it by itself).",
+    "Install it with: pip install espeakng-loader (make run-local does it by itself).",
     "没有可用的合成器：缺少预览语音所需的 espeakng-loader 包。",
-    "请安装：pip install 'cosyserve[preview]'（make run-local 会自动安装）。",
+    "请安装：pip install espeakng-loader（make run-local 会自动安装）。",
 )
 ESPEAK_UNUSABLE = Fault(
     "CS-SYN-002",

@@ -3,10 +3,8 @@
 import base64
 import io
 import json
-import wave
 from collections.abc import Iterator
 
-import av
 import httpx
 import miniaudio
 import numpy as np
@@ -17,7 +15,7 @@ import soundfile
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.encoders import FORMATS
 from tests.conftest import GREETING, Server
-from tests.signals import is_speech
+from tests.signals import decoded_by_ffmpeg, from_s16le, from_wav, is_speech
 
 
 @pytest.fixture
@@ -40,19 +38,16 @@ def received(client: openai.OpenAI, response_format: str) -> list[bytes]:
 def decoded(data: bytes, name: str) -> Pcm:
     """Samples at the format's own rate, by a decoder that is not the encoder's library where one can be had."""
     if name == "pcm":
-        return np.frombuffer(data, "<i2").astype(np.float32) / 32768
+        return from_s16le(data)
     if name == "wav":
-        with wave.open(io.BytesIO(data)) as file:
-            return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32768
+        return from_wav(data)
     if name in ("mp3", "flac"):  # dr_libs
-        audio = miniaudio.decode(data, nchannels=1, sample_rate=SAMPLE_RATE)
-        return np.frombuffer(audio.samples, "<i2").astype(np.float32) / 32768
+        return from_s16le(bytes(miniaudio.decode(data, nchannels=1, sample_rate=SAMPLE_RATE).samples))
     if name == "opus":  # libsndfile and libopus
         samples, rate = soundfile.read(io.BytesIO(data), dtype="float32")
         assert rate == FORMATS["opus"].rate
         return np.asarray(samples)
-    with av.open(io.BytesIO(data)) as container:  # tests/browser has Chromium decode AAC, and all the others
-        return np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    return decoded_by_ffmpeg(data)  # tests/browser has Chromium decode AAC, and all the others
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -23,7 +23,9 @@ def test_the_server_keeps_to_its_own_description(tmp_path: Path) -> None:
     run = subprocess.run(
         [str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}/openapi.json"]
         + ["--checks", "all", "--max-examples", "40", "--seed", "1", "--no-color"],
-        **{"cwd": tmp_path, "capture_output": True, "text": True},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert server.stop() == 0
     assert run.returncode == 0, run.stdout[-6000:]

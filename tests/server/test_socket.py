@@ -5,29 +5,29 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from tests.conftest import GREETING, Server, Serving
-from tests.signals import is_speech
+from tests.signals import from_s16le, is_speech
 from tests.standins import CHUNK_SECONDS, FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
 
 PATH = "/v1/audio/speech/stream"
 
 
-def open_socket(url: str, **options: Any) -> ClientConnection:
+def open_socket(url: str, **options: Any) -> Connection:
     socket = connect(url.replace("http", "ws", 1) + PATH, **options)
     assert event(socket)["type"] == "session.created"
     return socket
 
 
-def send(socket: ClientConnection, kind: str, **fields: Any) -> None:
+def send(socket: Connection, kind: str, **fields: Any) -> None:
     socket.send(json.dumps({"type": kind, **fields}))
 
 
-def event(socket: ClientConnection) -> dict[str, Any]:
+def event(socket: Connection) -> dict[str, Any]:
     """The next message that is no audio."""
     while True:
         message = socket.recv(10)
@@ -35,7 +35,7 @@ def event(socket: ClientConnection) -> dict[str, Any]:
             return dict(json.loads(message))
 
 
-def audio_until(socket: ClientConnection, kind: str) -> tuple[bytes, dict[str, Any]]:
+def audio_until(socket: Connection, kind: str) -> tuple[bytes, dict[str, Any]]:
     audio = b""
     while isinstance(message := socket.recv(10), bytes):
         audio += message
@@ -44,7 +44,7 @@ def audio_until(socket: ClientConnection, kind: str) -> tuple[bytes, dict[str, A
 
 
 @pytest.fixture
-def socket(server: Server) -> Iterator[ClientConnection]:
+def socket(server: Server) -> Iterator[Connection]:
     with open_socket(server.url) as socket:
         yield socket
 
@@ -53,12 +53,12 @@ def seconds(audio: bytes) -> float:
     return len(audio) / 2 / 24_000
 
 
-def test_text_in_pieces_is_spoken(socket: ClientConnection) -> None:
+def test_text_in_pieces_is_spoken(socket: Connection) -> None:
     for character in GREETING:
         send(socket, "input_text.append", text=character)
     send(socket, "input_text.end")
     audio, done = audio_until(socket, "speech.audio.done")
-    assert is_speech(np.frombuffer(audio, "<i2").astype(np.float32) / 32768)
+    assert is_speech(from_s16le(audio))
     assert done["usage"]["input_tokens"] == len(GREETING)
     with pytest.raises(ConnectionClosed) as closed:
         socket.recv(10)
@@ -66,7 +66,7 @@ def test_text_in_pieces_is_spoken(socket: ClientConnection) -> None:
     assert closed.value.rcvd.code == 1000
 
 
-def test_a_sentence_is_spoken_before_the_next_is_written(socket: ClientConnection) -> None:
+def test_a_sentence_is_spoken_before_the_next_is_written(socket: Connection) -> None:
     send(socket, "input_text.append", text="The first sentence. And th")
     assert isinstance(socket.recv(10), bytes)
     send(socket, "input_text.append", text="e second.")
@@ -124,9 +124,7 @@ def test_cancel_is_heard_in_the_middle(serving: Serving) -> None:
         (b"bytes", "CS-WS-001"),
     ],
 )
-def test_a_bad_message_is_answered_and_the_session_lives(
-    socket: ClientConnection, message: str | bytes, code: str
-) -> None:
+def test_a_bad_message_is_answered_and_the_session_lives(socket: Connection, message: str | bytes, code: str) -> None:
     socket.send(message)
     error = event(socket)
     assert error["type"] == "error"

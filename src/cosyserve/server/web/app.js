@@ -79,7 +79,8 @@ async function speak() {
     await stream(request, format);
     await request.player.finished();
   } catch (error) {
-    if (error.name !== "AbortError") show(String(error.message ?? error));
+    if (error instanceof TypeError) show(texts.unreachable); // what fetch throws when there is no server
+    else if (error.name !== "AbortError") show(error.message);
   } finally {
     request.player.close();
     if (running === request) idle();

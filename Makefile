@@ -1,0 +1,40 @@
+# Every target is a script in scripts/, so that a person, make and CI run the same thing.
+.DEFAULT_GOAL := help
+.PHONY: help run-local test test-fast test-pins lint format docs lock bench
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run-local: ## Speak on this machine: http://127.0.0.1:6008/ (COSYSERVE_HOST, COSYSERVE_PORT change that)
+	@scripts/run-local
+
+test: ## All checks and tests, installing what they need
+	@scripts/test
+
+test-fast: ## The same without the browser and the set-up tests
+	@scripts/test --fast
+
+test-pins: ## The fast tests with the package versions that TensorRT-LLM's wheels pin
+	@scripts/test-pins
+
+lint: ## Style, types and shell checks
+	@scripts/lint
+
+format: ## Format the code
+	@scripts/setup .venv-dev requirements/dev.txt
+	@.venv-dev/bin/ruff check --fix .
+	@.venv-dev/bin/ruff format .
+	@.venv-dev/bin/shfmt --write --indent 2 scripts/lint scripts/lock scripts/run-local scripts/setup scripts/test* .ci/run
+
+docs: ## Generate the parts of docs/ that come from the code
+	@scripts/setup .venv-dev requirements/dev.txt
+	@.venv-dev/bin/python scripts/generate_docs.py
+
+lock: ## Compile requirements/ anew after a dependency changed in pyproject.toml
+	@scripts/setup .venv-dev requirements/dev.txt
+	@PATH="$$PWD/.venv-dev/bin:$$PATH" scripts/lock
+
+bench: ## Measure the HTTP path against the pipeline, and a ten-minute text
+	@scripts/setup .venv-dev requirements/dev.txt
+	@.venv-dev/bin/python -m bench.http_path
+	@.venv-dev/bin/python -m bench.long_text

@@ -1,0 +1,76 @@
+"""What the server adds to the pipeline it serves: first-chunk latency, and CPU for a second of audio.
+
+Both speak the same text in the same formats, alternately, in one run on one machine. The pipeline is called in
+this process; the server is a process of its own, reached over loopback by a client whose CPU does not count.
+"""
+
+import asyncio
+import statistics
+import time
+
+import httpx
+import psutil
+
+from bench.serving import cpu_seconds, server
+from cosyserve.speech.audio import SAMPLE_RATE
+from cosyserve.speech.encoders import FORMATS
+from cosyserve.speech.pipeline import Utterance, speak, whole
+from cosyserve.speech.preview import PreviewSynthesizer
+
+TEXT = "今天天气很好，我们一起去公园散步吧。The weather is fine, so let us take a walk in the park. " * 10
+ROUNDS = 15
+
+
+async def pipeline(synthesizer: PreviewSynthesizer, name: str) -> tuple[float, float]:
+    """Seconds to the first encoded chunk, and seconds of audio."""
+    started, first, samples = time.perf_counter(), 0.0, 0
+    encoder = FORMATS[name].encoder()
+    async for pcm in speak(synthesizer, Utterance(whole(TEXT), synthesizer.voices["mandarin"]), 3600):
+        samples += pcm.size
+        if encoder.encode(pcm) and not first:
+            first = time.perf_counter() - started
+    encoder.finish()
+    return first, samples / SAMPLE_RATE
+
+
+def over_http(client: httpx.Client, name: str) -> float:
+    started = time.perf_counter()
+    body = {"input": TEXT, "response_format": name}
+    with client.stream("POST", "v1/audio/speech", json=body) as response:
+        pieces = response.iter_raw()
+        next(pieces)
+        first = time.perf_counter() - started
+        for _ in pieces:
+            pass
+    return first
+
+
+def main() -> None:
+    synthesizer = PreviewSynthesizer()
+    this_process = psutil.Process()
+    print(f"preview voice, {len(TEXT)} characters, median of {ROUNDS} alternating rounds")
+    print(f"{'format':8}{'audio':>8} {'first chunk, ms':^32} {'CPU, ms per s of audio':^32}")
+    print(f"{'':8}{'s':>8} {'pipeline':>10}{'HTTP':>10}{'added':>10} {'pipeline':>12}{'HTTP':>10}{'ratio':>10}")
+    with server() as (client, process):
+        for name in FORMATS:
+            firsts: list[tuple[float, float]] = []
+            cpu = [0.0, 0.0]
+            seconds = 0.0
+            for _ in range(ROUNDS):
+                before = cpu_seconds(this_process)
+                first, seconds = asyncio.run(pipeline(synthesizer, name))
+                cpu[0] += cpu_seconds(this_process) - before
+                before = cpu_seconds(process)
+                firsts.append((first, over_http(client, name)))
+                cpu[1] += cpu_seconds(process) - before
+            alone, served = (1000 * statistics.median(column) for column in zip(*firsts, strict=True))
+            per_second = [1000 * spent / (ROUNDS * seconds) for spent in cpu]
+            print(
+                f"{name:8}{seconds:8.1f} {alone:10.2f}{served:10.2f}{served - alone:10.2f} "
+                f"{per_second[0]:12.2f}{per_second[1]:10.2f}{per_second[1] / per_second[0]:10.2f}"
+            )
+    synthesizer.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Writes docs/settings.md and docs/errors.md from the code; `tests/test_docs.py` holds them equal."""
+
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+from pydantic import SecretStr
+
+from cosyserve.errors import CATALOGUE
+from cosyserve.settings import PREFIX, Settings
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+_SETTINGS_HEAD = """\
+# Settings
+
+<!-- Generated from src/cosyserve/settings.py by `make docs`. -->
+
+Each is an environment variable, or a line in `.env` in the folder the server is started from; the environment
+wins. A secret has a twin ending in `_FILE` that names a file to read it from. A name that starts with
+`COSYSERVE_` and is not in this list is warned about at start, with the nearest real one.
+
+| setting | default | what it does |
+| --- | --- | --- |
+"""
+
+_ERRORS_HEAD = """\
+# Errors · 错误
+
+<!-- Generated from src/cosyserve/errors.py by `make docs`. -->
+
+Every failure has an id that never changes its meaning. In the API it is `error.code`; in a terminal it stands
+first. Parts in `{braces}` are filled in.
+
+每种错误都有一个含义不变的编号：在 API 中是 `error.code`，在终端中位于最前。`{花括号}` 中的内容会被具体值替换。
+"""
+
+
+def settings_page() -> str:
+    rows = []
+    for name, field in Settings.model_fields.items():
+        value = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+        default = f"`{value}`" if value not in ("", None) else "empty"
+        choices = ""
+        if get_origin(field.annotation) is Literal:
+            choices = " One of " + ", ".join(f"`{choice}`" for choice in get_args(field.annotation)) + "."
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description}{choices} |\n")
+    return _SETTINGS_HEAD + "".join(rows)
+
+
+def errors_page() -> str:
+    entries = [
+        f"\n## {fault.id}\n\n{fault.cause}\n→ {fault.remedy}\n\n{fault.cause_zh}\n→ {fault.remedy_zh}\n"
+        for fault in sorted(CATALOGUE, key=lambda fault: fault.id)
+    ]
+    return _ERRORS_HEAD + "".join(entries)
+
+
+PAGES = {"settings.md": settings_page, "errors.md": errors_page}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")

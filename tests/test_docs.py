@@ -1,0 +1,72 @@
+"""What the documents claim is held against the code, and the two READMEs against each other."""
+
+import re
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cosyserve import __version__
+from tests.conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from generate_docs import PAGES
+
+ENGLISH, CHINESE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_generated_pages_are_up_to_date(name: str) -> None:
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == PAGES[name](), "run `make docs`"
+
+
+def test_the_readmes_are_in_step() -> None:
+    def outline(text: str) -> list[str]:
+        return re.findall(r"^#+(?= )", re.sub(r"```.*?```", "", text, flags=re.S), flags=re.M)
+
+    def code(text: str) -> list[str]:
+        return re.findall(r"```.*?```", text, flags=re.S)
+
+    def addresses(text: str) -> list[str]:
+        return re.findall(r"^\| `([^`]+)`", text, flags=re.M)
+
+    assert outline(ENGLISH) == outline(CHINESE)
+    assert code(ENGLISH) == code(CHINESE)
+    assert addresses(ENGLISH) == addresses(CHINESE)
+
+
+@pytest.mark.parametrize("readme", [ENGLISH, CHINESE], ids=["en", "zh"])
+def test_every_endpoint_is_in_the_readme_and_no_other(readme: str, client: httpx.Client) -> None:
+    described = {
+        f"{method.upper()} {path}"
+        for path, methods in client.get("/openapi.json").json()["paths"].items()
+        for method in methods
+    }
+    named = {
+        f"{method} {path}"
+        for cell, path in re.findall(r"^\| `((?:GET|POST|, )+) (/\S*)`", readme, flags=re.M)
+        for method in cell.split(", ")
+    }
+    assert named - {"GET /"} == described
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "pretrained_models" / "README.md"]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("readme", [ENGLISH, CHINESE], ids=["en", "zh"])
+def test_the_python_example_runs(
+    readme: str, client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    example = re.search(r"```python\n(.*?)```", readme, flags=re.S)
+    assert example
+    exec(example[1].replace("http://127.0.0.1:6008", str(client.base_url).rstrip("/")), {})  # noqa: S102
+    assert (tmp_path / "speech.mp3").stat().st_size > 10_000
+
+
+def test_the_changelog_knows_this_version() -> None:
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
