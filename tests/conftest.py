@@ -60,7 +60,7 @@ class Server:
         # Its first lines are all it prints; the pipe is kept drained all the same.
         self._drain = threading.Thread(target=self.process.stdout.read)
         self._drain.start()
-        wait_until_ready(self.url)
+        wait_until_warm(self.url)
 
     def stop(self) -> int:
         self.process.terminate()
@@ -74,15 +74,15 @@ class Server:
         return status
 
 
-def wait_until_ready(url: str) -> None:
-    """The server answers /readyz from the moment it listens; its warm-up takes a moment longer."""
+def wait_until_warm(url: str) -> None:
+    """The server answers /readyz from the moment it listens; its warm-up ends a moment later, well or not."""
     transport = httpx.HTTPTransport(retries=5)
     with httpx.Client(base_url=url, transport=transport, timeout=10) as client:
         for _ in range(200):
-            if client.get("/readyz").status_code == 200:
+            if client.get("/readyz").json()["status"] != "starting":
                 return
             threading.Event().wait(0.05)
-    raise AssertionError("the server did not become ready")
+    raise AssertionError("the server is still starting")
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +119,7 @@ def serving() -> Serving:
         thread = threading.Thread(target=uvicorn_server.run, args=([bound],))
         thread.start()
         try:
-            wait_until_ready(url_of(bound).rstrip("/"))
+            wait_until_warm(url_of(bound).rstrip("/"))
             yield url_of(bound).rstrip("/")
         finally:
             uvicorn_server.should_exit = True

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.conftest import GREETING, ROOT, wait_until_ready
+from tests.conftest import GREETING, ROOT, wait_until_warm
 from tests.signals import from_wav, is_speech
 
 pytestmark = pytest.mark.slow
@@ -84,7 +84,7 @@ def run_local(clone: Path, environment: dict[str, str]) -> Iterator[tuple[str, s
             line = make.stdout.readline()
             assert line, printed
             printed += line
-        wait_until_ready(found[1])
+        wait_until_warm(found[1])
         yield found[1], printed
     finally:
         os.killpg(make.pid, signal.SIGINT)  # Ctrl-C
