@@ -45,7 +45,7 @@ def stand_in_player(folder: Path, status: int = 0) -> str:
     player = folder / "aplay"
     player.write_text(f'#!{sys.executable}\nimport sys\nopen("{folder}/played", "wb").write(sys.stdin.buffer.read())\n')
     if status:
-        player.write_text(f"#!{sys.executable}\nimport sys\nsys.stdin.buffer.read()\nsys.exit({status})\n")
+        player.write_text(f"#!{sys.executable}\nimport sys\nsys.exit({status})\n")
     player.chmod(0o755)
     return str(folder)
 
@@ -75,8 +75,10 @@ def test_failures_say_cause_and_remedy(tmp_path: Path, arguments: list[str], cod
     assert "Traceback" not in text
 
 
-def test_a_player_that_fails_is_reported(tmp_path: Path) -> None:
-    said = run("say", "hi", PATH=stand_in_player(tmp_path, status=3))
+@pytest.mark.parametrize("text", ["hi", "a text that is longer than a pipe's buffer " * 50], ids=["short", "long"])
+def test_a_player_that_fails_is_reported(tmp_path: Path, text: str) -> None:
+    """Such as `aplay` on a machine without a sound device, which ends before it has read anything."""
+    said = run("say", text, PATH=stand_in_player(tmp_path, status=3))
     assert said.returncode == 2
     assert "CS-SAY-003" in said.stderr.decode()
 

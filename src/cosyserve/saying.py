@@ -77,6 +77,7 @@ def _player() -> Iterator[BinaryIO]:
         raise CosyError(errors.NO_PLAYER, players=", ".join(command[0] for command in _PLAYERS))
     with subprocess.Popen(command, stdin=subprocess.PIPE) as player:  # noqa: S603 - argv is the table above
         assert player.stdin is not None  # noqa: S101 - a pipe was asked for
-        yield cast("BinaryIO", player.stdin)
+        with contextlib.suppress(BrokenPipeError):  # its exit status below says more
+            yield cast("BinaryIO", player.stdin)
     if player.returncode:
         raise CosyError(errors.PLAYER_FAILED, player=command[0], status=player.returncode)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import Server
 
-pytest.importorskip("schemathesis")  # not among what the TensorRT-LLM environments are tested with
+pytestmark = pytest.mark.slow
 
 CONFIG = """
 [checks]

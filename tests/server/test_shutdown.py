@@ -32,6 +32,7 @@ def test_the_grace_time_ends_and_so_does_the_server(tmp_path: Path) -> None:
         pieces = response.iter_raw()  # held: a dropped iterator closes the response
         next(pieces)
         assert server.stop() == 0  # while the stream is not being read
+    assert "Traceback" not in server.log.read_text()
 
 
 def test_a_taken_port_is_told_with_its_remedy(tmp_path: Path, server: Server) -> None:

@@ -68,7 +68,7 @@ def _made_key(path: Path) -> str:
     return path.read_text(encoding="ascii").strip()
 
 
-def require_key(connection: HTTPConnection) -> None:
+async def require_key(connection: HTTPConnection) -> None:
     """FastAPI dependency of every route that does work or tells about it; raises `CS-AUTH-001`."""
     keys: list[str] = connection.app.state.keys
     scheme, _, given = connection.headers.get("authorization", "").partition(" ")

@@ -61,7 +61,7 @@ class Delivery:
     def record(self, outcome: str, request_id: str) -> None:
         """Count a request that got as far as audio, and say in the log how it went (never what it said)."""
         metrics, watch = self._service.metrics, self.stopwatch
-        metrics.requests.labels(self._endpoint, outcome).inc()
+        metrics.count(self._endpoint, outcome)
         metrics.audio_seconds.inc(watch.audio_seconds)
         if watch.first_chunk_seconds is None:
             log.info("%s %s before its first audio [%s]", self._endpoint, outcome, request_id)
@@ -158,6 +158,10 @@ class SpeechResponse(Response):
             await _while_connected(receive, self._stream(send))
         except ClientGoneError as gone:
             self._delivery.record(gone.outcome, self._request_id)
+        except asyncio.CancelledError:
+            # The server stops and the grace time is over. This is the task's end, so nobody waits for the
+            # cancellation to go on, and uvicorn would only log it as a crash.
+            self._delivery.record("cancelled", self._request_id)
         except Exception as problem:
             error = as_cosy_error(problem, self._request_id)
             if not self._started:

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from cosyserve import errors
 from cosyserve.errors import CosyError, Fault
-from cosyserve.server.service import Service, service_of
+from cosyserve.server.service import service_of
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def install(app: FastAPI) -> None:
     def answer(request: Request, error: CosyError) -> Response:
         route = request.scope.get("route")
         if "speech" in getattr(route, "tags", ()):
-            _count(service_of(request), request.scope["route"].path, error)
+            service_of(request).metrics.count(request.scope["route"].path, outcome_of(error))
         return response_of(error)
 
     @app.exception_handler(CosyError)
@@ -118,10 +118,3 @@ def outcome_of(error: CosyError) -> str:
     if error.fault.status == 429:
         return "rejected"
     return "failed" if error.fault.status >= 500 else "refused"
-
-
-def _count(service: Service, endpoint: str, error: CosyError) -> None:
-    outcome = outcome_of(error)
-    service.metrics.requests.labels(endpoint, outcome).inc()
-    if outcome == "rejected":
-        service.metrics.rejected.inc()

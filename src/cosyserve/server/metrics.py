@@ -43,6 +43,11 @@ class Metrics:
             lambda: admission.active
         )
 
+    def count(self, endpoint: str, outcome: str) -> None:
+        self.requests.labels(endpoint, outcome).inc()
+        if outcome == "rejected":
+            self.rejected.inc()
+
 
 class Stopwatch:
     """The times of one request, in seconds: made on arrival, told of each step."""

@@ -29,6 +29,12 @@ class DrainingServer(uvicorn.Server):
         self._service = service
         self._draining: asyncio.Task[None] | None = None
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:  # only now does the address answer
+            choice = self._service.choice
+            print(f"CosyServe: {url_of(sockets[0])}", choice.why, choice.why_zh, sep="\n", flush=True)
+
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().serve(sockets)
@@ -87,6 +93,4 @@ def serve(settings: Settings, choice: Choice) -> None:
     # uvicorn raises the signal again once it has shut down; a stop that was asked for is a success.
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, lambda *_: None)
-    print(f"CosyServe: {url_of(bound)}", flush=True)
-    print(choice.why, choice.why_zh, sep="\n", flush=True)
     DrainingServer(config, app.state.service).run([bound])

@@ -42,7 +42,8 @@ async function refreshState() {
     // The server is gone for now: the page says so and asks again.
   }
   const synthesizer = state.synthesizer === "preview" ? texts.preview : "CosyVoice2";
-  const ready = `${synthesizer} · ${state.device} · ${state.rung} · ${state.active_streams}/${state.max_streams}`;
+  const load = texts.load(state.active_streams, state.max_streams);
+  const ready = `${synthesizer} · ${state.device} · ${state.rung} · ${load}`;
   $("state").dataset.state = state.status;
   $("state-text").textContent = state.status === "ready" ? ready : texts[state.status];
   $("why").textContent = (isChinese ? state.why_zh : state.why) ?? "";

@@ -22,6 +22,7 @@ const english = {
   lost: "The connection broke before any sound arrived. Please try again.",
   unplayable: "This browser cannot play this format. It can still be downloaded.",
   retry: (seconds) => `Try again in ${seconds} s.`,
+  load: (active, most) => `${active} of ${most} streams`,
 };
 
 const chinese = {
@@ -46,6 +47,7 @@ const chinese = {
   lost: "连接在收到音频之前中断，请重试。",
   unplayable: "此浏览器无法播放该格式，但仍可下载。",
   retry: (seconds) => `请在 ${seconds} 秒后重试。`,
+  load: (active, most) => `${active}/${most} 路`,
 };
 
 export const isChinese = navigator.language.toLowerCase().startsWith("zh");
