@@ -148,6 +148,27 @@ def test_text_without_sound_and_too_much_text_are_errors_of_their_generation(ser
         assert seconds(audio_until(socket, "speech.audio.done")[0]) == pytest.approx(3 * CHUNK_SECONDS)
 
 
+def test_a_cancel_right_behind_the_text_is_heard(serving: Serving) -> None:
+    synthesizer = GatedSynthesizer()
+    with serving(synthesizer) as url, open_socket(url) as socket:
+        synthesizer.budget = 0
+        for _ in range(50):
+            send(socket, "input_text.append", text="abc")
+            send(socket, "input_text.flush")
+            send(socket, "input_text.cancel")
+            assert event(socket)["type"] == "speech.audio.cancelled"
+
+
+def test_texts_do_not_pile_up_without_end(serving: Serving) -> None:
+    synthesizer = GatedSynthesizer()
+    with serving(synthesizer) as url, open_socket(url) as socket:
+        synthesizer.budget = 0
+        for _ in range(30):
+            send(socket, "input_text.append", text="abc")
+            send(socket, "input_text.flush")
+        assert event(socket)["error"]["code"] == "CS-WS-001"
+
+
 def test_a_failing_synthesizer_is_an_error_and_the_session_lives(serving: Serving) -> None:
     with serving(FailingSynthesizer()) as url, open_socket(url) as socket:
         send(socket, "input_text.append", text="fail")

@@ -58,7 +58,7 @@ def create_app(settings: Settings, choice: Choice) -> FastAPI:
     for room in (openai, classic, cosyvoice, socket, ops):
         app.include_router(room.router)
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(_WEB / "index.html", headers=_PAGE_HEADERS)
 

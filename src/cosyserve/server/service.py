@@ -1,12 +1,12 @@
 """What all routes share: the settings, the synthesizer, its readiness and its places."""
 
-import asyncio
 import logging
 import math
 import os
 from collections.abc import AsyncIterator
 from enum import Enum
 
+import anyio
 from fastapi.requests import HTTPConnection
 
 from cosyserve import errors
@@ -79,9 +79,9 @@ class Service:
         """Take no new requests and wait, for the grace time at most, until the running ones are done."""
         self.state = State.STOPPING
         self.admission.close()
-        try:
-            await asyncio.wait_for(self.admission.idle(), self.settings.grace_seconds)
-        except asyncio.TimeoutError:
+        with anyio.move_on_after(self.settings.grace_seconds) as patience:
+            await self.admission.idle()
+        if patience.cancelled_caught:
             log.warning("The grace time is over: %d streams are cut off", self.admission.active)
 
     def voice(self, name: str) -> Voice:

@@ -29,6 +29,7 @@ from cosyserve.speech.text import clean_piece
 router = APIRouter(dependencies=[Depends(require_key)])
 
 _PATH = "/v1/audio/speech/stream"
+_MAX_WAITING = 16  # complete texts of one session that are not being spoken yet; each may be of the full length
 
 
 class Update(BaseModel):
@@ -83,8 +84,10 @@ class Generation:
     async def segments(self) -> AsyncIterator[str]:
         while True:
             try:
-                segment = await asyncio.wait_for(self._segments.get(), self._stall_seconds)
-            except asyncio.TimeoutError:
+                # Not asyncio.wait_for: before Python 3.12 it loses a cancel that comes with the segment.
+                with anyio.fail_after(self._stall_seconds):
+                    segment = await self._segments.get()
+            except TimeoutError:
                 raise CosyError(errors.TEXT_STALLED, seconds=self._stall_seconds) from None
             if segment is None:
                 return
@@ -135,6 +138,8 @@ class Session:
             self._update = message
         elif isinstance(message, Append):
             if self._open is None:
+                if self._generations.qsize() >= _MAX_WAITING:
+                    raise CosyError(errors.MESSAGE_INVALID, details=f"{_MAX_WAITING} texts wait to be spoken already")
                 settings = self._service.settings
                 self._open = Generation(self._update, settings.max_text_chars, settings.stall_seconds)
                 self._generations.put_nowait(self._open)
@@ -183,6 +188,7 @@ class Session:
         except ClientGoneError as gone:
             outcome = gone.outcome
             await self._socket.close()
+            return
         except Exception as problem:
             error = as_cosy_error(problem, self._id)
             outcome = outcome_of(error)
