@@ -48,6 +48,8 @@ def test_two_hundred_streams_at_once() -> None:
                 await asyncio.sleep(0.01)
             return Counter(status for status, _ in answers)
 
+        while app.state.service.state != "ready":
+            await asyncio.sleep(0.01)
         await round_()  # once for the worker threads, which stay
         before = _left()
         counts = await round_()

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -72,3 +73,14 @@ def test_sentences_are_apart() -> None:
         assert np.abs(audio[-SAMPLE_RATE // 10 :]).max() < 0.01
     finally:
         synthesizer.close()
+
+
+def test_a_second_synthesizer_speaks_like_the_first_and_beside_it(preview: PreviewSynthesizer) -> None:
+    alone = spoken(preview, GREETING).size
+    second = PreviewSynthesizer()
+    with ThreadPoolExecutor() as threads:
+        both = [threads.submit(spoken, synthesizer, GREETING) for synthesizer in (preview, second) * 4]
+    second.close()
+    for audio in both:
+        assert audio.result().size == pytest.approx(alone, abs=0.02 * SAMPLE_RATE)
+    assert is_speech(spoken(preview, GREETING))

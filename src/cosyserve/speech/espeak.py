@@ -5,6 +5,8 @@ Function signatures and constants are those of its public header, speak_lib.h.
 """
 
 import ctypes
+import threading
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +24,10 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class Espeak:
-    """The library has one global state: make one instance and call it from one thread at a time."""
+    """The library has one global state. Get it from `espeak()`; threads take turns."""
 
     def __init__(self) -> None:
+        self._turn = threading.Lock()
         try:
             import espeakng_loader
         except ImportError:
@@ -45,6 +48,10 @@ class Espeak:
 
     def speak(self, text: str, voice: str) -> NDArray[np.int16]:
         """The whole of `text` in eSpeak's `voice` (such as `cmn+f2`), at `sample_rate`."""
+        with self._turn:
+            return self._speak(text, voice)
+
+    def _speak(self, text: str, voice: str) -> NDArray[np.int16]:
         self._spoken.clear()
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise CosyError(errors.ESPEAK_UNUSABLE, reason=f"it has no voice {voice}")
@@ -58,3 +65,10 @@ class Espeak:
         if samples and count > 0:
             self._spoken += ctypes.string_at(samples, count * 2)
         return 0  # go on
+
+
+@cache
+def espeak() -> Espeak:
+    """The library of this process, initialised once: a second espeak_Initialize frees the phoneme tables and
+    leaves pointers to them in its voices (valgrind shows the reads; Mandarin then loses its tones)."""
+    return Espeak()

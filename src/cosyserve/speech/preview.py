@@ -9,7 +9,7 @@ import numpy as np
 import soxr
 
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
-from cosyserve.speech.espeak import Espeak
+from cosyserve.speech.espeak import espeak
 from cosyserve.speech.synthesizer import Capability, Options, Voice
 
 # eSpeak's loudest vowels reach full scale; resampling would overshoot it.
@@ -27,7 +27,7 @@ _HAN = re.compile(r"([\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff][^A-Za-z]*
 
 
 class PreviewSynthesizer:
-    """One thread owns the library, which has a single global state; requests take turns by segment."""
+    """Speaks in a thread of its own, in which requests take turns by segment."""
 
     name = "preview"
     model = "preview"
@@ -35,7 +35,7 @@ class PreviewSynthesizer:
     capabilities: frozenset[Capability] = frozenset()
 
     def __init__(self) -> None:
-        self._espeak = Espeak()
+        self._espeak = espeak()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="espeak")
         self._espeak_names = {voice.id: espeak_name for voice, espeak_name in _VOICES}
         self.voices: Mapping[str, Voice] = {voice.id: voice for voice, _ in _VOICES}
