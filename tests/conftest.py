@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -74,15 +75,17 @@ class Server:
         return status
 
 
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen within ten seconds"
+        time.sleep(0.01)
+
+
 def wait_until_warm(url: str) -> None:
     """The server answers /readyz from the moment it listens; its warm-up ends a moment later, well or not."""
-    transport = httpx.HTTPTransport(retries=5)
-    with httpx.Client(base_url=url, transport=transport, timeout=10) as client:
-        for _ in range(200):
-            if client.get("/readyz").json()["status"] != "starting":
-                return
-            threading.Event().wait(0.05)
-    raise AssertionError("the server is still starting")
+    with httpx.Client(base_url=url, transport=httpx.HTTPTransport(retries=5), timeout=10) as client:
+        eventually(lambda: client.get("/readyz").json()["status"] != "starting")
 
 
 @pytest.fixture(scope="session")

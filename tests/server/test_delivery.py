@@ -3,24 +3,15 @@
 import json
 import math
 import socket
-import time
-from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from tests.conftest import Serving
+from tests.conftest import Serving, eventually
 from tests.standins import FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
 
 SPEECH = "/v1/audio/speech"
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within ten seconds"
-        time.sleep(0.01)
 
 
 def test_the_first_audio_leaves_before_the_second_is_made(serving: Serving) -> None:

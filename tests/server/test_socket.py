@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
-from tests.conftest import GREETING, Server, Serving
+from tests.conftest import GREETING, Server, Serving, eventually
 from tests.signals import from_s16le, is_speech
 from tests.standins import CHUNK_SECONDS, FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
 
@@ -195,8 +195,6 @@ def test_a_full_server_says_so(serving: Serving) -> None:
 
 
 def test_a_client_that_leaves_frees_its_place(serving: Serving) -> None:
-    from tests.server.test_delivery import eventually
-
     synthesizer = GatedSynthesizer()
     with serving(synthesizer) as url:
         synthesizer.budget = 1
