@@ -1,11 +1,13 @@
 """Writes docs/settings.md and docs/errors.md from the code; `tests/test_docs.py` holds them equal."""
 
+import json
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 from pydantic import SecretStr
 
 from cosyserve.errors import CATALOGUE
+from cosyserve.host.report import Report
 from cosyserve.settings import PREFIX, Settings
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -55,7 +57,11 @@ def errors_page() -> str:
     return _ERRORS_HEAD + "".join(entries)
 
 
-PAGES = {"settings.md": settings_page, "errors.md": errors_page}
+def doctor_schema() -> str:
+    return json.dumps(Report.model_json_schema(), indent=2, sort_keys=True) + "\n"
+
+
+PAGES = {"settings.md": settings_page, "errors.md": errors_page, "doctor.schema.json": doctor_schema}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

@@ -1,16 +1,22 @@
 """The commands."""
 
 import asyncio
+import locale
 import logging
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from cosyserve import __version__
 from cosyserve.errors import CosyError
+from cosyserve.host.report import Language
 from cosyserve.settings import Settings, load_settings, unknown_keys
 from cosyserve.speech.choice import choose
+
+MODELS_FOLDER = Path("pretrained_models")
 
 
 class _Group(click.Group):
@@ -55,6 +61,28 @@ def say(text: str, output: str | None, voice: str, speed: float) -> None:
 
     settings = _settings()
     asyncio.run(saying.say(settings, choose(settings), text, voice, speed, output))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts; docs/doctor.schema.json describes it.")
+@click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the page; by default the terminal's.")
+@click.option("--deep", is_flag=True, help="Import TensorRT-LLM itself where it is installed.")
+@click.pass_context
+def doctor(context: click.Context, as_json: bool, lang: Language | None, deep: bool) -> None:
+    """Look at everything a start depends on, and change nothing.
+
+    Ends within a minute with status 0 (all is well), 1 (warnings) or 2 (cannot serve).
+    """
+    from cosyserve.host.doctor import examine
+    from cosyserve.host.report import page
+
+    report = examine(load_settings(), MODELS_FOLDER, deep=deep)
+    if as_json:
+        click.echo(report.model_dump_json(indent=2))
+    else:
+        chinese = locale.getlocale()[0] or os.environ.get("LANG", "")
+        click.echo(page(report, lang or ("zh" if chinese.startswith("zh") else "en"), colour=sys.stdout.isatty()))
+    context.exit(report.exit_status)
 
 
 def _settings(**overrides: Any) -> Settings:

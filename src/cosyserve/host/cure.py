@@ -1,0 +1,73 @@
+"""The environment in which MPI starts wherever it can.
+
+Each line cures a measured cause: hwloc's gl plugin asks X displays :0 to :9, which are the TCP ports 6000 to 6009,
+and waits for ever for an answer; what another launcher left behind sends Open MPI to a daemon that is not there;
+a TMPDIR that is read-only, full or long cannot hold its session folder.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+# Set by Slurm, PMI, PMIx, and Open MPI's own launchers for their children; meaningless to anybody else's.
+_LEFTOVER = re.compile(
+    r"SLURM_|PMI_|PMI2_|PMIX_|PRTE_|ORTE_|OPAL_PREFIX$|OPAL_PKG|OPAL_LIBDIR$|OPAL_BINDIR$"
+    r"|OMPI_COMM_|OMPI_UNIVERSE_|OMPI_APP_|OMPI_FILE_|OMPI_FIRST_|OMPI_NUM_APP|OMPI_MCA_ess(?:$|_base)|OMPI_MCA_orte_"
+)
+_SINGLETON_ISOLATED = "OMPI_MCA_ess_singleton_isolated"
+_LONGEST_TMPDIR = 60  # Open MPI appends about 40 characters, and a Unix socket's path ends at 108
+_SESSION_BYTES = 1 << 20
+
+
+def leftovers(environ: Mapping[str, str]) -> list[str]:
+    """The variables in `environ` that another launcher left behind."""
+    return sorted(name for name in environ if _LEFTOVER.match(name))
+
+
+def usable_tmpdir(candidates: list[str]) -> str | None:
+    """The first folder that is short, writable and has room."""
+    for folder in candidates:
+        try:
+            if len(folder) > _LONGEST_TMPDIR:
+                continue
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"\0" * 4096)
+                file.flush()
+            space = os.statvfs(folder)
+            if space.f_bavail * space.f_frsize >= _SESSION_BYTES:
+                return folder
+        except OSError:
+            continue
+    return None
+
+
+def tmpdir_candidates(environ: Mapping[str, str]) -> list[str]:
+    given = [environ[name] for name in ("TMPDIR",) if environ.get(name)]
+    return [*given, "/tmp", "/var/tmp", "/dev/shm", str(Path.home())]  # noqa: S108 - looked at, not used blindly
+
+
+def cured(environ: Mapping[str, str], tmpdir: str | None) -> dict[str, str]:
+    """`environ` without what keeps MPI from starting. Pure: the folder is chosen by the caller."""
+    dropped = set(leftovers(environ))
+    environment = {name: value for name, value in environ.items() if name not in dropped}
+    environment["HWLOC_COMPONENTS"] = "-gl,-opencl"
+    if tmpdir is not None:
+        environment["TMPDIR"] = tmpdir
+    return environment
+
+
+def isolated(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` for an MPI singleton that starts no daemon. Its price is MPI_Comm_spawn."""
+    return {**environ, _SINGLETON_ISOLATED: "1"}
+
+
+def mpirun(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` for a start under mpirun, which root has to allow."""
+    allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return {**environ, **allowed, "PRTE_ALLOW_RUN_AS_ROOT": "1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+
+
+# Without --bind-to none the whole server is bound to one core.
+MPIRUN = ("mpirun", "-n", "1", "--allow-run-as-root", "--bind-to", "none")

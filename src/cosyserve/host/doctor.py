@@ -1,0 +1,97 @@
+"""Looks at everything a start depends on, changes nothing, and ends within a minute whatever the host does."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
+
+from cosyserve import __version__
+from cosyserve.host import gpu, models, mpi, network, system
+from cosyserve.host.machine import Machine, platform_of
+from cosyserve.host.report import Check, Finding, Report, Text, worst
+from cosyserve.settings import Settings
+
+UNANSWERED = Check("CS-HOST-011", Text("Unanswered checks", "未完成的检查"))
+
+_SECONDS = 58
+_PROBE_SECONDS = 9  # a start takes 0.4 to 1.5 s on a healthy host; there are four probes at most
+_IMPORT_SECONDS = 45  # only asked for with --deep
+
+Question = Callable[[], "Finding | list[Finding]"]
+
+
+def examine(settings: Settings, models_folder: Path, *, deep: bool = False, machine: Machine | None = None) -> Report:
+    """The report on this machine. A check that does not answer in time is reported instead of waited for."""
+    machine = machine or Machine()
+    began = time.monotonic()
+    findings = list(_answers(_questions(settings, models_folder, machine, deep), began + _SECONDS))
+    return Report(
+        cosyserve=__version__,
+        platform=platform_of(machine).value,
+        state=worst(findings),
+        seconds=round(time.monotonic() - began, 2),
+        findings=findings,
+    )
+
+
+def _questions(settings: Settings, folder: Path, machine: Machine, deep: bool) -> list[Question]:
+    questions: list[Question] = [
+        lambda: system.platform(machine),
+        lambda: system.system(machine),
+        system.python,
+        lambda: system.processor(machine),
+        lambda: system.memory(machine),
+        lambda: system.shared_memory(machine),
+        lambda: system.disk(machine, folder),
+        lambda: system.port(settings.port),
+        system.clock,
+        system.text_encoding,
+        lambda: gpu.examine(machine),
+        lambda: mpi.tools(machine),
+        lambda: mpi.gl_plugin(machine),
+        lambda: mpi.leftover_variables(machine),
+        lambda: mpi.temporary_folder(machine),
+        mpi.names,
+        lambda: mpi.tensorrt_llm(machine, _IMPORT_SECONDS) if deep else mpi.start(machine, _PROBE_SECONDS),
+        lambda: models.weights(folder),
+        lambda: models.engines(folder),
+        network.sources,
+        lambda: network.proxies(machine),
+    ]
+    return questions
+
+
+def _answers(questions: list[Question], deadline: float) -> Iterator[Finding]:
+    """All questions at once, the answers in their order: a stuck disk or resolver keeps the others from nothing."""
+    unanswered = 0
+    for future in [_ask(question) for question in questions]:
+        try:
+            answer = future.result(max(0.0, deadline - time.monotonic()))
+        except FutureTimeoutError:
+            unanswered += 1
+        else:
+            yield from answer if isinstance(answer, list) else [answer]
+    if unanswered:
+        yield UNANSWERED.fail(
+            Text(
+                f"{unanswered} checks did not answer in time: a disk, a driver or a name server hangs",
+                f"{unanswered} 项检查未在时限内完成：可能是磁盘、驱动或域名服务器挂起",
+            ),
+            Text("ps -eo pid,stat,wchan:32,cmd | grep ' D'", "ps -eo pid,stat,wchan:32,cmd | grep ' D'"),
+        )
+
+
+def _ask(question: Question) -> "Future[Finding | list[Finding]]":
+    """In a daemon thread, which keeps nobody from leaving when it hangs; an executor's threads would."""
+    future: Future[Finding | list[Finding]] = Future()
+
+    def answer() -> None:
+        try:
+            future.set_result(question())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=answer, daemon=True).start()
+    return future

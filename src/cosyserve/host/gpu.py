@@ -1,0 +1,198 @@
+"""The graphics card, as nvidia-smi tells it; nothing of CUDA is loaded."""
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from cosyserve.host.machine import Machine, Platform, is_wsl, platform_of
+from cosyserve.host.report import Check, Finding, Text
+from cosyserve.host.system import installed
+
+DEVICE = Check("CS-GPU-001", Text("Graphics card", "显卡"))
+DRIVER = Check("CS-GPU-002", Text("Driver and CUDA", "驱动与 CUDA"))
+CAPABILITY = Check("CS-GPU-003", Text("Compute capability", "计算能力"))
+FREE_MEMORY = Check("CS-GPU-004", Text("Free graphics memory", "空闲显存"))
+WSL_LIBRARY = Check("CS-GPU-005", Text("WSL2 driver folder", "WSL2 驱动目录"))
+
+_QUERY = ("name", "driver_version", "compute_cap", "memory.total", "memory.free")
+_SECONDS = 10
+_WSL_FOLDER = "/usr/lib/wsl/lib"
+_AMPERE = 8.0  # TensorRT-LLM's oldest
+_MODEL_MIB = 5000  # CosyVoice2 with a TensorRT-LLM engine was seen to take 4.7 GB
+
+# CUDA that a package was built for, by the NVIDIA runtime wheel it brings.
+_RUNTIMES = {"nvidia-cuda-runtime-cu12": 12, "nvidia-cuda-runtime": 13, "nvidia-cuda-runtime-cu13": 13}
+
+
+@dataclass(frozen=True)
+class Card:
+    """One card. Numbers are None where the driver answers N/A, as it does for some of them on WSL2."""
+
+    name: str
+    driver: str
+    capability: float | None
+    total_mib: int | None
+    free_mib: int | None
+
+
+def parse_cards(text: str) -> list[Card]:
+    """The answer of `nvidia-smi --query-gpu=… --format=csv,noheader,nounits`, in the order of `_QUERY`."""
+    rows = [row for row in csv.reader(io.StringIO(text), skipinitialspace=True) if len(row) == len(_QUERY)]
+    return [
+        Card(name, driver, _number(capability), _whole(total), _whole(free))
+        for name, driver, capability, total, free in rows
+    ]
+
+
+def parse_cuda(text: str) -> str | None:
+    """The newest CUDA the driver allows, from nvidia-smi's heading."""
+    found = re.search(r"CUDA (?:UMD )?Version:\s*(\d+\.\d+)", text)
+    return found[1] if found else None
+
+
+def _number(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"\d+(\.\d+)?", text.strip()) else None
+
+
+def _whole(text: str) -> int | None:
+    number = _number(text)
+    return None if number is None else int(number)
+
+
+def examine(machine: Machine) -> list[Finding]:
+    """All findings on the card; those that cannot be asked are skipped with the reason."""
+    findings = [_wsl_library(machine)] if is_wsl(machine) else []
+    tool = shutil.which("nvidia-smi", path=f"{machine.environ.get('PATH', '')}:{_WSL_FOLDER}")
+    device = machine.exists("/dev/nvidia0") or machine.exists("/dev/dxg")
+    if tool is None and not device:
+        return [_absent(machine), *_unasked(), *findings]
+    answer = _ask(tool, f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits") if tool else ""
+    cards = parse_cards(answer)
+    if not cards:
+        return [_silent(tool, answer), *_unasked(), *findings]
+    cuda = parse_cuda(_ask(str(tool)))
+    names = ", ".join(card.name for card in cards)
+    found = DEVICE.ok(Text(names, names), cards=[vars(card) for card in cards])
+    return [found, _driver(cards[0], cuda), _capability(cards), _free_memory(cards), *findings]
+
+
+def _ask(tool: str, *options: str) -> str:
+    try:
+        done = subprocess.run([tool, *options], capture_output=True, timeout=_SECONDS, text=True)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return done.stdout + done.stderr
+
+
+def _absent(machine: Machine) -> Finding:
+    if platform_of(machine) is Platform.AUTODL:
+        return DEVICE.skipped(Text("none: the instance runs in AutoDL's no-card mode", "无：实例处于 AutoDL 无卡模式"))
+    return DEVICE.warn(
+        Text("none: the preview voice speaks, CosyVoice2 needs one", "无：可使用预览语音，CosyVoice2 需要显卡"),
+        Text(
+            "in Docker: docker run --gpus all …; else install NVIDIA's driver",
+            "Docker 中请使用 docker run --gpus all …；否则请安装 NVIDIA 驱动",
+        ),
+    )
+
+
+def _silent(tool: str | None, answer: str) -> Finding:
+    if tool is None:
+        return DEVICE.warn(
+            Text("there is a device but no nvidia-smi", "有显卡设备，但没有 nvidia-smi"),
+            Text(
+                f"export PATH=$PATH:{_WSL_FOLDER} on WSL2; in Docker: -e NVIDIA_DRIVER_CAPABILITIES=compute,utility",
+                f"WSL2：export PATH=$PATH:{_WSL_FOLDER}；Docker：-e NVIDIA_DRIVER_CAPABILITIES=compute,utility",
+            ),
+        )
+    last = (answer.strip().splitlines() or ["no answer"])[-1][:160]
+    return DEVICE.warn(
+        Text(f"nvidia-smi answers: {last}", f"nvidia-smi 返回：{last}"),
+        Text(
+            "nvidia-smi, and reinstall or restart the driver until it lists the card",
+            "请运行 nvidia-smi，并重装或重启驱动，直到能列出显卡",
+        ),
+    )
+
+
+def _unasked() -> list[Finding]:
+    text = Text("no card was found", "没有找到显卡")
+    return [check.skipped(text) for check in (DRIVER, CAPABILITY, FREE_MEMORY)]
+
+
+def _driver(card: Card, cuda: str | None) -> Finding:
+    facts = {"driver": card.driver, "cuda": cuda}
+    wanted = [(package, major) for package, major in _RUNTIMES.items() if installed(package)]
+    if cuda and wanted and int(cuda.split(".")[0]) < max(major for _, major in wanted):
+        package, major = max(wanted, key=lambda each: each[1])
+        return DRIVER.fail(
+            Text(
+                f"driver {card.driver} allows CUDA {cuda}, but {package} is installed and needs {major}",
+                f"驱动 {card.driver} 支持 CUDA {cuda}，但已安装的 {package} 需要 {major}",
+            ),
+            Text(
+                f"install a driver for CUDA {major}, or packages for CUDA {cuda.split('.')[0]}",
+                f"请安装支持 CUDA {major} 的驱动，或安装 CUDA {cuda.split('.')[0]} 版本的软件包",
+            ),
+            **facts,
+        )
+    allows = cuda or "?"
+    return DRIVER.ok(Text(f"{card.driver}, up to CUDA {allows}", f"{card.driver}，最高支持 CUDA {allows}"), **facts)
+
+
+def _capability(cards: list[Card]) -> Finding:
+    known = [card.capability for card in cards if card.capability is not None]
+    if not known:
+        return CAPABILITY.skipped(Text("the driver answers N/A", "驱动返回 N/A"))
+    text = ", ".join(str(each) for each in known)
+    if min(known) < _AMPERE:
+        return CAPABILITY.warn(
+            Text(f"{text}: TensorRT-LLM needs {_AMPERE} or newer", f"{text}：TensorRT-LLM 需要 {_AMPERE} 或更高"),
+            Text(
+                "use the torch backend, or a card of the Ampere generation or later",
+                "请使用 torch 后端，或更换 Ampere 及更新的显卡",
+            ),
+            capabilities=known,
+        )
+    return CAPABILITY.ok(Text(text, text), capabilities=known)
+
+
+def _free_memory(cards: list[Card]) -> Finding:
+    known = [card.free_mib for card in cards if card.free_mib is not None]
+    if not known:
+        return FREE_MEMORY.skipped(Text("the driver answers N/A", "驱动返回 N/A"))
+    free = max(known)
+    if free < _MODEL_MIB:
+        return FREE_MEMORY.warn(
+            Text(
+                f"{free} MiB, and CosyVoice2 takes about {_MODEL_MIB}", f"{free} MiB，CosyVoice2 约需 {_MODEL_MIB} MiB"
+            ),
+            Text(
+                "nvidia-smi shows who holds it; end what is not needed",
+                "可用 nvidia-smi 查看占用者，并结束不需要的程序",
+            ),
+            free_mib=free,
+        )
+    return FREE_MEMORY.ok(Text(f"{free} MiB", f"{free} MiB"), free_mib=free)
+
+
+def _wsl_library(machine: Machine) -> Finding:
+    if not machine.exists(f"{_WSL_FOLDER}/libcuda.so.1"):
+        return WSL_LIBRARY.warn(
+            Text(f"{_WSL_FOLDER}/libcuda.so.1 is missing", f"缺少 {_WSL_FOLDER}/libcuda.so.1"),
+            Text(
+                "install NVIDIA's driver in Windows, never in WSL2, then: wsl --shutdown",
+                "请在 Windows 中（而非 WSL2 中）安装 NVIDIA 驱动，然后执行 wsl --shutdown",
+            ),
+        )
+    if _WSL_FOLDER not in machine.environ.get("LD_LIBRARY_PATH", ""):
+        return WSL_LIBRARY.ok(
+            Text(
+                f"{_WSL_FOLDER} (not in LD_LIBRARY_PATH; most programs find it)",
+                f"{_WSL_FOLDER}（不在 LD_LIBRARY_PATH 中，多数程序仍可找到）",
+            )
+        )
+    return WSL_LIBRARY.ok(Text(_WSL_FOLDER, _WSL_FOLDER))

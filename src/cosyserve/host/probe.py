@@ -1,0 +1,147 @@
+"""Runs something that may hang, in a child process with a limit, and says where it hung.
+
+Output goes to a file and never a pipe, since a daemon the child leaves behind would keep a pipe open. What it leaves
+is found by a marker in its environment: orted calls setsid, so the process group does not reach it.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+import psutil
+
+MARKER = "COSYSERVE_PROBE"
+_OUTPUT_TAIL = 4000  # characters
+_PY_SPY_SECONDS = 3
+
+
+class Outcome(str, Enum):
+    OK = "ok"
+    FAILED = "failed"
+    HUNG = "hung"
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """One process of a hung probe: what the kernel says it waits for, and whom it talks to."""
+
+    pid: int
+    parent: int
+    name: str
+    state: str
+    wait_channel: str
+    peers: tuple[str, ...]
+
+    def line(self) -> str:
+        peers = f", {', '.join(self.peers)}" if self.peers else ""
+        return f"{self.name}[{self.pid}] of {self.parent}: {self.state} in {self.wait_channel or '?'}{peers}"
+
+
+@dataclass(frozen=True)
+class Result:
+    outcome: Outcome
+    seconds: float
+    output: str
+    status: int | None = None
+    stuck: tuple[Stuck, ...] = field(default=())
+    stack: str = ""
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str], limit: float) -> Result:
+    """Run `argv` for at most `limit` seconds. Nothing it started is left when this returns."""
+    mark = uuid.uuid4().hex
+    with tempfile.TemporaryFile(dir=_quiet_folder()) as output:
+        began = time.monotonic()
+        try:
+            child = subprocess.Popen(  # noqa: S603 - argv is ours
+                list(argv),
+                env={**environ, MARKER: mark},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return Result(Outcome.FAILED, time.monotonic() - began, str(error))
+        stuck: tuple[Stuck, ...] = ()
+        stack = ""
+        status: int | None = None
+        try:
+            status = child.wait(limit)
+        except subprocess.TimeoutExpired:
+            left = marked(mark)
+            stuck = tuple(filter(None, map(_look_at, left)))
+            stack = _python_stack(left)
+        finally:
+            end(mark)
+            child.wait()
+        seconds = time.monotonic() - began
+        output.seek(0)
+        text = output.read().decode(errors="replace")[-_OUTPUT_TAIL:]
+    outcome = Outcome.HUNG if status is None else Outcome.FAILED if status else Outcome.OK
+    return Result(outcome, seconds, text, status, stuck, stack)
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """Every process that carries the marker, wherever it has moved itself."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARKER) == mark:
+                found.append(process)
+    return found
+
+
+def end(mark: str) -> None:
+    """End every process that carries the marker."""
+    while left := marked(mark):
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        _, alive = psutil.wait_procs(left, timeout=1)
+        if alive and all(process.status() == psutil.STATUS_ZOMBIE for process in alive):
+            return
+
+
+def _quiet_folder() -> str | None:
+    """Memory where there is some: TMPDIR may be the very thing that is broken."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+
+
+def _look_at(process: psutil.Process) -> Stuck | None:
+    with contextlib.suppress(psutil.Error):
+        peers = []
+        with contextlib.suppress(psutil.Error):
+            for connection in process.net_connections("inet"):
+                if connection.raddr:
+                    peers.append(f"{connection.status} to {connection.raddr.ip}:{connection.raddr.port}")
+        try:
+            wait_channel = Path(f"/proc/{process.pid}/wchan").read_text(encoding="ascii")
+        except OSError:
+            wait_channel = ""
+        name, state = process.name(), process.status()
+        return Stuck(process.pid, process.ppid(), name, state, wait_channel.strip("0"), tuple(peers))
+    return None
+
+
+def _python_stack(processes: list[psutil.Process]) -> str:
+    """By py-spy where it is installed; else the probe's own faulthandler has written one to its output."""
+    py_spy = shutil.which("py-spy")
+    python = next((process for process in processes if process.name().startswith("python")), None)
+    if py_spy is None or python is None:
+        return ""
+    try:
+        dump = subprocess.run(  # noqa: S603
+            [py_spy, "dump", "--pid", str(python.pid)], capture_output=True, timeout=_PY_SPY_SECONDS, text=True
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return dump.stdout
