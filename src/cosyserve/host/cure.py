@@ -11,9 +11,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-# Set by Slurm, PMI, PMIx, and Open MPI's own launchers for their children; meaningless to anybody else's.
+# Set by Slurm, PMI, PMIx, and Open MPI's own launchers for their children; meaningless to anybody else's. What a
+# user sets (…_MCA_…) stays, but for the parameters by which mpirun tells its child who it is.
 _LEFTOVER = re.compile(
-    r"SLURM_|PMI_|PMI2_|PMIX_|PRTE_|ORTE_|OPAL_PREFIX$|OPAL_PKG|OPAL_LIBDIR$|OPAL_BINDIR$"
+    r"SLURM_|PMI_|PMI2_|PMIX_(?!MCA_)|PRTE_(?!MCA_)|ORTE_|OPAL_PREFIX$|OPAL_PKG|OPAL_LIBDIR$|OPAL_BINDIR$"
     r"|OMPI_COMM_|OMPI_UNIVERSE_|OMPI_APP_|OMPI_FILE_|OMPI_FIRST_|OMPI_NUM_APP|OMPI_MCA_ess(?:$|_base)|OMPI_MCA_orte_"
 )
 _SINGLETON_ISOLATED = "OMPI_MCA_ess_singleton_isolated"

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cosyserve.host.cure import cured, isolated, leftovers, tmpdir_candidates, usable_tmpdir
+
+LEFT = [
+    "SLURM_STEP_ID",
+    "SLURM_NODELIST",
+    "PMI_RANK",
+    "PMIX_NAMESPACE",
+    "PRTE_LAUNCHED",
+    "OPAL_PREFIX",
+    "OMPI_COMM_WORLD_SIZE",
+    "OMPI_UNIVERSE_SIZE",
+    "OMPI_MCA_ess",
+    "OMPI_MCA_orte_hnp_uri",
+]
+MEANT = ["OMPI_MCA_btl", "OMPI_MCA_ess_singleton_isolated", "PMIX_MCA_gds", "OMPI_ALLOW_RUN_AS_ROOT", "PATH", "HOME"]
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_other_launchers_leave_is_dropped(name: str) -> None:
+    assert leftovers({name: "x", "PATH": "/bin"}) == [name]
+    assert name not in cured({name: "x"}, None)
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_what_a_user_sets_stays(name: str) -> None:
+    assert cured({name: "x"}, None)[name] == "x"
+
+
+@given(
+    st.dictionaries(st.sampled_from([*LEFT, *MEANT, "A", "B_C"]), st.text(max_size=5)), st.sampled_from([None, "/x"])
+)
+def test_the_cure_adds_two_variables_and_drops_only_leftovers(environ: dict[str, str], tmpdir: str | None) -> None:
+    environment = cured(environ, tmpdir)
+    assert leftovers(environment) == []
+    assert environment["HWLOC_COMPONENTS"] == "-gl,-opencl"
+    kept = {name: value for name, value in environ.items() if name in MEANT or name in ("A", "B_C")}
+    assert kept.items() <= environment.items()
+    assert set(environment) - set(environ) <= {"HWLOC_COMPONENTS", "TMPDIR"}
+    assert cured(environment, tmpdir) == environment
+    assert isolated(environment)["OMPI_MCA_ess_singleton_isolated"] == "1"
+
+
+def test_the_first_usable_folder_is_taken(tmp_path: Path) -> None:
+    short = Path("/dev/shm")
+    missing, long = tmp_path / "missing", tmp_path / ("x" * 100)
+    long.mkdir()
+    assert usable_tmpdir([str(missing), str(long), str(short)]) == str(short)
+    assert usable_tmpdir([str(missing)]) is None
+    assert tmpdir_candidates({"TMPDIR": "/mine"})[0] == "/mine"
+    assert tmpdir_candidates({})[0] == "/tmp"

@@ -1,0 +1,77 @@
+"""What nvidia-smi was seen to say, said here by a stand-in of that name."""
+
+from pathlib import Path
+
+import pytest
+
+from cosyserve.host import gpu
+from cosyserve.host.machine import Machine
+from cosyserve.host.report import State
+from tests.host.test_machine import WSL_KERNEL, machine
+
+H100 = "NVIDIA H100 80GB HBM3, 580.159.04, 9.0, 81559, 81079\n"
+H100_HEADING = "| NVIDIA-SMI 580.159.04     Driver Version: 580.159.04     CUDA Version: 13.0     |\n"
+
+
+def stand_in(root: Path, query: str, heading: str = H100_HEADING, status: int = 0) -> str:
+    """A PATH on which nvidia-smi gives these answers."""
+    folder = root / "bin"
+    folder.mkdir()
+    (folder / "query").write_text(query)
+    (folder / "heading").write_text(heading)
+    script = folder / "nvidia-smi"
+    script.write_text(f"#!/bin/sh\ncd {folder}\n[ $# = 0 ] && cat heading || cat query\nexit {status}\n")
+    script.chmod(0o755)
+    return f"{folder}:/usr/bin:/bin"
+
+
+def states(host: Machine) -> dict[str, State]:
+    return {finding.id: finding.state for finding in gpu.examine(host)}
+
+
+def test_a_real_answer(tmp_path: Path) -> None:
+    (card,) = gpu.parse_cards(H100)
+    assert card == gpu.Card("NVIDIA H100 80GB HBM3", "580.159.04", 9.0, 81559, 81079)
+    assert gpu.parse_cuda(H100_HEADING) == "13.0"
+    assert set(states(machine(tmp_path, {}, PATH=stand_in(tmp_path, H100))).values()) == {State.OK}
+
+
+def test_not_available_is_skipped_not_an_error(tmp_path: Path) -> None:
+    answer = "NVIDIA GeForce RTX 3090, 552.22, [N/A], 24576, [Not Supported]\n"
+    found = states(machine(tmp_path, {}, PATH=stand_in(tmp_path, answer)))
+    assert found["CS-GPU-001"] is State.OK
+    assert found["CS-GPU-003"] is found["CS-GPU-004"] is State.SKIPPED
+
+
+def test_an_old_and_a_full_card(tmp_path: Path) -> None:
+    found = states(machine(tmp_path, {}, PATH=stand_in(tmp_path, "Tesla V100, 535.1, 7.0, 16384, 900\n")))
+    assert found["CS-GPU-003"] is found["CS-GPU-004"] is State.WARN
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n",
+        "Failed to initialize NVML: Driver/library version mismatch\n",
+        "",
+        "No devices were found\n",
+        ",,,,\n" * 2 + "\0\0",
+    ],
+)
+def test_a_driver_that_does_not_work(tmp_path: Path, answer: str) -> None:
+    found = gpu.examine(machine(tmp_path, {}, PATH=stand_in(tmp_path, answer, status=9)))
+    assert found[0].state in (State.WARN, State.OK)
+    assert all(each.state is not State.FAIL for each in found)
+
+
+def test_no_card(tmp_path: Path) -> None:
+    assert states(machine(tmp_path / "bare", {}, PATH="/nowhere"))["CS-GPU-001"] is State.WARN
+    no_card_mode = machine(tmp_path / "autodl", {"/root/autodl-tmp/x": ""}, PATH="/nowhere")
+    assert set(states(no_card_mode).values()) == {State.SKIPPED}
+
+
+def test_wsl_needs_windows_driver_folder(tmp_path: Path) -> None:
+    bare = machine(tmp_path / "a", WSL_KERNEL, PATH="/nowhere")
+    assert states(bare)["CS-GPU-005"] is State.WARN
+    whole = machine(tmp_path / "b", {**WSL_KERNEL, "/usr/lib/wsl/lib/libcuda.so.1": ""}, PATH="/nowhere")
+    assert states(whole)["CS-GPU-005"] is State.OK

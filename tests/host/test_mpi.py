@@ -1,0 +1,91 @@
+"""The doctor on hosts whose MPI is broken in a known way, with a real Open MPI."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from cosyserve.host.mpi import explain
+from cosyserve.host.probe import Outcome, Result, Stuck
+from tests.conftest import ROOT
+from tests.host.hosts import HOSTS, Host, mute_listener
+
+
+def doctor(host: Host) -> dict[str, dict[str, Any]]:
+    """The findings of `cosyserve doctor --json` on that host, by their ids."""
+    around = mute_listener(host.mute_port) if host.mute_port else contextlib.nullcontext()
+    with around:
+        done = subprocess.run(
+            [*host.wrap, sys.executable, "-m", "cosyserve", "doctor", "--json"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, **host.environ},
+            timeout=70,
+        )
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["seconds"] < 60
+    return {finding["id"]: finding for finding in report["findings"]}
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("name", HOSTS)
+def test_finds_a_way_to_start_and_says_why_the_plain_one_fails(name: str) -> None:
+    host = HOSTS[name]
+    start = doctor(host)["CS-MPI-007"]
+    probes = start["facts"]["probes"]
+    assert probes[host.way]["outcome"] == "ok", start
+    assert list(probes)[-1] == host.way
+    if host.way == "direct":
+        assert start["state"] == "ok"
+    else:
+        assert start["state"] == "warn"
+        assert host.says in start["cause"]
+        assert start["remedy"]
+        assert start["cause_zh"]
+
+
+@pytest.mark.mpi
+def test_a_hung_start_is_shown_with_its_processes_peers_and_stack() -> None:
+    start = doctor(HOSTS["something on 6006"])["CS-MPI-007"]
+    seen = "\n".join(start["facts"]["seen"])
+    assert "orted[" in seen
+    assert "ESTABLISHED to 127.0.0.1:6006" in seen
+    assert 'File "<string>", line 4' in seen  # the import of mpi4py
+
+
+@pytest.mark.mpi
+def test_the_other_checks_point_at_the_cause_before_any_probe() -> None:
+    assert doctor(HOSTS["something on 6006"])["CS-MPI-002"]["remedy"] == "export HWLOC_COMPONENTS=-gl,-opencl"
+    assert doctor(HOSTS["left by Slurm"])["CS-MPI-003"]["remedy"].startswith("unset SLURM_")
+    assert doctor(HOSTS["TMPDIR read-only"])["CS-MPI-004"]["remedy"].startswith("export TMPDIR=")
+    assert doctor(HOSTS["no loopback"])["CS-MPI-005"]["remedy"] == "ip link set lo up"
+    healthy = doctor(HOSTS["healthy"])
+    assert healthy["CS-MPI-006"]["cause"].startswith("Open MPI")
+    assert healthy["CS-MPI-003"]["state"] == healthy["CS-MPI-004"]["state"] == "ok"
+
+
+def stuck(name: str, wait_channel: str, *peers: str) -> Stuck:
+    return Stuck(1, 0, name, "sleeping", wait_channel, peers)
+
+
+@pytest.mark.parametrize(
+    ("processes", "words"),
+    [
+        ([stuck("python", "anon_pipe_read"), stuck("orted", "poll", "ESTABLISHED to 127.0.0.1:6008")], "port 6008"),
+        ([stuck("python", "anon_pipe_read"), stuck("orted", "wait", "SYN_SENT to 127.0.0.1:6001")], "swallows"),
+        ([stuck("python", "anon_pipe_read"), stuck("orted", "do_wait")], "orted does not answer"),
+        ([stuck("python", "futex_wait_queue")], "a lock of its own"),
+        ([stuck("python", "ep_poll", "ESTABLISHED to 10.0.0.1:443")], "not known yet"),
+        ([], "not known yet"),
+    ],
+)
+def test_causes_of_hangs(processes: list[Stuck], words: str) -> None:
+    cause = explain(Result(Outcome.HUNG, 9, "", stuck=tuple(processes)))
+    assert words in cause.en
+    assert cause.zh
