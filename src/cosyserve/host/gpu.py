@@ -1,7 +1,5 @@
 """The graphics card, as nvidia-smi tells it; nothing of CUDA is loaded."""
 
-import csv
-import io
 import re
 import shutil
 import subprocess
@@ -40,7 +38,9 @@ class Card:
 
 def parse_cards(text: str) -> list[Card]:
     """The answer of `nvidia-smi --query-gpu=… --format=csv,noheader,nounits`, in the order of `_QUERY`."""
-    rows = [row for row in csv.reader(io.StringIO(text), skipinitialspace=True) if len(row) == len(_QUERY)]
+    rows = [
+        [cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.count(",") == len(_QUERY) - 1
+    ]
     return [
         Card(name, driver, _number(capability), _whole(total), _whole(free))
         for name, driver, capability, total, free in rows

@@ -62,8 +62,8 @@ def ways(machine: Machine) -> list[Way]:
     return [
         Way("direct", (), machine.environ),
         Way("cured", (), cured),
-        Way("isolated", (), cure.isolated(cured)),
-        Way("mpirun", cure.MPIRUN, cure.mpirun(cured)),
+        Way("isolated", (), {**cured, **cure.ISOLATED}),
+        Way("mpirun", cure.MPIRUN, {**cured, **cure.MPIRUN_AS_ROOT}),
     ]
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-MARKER = "COSYSERVE_PROBE"
+MARKER = "_COSYSERVE_MARK"
 _OUTPUT_TAIL = 4000  # characters
 _PY_SPY_SECONDS = 3
 
@@ -78,7 +78,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str], limit: float) -> Result
             status = child.wait(limit)
         except subprocess.TimeoutExpired:
             left = marked(mark)
-            stuck = tuple(filter(None, map(_look_at, left)))
+            stuck = tuple(filter(None, map(look_at, left)))
             stack = _python_stack(left)
         finally:
             end(mark)
@@ -116,7 +116,7 @@ def _quiet_folder() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 
 
-def _look_at(process: psutil.Process) -> Stuck | None:
+def look_at(process: psutil.Process) -> Stuck | None:
     with contextlib.suppress(psutil.Error):
         peers = []
         with contextlib.suppress(psutil.Error):

@@ -10,12 +10,15 @@ import uvicorn
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
+from cosyserve.launch.beat import Beat, to_supervisor
 from cosyserve.server.app import create_app
-from cosyserve.server.service import Service
+from cosyserve.server.service import Service, State
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
 
 log = logging.getLogger(__name__)
+
+_BEAT_SECONDS, _STARTING_BEAT_SECONDS = 0.5, 0.05
 
 
 class DrainingServer(uvicorn.Server):
@@ -28,9 +31,13 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._draining: asyncio.Task[None] | None = None
+        self._supervisor = to_supervisor()
+        self._beating: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self._supervisor is not None:
+            self._beating = asyncio.create_task(self._beat(self._supervisor))
         if self.started and sockets:  # only now does the address answer
             choice = self._service.choice
             print(f"CosyServe: {url_of(sockets[0])}", choice.why, choice.why_zh, sep="\n", flush=True)
@@ -48,6 +55,13 @@ class DrainingServer(uvicorn.Server):
             self._draining = asyncio.create_task(self._drain())
         else:
             super().handle_exit(sig, frame)
+
+    async def _beat(self, supervisor: Beat) -> None:
+        """Tell how it is, from the event loop, so that a loop that stands still falls silent."""
+        while supervisor.tell(self._service.state.value):  # noqa: ASYNC110 - nothing is waited for: this is the beat
+            await asyncio.sleep(_BEAT_SECONDS if self._service.state is State.READY else _STARTING_BEAT_SECONDS)
+        log.error("The supervisor is gone")
+        self._drain_or_leave(signal.SIGTERM, None)
 
     async def _drain(self) -> None:
         for listener in self.servers:

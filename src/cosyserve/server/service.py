@@ -11,6 +11,7 @@ from fastapi.requests import HTTPConnection
 
 from cosyserve import errors
 from cosyserve.errors import CosyError, Fault
+from cosyserve.launch.ladder import RUNG
 from cosyserve.server.admission import Admission
 from cosyserve.server.metrics import Metrics
 from cosyserve.settings import Settings
@@ -60,7 +61,7 @@ class Service:
         self.admission = Admission(settings.max_streams, settings.max_queue, settings.queue_seconds)
         self.metrics = Metrics(self.admission)
         self.default_voice = voice_of(self.synthesizer, settings.voice)
-        self.rung = "mpirun" if "OMPI_COMM_WORLD_SIZE" in os.environ else "python"
+        self.rung = os.environ.get(RUNG, "python")
 
     async def warm_up(self) -> None:
         """Speak once before the first client does; only then is the server ready."""

@@ -1,0 +1,53 @@
+"""How a server that needs MPI starts on hosts whose MPI is broken: plain Python, bare mpirun, and CosyServe.
+
+Needs root and Debian's Open MPI. The hosts are the stand-ins of the tests; each cell is one start.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+
+from cosyserve.host import cure, probe
+from cosyserve.host.probe import Outcome
+from tests.host.hosts import HOSTS, Host, mute_listener
+
+_LIMIT = 8  # seconds
+_INITIALISE = (sys.executable, "-c", "from mpi4py import MPI")
+
+
+def plain(host: Host, before: tuple[str, ...]) -> str:
+    environ = {**os.environ, **host.environ}
+    if before:
+        environ |= cure.MPIRUN_AS_ROOT
+    result = probe.run([*host.wrap, *before, *_INITIALISE], environ, _LIMIT)
+    return f"{result.seconds:.1f} s" if result.outcome is Outcome.OK else result.outcome.value
+
+
+def supervised(host: Host) -> str:
+    began = time.monotonic()
+    done = subprocess.run(
+        [*host.wrap, sys.executable, "-m", "tests.launch.supervised"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **host.environ},
+    )
+    if done.returncode:
+        return f"did not start ({time.monotonic() - began:.0f} s)"
+    came = json.loads(done.stdout.splitlines()[-1])
+    return f"`{came['rung']}`, {came['seconds']:.1f} s"
+
+
+def main() -> None:
+    print("| host | plain Python | bare mpirun | CosyServe: rung, seconds to ready |")
+    print("| --- | --- | --- | --- |")
+    for name, host in HOSTS.items():
+        with mute_listener(host.mute_port) if host.mute_port else contextlib.nullcontext():
+            cells = plain(host, ()), plain(host, cure.MPIRUN), supervised(host)
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

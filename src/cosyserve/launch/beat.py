@@ -1,0 +1,63 @@
+"""What a server tells its supervisor: datagrams on a Unix socket, which neither side ever waits for."""
+
+import contextlib
+import json
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+SOCKET = "_COSYSERVE_BEAT"
+
+
+@dataclass(frozen=True)
+class Told:
+    """One beat: which process, and how far it is (`mpi`, then the states of the service)."""
+
+    pid: int
+    state: str
+
+
+class Beat:
+    """The server's side."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+
+    def tell(self, state: str) -> bool:
+        """Whether there still is a supervisor. A full buffer is no reason to think that it is gone."""
+        try:
+            self._socket.sendto(json.dumps({"pid": os.getpid(), "state": state}).encode(), self._path)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
+
+
+def to_supervisor() -> Beat | None:
+    """The way to the supervisor that started this process, None where nobody did."""
+    path = os.environ.get(SOCKET)
+    return Beat(path) if path else None
+
+
+class Ear:
+    """The supervisor's side, in a folder that is gone with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = str(folder / "beat")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+
+    def hear(self, seconds: float) -> Told | None:
+        """The next beat, None when none comes in time."""
+        self._socket.settimeout(seconds)
+        with contextlib.suppress(TimeoutError, ValueError, KeyError, TypeError):
+            told = json.loads(self._socket.recv(4096))
+            return Told(int(told["pid"]), str(told["state"]))
+        return None
+
+    def close(self) -> None:
+        self._socket.close()

@@ -1,0 +1,61 @@
+"""The ladder: in which ways the server is to be started, in which order. Pure; the supervisor climbs it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cosyserve.host import cure
+from cosyserve.host.machine import Platform
+from cosyserve.settings import Settings
+
+# Internal to a launch, hence no setting: which rung a server stands on, and that it is to do without MPI.
+RUNG = "_COSYSERVE_RUNG"
+WITHOUT_MPI = "_COSYSERVE_WITHOUT_MPI"
+
+_MPIRUN_FIRST = (Platform.AUTODL, Platform.CONTAINER, Platform.KUBERNETES)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way to start. MPI has `seconds` to start on it; a healthy host needs 0.4 to 1.5 of them."""
+
+    name: str
+    argv: tuple[str, ...]
+    environ: Mapping[str, str]
+    seconds: float
+    why: str
+
+
+def plan(
+    settings: Settings,
+    platform: Platform,
+    server: Sequence[str],
+    environ: Mapping[str, str],
+    tmpdir: str | None,
+    remembered: str | None = None,
+) -> list[Rung]:
+    """The rungs for `server`, an argv, in the order they are to be tried. The last one needs no MPI.
+
+    Users of a container expect mpirun, users of their own machine plain Python; the rung that worked here last
+    time goes before both. The environment is cured on every rung.
+    """
+    cured = cure.cured(environ, tmpdir)
+    argv = tuple(server)
+
+    def rung(name: str, why: str, more: Mapping[str, str], before: tuple[str, ...] = ()) -> Rung:
+        return Rung(name, (*before, *argv), {**cured, **more, RUNG: name}, settings.mpi_seconds, why)
+
+    ways = {
+        "direct": rung("direct", "plain Python in the cured environment", {}),
+        "isolated": rung("isolated", "an MPI singleton that starts no daemon", cure.ISOLATED),
+        "mpirun": rung("mpirun", "a launcher of its own for MPI", cure.MPIRUN_AS_ROOT, cure.MPIRUN),
+    }
+    if settings.launch != "auto":
+        order = [settings.launch]
+    elif platform in _MPIRUN_FIRST:
+        order = ["mpirun", "direct", "isolated"]
+    else:
+        order = ["direct", "isolated", "mpirun"]
+    if remembered in order:
+        order.sort(key=lambda name: name != remembered)  # stable: the others keep their order
+    last = rung("without-mpi", "no MPI at all, since it starts in no way here", {WITHOUT_MPI: "1"})
+    return [*(ways[name] for name in order), last]

@@ -1,0 +1,23 @@
+"""Initialises MPI in this process exactly as `import tensorrt_llm` would, so that a host can be proven without it."""
+
+import faulthandler
+import os
+import sys
+
+from cosyserve.launch.ladder import WITHOUT_MPI
+from cosyserve.settings import Settings
+
+# Kept alive as TensorRT-LLM's module keeps its own: a communicator that is collected is freed.
+_communicators: list[object] = []
+
+
+def initialise(settings: Settings) -> None:
+    """The calls of TensorRT-LLM's `_utils` module. May hang for ever; the stack is written before the limit."""
+    if settings.mpi != "always" or WITHOUT_MPI in os.environ:
+        return
+    faulthandler.dump_traceback_later(0.9 * settings.mpi_seconds, file=sys.stderr)
+    from mpi4py import MPI
+
+    world = MPI.COMM_WORLD
+    _communicators.extend((world, world.Split_type(MPI.COMM_TYPE_SHARED)))
+    faulthandler.cancel_dump_traceback_later()

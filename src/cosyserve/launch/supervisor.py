@@ -1,0 +1,173 @@
+"""Climbs the ladder until a server stands, then keeps it up.
+
+One server at a time. It tells how it is over a socket (`beat`); everything that belongs to it is found by a marker in
+the environment, because Open MPI's daemon leaves the process group.
+"""
+
+import ctypes
+import logging
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.host import probe
+from cosyserve.launch import memory
+from cosyserve.launch.beat import SOCKET, Ear, Told
+from cosyserve.launch.ladder import Rung
+from cosyserve.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_TICK = 0.2  # seconds between looks at the child and at the signals
+_STOP_MARGIN = 10  # seconds beyond the grace time for the server's own end
+_MISCONFIGURED = 2  # the exit status of a CosyError: another rung would end the same way
+_RESTARTS, _RESTART_WINDOW = 5, 600  # more restarts than that in so many seconds are a crash loop
+_BACK_OFF = (1, 2, 4, 8, 16)  # seconds before each restart
+_PR_SET_PDEATHSIG = 1
+
+
+class Supervisor:
+    def __init__(self, settings: Settings, rungs: Sequence[Rung], tmpdir: str | None) -> None:
+        self._settings, self._rungs, self._tmpdir = settings, rungs, tmpdir
+        self._stopping = threading.Event()
+
+    def run(self) -> int:
+        """Serve until told to stop. Returns the exit status: 0 for a stop that was asked for."""
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sig, self._stop)
+        restarts: list[float] = []
+        while True:
+            server = self._climb()
+            if isinstance(server, int):
+                return server
+            reason = server.watch(self._stopping, self._settings.heartbeat_seconds)
+            if self._stopping.is_set():
+                return server.stop(self._settings.grace_seconds + _STOP_MARGIN)
+            log.error("The server %s and is started again", reason)
+            server.end()
+            now = time.monotonic()
+            restarts = [*(when for when in restarts if now - when < _RESTART_WINDOW), now]
+            if len(restarts) > _RESTARTS:
+                log.error("%s", CosyError(errors.CRASH_LOOP, count=len(restarts), reason=reason))
+                return 1
+            self._stopping.wait(_BACK_OFF[len(restarts) - 1])
+            if self._stopping.is_set():
+                return 0
+
+    def _climb(self) -> "Server | int":
+        """The first rung whose server becomes ready, or the exit status where none may."""
+        for rung in self._rungs:
+            server = Server(rung, self._tmpdir)
+            failure = server.wait_until_ready(self._stopping, self._settings.ready_seconds)
+            if failure is None:
+                log.info("The server stands on the rung '%s': %s", rung.name, rung.why)
+                memory.remember(self._settings.state_dir.expanduser(), rung.name)
+                return server
+            if self._stopping.is_set():
+                return server.stop(_STOP_MARGIN)
+            log.warning("The rung '%s' does not bear: %s", rung.name, failure)
+            for line in server.seen:
+                log.warning("    %s", line)
+            status = server.end()
+            if status == _MISCONFIGURED:
+                return status
+        log.error("%s", CosyError(errors.NO_RUNG))
+        return 1
+
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self._stopping.set()
+
+
+class Server:
+    """One start of the server on one rung, with everything that came of it."""
+
+    def __init__(self, rung: Rung, tmpdir: str | None) -> None:
+        self._rung, self._mark = rung, uuid.uuid4().hex
+        self._folder = tempfile.TemporaryDirectory(prefix="cosyserve-", dir=tmpdir)
+        self._ear = Ear(Path(self._folder.name))
+        self._last: Told | None = None
+        self.seen: list[str] = []
+        self._process = subprocess.Popen(  # noqa: S603 - argv is the ladder's
+            rung.argv,
+            env={**rung.environ, probe.MARKER: self._mark, SOCKET: self._ear.path},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor alone, which knows how to stop
+            preexec_fn=_die_with_parent,
+        )
+
+    def wait_until_ready(self, stopping: threading.Event, ready_seconds: float) -> str | None:
+        """None once it is ready, else what went wrong."""
+        began = time.monotonic()
+        while not stopping.is_set():
+            self._hear()
+            passed = time.monotonic() - began
+            if self._last is not None and self._last.state == "ready":
+                return None
+            if (status := self._process.poll()) is not None:
+                return f"it ended with status {status} after {passed:.1f} s"
+            if self._last is not None and self._last.state == "failed":
+                return "its warm-up failed"
+            limit = self._rung.seconds if self._last is None else ready_seconds
+            if passed > limit:
+                self._look()
+                return f"it hangs, {'before MPI was up' if self._last is None else 'not ready'} after {passed:.1f} s"
+        return "it was told to stop"
+
+    def watch(self, stopping: threading.Event, heartbeat_seconds: float) -> str:
+        """Return what happened to it, or an empty text once it is told to stop."""
+        heard = time.monotonic()
+        while not stopping.is_set():
+            if self._hear():
+                heard = time.monotonic()
+            elif (status := self._process.poll()) is not None:
+                return f"ended with status {status}"
+            elif time.monotonic() - heard > heartbeat_seconds:
+                self._look()
+                for line in self.seen:
+                    log.error("    %s", line)
+                return f"has not been heard of for {heartbeat_seconds:g} s"
+        return ""
+
+    def stop(self, seconds: float) -> int:
+        """Let it finish, then end what is left. The signal goes to the server itself: mpirun would kill it."""
+        if self._last is not None:
+            with suppress(psutil.Error):
+                psutil.Process(self._last.pid).terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+        self.end()
+        return 0
+
+    def end(self) -> int:
+        """End every process of this start; the exit status of its first."""
+        status = self._process.poll()
+        probe.end(self._mark)
+        self._process.wait()
+        self._ear.close()
+        self._folder.cleanup()
+        return self._process.returncode if status is None else status
+
+    def _hear(self) -> bool:
+        told = self._ear.hear(_TICK)
+        if told is not None:
+            self._last = told
+        return told is not None
+
+    def _look(self) -> None:
+        self.seen = [stuck.line() for stuck in map(probe.look_at, probe.marked(self._mark)) if stuck is not None]
+
+
+def _die_with_parent() -> None:
+    """No server may outlive its supervisor: it would hold the card and the port."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
