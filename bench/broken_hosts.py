@@ -3,7 +3,6 @@
 Needs root and Debian's Open MPI. The hosts are the stand-ins of the tests; each cell is one start.
 """
 
-import contextlib
 import json
 import os
 import subprocess
@@ -12,7 +11,7 @@ import time
 
 from cosyserve.host import cure, probe
 from cosyserve.host.probe import Outcome
-from tests.host.hosts import HOSTS, Host, mute_listener
+from tests.host.hosts import HOSTS, Host
 
 _LIMIT = 8  # seconds
 _INITIALISE = (sys.executable, "-c", "from mpi4py import MPI")
@@ -44,7 +43,7 @@ def main() -> None:
     print("| host | plain Python | bare mpirun | CosyServe: rung, seconds to ready |")
     print("| --- | --- | --- | --- |")
     for name, host in HOSTS.items():
-        with mute_listener(host.mute_port) if host.mute_port else contextlib.nullcontext():
+        with host.around():
             cells = plain(host, ()), plain(host, cure.MPIRUN), supervised(host)
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 

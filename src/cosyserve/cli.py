@@ -20,7 +20,6 @@ from cosyserve.launch import ladder, memory, mpi
 from cosyserve.launch.beat import to_supervisor
 from cosyserve.launch.supervisor import Supervisor
 from cosyserve.settings import Settings, load_settings, unknown_keys
-from cosyserve.speech.choice import choose
 
 MODELS_FOLDER = Path("pretrained_models")
 
@@ -54,19 +53,19 @@ def serve(context: click.Context, host: str | None, port: int | None, launch: st
     """Serve the page and the API until SIGTERM or Ctrl-C."""
     settings = _settings(host=host, port=port, launch=launch)
     supervisor = to_supervisor()
-    if settings.mpi == "always" and supervisor is None:
+    if supervisor is None:
         context.exit(_supervise(settings))
     mpi.initialise(settings)
-    if supervisor is not None:
-        supervisor.tell("mpi")
+    supervisor.tell("mpi")
     from cosyserve.server import run
+    from cosyserve.speech.choice import choose
 
     run.serve(settings, choose(settings))
 
 
 def _supervise(settings: Settings) -> int:
     """The same command again, as a child on the rungs of the ladder."""
-    if find_spec("mpi4py") is None:
+    if settings.mpi == "always" and find_spec("mpi4py") is None:
         raise CosyError(errors.MPI4PY_MISSING)
     machine = Machine()
     tmpdir = cure.usable_tmpdir(cure.tmpdir_candidates(machine.environ))
@@ -84,6 +83,7 @@ def _supervise(settings: Settings) -> int:
 def say(text: str, output: str | None, voice: str, speed: float) -> None:
     """Speak TEXT without a server. Without -o it is played."""
     from cosyserve import saying
+    from cosyserve.speech.choice import choose
 
     settings = _settings()
     asyncio.run(saying.say(settings, choose(settings), text, voice, speed, output))

@@ -73,11 +73,11 @@ class Settings(BaseSettings):
         "starts it as `import tensorrt_llm` would, to prove a machine.",
     )
     mpi_seconds: float = Field(
-        20, gt=0, description="Longest start of MPI, in seconds, before the next way is tried; healthy is 1."
+        20, gt=0, description="Longest start of MPI, in seconds, before the next way is tried. Healthy is 1."
     )
-    ready_seconds: float = Field(600, gt=0, description="Longest start of a server under supervision, in seconds.")
+    ready_seconds: float = Field(600, gt=0, description="Longest start of a server, in seconds, loading included.")
     heartbeat_seconds: float = Field(
-        30, gt=0, description="A server under supervision that is not heard of for so many seconds is restarted."
+        30, gt=0, description="A server that is not heard of for so many seconds is restarted."
     )
     state_dir: Path = Field(
         Path("~/.local/state/cosyserve"),

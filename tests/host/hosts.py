@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 
@@ -27,7 +28,7 @@ def instead_of(tool: str, body: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Host:
-    """`wrap` stands before the command; `mute_port` is listened on by something that never answers.
+    """`wrap` stands before the command; `mute_port` is listened on by something that says `banner` and no more.
 
     `way` is the plainest way that has to work, `says` what the doctor has to say of why the plainest does not.
     """
@@ -36,6 +37,11 @@ class Host:
     says: str = ""
     wrap: tuple[str, ...] = ()
     mute_port: int | None = None
+    banner: bytes = b""
+
+    def around(self) -> AbstractContextManager[None]:
+        return listener(self.mute_port, self.banner) if self.mute_port else contextlib.nullcontext()
+
     environ: dict[str, str] = field(default_factory=dict)
 
 
@@ -51,6 +57,7 @@ HOSTS = {
     "healthy": Host("direct"),
     "something on 6006": Host("cured", "port 6006", mute_port=6006),
     "something on 6003": Host("cured", "port 6003", mute_port=6003),
+    "SSH on 6003": Host("cured", "port 6003", mute_port=6003, banner=b"SSH-2.0-OpenSSH_9.2p1\r\n"),
     "loopback swallows packets": Host("cured", "swallows its packets", namespace("-n", SWALLOW)),
     "loopback sends no reset": Host("cured", "X display", namespace("-n", NO_RESET)),
     "no loopback": Host("isolated", "not even loopback", namespace("-n", ":")),
@@ -67,8 +74,8 @@ HOSTS = {
 
 
 @contextlib.contextmanager
-def mute_listener(port: int) -> Iterator[None]:
-    """Accepts and never answers: what an idle HTTP server is to an X client."""
+def listener(port: int, banner: bytes) -> Iterator[None]:
+    """Accepts, and never answers: what an idle HTTP server is to an X client."""
     server = socket.create_server(("127.0.0.1", port), backlog=64)
     held: list[socket.socket] = []
 
@@ -76,6 +83,7 @@ def mute_listener(port: int) -> Iterator[None]:
         with contextlib.suppress(OSError):
             while True:
                 held.append(server.accept()[0])
+                held[-1].sendall(banner)
 
     thread = threading.Thread(target=accept)
     thread.start()

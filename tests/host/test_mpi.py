@@ -1,6 +1,5 @@
 """The doctor on hosts whose MPI is broken in a known way, with a real Open MPI."""
 
-import contextlib
 import json
 import os
 import subprocess
@@ -12,13 +11,12 @@ import pytest
 from cosyserve.host.mpi import explain
 from cosyserve.host.probe import Outcome, Result, Stuck
 from tests.conftest import ROOT
-from tests.host.hosts import HOSTS, Host, mute_listener
+from tests.host.hosts import HOSTS, Host
 
 
 def doctor(host: Host) -> dict[str, dict[str, Any]]:
     """The findings of `cosyserve doctor --json` on that host, by their ids."""
-    around = mute_listener(host.mute_port) if host.mute_port else contextlib.nullcontext()
-    with around:
+    with host.around():
         done = subprocess.run(
             [*host.wrap, sys.executable, "-m", "cosyserve", "doctor", "--json"],
             capture_output=True,

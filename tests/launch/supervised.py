@@ -18,14 +18,14 @@ from cosyserve.host import probe
 class Supervised:
     """`COSYSERVE_MPI=always cosyserve serve` and everything that belongs to it."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, folder: Path, before: tuple[str, ...] = (), **settings: object) -> None:
         given = {"mpi": "always", "mpi_seconds": 6, "state_dir": folder / "state", "port": 0, **settings}
         environ = {name: value for name, value in os.environ.items() if not name.startswith("COSYSERVE_")}
         environ |= {f"COSYSERVE_{name.upper()}": str(value) for name, value in given.items()}
         self.log = folder / "supervised.log"
         self._output = self.log.open("wb")
         self.process = psutil.Popen(
-            [sys.executable, "-m", "cosyserve", "serve"],
+            [*before, sys.executable, "-m", "cosyserve", "serve"],
             env=environ,
             cwd=folder,
             stdin=subprocess.DEVNULL,

@@ -15,11 +15,18 @@ MPIRUN = ("mpirun", "-n", "1", "--allow-run-as-root", "--bind-to", "none")
 
 def rungs(platform: Platform = Platform.BARE, remembered: str | None = None, **settings: object) -> list[Rung]:
     environ = {"PATH": "/bin", "SLURM_STEP_ID": "0", "OMPI_MCA_btl": "self"}
-    return plan(Settings(**settings), platform, SERVER, environ, "/shm", remembered)  # type: ignore[arg-type]
+    return plan(Settings(**{"mpi": "always", **settings}), platform, SERVER, environ, "/shm", remembered)  # type: ignore[arg-type]
 
 
 def names(platform: Platform = Platform.BARE, remembered: str | None = None, **settings: object) -> list[str]:
     return [rung.name for rung in rungs(platform, remembered, **settings)]
+
+
+@pytest.mark.parametrize("platform", Platform)
+def test_a_server_that_needs_no_mpi_has_nothing_of_it(platform: Platform) -> None:
+    (rung,) = rungs(platform, mpi="auto")
+    assert rung.argv == tuple(SERVER)
+    assert rung.environ == {"PATH": "/bin", "SLURM_STEP_ID": "0", "OMPI_MCA_btl": "self", RUNG: "python"}
 
 
 @pytest.mark.parametrize("platform", [Platform.BARE, Platform.WSL2])

@@ -1,6 +1,5 @@
 """The supervisor with real processes, a real Open MPI, and everything done to them that happens to such processes."""
 
-import contextlib
 import json
 import os
 import signal
@@ -15,18 +14,18 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT, eventually
-from tests.host.hosts import HOSTS, mute_listener
+from tests.host.hosts import HOSTS
 from tests.launch.supervised import Supervised, speaks
 
-pytestmark = pytest.mark.mpi
+MPI_RUNGS = ["direct", "isolated", "mpirun"]
+RUNGS = ["python", *(pytest.param(name, marks=pytest.mark.mpi) for name in MPI_RUNGS)]
 
-RUNGS = ["direct", "isolated", "mpirun"]
 
-
+@pytest.mark.mpi
 @pytest.mark.parametrize("name", HOSTS)
 def test_it_comes_up_with_mpi_on_every_host_and_leaves_nothing(name: str) -> None:
     host = HOSTS[name]
-    with mute_listener(host.mute_port) if host.mute_port else contextlib.nullcontext():
+    with host.around():
         done = subprocess.run(
             [*host.wrap, sys.executable, "-m", "tests.launch.supervised"],
             capture_output=True,
@@ -37,7 +36,7 @@ def test_it_comes_up_with_mpi_on_every_host_and_leaves_nothing(name: str) -> Non
         )
     assert done.returncode == 0, done.stdout + done.stderr
     came = json.loads(done.stdout.splitlines()[-1])
-    assert came["rung"] in RUNGS  # and not the one without MPI
+    assert came["rung"] in MPI_RUNGS  # and not the one without MPI
     assert came["spoken"] is not False
     assert came["status"] == 0
     assert came["left"] == []
@@ -46,8 +45,12 @@ def test_it_comes_up_with_mpi_on_every_host_and_leaves_nothing(name: str) -> Non
 @pytest.fixture
 def supervised(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Supervised]:
     """On the rung that the test's parameter names, speaking."""
-    settings = getattr(request, "param", None)
-    running = Supervised(tmp_path, **(settings if isinstance(settings, dict) else {"launch": settings or "auto"}))
+    settings = request.param
+    if settings == "python":
+        settings = {"mpi": "auto"}
+    elif isinstance(settings, str):
+        settings = {"launch": settings}
+    running = Supervised(tmp_path, **settings)
     _, url = running.wait_until_it_stands()
     assert speaks(url)
     yield running
@@ -68,7 +71,7 @@ def test_a_stop_lets_streams_finish_and_ends_well(supervised: Supervised) -> Non
     assert received / 2 / 24_000 > 300
     assert supervised.process.wait(30) == 0
     assert supervised.left() == []
-    assert rung in RUNGS
+    assert rung in ("python", *MPI_RUNGS)
 
 
 @pytest.mark.parametrize("supervised", RUNGS, indirect=True)
@@ -77,8 +80,13 @@ def test_a_killed_server_is_started_again(supervised: Supervised) -> None:
     _, url = supervised.wait_until_it_stands(starts=2)
     assert speaks(url)
     assert "is started again" in supervised.text()
+    ready = httpx.get(f"{url}/readyz").json()
+    assert ready["restarts"] == 1
+    assert "ended with status" in ready["restart_reason"]
+    assert "cosyserve_restarts_total 1.0" in httpx.get(f"{url}/metrics").text
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("supervised", ["mpirun"], indirect=True)
 def test_a_killed_mpirun_takes_nothing_with_it_for_good(supervised: Supervised) -> None:
     supervised.below("mpirun").kill()
@@ -86,6 +94,7 @@ def test_a_killed_mpirun_takes_nothing_with_it_for_good(supervised: Supervised) 
     assert speaks(url)
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize("supervised", ["direct"], indirect=True)
 def test_a_killed_orted_takes_nothing_with_it_for_good(supervised: Supervised) -> None:
     supervised.below("orted").kill()
@@ -102,7 +111,15 @@ def test_nothing_outlives_a_killed_supervisor(supervised: Supervised) -> None:
         httpx.get(f"{url}/livez")
 
 
-@pytest.mark.parametrize("supervised", [{"heartbeat_seconds": 1.5}], indirect=True, ids=["auto"])
+STILL = {"heartbeat_seconds": 1.5}
+
+
+@pytest.mark.parametrize(
+    "supervised",
+    [{**STILL, "mpi": "auto"}, pytest.param({**STILL, "launch": "mpirun"}, marks=pytest.mark.mpi)],
+    indirect=True,
+    ids=["python", "mpirun"],
+)
 def test_a_server_that_stands_still_is_started_again(supervised: Supervised) -> None:
     stopped = supervised.server()
     stopped.suspend()
@@ -112,6 +129,7 @@ def test_a_server_that_stands_still_is_started_again(supervised: Supervised) -> 
     assert f"[{stopped.pid}]" in supervised.text()  # what it was doing
 
 
+@pytest.mark.mpi
 def test_the_rung_that_worked_is_tried_first_the_next_time(tmp_path: Path) -> None:
     first = Supervised(tmp_path, launch="isolated")
     first.wait_until_it_stands()
@@ -131,10 +149,28 @@ def test_the_server_has_all_its_cores(supervised: Supervised) -> None:
     assert supervised.server().cpu_affinity() == psutil.Process().cpu_affinity()
 
 
-def test_a_taken_port_ends_the_climb_with_its_own_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mpi", ["auto", pytest.param("always", marks=pytest.mark.mpi)])
+def test_a_taken_port_ends_the_climb_with_its_own_error(tmp_path: Path, mpi: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        supervised = Supervised(tmp_path, port=taken.getsockname()[1])
+        supervised = Supervised(tmp_path, port=taken.getsockname()[1], mpi=mpi)
         assert supervised.process.wait(30) == 2
     assert supervised.text().count("CS-SET-002") == 1
     assert supervised.left() == []
     supervised.close()
+
+
+@pytest.mark.mpi
+def test_as_process_1_it_collects_orphans(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """In a container of its own every orphan becomes its child, and stays a zombie unless it is collected."""
+    container = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    supervised = Supervised(tmp_path, before=container, mpi="auto")
+    request.addfinalizer(supervised.close)
+    _, url = supervised.wait_until_it_stands()
+    (first,) = supervised.process.children()  # process 1 of the new namespace
+    orphan = ["nsenter", "--target", str(first.pid), "--pid", "sh", "-c", "(exec sleep 0.1) & echo made"]
+    subprocess.run(orphan, check=True, capture_output=True)
+    eventually(lambda: any(child.name() == "sleep" for child in first.children()))
+    eventually(lambda: all(child.name() != "sleep" for child in first.children()))
+    assert speaks(url)
+    first.terminate()
+    assert supervised.process.wait(30) == 0

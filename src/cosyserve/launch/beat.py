@@ -7,7 +7,9 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+# Internal to a launch, hence no settings: where to tell, and what a restarted server may tell others.
 SOCKET = "_COSYSERVE_BEAT"
+RESTARTS, REASON = "_COSYSERVE_RESTARTS", "_COSYSERVE_RESTART_REASON"
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ from cosyserve.settings import Settings
 RUNG = "_COSYSERVE_RUNG"
 WITHOUT_MPI = "_COSYSERVE_WITHOUT_MPI"
 
+PLAIN = "python"  # the only rung of a server that needs no MPI
+
 _MPIRUN_FIRST = (Platform.AUTODL, Platform.CONTAINER, Platform.KUBERNETES)
 
 
 @dataclass(frozen=True)
 class Rung:
-    """One way to start. MPI has `seconds` to start on it; a healthy host needs 0.4 to 1.5 of them."""
+    """One way to start. The server has `seconds` until its first beat; MPI takes 0.4 to 1.5 on a healthy host."""
 
     name: str
     argv: tuple[str, ...]
@@ -38,6 +40,8 @@ def plan(
     Users of a container expect mpirun, users of their own machine plain Python; the rung that worked here last
     time goes before both. The environment is cured on every rung.
     """
+    if settings.mpi == "auto":
+        return [Rung(PLAIN, tuple(server), {**environ, RUNG: PLAIN}, settings.ready_seconds, "plain Python, no MPI")]
     cured = cure.cured(environ, tmpdir)
     argv = tuple(server)
 

@@ -6,13 +6,14 @@ the environment, because Open MPI's daemon leaves the process group.
 
 import ctypes
 import logging
+import os
 import signal
 import subprocess
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -23,7 +24,7 @@ from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.host import probe
 from cosyserve.launch import memory
-from cosyserve.launch.beat import SOCKET, Ear, Told
+from cosyserve.launch.beat import REASON, RESTARTS, SOCKET, Ear, Told
 from cosyserve.launch.ladder import Rung
 from cosyserve.settings import Settings
 
@@ -41,6 +42,7 @@ class Supervisor:
     def __init__(self, settings: Settings, rungs: Sequence[Rung], tmpdir: str | None) -> None:
         self._settings, self._rungs, self._tmpdir = settings, rungs, tmpdir
         self._stopping = threading.Event()
+        self._restarts, self._reason = 0, ""
 
     def run(self) -> int:
         """Serve until told to stop. Returns the exit status: 0 for a stop that was asked for."""
@@ -55,6 +57,7 @@ class Supervisor:
             if self._stopping.is_set():
                 return server.stop(self._settings.grace_seconds + _STOP_MARGIN)
             log.error("The server %s and is started again", reason)
+            self._restarts, self._reason = self._restarts + 1, reason
             server.end()
             now = time.monotonic()
             restarts = [*(when for when in restarts if now - when < _RESTART_WINDOW), now]
@@ -68,7 +71,7 @@ class Supervisor:
     def _climb(self) -> "Server | int":
         """The first rung whose server becomes ready, or the exit status where none may."""
         for rung in self._rungs:
-            server = Server(rung, self._tmpdir)
+            server = Server(rung, self._tmpdir, {RESTARTS: str(self._restarts), REASON: self._reason})
             failure = server.wait_until_ready(self._stopping, self._settings.ready_seconds)
             if failure is None:
                 log.info("The server stands on the rung '%s': %s", rung.name, rung.why)
@@ -76,12 +79,12 @@ class Supervisor:
                 return server
             if self._stopping.is_set():
                 return server.stop(_STOP_MARGIN)
+            status = server.end()
+            if status == _MISCONFIGURED:
+                return status  # it has said itself what is wrong
             log.warning("The rung '%s' does not bear: %s", rung.name, failure)
             for line in server.seen:
                 log.warning("    %s", line)
-            status = server.end()
-            if status == _MISCONFIGURED:
-                return status
         log.error("%s", CosyError(errors.NO_RUNG))
         return 1
 
@@ -92,7 +95,7 @@ class Supervisor:
 class Server:
     """One start of the server on one rung, with everything that came of it."""
 
-    def __init__(self, rung: Rung, tmpdir: str | None) -> None:
+    def __init__(self, rung: Rung, tmpdir: str | None, history: Mapping[str, str]) -> None:
         self._rung, self._mark = rung, uuid.uuid4().hex
         self._folder = tempfile.TemporaryDirectory(prefix="cosyserve-", dir=tmpdir)
         self._ear = Ear(Path(self._folder.name))
@@ -100,7 +103,7 @@ class Server:
         self.seen: list[str] = []
         self._process = subprocess.Popen(  # noqa: S603 - argv is the ladder's
             rung.argv,
-            env={**rung.environ, probe.MARKER: self._mark, SOCKET: self._ear.path},
+            env={**rung.environ, **history, probe.MARKER: self._mark, SOCKET: self._ear.path},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor alone, which knows how to stop
             preexec_fn=_die_with_parent,
@@ -159,6 +162,7 @@ class Server:
         return self._process.returncode if status is None else status
 
     def _hear(self) -> bool:
+        _collect_orphans(self._process.pid)
         told = self._ear.hear(_TICK)
         if told is not None:
             self._last = told
@@ -166,6 +170,16 @@ class Server:
 
     def _look(self) -> None:
         self.seen = [stuck.line() for stuck in map(probe.look_at, probe.marked(self._mark)) if stuck is not None]
+
+
+def _collect_orphans(own: int) -> None:
+    """As process 1 of a container: dead processes whose parents are gone wait for it to be collected."""
+    if os.getpid() != 1:
+        return
+    for child in psutil.Process().children():
+        with suppress(psutil.Error, ChildProcessError):
+            if child.pid != own and child.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(child.pid, os.WNOHANG)
 
 
 def _die_with_parent() -> None:

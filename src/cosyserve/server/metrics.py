@@ -36,6 +36,7 @@ class Metrics:
         self.rejected = Counter(
             "cosyserve_rejected", "Requests turned away because the server was full", registry=registry
         )
+        self.restarts = Counter("cosyserve_restarts", "Restarts by the supervisor since it started", registry=registry)
         Gauge("cosyserve_queue_depth", "Requests waiting for a stream", registry=registry).set_function(
             lambda: admission.waiting
         )

@@ -11,7 +11,8 @@ from fastapi.requests import HTTPConnection
 
 from cosyserve import errors
 from cosyserve.errors import CosyError, Fault
-from cosyserve.launch.ladder import RUNG
+from cosyserve.launch.beat import REASON, RESTARTS
+from cosyserve.launch.ladder import PLAIN, RUNG
 from cosyserve.server.admission import Admission
 from cosyserve.server.metrics import Metrics
 from cosyserve.settings import Settings
@@ -61,7 +62,10 @@ class Service:
         self.admission = Admission(settings.max_streams, settings.max_queue, settings.queue_seconds)
         self.metrics = Metrics(self.admission)
         self.default_voice = voice_of(self.synthesizer, settings.voice)
-        self.rung = os.environ.get(RUNG, "python")
+        self.rung = os.environ.get(RUNG, PLAIN)
+        self.restarts = int(os.environ.get(RESTARTS, "0"))
+        self.restart_reason = os.environ.get(REASON, "")
+        self.metrics.restarts.inc(self.restarts)
 
     async def warm_up(self) -> None:
         """Speak once before the first client does; only then is the server ready."""

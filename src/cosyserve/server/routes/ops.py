@@ -29,6 +29,8 @@ class Readiness(BaseModel):
     rung: str
     why: str
     why_zh: str
+    restarts: int
+    restart_reason: str
     active_streams: int
     max_streams: int
     waiting: int
@@ -58,6 +60,8 @@ async def readyz(request: Request, response: Response) -> Readiness:
         rung=service.rung,
         why=service.choice.why,
         why_zh=service.choice.why_zh,
+        restarts=service.restarts,
+        restart_reason=service.restart_reason,
         active_streams=service.admission.active,
         max_streams=service.settings.max_streams,
         waiting=service.admission.waiting,

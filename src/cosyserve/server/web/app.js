@@ -43,7 +43,9 @@ async function refreshState() {
   }
   const synthesizer = state.synthesizer === "preview" ? texts.preview : "CosyVoice2";
   const load = texts.load(state.active_streams, state.max_streams);
-  const ready = `${synthesizer} · ${state.device} · ${state.rung} · ${load}`;
+  const parts = [synthesizer, state.device, state.rung, load];
+  if (state.restarts) parts.push(texts.restarts(state.restarts, state.restart_reason));
+  const ready = parts.join(" · ");
   $("state").dataset.state = state.status;
   $("state-text").textContent = state.status === "ready" ? ready : texts[state.status];
   $("why").textContent = (isChinese ? state.why_zh : state.why) ?? "";

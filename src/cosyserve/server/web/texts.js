@@ -23,6 +23,7 @@ const english = {
   unplayable: "This browser cannot play this format. It can still be downloaded.",
   retry: (seconds) => `Try again in ${seconds} s.`,
   load: (active, most) => `${active} of ${most} streams`,
+  restarts: (count, reason) => `restarted ${count} times (it ${reason})`,
 };
 
 const chinese = {
@@ -48,6 +49,7 @@ const chinese = {
   unplayable: "此浏览器无法播放该格式，但仍可下载。",
   retry: (seconds) => `请在 ${seconds} 秒后重试。`,
   load: (active, most) => `${active}/${most} 路`,
+  restarts: (count, reason) => `已重启 ${count} 次（${reason}）`,
 };
 
 export const isChinese = navigator.language.toLowerCase().startsWith("zh");
