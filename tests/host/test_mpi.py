@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cosyserve.host.mpi import explain
+from cosyserve.host.causes import explain
 from cosyserve.host.probe import Outcome, Result, Stuck
 from tests.conftest import ROOT
 from tests.host.hosts import HOSTS, Host
