@@ -31,7 +31,7 @@ def test_one_that_ends() -> None:
 
 
 def test_one_that_fails_keeps_its_last_words() -> None:
-    result = python("import sys; print('x' * 100_000); sys.exit('no luck')")
+    result = python("import sys; print('x' * 100_000, flush=True); sys.exit('no luck')")
     assert (result.outcome, result.status) == (Outcome.FAILED, 1)
     assert result.output.endswith("no luck\n")
 
@@ -59,7 +59,7 @@ DAEMON = """
 import os, subprocess, sys
 child = "import os, time; os.setsid(); print(os.getpid(), flush=True); time.sleep(1000)"
 daemon = subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE, text=True)
-print(daemon.stdout.readline())
+print(daemon.stdout.readline(), flush=True)
 {then}
 """
 

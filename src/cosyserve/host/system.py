@@ -233,7 +233,7 @@ def port(number: int) -> Finding:
         return PORT.ok(Text(f"{number} is free", f"{number} 空闲"), port=number)
     pid = taken[number]
     who = command_of(pid)
-    if "cosyserve" in who:
+    if "cosyserve serve" in who:  # not any command with that folder in its path
         return PORT.ok(Text(f"{number} is CosyServe's already", f"{number} 已由 CosyServe 使用"), port=number, pid=pid)
     return PORT.fail(
         Text(f"{number} is taken by {who}", f"{number} 被 {who} 占用"),
