@@ -149,6 +149,19 @@ def test_the_server_has_all_its_cores(supervised: Supervised) -> None:
     assert supervised.server().cpu_affinity() == psutil.Process().cpu_affinity()
 
 
+@pytest.mark.mpi
+def test_a_rung_that_is_not_there_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # on which there is no mpirun
+    supervised = Supervised(tmp_path, launch="mpirun")
+    request.addfinalizer(supervised.close)
+    rung, url = supervised.wait_until_it_stands()
+    assert rung == "without-mpi"
+    assert speaks(url)
+    assert "The rung 'mpirun' cannot be tried" in supervised.text()
+
+
 @pytest.mark.parametrize("mpi", ["auto", pytest.param("always", marks=pytest.mark.mpi)])
 def test_a_taken_port_ends_the_climb_with_its_own_error(tmp_path: Path, mpi: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

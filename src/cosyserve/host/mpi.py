@@ -1,7 +1,7 @@
 """Whether MPI starts here, which way, and if not, why.
 
 `import tensorrt_llm` initialises MPI at import and hangs for ever where that hangs. What is known about it was
-measured on broken hosts (docs/design.md); the probes do the same three calls in child processes with a limit.
+measured on broken hosts (docs/doctor.md); the probes do the same three calls in child processes with a limit.
 """
 
 import os

@@ -71,7 +71,11 @@ class Supervisor:
     def _climb(self) -> "Server | int":
         """The first rung whose server becomes ready, or the exit status where none may."""
         for rung in self._rungs:
-            server = Server(rung, self._tmpdir, {RESTARTS: str(self._restarts), REASON: self._reason})
+            try:
+                server = Server(rung, self._tmpdir, {RESTARTS: str(self._restarts), REASON: self._reason})
+            except OSError as error:  # such as no mpirun on this machine
+                log.warning("The rung '%s' cannot be tried: %s", rung.name, error)
+                continue
             failure = server.wait_until_ready(self._stopping, self._settings.ready_seconds)
             if failure is None:
                 log.info("The server stands on the rung '%s': %s", rung.name, rung.why)
