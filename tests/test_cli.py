@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cosyserve import __version__
-from tests.conftest import GREETING
+from tests.running import GREETING
 from tests.signals import decoded_by_ffmpeg, from_s16le, from_wav, is_speech
 
 

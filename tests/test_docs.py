@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from cosyserve import __version__
-from tests.conftest import ROOT
+from tests.running import ROOT
 
 sys.path.insert(0, str(ROOT / "scripts"))
 from generate_docs import PAGES

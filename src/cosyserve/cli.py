@@ -1,6 +1,7 @@
 """The commands."""
 
 import asyncio
+import faulthandler
 import locale
 import logging
 import os
@@ -11,15 +12,17 @@ from typing import Any
 
 import click
 
-from cosyserve import __version__, errors
+from cosyserve import __version__, errors, logs
 from cosyserve.errors import CosyError
 from cosyserve.host import cure
 from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.report import Language
 from cosyserve.launch import ladder, memory, mpi
-from cosyserve.launch.beat import to_supervisor
+from cosyserve.launch.beat import STACKS_SIGNAL, to_supervisor
 from cosyserve.launch.supervisor import Supervisor
 from cosyserve.settings import Settings, load_settings, unknown_keys
+
+log = logging.getLogger(__name__)
 
 MODELS_FOLDER = Path("pretrained_models")
 
@@ -31,7 +34,10 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except CosyError as error:
-            click.echo(f"cosyserve: {error}", err=True)
+            if to_supervisor() is None:
+                click.echo(f"cosyserve: {error}", err=True)
+            else:
+                log.error("%s", error)
             ctx.exit(2)
 
 
@@ -51,10 +57,14 @@ def main() -> None:
 @click.pass_context
 def serve(context: click.Context, host: str | None, port: int | None, launch: str | None) -> None:
     """Serve the page and the API until SIGTERM or Ctrl-C."""
-    settings = _settings(host=host, port=port, launch=launch)
+    settings = load_settings(host=host, port=port, launch=launch)
     supervisor = to_supervisor()
     if supervisor is None:
+        logs.start(settings)
+        _warn_of_unknown_keys()
         context.exit(_supervise(settings))
+    logs.start_in_server(settings)
+    faulthandler.register(STACKS_SIGNAL, all_threads=True)
     mpi.initialise(settings)
     supervisor.tell("mpi")
     from cosyserve.server import run
@@ -85,7 +95,9 @@ def say(text: str, output: str | None, voice: str, speed: float) -> None:
     from cosyserve import saying
     from cosyserve.speech.choice import choose
 
-    settings = _settings()
+    settings = load_settings()
+    logs.start(settings, unasked="text")
+    _warn_of_unknown_keys()
     asyncio.run(saying.say(settings, choose(settings), text, voice, speed, output))
 
 
@@ -111,12 +123,7 @@ def doctor(context: click.Context, as_json: bool, lang: Language | None, deep: b
     context.exit(report.exit_status)
 
 
-def _settings(**overrides: Any) -> Settings:
-    settings = load_settings(**overrides)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+def _warn_of_unknown_keys() -> None:
     for name, nearest in unknown_keys().items():
         hint = f"; did you mean {nearest}?" if nearest else ""
-        logging.getLogger("cosyserve").warning("%s is not a setting%s / 没有这个配置项", name, hint)
-    return settings
+        log.warning("%s is not a setting%s / 没有这个配置项", name, hint)

@@ -199,6 +199,14 @@ WARMUP_FAILED = Fault(
     "预热合成失败，服务器无法工作。",
     "请查看服务器日志中的原因，解决后重新启动。",
 )
+STALLED = Fault(
+    "CS-SRV-006",
+    503,
+    "The synthesis stands still, and the server is being restarted.",
+    "Send the request again in a moment; the server's log has the stacks of what hung.",
+    "合成已停滞，服务器正在重启。",
+    "请稍后重试；挂起位置的调用栈见服务器日志。",
+)
 MESSAGE_INVALID = Fault(
     "CS-WS-001",
     400,

@@ -79,11 +79,24 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(
         30, gt=0, description="A server that is not heard of for so many seconds is restarted."
     )
+    synthesis_seconds: float = Field(
+        120,
+        gt=0,
+        description="A server whose synthesis owes audio and makes none for so many seconds is restarted.",
+    )
     state_dir: Path = Field(
         Path("~/.local/state/cosyserve"),
         description="Folder for what CosyServe makes itself, such as an API key.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much the log says.")
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="`auto` writes text to a terminal, and JSON, an object a line, to anything else."
+    )
+    log_file: Path | None = Field(None, description="File that the server's log is written to as well.")
+    log_file_bytes: int = Field(
+        10 * 1024 * 1024, ge=1024, description="Size from which the log file is put aside and a new one begun."
+    )
+    log_files: int = Field(5, ge=1, description="Log files that are kept beside the newest.")
 
     @model_validator(mode="after")
     def _read_secret_files(self) -> "Settings":

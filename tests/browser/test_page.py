@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from cosyserve.speech.encoders import FORMATS
-from tests.conftest import GREETING, Server, Serving
+from tests.conftest import Serving
+from tests.running import GREETING, Server
 from tests.signals import decoded_by_ffmpeg
 from tests.standins import CHUNK_SECONDS, FailingSynthesizer, GatedSynthesizer, PacedSynthesizer, ToneSynthesizer
 

@@ -13,7 +13,7 @@ import pytest
 from cosyserve.host import doctor
 from cosyserve.host.report import Check, Finding, Report, State, Text, page, worst
 from cosyserve.settings import Settings
-from tests.conftest import ROOT
+from tests.running import ROOT
 
 CHECK = Check("CS-HOST-999", Text("Test", "测试"))
 

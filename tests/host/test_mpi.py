@@ -10,8 +10,8 @@ import pytest
 
 from cosyserve.host.causes import explain
 from cosyserve.host.probe import Outcome, Result, Stuck
-from tests.conftest import ROOT
 from tests.host.hosts import HOSTS, Host
+from tests.running import ROOT
 
 
 def doctor(host: Host) -> dict[str, dict[str, Any]]:

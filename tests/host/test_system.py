@@ -5,8 +5,8 @@ import pytest
 
 from cosyserve.host import models, network, system
 from cosyserve.host.report import State
-from tests.conftest import Server
 from tests.host.test_machine import machine
+from tests.running import Server
 
 V1 = "/sys/fs/cgroup/cpu/cpu.cfs_"
 

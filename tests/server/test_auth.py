@@ -6,7 +6,8 @@ import pytest
 
 from cosyserve.server.auth import accepted_keys, is_loopback
 from cosyserve.settings import load_settings
-from tests.conftest import Server, Serving
+from tests.conftest import Serving
+from tests.running import Server
 from tests.standins import ToneSynthesizer
 
 WORK = [
@@ -81,8 +82,10 @@ def test_what_loopback_is(host: str, loopback: bool) -> None:
 
 
 def test_no_key_in_the_log(tmp_path: Path) -> None:
-    server = Server(tmp_path, api_keys="sesame-open", log_level="debug")
-    httpx.get(f"{server.url}/v1/models", headers={"Authorization": "Bearer sesame-open"})
-    httpx.get(f"{server.url}/v1/models", headers={"Authorization": "Bearer sesame-wrong"})
-    assert server.stop() == 0
-    assert "sesame" not in server.log.read_text()
+    with Server(tmp_path, api_keys="sesame-open", log_level="debug") as server:
+        httpx.get(f"{server.url}/v1/models", headers={"Authorization": "Bearer sesame-open"})
+        httpx.get(f"{server.url}/v1/models", headers={"Authorization": "Bearer sesame-wrong"})
+        httpx.get(f"{server.url}/v1/models?key=sesame-open")  # where no key belongs
+        assert server.stop() == 0
+    assert "GET /v1/models" in server.text()
+    assert "sesame" not in server.text()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Server, Serving
+from tests.conftest import Serving
+from tests.running import Server
 from tests.standins import ToneSynthesizer
 
 JSON = {"Content-Type": "application/json"}

@@ -3,7 +3,8 @@
 import httpx
 import pytest
 
-from tests.conftest import GREETING, Serving
+from tests.conftest import Serving
+from tests.running import GREETING
 from tests.signals import from_s16le, from_wav, is_speech
 from tests.standins import CapableSynthesizer
 

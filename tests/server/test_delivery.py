@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.conftest import Serving, eventually
+from tests.conftest import Serving
+from tests.running import eventually
 from tests.standins import FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
 
 SPEECH = "/v1/audio/speech"

@@ -12,7 +12,7 @@ from cosyserve.server.app import create_app
 from cosyserve.server.run import listen, url_of
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import choose
-from tests.conftest import eventually
+from tests.running import eventually
 
 STREAMS, LIMIT, QUEUE = 200, 16, 32
 TEXT = "今天天气很好，我们一起去公园散步吧。This sentence is spoken two hundred times. " * 4

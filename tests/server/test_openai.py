@@ -14,7 +14,7 @@ import soundfile
 
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.encoders import FORMATS
-from tests.conftest import GREETING, Server
+from tests.running import GREETING, Server
 from tests.signals import decoded_by_ffmpeg, from_s16le, from_wav, is_speech
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Server
+from tests.running import Server
 
 pytestmark = pytest.mark.slow
 
@@ -18,15 +18,15 @@ positive_data_acceptance.expected-statuses = ["2xx", "400", "404"]
 
 
 def test_the_server_keeps_to_its_own_description(tmp_path: Path) -> None:
-    server = Server(tmp_path, max_text_chars=500)
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
-    run = subprocess.run(
-        [str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}/openapi.json"]
-        + ["--checks", "all", "--max-examples", "40", "--seed", "1", "--no-color"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert server.stop() == 0
+    with Server(tmp_path, max_text_chars=500) as server:
+        run = subprocess.run(
+            [str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}/openapi.json"]
+            + ["--checks", "all", "--max-examples", "40", "--seed", "1", "--no-color"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert server.stop() == 0
     assert run.returncode == 0, run.stdout[-6000:]
-    assert "Traceback" not in server.log.read_text()
+    assert "Traceback" not in server.text()

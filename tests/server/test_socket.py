@@ -10,7 +10,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
-from tests.conftest import GREETING, Server, Serving, eventually
+from tests.conftest import Serving
+from tests.running import GREETING, Server, eventually
 from tests.signals import from_s16le, is_speech
 from tests.standins import CHUNK_SECONDS, FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
 

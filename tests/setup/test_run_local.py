@@ -1,7 +1,6 @@
 """The first promise: a fresh clone, a machine with nothing but Python, `make run-local`, and it speaks."""
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.conftest import GREETING, ROOT, wait_until_warm
+from tests.running import GREETING, ROOT, addresses, wait_until_warm
 from tests.signals import from_wav, is_speech
 
 pytestmark = pytest.mark.slow
@@ -80,12 +79,12 @@ def run_local(clone: Path, environment: dict[str, str]) -> Iterator[tuple[str, s
     )
     try:
         printed = ""
-        while not (found := re.search(r"CosyServe: (http://\S+)/\n", printed)):
+        while not (found := addresses(printed)):
             line = make.stdout.readline()
             assert line, printed
             printed += line
-        wait_until_warm(found[1])
-        yield found[1], printed
+        wait_until_warm(found[0])
+        yield found[0], printed
     finally:
         os.killpg(make.pid, signal.SIGINT)  # Ctrl-C
         make.stdout.read()

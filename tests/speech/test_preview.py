@@ -8,7 +8,7 @@ import pytest
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.pipeline import Utterance, speak, whole
 from cosyserve.speech.preview import PreviewSynthesizer
-from tests.conftest import GREETING
+from tests.running import GREETING
 from tests.signals import is_speech
 
 

@@ -79,7 +79,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str], limit: float) -> Result
         except subprocess.TimeoutExpired:
             left = marked(mark)
             stuck = tuple(filter(None, map(look_at, left)))
-            stack = _python_stack(left)
+            stack = python_stack(left)
         finally:
             end(mark)
             child.wait()
@@ -132,7 +132,7 @@ def look_at(process: psutil.Process) -> Stuck | None:
     return None
 
 
-def _python_stack(processes: list[psutil.Process]) -> str:
+def python_stack(processes: list[psutil.Process]) -> str:
     """By py-spy where it is installed; else the probe's own faulthandler has written one to its output."""
     py_spy = shutil.which("py-spy")
     python = next((process for process in processes if process.name().startswith("python")), None)

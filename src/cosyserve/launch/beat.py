@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 # Internal to a launch, hence no settings: where to tell, and what a restarted server may tell others.
 SOCKET = "_COSYSERVE_BEAT"
 RESTARTS, REASON = "_COSYSERVE_RESTARTS", "_COSYSERVE_RESTART_REASON"
+
+STACKS_SIGNAL = signal.SIGUSR1  # at which a server writes its stacks, also while its event loop stands still
 
 
 @dataclass(frozen=True)

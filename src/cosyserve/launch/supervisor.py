@@ -24,13 +24,15 @@ from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.host import probe
 from cosyserve.launch import memory
-from cosyserve.launch.beat import REASON, RESTARTS, SOCKET, Ear, Told
+from cosyserve.launch.beat import REASON, RESTARTS, SOCKET, STACKS_SIGNAL, Ear, Told
 from cosyserve.launch.ladder import Rung
+from cosyserve.launch.output import Output
 from cosyserve.settings import Settings
 
 log = logging.getLogger(__name__)
 
 _TICK = 0.2  # seconds between looks at the child and at the signals
+_STACKS_SECONDS = 0.5  # for a server to write its stacks
 _STOP_MARGIN = 10  # seconds beyond the grace time for the server's own end
 _MISCONFIGURED = 2  # the exit status of a CosyError: another rung would end the same way
 _RESTARTS, _RESTART_WINDOW = 5, 600  # more restarts than that in so many seconds are a crash loop
@@ -49,27 +51,30 @@ class Supervisor:
         for sig in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sig, self._stop)
         restarts: list[float] = []
-        while True:
+        while not self._stopping.is_set():
             server = self._climb()
-            if isinstance(server, int):
+            if isinstance(server, Server):
+                reason = server.watch(self._stopping, self._settings.heartbeat_seconds)
+                if self._stopping.is_set():
+                    return server.stop(self._settings.grace_seconds + _STOP_MARGIN)
+                server.end()
+                reason = server.with_last_words(reason)
+            elif self._stopping.is_set() or not restarts:
                 return server
-            reason = server.watch(self._stopping, self._settings.heartbeat_seconds)
-            if self._stopping.is_set():
-                return server.stop(self._settings.grace_seconds + _STOP_MARGIN)
-            log.error("The server %s and is started again", reason)
-            self._restarts, self._reason = self._restarts + 1, reason
-            server.end()
+            else:  # it has run here, so what is in its way may pass: a port or a card that is not free yet
+                reason = "could not be started"
             now = time.monotonic()
             restarts = [*(when for when in restarts if now - when < _RESTART_WINDOW), now]
             if len(restarts) > _RESTARTS:
-                log.error("%s", CosyError(errors.CRASH_LOOP, count=len(restarts), reason=reason))
+                log.error("%s", CosyError(errors.CRASH_LOOP, count=_RESTARTS, reason=reason))
                 return 1
+            log.error("The server %s, and is started again", reason)
+            self._restarts, self._reason = self._restarts + 1, reason
             self._stopping.wait(_BACK_OFF[len(restarts) - 1])
-            if self._stopping.is_set():
-                return 0
+        return 0
 
     def _climb(self) -> "Server | int":
-        """The first rung whose server becomes ready, or the exit status where none may."""
+        """The first rung whose server becomes ready, or the exit status where none does."""
         for rung in self._rungs:
             try:
                 server = Server(rung, self._tmpdir, {RESTARTS: str(self._restarts), REASON: self._reason})
@@ -86,9 +91,7 @@ class Supervisor:
             status = server.end()
             if status == _MISCONFIGURED:
                 return status  # it has said itself what is wrong
-            log.warning("The rung '%s' does not bear: %s", rung.name, failure)
-            for line in server.seen:
-                log.warning("    %s", line)
+            log.warning("The rung '%s' does not bear: %s", rung.name, server.with_last_words(failure))
         log.error("%s", CosyError(errors.NO_RUNG))
         return 1
 
@@ -104,14 +107,17 @@ class Server:
         self._folder = tempfile.TemporaryDirectory(prefix="cosyserve-", dir=tmpdir)
         self._ear = Ear(Path(self._folder.name))
         self._last: Told | None = None
-        self.seen: list[str] = []
+        own = {probe.MARKER: self._mark, SOCKET: self._ear.path, "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(  # noqa: S603 - argv is the ladder's
             rung.argv,
-            env={**rung.environ, **history, probe.MARKER: self._mark, SOCKET: self._ear.path},
+            env={**rung.environ, **history, **own},
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor alone, which knows how to stop
             preexec_fn=_die_with_parent,
         )
+        self._output = Output(self._process.stdout, self._process.stderr)
 
     def wait_until_ready(self, stopping: threading.Event, ready_seconds: float) -> str | None:
         """None once it is ready, else what went wrong."""
@@ -133,17 +139,17 @@ class Server:
 
     def watch(self, stopping: threading.Event, heartbeat_seconds: float) -> str:
         """Return what happened to it, or an empty text once it is told to stop."""
-        heard = time.monotonic()
+        silent = 0.0  # by the supervisor's own ticks: a host that slept must not be taken for a server that hangs
         while not stopping.is_set():
             if self._hear():
-                heard = time.monotonic()
+                silent = 0.0
+                if self._last is not None and self._last.state == "stalled":
+                    return "stood still in its synthesis"
             elif (status := self._process.poll()) is not None:
                 return f"ended with status {status}"
-            elif time.monotonic() - heard > heartbeat_seconds:
+            elif (silent := silent + _TICK) > heartbeat_seconds:
                 self._look()
-                for line in self.seen:
-                    log.error("    %s", line)
-                return f"has not been heard of for {heartbeat_seconds:g} s"
+                return f"was not heard of for {heartbeat_seconds:g} s"
         return ""
 
     def stop(self, seconds: float) -> int:
@@ -161,9 +167,13 @@ class Server:
         status = self._process.poll()
         probe.end(self._mark)
         self._process.wait()
+        self._output.close()
         self._ear.close()
         self._folder.cleanup()
         return self._process.returncode if status is None else status
+
+    def with_last_words(self, reason: str) -> str:
+        return f"{reason} ({self._output.last_words})" if self._output.last_words else reason
 
     def _hear(self) -> bool:
         _collect_orphans(self._process.pid)
@@ -173,7 +183,16 @@ class Server:
         return told is not None
 
     def _look(self) -> None:
-        self.seen = [stuck.line() for stuck in map(probe.look_at, probe.marked(self._mark)) if stuck is not None]
+        """Write into the log what hangs: processes, what each waits for, whom it talks to, the Python stacks."""
+        processes = probe.marked(self._mark)
+        for stuck in filter(None, map(probe.look_at, processes)):
+            log.error("    %s", stuck.line())
+        for line in probe.python_stack(processes).splitlines():
+            log.error("    %s", line)
+        if self._last is not None:  # the server's own; before its first beat it has a limit that writes them
+            with suppress(psutil.Error):
+                psutil.Process(self._last.pid).send_signal(STACKS_SIGNAL)
+            time.sleep(_STACKS_SECONDS)
 
 
 def _collect_orphans(own: int) -> None:

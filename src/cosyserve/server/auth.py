@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastapi.requests import HTTPConnection
 
-from cosyserve import errors
+from cosyserve import errors, logs
 from cosyserve.errors import CosyError
 from cosyserve.settings import Settings
 
@@ -48,7 +48,9 @@ def accepted_keys(settings: Settings) -> list[str]:
         "服务器对网络开放且未设置 COSYSERVE_API_KEYS：客户端须使用 %s 中的密钥。",
         *(settings.host, path, path),
     )
-    return [_made_key(path)]
+    key = _made_key(path)
+    logs.hide(key)
+    return [key]
 
 
 def _made_key(path: Path) -> str:

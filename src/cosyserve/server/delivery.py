@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import anyio
 from anyio.to_thread import run_sync
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -58,20 +58,20 @@ class Delivery:
                 raise CosyError(errors.TEXT_EMPTY)
             yield await run_sync(encoder.finish)
 
-    def record(self, outcome: str, request_id: str) -> None:
+    def record(self, outcome: str) -> None:
         """Count a request that got as far as audio, and say in the log how it went (never what it said)."""
         metrics, watch = self._service.metrics, self.stopwatch
         metrics.count(self._endpoint, outcome)
         metrics.audio_seconds.inc(watch.audio_seconds)
         if watch.first_chunk_seconds is None:
-            log.info("%s %s before its first audio [%s]", self._endpoint, outcome, request_id)
+            log.info("%s %s before its first audio", self._endpoint, outcome)
             return
         metrics.first_chunk.observe(watch.first_chunk_seconds)
         metrics.real_time_factor.observe(watch.real_time_factor)
         log.info(
-            "%s %s: %.2f s of %s, first chunk after %.0f ms, real-time factor %.3f [%s]",
+            "%s %s: %.2f s of %s, first chunk after %.0f ms, real-time factor %.3f",
             *(self._endpoint, outcome, watch.audio_seconds, self._format.name),
-            *(1000 * watch.first_chunk_seconds, watch.real_time_factor, request_id),
+            *(1000 * watch.first_chunk_seconds, watch.real_time_factor),
         )
 
 
@@ -140,7 +140,6 @@ class SpeechResponse(Response):
     def __init__(self, request: Request, utterance: Utterance, fmt: Format, framing: Framing | None = None) -> None:
         service = service_of(request)
         self._framing: Framing = framing or Raw()
-        self._request_id = request_id(request)
         self._delivery = Delivery(service, request.scope["route"].path, utterance, fmt)
         self._stall_seconds = service.settings.stall_seconds
         self._started = False
@@ -157,22 +156,22 @@ class SpeechResponse(Response):
         try:
             await _while_connected(receive, self._stream(send))
         except ClientGoneError as gone:
-            self._delivery.record(gone.outcome, self._request_id)
+            self._delivery.record(gone.outcome)
         except asyncio.CancelledError:
             # The server stops and the grace time is over. This is the task's end, so nobody waits for the
             # cancellation to go on, and uvicorn would only log it as a crash.
-            self._delivery.record("cancelled", self._request_id)
+            self._delivery.record("cancelled")
         except Exception as problem:
-            error = as_cosy_error(problem, self._request_id)
+            error = as_cosy_error(problem)
             if not self._started:
                 raise error from problem
-            self._delivery.record(outcome_of(error), self._request_id)
+            self._delivery.record(outcome_of(error))
             # Without last words the response stays incomplete: the server then breaks the connection,
             # the only way to tell such a client that its audio is not whole.
             if last_words := self._framing.failed(error):
                 await send({"type": "http.response.body", "body": last_words})
         else:
-            self._delivery.record("ok", self._request_id)
+            self._delivery.record("ok")
 
     async def _stream(self, send: Send) -> None:
         async with aclosing(self._delivery.chunks()) as chunks:
@@ -198,15 +197,11 @@ class ClientGoneError(Exception):
         self.outcome = outcome
 
 
-def request_id(connection: HTTPConnection) -> str:
-    return str(connection.scope.get("state", {}).get("request_id", "-"))
-
-
-def as_cosy_error(problem: Exception, request_id: str) -> CosyError:
+def as_cosy_error(problem: Exception) -> CosyError:
     """What the client is told; what it is not told goes to the log."""
     if isinstance(problem, CosyError):
         return problem
-    log.error("Synthesis failed [%s]", request_id, exc_info=problem)
+    log.error("Synthesis failed", exc_info=problem)
     return CosyError(errors.SYNTHESIS_FAILED)
 
 

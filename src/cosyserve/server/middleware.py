@@ -6,7 +6,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cosyserve import errors
+from cosyserve import errors, logs
 from cosyserve.errors import CosyError
 from cosyserve.server.failures import response_of
 
@@ -21,7 +21,8 @@ class RequestId:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        request_id = scope.setdefault("state", {})["request_id"] = secrets.token_hex(8)
+        request_id = secrets.token_hex(8)
+        logs.request_id.set(request_id)  # this task serves this request and no other
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

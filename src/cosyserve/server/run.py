@@ -1,14 +1,16 @@
 """Runs the application under uvicorn, from the first bound socket to the last finished stream."""
 
 import asyncio
+import faulthandler
 import logging
 import signal
 import socket
+import sys
 from types import FrameType
 
 import uvicorn
 
-from cosyserve import errors
+from cosyserve import errors, logs
 from cosyserve.errors import CosyError
 from cosyserve.launch.beat import Beat, to_supervisor
 from cosyserve.server.app import create_app
@@ -19,6 +21,7 @@ from cosyserve.speech.choice import Choice
 log = logging.getLogger(__name__)
 
 _BEAT_SECONDS, _STARTING_BEAT_SECONDS = 0.5, 0.05
+_STACK_FRAMES = 8  # of a task; more are the framework's
 
 
 class DrainingServer(uvicorn.Server):
@@ -40,7 +43,7 @@ class DrainingServer(uvicorn.Server):
             self._beating = asyncio.create_task(self._beat(self._supervisor))
         if self.started and sockets:  # only now does the address answer
             choice = self._service.choice
-            print(f"CosyServe: {url_of(sockets[0])}", choice.why, choice.why_zh, sep="\n", flush=True)
+            logs.announcements.info("CosyServe: %s\n%s\n%s", url_of(sockets[0]), choice.why, choice.why_zh)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -58,7 +61,10 @@ class DrainingServer(uvicorn.Server):
 
     async def _beat(self, supervisor: Beat) -> None:
         """Tell how it is, from the event loop, so that a loop that stands still falls silent."""
-        while supervisor.tell(self._service.state.value):  # noqa: ASYNC110 - nothing is waited for: this is the beat
+        while supervisor.tell(self._service.state.value):
+            if self._service.stalls():
+                _write_stacks()
+                continue
             await asyncio.sleep(_BEAT_SECONDS if self._service.state is State.READY else _STARTING_BEAT_SECONDS)
         log.error("The supervisor is gone")
         self._drain_or_leave(signal.SIGTERM, None)
@@ -68,6 +74,13 @@ class DrainingServer(uvicorn.Server):
             listener.close()
         await self._service.drain()
         self.should_exit = True
+
+
+def _write_stacks() -> None:
+    """Where every thread and every task is, into the log."""
+    faulthandler.dump_traceback(all_threads=True)
+    for task in asyncio.all_tasks():
+        task.print_stack(limit=_STACK_FRAMES, file=sys.stderr)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -15,6 +15,7 @@ from cosyserve.launch.beat import REASON, RESTARTS
 from cosyserve.launch.ladder import PLAIN, RUNG
 from cosyserve.server.admission import Admission
 from cosyserve.server.metrics import Metrics
+from cosyserve.server.pulse import WatchedSynthesizer
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.pipeline import Utterance, speak, whole
@@ -39,12 +40,14 @@ class State(str, Enum):
     STARTING = "starting"
     READY = "ready"
     FAILED = "failed"
+    STALLED = "stalled"
     STOPPING = "stopping"
 
 
 _UNREADY: dict[State, Fault] = {
     State.STARTING: errors.STARTING,
     State.FAILED: errors.WARMUP_FAILED,
+    State.STALLED: errors.STALLED,
     State.STOPPING: errors.STOPPING,
 }
 _INCAPABLE: dict[Capability, Fault] = {
@@ -57,7 +60,7 @@ class Service:
     def __init__(self, settings: Settings, choice: Choice) -> None:
         self.settings = settings
         self.choice = choice
-        self.synthesizer = choice.synthesizer
+        self.synthesizer = WatchedSynthesizer(choice.synthesizer)
         self.state = State.STARTING
         self.admission = Admission(settings.max_streams, settings.max_queue, settings.queue_seconds)
         self.metrics = Metrics(self.admission)
@@ -79,6 +82,14 @@ class Service:
         else:
             if self.state is State.STARTING:
                 self.state = State.READY
+
+    def stalls(self) -> bool:
+        """Whether the synthesis has just been found to stand still; the server is not ready from then on."""
+        if self.state is not State.READY or self.synthesizer.pulse.silent_seconds < self.settings.synthesis_seconds:
+            return False
+        self.state = State.STALLED
+        log.error("The synthesis has made nothing for %g s", self.settings.synthesis_seconds)
+        return True
 
     async def drain(self) -> None:
         """Take no new requests and wait, for the grace time at most, until the running ones are done."""

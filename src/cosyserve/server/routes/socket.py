@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.server.auth import require_key
-from cosyserve.server.delivery import ClientGoneError, Delivery, as_cosy_error, request_id, usage
+from cosyserve.server.delivery import ClientGoneError, Delivery, as_cosy_error, usage
 from cosyserve.server.failures import body_of, outcome_of
 from cosyserve.server.routes.openai import FormatName, Speed
 from cosyserve.server.service import service_of
@@ -99,7 +99,6 @@ class Session:
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket, self._service = socket, service_of(socket)
-        self._id = request_id(socket)
         self._update = Update(type="session.update")
         self._open: Generation | None = None
         self._start_speaking()
@@ -190,11 +189,11 @@ class Session:
             await self._socket.close()
             return
         except Exception as problem:
-            error = as_cosy_error(problem, self._id)
+            error = as_cosy_error(problem)
             outcome = outcome_of(error)
             raise error from problem
         finally:
-            delivery.record(outcome, self._id)
+            delivery.record(outcome)
         seconds = delivery.stopwatch.audio_seconds
         await self._tell("speech.audio.done", usage=usage(generation.characters, seconds))
 

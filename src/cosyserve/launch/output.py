@@ -1,0 +1,47 @@
+"""What a server and its libraries print becomes records of the one log."""
+
+import logging
+import threading
+from typing import IO
+
+from cosyserve import logs
+
+_LONGEST_LINE = 1 << 16
+_LAST_SECONDS = 1.0  # for what is still in the pipes when all who write to them are gone
+
+
+class Output:
+    """Reads a server's pipes in threads of their own, so that it never waits for its log.
+
+    Each pipe has its own thread: mpirun forwards a long line in pieces, which one pipe for both would mix.
+    """
+
+    def __init__(self, *pipes: IO[bytes] | None) -> None:
+        self.last_words = ""
+        self._pipes = [pipe for pipe in pipes if pipe is not None]
+        self._threads = [threading.Thread(target=self._read, args=(pipe,), daemon=True) for pipe in self._pipes]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self, pipe: IO[bytes]) -> None:
+        for data in iter(lambda: pipe.readline(_LONGEST_LINE), b""):
+            line = data.decode(errors="backslashreplace").rstrip("\r\n")  # mpirun's terminal ends lines with both
+            if line.strip():
+                self._take(line)
+
+    def _take(self, line: str) -> None:
+        record = logs.record_of(line)
+        if record is None:
+            record = logging.makeLogRecord(
+                {"name": "output", "levelno": logging.INFO, "levelname": "INFO", "msg": line}
+            )
+        if record.name == "output" or record.levelno >= logging.ERROR:
+            self.last_words = record.getMessage().splitlines()[0].strip()
+        logging.getLogger(record.name).handle(record)
+
+    def close(self) -> None:
+        """Once the server is gone. A stranger that inherited a pipe is not waited for."""
+        for thread, pipe in zip(self._threads, self._pipes, strict=True):
+            thread.join(_LAST_SECONDS)
+            if not thread.is_alive():
+                pipe.close()

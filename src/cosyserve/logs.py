@@ -1,0 +1,195 @@
+"""The log: one stream of records, readable in a terminal, JSON where a program reads it.
+
+A server sends its records as JSON lines to its supervisor, which alone writes the stream and the file; what libraries
+print comes out as records too. Nothing waits for the log: a terminal that is paused, a reader that is stuck or a disk
+that is full costs lines, which are counted, and never a request.
+"""
+
+import json
+import logging
+import os
+import select
+import sys
+import time
+from contextvars import ContextVar
+from datetime import datetime, timezone
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Literal
+
+from cosyserve.settings import Settings
+
+log = logging.getLogger(__name__)
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The request that the running task works for; every record made meanwhile carries it."""
+
+# What a person starts the server for: it is said at every level, and in a terminal without a prefix.
+announcements = logging.getLogger("cosyserve.announcement")
+announcements.setLevel(logging.INFO)
+
+_STDERR = 2
+_PATIENCE = 200  # milliseconds that a line waits for a slow reader
+_COMPLAINT_SECONDS = 60  # between two complaints about the log file
+
+_secrets: set[str] = set()
+
+
+def hide(secret: str) -> None:
+    """Never let `secret` into the log, whoever prints it."""
+    if secret:
+        _secrets.add(secret)
+
+
+def _without_secrets(text: str) -> str:
+    for secret in _secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line; `record_of` reads it back."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if about := getattr(record, "request_id", ""):
+            fields["request_id"] = about
+        if exception := _exception_of(self, record):
+            fields["exception"] = exception
+        return _without_secrets(json.dumps(fields, ensure_ascii=False))
+
+
+class TextFormatter(logging.Formatter):
+    """For people: the request's id last, an announcement bare."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = record.getMessage()
+        if record.name != announcements.name:
+            about = getattr(record, "request_id", "")
+            line = f"{self.formatTime(record)} {record.levelname} {line}" + (f" [{about}]" if about else "")
+        exception = _exception_of(self, record)
+        return _without_secrets(f"{line}\n{exception}" if exception else line)
+
+
+def _exception_of(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    return record.exc_text or (formatter.formatException(record.exc_info) if record.exc_info else "")
+
+
+def record_of(line: str) -> logging.LogRecord | None:
+    """The record that `JsonFormatter` wrote as `line`, None where it is something else."""
+    try:
+        fields = json.loads(line)
+        level = logging.getLevelName(fields["level"].upper())
+        return logging.makeLogRecord(
+            {
+                "name": fields["logger"],
+                "levelno": logging.INFO if isinstance(level, str) else level,
+                "levelname": fields["level"].upper(),
+                "msg": str(fields["message"]),
+                "created": datetime.fromisoformat(fields["time"]).timestamp(),
+                "request_id": fields.get("request_id", ""),
+                "exc_text": fields.get("exception"),
+            }
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+class Stream(logging.Handler):
+    """Writes to a descriptor that may be stuck or full. A line that cannot be written is dropped and counted."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        self._lost, self._cut = 0, False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if self._lost:
+            lost = f"{self._lost} lines of the log were lost, since nobody took them"
+            text = self.format(_own_record(logging.WARNING, lost)) + "\n" + text
+        data = (("\n" if self._cut else "") + text + "\n").encode(errors="backslashreplace")
+        while data:
+            try:
+                # Whoever was late once is waited for no more until there is room again.
+                if not self._poll.poll(0 if self._lost else _PATIENCE):
+                    raise BlockingIOError
+                # No more than a pipe takes at once when it says that it has room: the write cannot wait.
+                data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
+                self._cut = bool(data)
+            except OSError:
+                self._lost += 1
+                return
+        self._lost = 0
+
+
+class File(RotatingFileHandler):
+    """The log file. Where it cannot be written, `other` is told so, once in a while."""
+
+    def __init__(self, path: Path, max_bytes: int, kept: int, other: logging.Handler) -> None:
+        super().__init__(path, maxBytes=max_bytes, backupCount=kept, encoding="utf-8", errors="replace", delay=True)
+        self._path, self._other, self._complained = path, other, -float(_COMPLAINT_SECONDS)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        if time.monotonic() - self._complained >= _COMPLAINT_SECONDS:
+            self._complained = time.monotonic()
+            problem = sys.exc_info()[1]
+            self._other.handle(_own_record(logging.ERROR, f"The log file {self._path} cannot be written: {problem}"))
+
+
+def _own_record(level: int, message: str) -> logging.LogRecord:
+    return logging.makeLogRecord(
+        {"name": __name__, "levelno": level, "levelname": logging.getLevelName(level), "msg": message}
+    )
+
+
+def _add_request_id(record: logging.LogRecord) -> bool:
+    if not hasattr(record, "request_id"):
+        record.request_id = request_id.get()
+    return True
+
+
+def start(settings: Settings, unasked: Literal["text", "json"] | None = None) -> None:
+    """The log of a command, on standard error and in the file that is asked for.
+
+    `unasked` is the format of the stream where the settings ask for none; by default a terminal decides.
+    """
+    chosen = settings.log_format if settings.log_format != "auto" else unasked
+    readable = chosen == "text" or (chosen is None and os.isatty(_STDERR))
+    stream = Stream(_STDERR)
+    stream.setFormatter(TextFormatter() if readable else JsonFormatter())
+    handlers: list[logging.Handler] = [stream]
+    if settings.log_file is not None:
+        path = settings.log_file.expanduser()
+        file = File(path, settings.log_file_bytes, settings.log_files, stream)
+        file.setFormatter(TextFormatter() if settings.log_format == "text" else JsonFormatter())
+        handlers.append(file)
+    _install(settings, handlers)
+    if settings.log_file is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            log.error("The log file %s cannot be written: %s", path, error)
+
+
+def start_in_server(settings: Settings) -> None:
+    """The log of a supervised server: JSON for its supervisor."""
+    stream = Stream(_STDERR)
+    stream.setFormatter(JsonFormatter())
+    _install(settings, [stream])
+
+
+def _install(settings: Settings, handlers: list[logging.Handler]) -> None:
+    for key in settings.key_list():
+        hide(key)
+    for handler in handlers:
+        handler.addFilter(_add_request_id)
+    logging.basicConfig(level=settings.log_level.upper(), handlers=handlers, force=True)
+    logging.captureWarnings(True)

@@ -1,0 +1,59 @@
+"""Whether the synthesizer still speaks: told from its chunks, since a hung one raises nothing."""
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+
+from cosyserve.speech.audio import Pcm
+from cosyserve.speech.synthesizer import Options, Synthesizer, Voice
+
+
+class Pulse:
+    """For how long chunks have been waited for while none came, whoever waits.
+
+    Requests may take turns, so one that waits long says nothing; that nobody gets anything does.
+    """
+
+    def __init__(self) -> None:
+        self._waiting, self._since = 0, 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around the wait for one chunk."""
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting += 1
+        try:
+            yield
+            self._since = time.monotonic()  # not for a client that gave up: it got nothing
+        finally:
+            self._waiting -= 1
+
+    @property
+    def silent_seconds(self) -> float:
+        return time.monotonic() - self._since if self._waiting else 0.0
+
+
+class WatchedSynthesizer:
+    """The synthesizer itself, with a pulse."""
+
+    def __init__(self, synthesizer: Synthesizer) -> None:
+        self._synthesizer, self.pulse = synthesizer, Pulse()
+        self.name, self.model, self.device = synthesizer.name, synthesizer.model, synthesizer.device
+        self.capabilities, self.voices = synthesizer.capabilities, synthesizer.voices
+
+    async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
+        async with aclosing(self._synthesizer.synthesize(segment, voice, options)) as chunks:
+            async for chunk in self._watched(chunks):
+                yield chunk
+
+    async def _watched(self, chunks: AsyncIterator[Pcm]) -> AsyncIterator[Pcm]:
+        while True:
+            with self.pulse.waiting():
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
+    def close(self) -> None:
+        self._synthesizer.close()

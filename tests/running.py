@@ -1,0 +1,98 @@
+"""The real server in processes of its own, as a user starts it."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+import psutil
+from typing_extensions import Self
+
+ROOT = Path(__file__).parent.parent
+GREETING = "你好，世界。Hello, world 3.14!"
+
+
+class Server:
+    """`cosyserve serve` on a free port of loopback. Used with `with`, it speaks inside and is gone afterwards."""
+
+    def __init__(self, folder: Path, before: tuple[str, ...] = (), **settings: object) -> None:
+        given = {"port": 0, "state_dir": folder / "state", **settings}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("COSYSERVE_")}
+        environment |= {f"COSYSERVE_{name.upper()}": str(value) for name, value in given.items()}
+        self.log = folder / "server.log"
+        self.url = ""
+        with self.log.open("ab") as log:
+            self.process = psutil.Popen(
+                [*before, sys.executable, "-m", "cosyserve", "serve"],
+                env=environment,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_until_it_stands(self, starts: int = 1, seconds: float = 60) -> tuple[str, str]:
+        """The rung and the address, once it has become ready for the `starts`th time."""
+        deadline = time.monotonic() + seconds
+        while len(stands := re.findall(r"stands on the rung '([\w-]+)'", self.text())) < starts:
+            assert time.monotonic() < deadline, self.text()
+            assert self.process.poll() is None, self.text()
+            time.sleep(0.02)
+        self.url = addresses(self.text())[-1]
+        return stands[-1], self.url
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rsplit(":", 1)[1])
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit status, once the process has ended by itself."""
+        return int(self.process.wait(30))
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def __enter__(self) -> Self:
+        try:
+            self.wait_until_it_stands()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def addresses(log: str) -> list[str]:
+    """The addresses that servers have announced, in either format of the log."""
+    return re.findall(r"CosyServe: (http://[^/\s]+)/", log)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen within ten seconds"
+        time.sleep(0.01)
+
+
+def wait_until_warm(url: str) -> None:
+    """The server answers /readyz from the moment it listens; its warm-up ends a moment later, well or not."""
+    with httpx.Client(base_url=url, transport=httpx.HTTPTransport(retries=5), timeout=10) as client:
+        eventually(lambda: client.get("/readyz").json()["status"] != "starting")
