@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,11 +13,9 @@ import psutil
 import pytest
 
 from tests.host.hosts import HOSTS
+from tests.launch.rungs import MPI_RUNGS, RUNGS, settings_of
 from tests.launch.supervised import Supervised, speaks
 from tests.running import ROOT, eventually
-
-MPI_RUNGS = ["direct", "isolated", "mpirun"]
-RUNGS = ["python", *(pytest.param(name, marks=pytest.mark.mpi) for name in MPI_RUNGS)]
 
 
 @pytest.mark.mpi
@@ -45,12 +42,7 @@ def test_it_comes_up_with_mpi_on_every_host_and_leaves_nothing(name: str) -> Non
 @pytest.fixture
 def supervised(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Supervised]:
     """On the rung that the test's parameter names, speaking."""
-    settings = request.param
-    if settings == "python":
-        settings = {"mpi": "auto"}
-    elif isinstance(settings, str):
-        settings = {"launch": settings}
-    with Supervised(tmp_path, **settings) as running:
+    with Supervised(tmp_path, **settings_of(request.param)) as running:
         assert speaks(running.url)
         yield running
     eventually(lambda: running.left() == [])
@@ -68,60 +60,6 @@ def test_a_stop_lets_streams_finish_and_ends_well(supervised: Supervised) -> Non
     assert received / 2 / 24_000 > 300
     assert supervised.wait() == 0
     assert supervised.left() == []
-
-
-@pytest.mark.parametrize("supervised", RUNGS, indirect=True)
-def test_a_killed_server_is_started_again(supervised: Supervised) -> None:
-    supervised.server().kill()
-    _, url = supervised.wait_until_it_stands(starts=2)
-    assert speaks(url)
-    assert "is started again" in supervised.text()
-    ready = httpx.get(f"{url}/readyz").json()
-    assert ready["restarts"] == 1
-    assert "ended with status" in ready["restart_reason"]
-    assert "cosyserve_restarts_total 1.0" in httpx.get(f"{url}/metrics").text
-
-
-@pytest.mark.mpi
-@pytest.mark.parametrize("supervised", ["mpirun"], indirect=True)
-def test_a_killed_mpirun_takes_nothing_with_it_for_good(supervised: Supervised) -> None:
-    supervised.below("mpirun").kill()
-    _, url = supervised.wait_until_it_stands(starts=2)
-    assert speaks(url)
-
-
-@pytest.mark.mpi
-@pytest.mark.parametrize("supervised", ["direct"], indirect=True)
-def test_a_killed_orted_takes_nothing_with_it_for_good(supervised: Supervised) -> None:
-    supervised.below("orted").kill()
-    _, url = supervised.wait_until_it_stands(starts=2)
-    assert speaks(url)
-
-
-@pytest.mark.parametrize("supervised", RUNGS, indirect=True)
-def test_nothing_outlives_a_killed_supervisor(supervised: Supervised) -> None:
-    supervised.process.kill()
-    eventually(lambda: supervised.left() == [])
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{supervised.url}/livez")
-
-
-STILL = {"heartbeat_seconds": 1.5}
-
-
-@pytest.mark.parametrize(
-    "supervised",
-    [{**STILL, "mpi": "auto"}, pytest.param({**STILL, "launch": "mpirun"}, marks=pytest.mark.mpi)],
-    indirect=True,
-    ids=["python", "mpirun"],
-)
-def test_a_server_that_stands_still_is_started_again(supervised: Supervised) -> None:
-    stopped = supervised.server()
-    stopped.suspend()
-    _, url = supervised.wait_until_it_stands(starts=2)
-    assert speaks(url)
-    assert "was not heard of" in supervised.text()
-    assert f"[{stopped.pid}]" in supervised.text()  # what it was doing
 
 
 @pytest.mark.mpi
@@ -146,15 +84,6 @@ def test_a_rung_that_is_not_there_is_passed_over(tmp_path: Path, monkeypatch: py
         assert rung == "without-mpi"
         assert speaks(url)
     assert "The rung 'mpirun' cannot be tried" in supervised.text()
-
-
-@pytest.mark.parametrize("mpi", ["auto", pytest.param("always", marks=pytest.mark.mpi)])
-def test_a_taken_port_ends_the_climb_with_its_own_error(tmp_path: Path, mpi: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        supervised = Supervised(tmp_path, port=taken.getsockname()[1], mpi=mpi)
-        assert supervised.wait() == 2
-    assert supervised.text().count("CS-SET-002") == 1
-    assert supervised.left() == []
 
 
 @pytest.mark.mpi

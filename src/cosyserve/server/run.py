@@ -2,10 +2,11 @@
 
 import asyncio
 import faulthandler
+import gc
 import logging
 import signal
 import socket
-import sys
+import types
 from types import FrameType
 
 import uvicorn
@@ -21,7 +22,6 @@ from cosyserve.speech.choice import Choice
 log = logging.getLogger(__name__)
 
 _BEAT_SECONDS, _STARTING_BEAT_SECONDS = 0.5, 0.05
-_STACK_FRAMES = 8  # of a task; more are the framework's
 
 
 class DrainingServer(uvicorn.Server):
@@ -77,10 +77,19 @@ class DrainingServer(uvicorn.Server):
 
 
 def _write_stacks() -> None:
-    """Where every thread and every task is, into the log."""
+    """Where every thread, coroutine and generator is, into the log.
+
+    A task's own stack ends at the first asynchronous generator, so they are asked one by one.
+    """
     faulthandler.dump_traceback(all_threads=True)
-    for task in asyncio.all_tasks():
-        task.print_stack(limit=_STACK_FRAMES, file=sys.stderr)
+    for waiting in gc.get_objects():
+        frame = None
+        if isinstance(waiting, types.CoroutineType):
+            frame = waiting.cr_frame
+        elif isinstance(waiting, types.AsyncGeneratorType):
+            frame = waiting.ag_frame
+        if frame is not None:
+            log.error("waits at %s:%d in %s", frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -90,6 +99,7 @@ def listen(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen()  # at once: two sockets may share an address until one of them listens
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CosyError(errors.PORT_TAKEN, host=host, port=port, reason=reason) from None

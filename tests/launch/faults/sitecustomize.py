@@ -1,0 +1,80 @@
+"""Faults for a server under test: on its PYTHONPATH, Python imports this before anything else.
+
+STAND_IN_FAULT says what happens, STAND_IN_RUNG on which rung alone. The supervisor is never touched.
+"""
+
+import asyncio
+import importlib.abc
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+FOR_EVER = 3600
+
+
+def at_import(name: str, act: Callable[[], None]) -> None:
+    """Do `act` when the module `name` is about to be imported."""
+
+    class Finder(importlib.abc.MetaPathFinder):
+        def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+            if fullname == name:
+                act()
+
+    sys.meta_path.insert(0, Finder())
+
+
+def hang() -> None:
+    time.sleep(FOR_EVER)
+
+
+def hang_at_bind() -> None:
+    def bind(*_: Any) -> None:
+        hang()
+
+    socket.socket.bind = bind  # type: ignore[method-assign]
+
+
+def chatter() -> None:
+    """Libraries print as they like: long lines on both streams at once, and broken UTF-8."""
+    for _ in range(20):
+        os.write(1, b"o" * 9000 + b"\n")
+        os.write(2, b"e" * 9000 + b"\n")
+    os.write(1, b"\xff\xfe broken\n")
+
+
+def obey() -> None:
+    """The synthesizer does what a segment says."""
+    from cosyserve.speech.preview import PreviewSynthesizer
+
+    really = PreviewSynthesizer.synthesize
+
+    async def synthesize(*arguments: Any) -> AsyncGenerator[Any, None]:
+        segment = arguments[1]
+        if "hang now" in segment:
+            await asyncio.Event().wait()
+        if "block now" in segment:
+            hang()
+        if "crash now" in segment:
+            print("MemoryError: the stand-in was told to crash", file=sys.stderr, flush=True)
+            os._exit(3)
+        async for chunk in really(*arguments):
+            yield chunk
+
+    PreviewSynthesizer.synthesize = synthesize  # type: ignore[method-assign, assignment]
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    "hang at import": lambda: at_import("mpi4py", hang),
+    "hang after import": lambda: at_import("cosyserve.server.run", hang),
+    "hang at bind": hang_at_bind,
+    "chatter": lambda: at_import("cosyserve.server.run", chatter),
+    "obey": obey,
+}
+
+fault = os.environ.get("STAND_IN_FAULT")
+rung = os.environ.get("_COSYSERVE_RUNG")  # of a server; a supervisor has none
+if fault and rung and os.environ.get("STAND_IN_RUNG", rung) == rung:
+    FAULTS[fault]()

@@ -1,0 +1,253 @@
+"""The fault table of docs/launch.md: what becomes of requests, port, processes and exit status. Every row is real."""
+
+import json
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.launch.faults import PATH as FAULTS
+from tests.launch.rungs import RUNGS, settings_of
+from tests.launch.supervised import Supervised, speaks
+from tests.running import Server, addresses, eventually
+
+KILLS = [signal.SIGKILL, signal.SIGTERM]
+LONG = {"input": "This is one of many sentences. " * 300, "response_format": "pcm"}
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    monkeypatch.setenv("PYTHONPATH", str(FAULTS))
+    yield monkeypatch
+
+
+def say(url: str, text: str) -> None:
+    """Ask for `text` without waiting for it to be spoken."""
+    body = json.dumps({"input": text}).encode()
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        with suppress(ConnectionResetError):
+            assert connection.recv(1) == b""  # it ends without a word
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.parametrize("sig", KILLS)
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_killed_server_comes_back(tmp_path: Path, rung: str, sig: signal.Signals) -> None:
+    """SIGTERM lets its streams finish; SIGKILL breaks them, in a way no client takes for their end."""
+    with Supervised(tmp_path, **settings_of(rung)) as supervised:
+        with httpx.stream("POST", f"{supervised.url}/v1/audio/speech", json=LONG, timeout=30) as response:
+            pieces = response.iter_raw()
+            received = len(next(pieces))
+            supervised.server().send_signal(sig)
+            if sig is signal.SIGKILL:
+                with pytest.raises(httpx.TransportError):
+                    list(pieces)
+            else:
+                received += sum(map(len, pieces))
+                assert received / 2 / 24_000 > 300
+        _, url = supervised.wait_until_it_stands(starts=2)
+        assert speaks(url)
+        ready = httpx.get(f"{url}/readyz").json()
+        assert ready["restarts"] == 1
+        assert "ended with status" in ready["restart_reason"]
+        assert "cosyserve_restarts_total 1.0" in httpx.get(f"{url}/metrics").text
+        assert supervised.stop() == 0
+    assert supervised.left() == []
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("rung", "name", "sig"),
+    [("mpirun", "mpirun", signal.SIGKILL), ("mpirun", "mpirun", signal.SIGTERM), ("direct", "orted", signal.SIGKILL)],
+)
+def test_a_killed_helper_of_mpi_is_replaced(tmp_path: Path, rung: str, name: str, sig: signal.Signals) -> None:
+    with Supervised(tmp_path, launch=rung) as supervised:
+        supervised.below(name).send_signal(sig)
+        _, url = supervised.wait_until_it_stands(starts=2)
+        assert speaks(url)
+        assert supervised.stop() == 0
+    assert supervised.left() == []
+
+
+@pytest.mark.mpi
+def test_a_daemon_of_mpi_that_ignores_a_signal_changes_nothing(tmp_path: Path) -> None:
+    with Supervised(tmp_path, launch="direct") as supervised:
+        supervised.below("orted").terminate()
+        with pytest.raises(psutil.TimeoutExpired):
+            supervised.below("orted").wait(3)
+        assert speaks(supervised.url)
+        assert "started again" not in supervised.text()
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_nothing_outlives_a_killed_supervisor(tmp_path: Path, rung: str) -> None:
+    with Supervised(tmp_path, **settings_of(rung)) as supervised:
+        port = supervised.port
+        supervised.process.kill()
+        eventually(lambda: supervised.left() == [])
+    eventually(lambda: is_free(port))
+
+
+@pytest.mark.parametrize("rung", ["python", pytest.param("mpirun", marks=pytest.mark.mpi)])
+def test_a_server_that_stands_still_is_started_again(tmp_path: Path, rung: str) -> None:
+    with Supervised(tmp_path, **settings_of(rung), heartbeat_seconds=1.5) as supervised:
+        stopped = supervised.server()
+        stopped.suspend()
+        _, url = supervised.wait_until_it_stands(starts=2)
+        assert speaks(url)
+        assert "was not heard of" in supervised.text()
+        assert f"[{stopped.pid}]" in supervised.text()  # what it was doing
+
+
+def test_a_supervisor_that_slept_blames_nobody(tmp_path: Path) -> None:
+    """As on a laptop that wakes up: the beats of that time are not missing, nobody was there to hear them."""
+    with Supervised(tmp_path, mpi="auto", heartbeat_seconds=1.5) as supervised:
+        family = [supervised.process, supervised.server()]
+        for each in family:
+            each.suspend()
+        with pytest.raises(psutil.TimeoutExpired):
+            supervised.process.wait(3)
+        for each in family:
+            each.resume()
+        with pytest.raises(psutil.TimeoutExpired):
+            family[1].wait(2)
+        assert "started again" not in supervised.text()
+        assert speaks(supervised.url)
+
+
+@pytest.mark.parametrize(("text", "reason"), [("hang now", "stood still in its synthesis"), ("block now", "not heard")])
+def test_a_hung_synthesis_is_shown_and_the_server_comes_back(
+    tmp_path: Path, faulty: pytest.MonkeyPatch, text: str, reason: str
+) -> None:
+    """One awaits for ever, the other holds the event loop. The stacks name the line either way."""
+    faulty.setenv("STAND_IN_FAULT", "obey")
+    with Supervised(tmp_path, mpi="auto", heartbeat_seconds=2, synthesis_seconds=1) as supervised:
+        say(supervised.url, text)
+        _, url = supervised.wait_until_it_stands(starts=2)
+        assert speaks(url)
+        assert reason in httpx.get(f"{url}/readyz").json()["restart_reason"]
+        assert "sitecustomize.py" in supervised.text()
+        assert "in synthesize" in supervised.text()
+
+
+def test_a_crash_loop_ends_with_the_last_words_and_a_remedy(tmp_path: Path, faulty: pytest.MonkeyPatch) -> None:
+    faulty.setenv("STAND_IN_FAULT", "obey")
+    with Supervised(tmp_path, mpi="auto") as supervised:
+        for start in range(1, 7):
+            _, url = supervised.wait_until_it_stands(starts=start)
+            say(url, "crash now")
+        assert supervised.wait() == 1
+    text = supervised.text()
+    assert "CS-RUN-003" in text
+    assert "5 times" in text
+    assert "MemoryError: the stand-in was told to crash" in text.split("CS-RUN-003")[1]
+    assert "解决后重新启动" in text
+    assert supervised.left() == []
+    eventually(lambda: is_free(supervised.port))
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("fault", ["hang at import", "hang after import", "hang at bind"])
+def test_a_rung_that_hangs_is_left_for_the_next(tmp_path: Path, faulty: pytest.MonkeyPatch, fault: str) -> None:
+    faulty.setenv("STAND_IN_FAULT", fault)
+    faulty.setenv("STAND_IN_RUNG", "isolated")
+    with Supervised(tmp_path, launch="isolated", mpi_seconds=2, ready_seconds=4) as supervised:
+        assert supervised.wait_until_it_stands()[0] == "without-mpi"
+        assert speaks(supervised.url)
+        assert "sitecustomize.py" in supervised.text()  # where it hung
+        assert "CS-RUN" not in supervised.text()
+        assert supervised.stop() == 0
+    assert supervised.left() == []
+
+
+@pytest.mark.parametrize("fault", ["hang after import", "hang at bind"])
+def test_what_hangs_on_every_rung_ends_with_an_error(tmp_path: Path, faulty: pytest.MonkeyPatch, fault: str) -> None:
+    faulty.setenv("STAND_IN_FAULT", fault)
+    supervised = Supervised(tmp_path, mpi="auto", ready_seconds=2)
+    assert supervised.wait() == 1
+    assert "CS-RUN-002" in supervised.text()
+    assert "sitecustomize.py" in supervised.text()
+    assert supervised.left() == []
+
+
+@pytest.mark.parametrize("mpi", ["auto", pytest.param("always", marks=pytest.mark.mpi)])
+def test_a_taken_port_ends_the_climb_with_its_own_error(tmp_path: Path, mpi: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        supervised = Supervised(tmp_path, port=taken.getsockname()[1], mpi=mpi)
+        assert supervised.wait() == 2
+    assert supervised.text().count("CS-SET-002") == 1
+    assert supervised.left() == []
+
+
+def test_of_two_starts_at_once_one_serves_and_the_other_says_why(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    servers = [Server(folder, port=port, state_dir=tmp_path / "state") for folder in folders]
+    try:
+        eventually(lambda: any(server.process.poll() is not None for server in servers))
+        loser, winner = sorted(servers, key=lambda server: server.process.poll() is None)
+        assert loser.wait() == 2
+        assert "CS-SET-002" in loser.text()
+        winner.wait_until_it_stands()
+        assert speaks(winner.url)
+        assert winner.stop() == 0
+    finally:
+        for server in servers:
+            server.close()
+
+
+@pytest.mark.parametrize("content", ['{"rung": "mpirun", "pid": %d, "key": {}}', "%d", "rubbish %d", "[%d"])
+def test_a_stale_state_file_naming_another_process_harms_nobody(tmp_path: Path, content: str) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        for name in ("launch.json", "launch.pid", "cosyserve.pid"):
+            (state / name).write_text(content % stranger.pid)
+        with Supervised(tmp_path, mpi="auto") as supervised:
+            assert supervised.wait_until_it_stands()[0] == "python"
+            assert speaks(supervised.url)
+            assert supervised.stop() == 0
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+@pytest.mark.mpi
+def test_a_full_disk_under_the_log_file_costs_the_log_alone(tmp_path: Path) -> None:
+    full = ("unshare", "-m", "sh", "-ec", 'mkdir -p log; mount -t tmpfs -o size=4k none log; exec "$@"', "sh")
+    with Supervised(tmp_path, before=full, mpi="auto", log_file=tmp_path / "log" / "server.log") as supervised:
+        for _ in range(30):
+            assert speaks(supervised.url)
+        assert supervised.stop() == 0
+    assert supervised.text().count("cannot be written: [Errno 28]") == 1
+    assert "Traceback" not in supervised.text()
+
+
+def test_a_full_disk_under_the_stream_costs_the_log_alone(tmp_path: Path) -> None:
+    full = ("sh", "-c", 'exec "$@" 2>/dev/full', "sh")
+    file = tmp_path / "kept.log"
+    server = Server(tmp_path, before=full, log_file=file)
+    try:
+        eventually(lambda: file.exists() and bool(addresses(file.read_text())))
+        url = addresses(file.read_text())[-1]
+        eventually(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+        assert speaks(url)
+        assert server.stop() == 0
+    finally:
+        server.close()
