@@ -24,7 +24,7 @@ format: ## Format the code
 	@scripts/setup .venv-dev requirements/dev.txt
 	@.venv-dev/bin/ruff check --fix .
 	@.venv-dev/bin/ruff format .
-	@.venv-dev/bin/shfmt --write --indent 2 scripts/lint scripts/lock scripts/run-local scripts/setup scripts/test* .ci/run
+	@.venv-dev/bin/shfmt --write --indent 2 $$(scripts/shell-files)
 
 docs: ## Generate the parts of docs/ that come from the code
 	@scripts/setup .venv-dev requirements/dev.txt

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.host.hosts import HOSTS
+from tests.host.hosts import HOSTS, namespace
 from tests.launch.rungs import MPI_RUNGS, RUNGS, settings_of
 from tests.launch.supervised import Supervised, speaks
 from tests.running import ROOT, eventually
@@ -37,6 +37,26 @@ def test_it_comes_up_with_mpi_on_every_host_and_leaves_nothing(name: str) -> Non
     assert came["spoken"] is not False
     assert came["status"] == 0
     assert came["left"] == []
+
+
+@pytest.mark.mpi
+def test_a_second_start_beside_tensorboard_ssh_and_our_own_server() -> None:
+    done = subprocess.run(
+        [*namespace("-n", "ip link set lo up"), sys.executable, "-m", "tests.launch.crowded"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "plain python": "hung",  # what all this is about
+        "as an engine build starts": "ok",
+        "direct": ["direct", True, 0],
+        "isolated": ["isolated", True, 0],
+        "mpirun": ["mpirun", True, 0],
+        "first": [True, 0],
+    }
 
 
 @pytest.fixture

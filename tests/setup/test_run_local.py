@@ -66,10 +66,10 @@ def bare_environment(folder: Path, *, uv: bool) -> dict[str, str]:
 
 
 @contextmanager
-def run_local(clone: Path, environment: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """`make run-local` until it prints its address: that, and what it printed before."""
+def run_local(clone: Path, environment: dict[str, str], *command: str) -> Iterator[tuple[str, str]]:
+    """`make run-local` (or `command`) until it prints its address: that, and what it printed before."""
     make = psutil.Popen(
-        ["make", "run-local", "COSYSERVE_PORT=0"],
+        command or ("make", "run-local", "COSYSERVE_PORT=0"),
         cwd=clone,
         env=environment,
         stdout=subprocess.PIPE,
@@ -106,6 +106,10 @@ def test_a_fresh_clone_speaks_and_the_second_start_sets_nothing_up(clone: Path, 
         assert 3 < audio.size / 24_000 < 5
     with run_local(clone, environment) as (url, printed):
         assert "set-up" not in printed
+        assert httpx.post(f"{url}/tts", data={"text": GREETING}, timeout=30).status_code == 200
+    with run_local(clone, environment, "autodl/start_server_mpi.sh", "--port", "0") as (url, printed):
+        assert "set-up" not in printed
+        assert "语音合成服务" in printed
         assert httpx.post(f"{url}/tts", data={"text": GREETING}, timeout=30).status_code == 200
     with (clone / "pyproject.toml").open("a") as project:
         project.write("# changed\n")

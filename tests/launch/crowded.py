@@ -1,0 +1,70 @@
+"""An AutoDL machine at work: TensorBoard on 6007, SSH on 6003, our own server on 6008. Does a second one start?
+
+Run in a network of its own, since it needs these very ports; one line of JSON says how each start went.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from cosyserve.host import mpi, probe
+from cosyserve.host.machine import Machine
+from tests.host.hosts import listener
+from tests.launch.rungs import MPI_RUNGS
+from tests.launch.supervised import Supervised, speaks
+from tests.running import eventually
+
+_LIMIT = 6.0  # seconds in which a healthy start is long done
+_IMPORT = "from mpi4py import MPI; MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)"
+
+
+@contextmanager
+def tensorboard(folder: Path) -> Iterator[None]:
+    command = [sys.executable, "-m", "tensorboard.main", "--host", "0.0.0.0", "--port", "6007", "--logdir", str(folder)]  # noqa: S104
+    with (folder / "tensorboard.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        eventually(_tensorboard_answers)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _tensorboard_answers() -> bool:
+    try:
+        return "TensorBoard" in httpx.get("http://127.0.0.1:6007/").text
+    except httpx.TransportError:
+        return False
+
+
+def second_start(folder: Path, rung: str) -> list[object]:
+    folder.mkdir()
+    with Supervised(folder, launch=rung, mpi_seconds=_LIMIT) as server:
+        came, url = server.wait_until_it_stands()
+        return [came, speaks(url), server.stop()]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        folder = Path(name)
+        with tensorboard(folder), listener(6003, b"SSH-2.0-OpenSSH_9.2p1\r\n"), Supervised(folder, port=6008) as first:
+            ways = {way.name: way for way in mpi.ways(Machine())}
+            python = [sys.executable, "-c", _IMPORT]
+            result = {
+                "plain python": probe.run(python, ways["direct"].environ, _LIMIT).outcome.value,
+                "as an engine build starts": probe.run(python, ways["cured"].environ, _LIMIT).outcome.value,
+                **{rung: second_start(folder / rung, rung) for rung in MPI_RUNGS},
+                "first": [speaks(first.url), first.stop()],
+            }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
