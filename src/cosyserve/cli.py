@@ -78,11 +78,11 @@ def _supervise(settings: Settings) -> int:
     if settings.mpi == "always" and find_spec("mpi4py") is None:
         raise CosyError(errors.MPI4PY_MISSING)
     machine = Machine()
-    tmpdir = cure.usable_tmpdir(cure.tmpdir_candidates(machine.environ))
+    places = cure.look_around(machine.environ)
     server = [sys.executable, "-m", "cosyserve", "serve", "--host", settings.host, "--port", str(settings.port)]
     remembered = memory.recall(settings.state_dir.expanduser())
-    rungs = ladder.plan(settings, platform_of(machine), server, machine.environ, tmpdir, remembered)
-    return Supervisor(settings, rungs, tmpdir).run()
+    rungs = ladder.plan(settings, platform_of(machine), server, machine.environ, places, remembered)
+    return Supervisor(settings, rungs, places.tmpdir).run()
 
 
 @main.command()

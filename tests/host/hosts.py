@@ -53,6 +53,13 @@ NO_SSH = "for f in ssh rsh; do [ -e /usr/bin/$f ] && mount --bind /dev/null $(re
 STEP = {"SLURM_JOBID": "7", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}
 STEP |= {"SLURM_NODELIST": "vm", "SLURM_STEP_NODELIST": "vm", "SLURM_NNODES": "1", "SLURM_TASKS_PER_NODE": "1"}
 
+HANGING = {tool: instead_of(tool, "sleep 1000") for tool in ("mpirun", "orted")}
+BROKEN_LIBRARY = """
+export LD_LIBRARY_PATH=/dev/shm/stand-in-library
+mkdir -p $LD_LIBRARY_PATH; echo no library | tee $LD_LIBRARY_PATH/libmpi.so.40 > $LD_LIBRARY_PATH/libmpi.so
+exec "$@"
+"""
+
 HOSTS = {
     "healthy": Host("direct"),
     "something on 6006": Host("cured", "port 6006", mute_port=6006),
@@ -61,14 +68,21 @@ HOSTS = {
     "loopback swallows packets": Host("cured", "swallows its packets", namespace("-n", SWALLOW)),
     "loopback sends no reset": Host("cured", "X display", namespace("-n", NO_RESET)),
     "no loopback": Host("isolated", "not even loopback", namespace("-n", ":")),
-    "orted hangs": Host("isolated", "orted does not answer", instead_of("orted", "sleep 1000")),
+    "orted hangs": Host("isolated", "orted does not answer", HANGING["orted"]),
     "orted missing": Host("isolated", "orted is missing", instead_of("orted", "exit 127")),
     "no ssh": Host("isolated", "ssh or rsh", namespace("-m", NO_SSH)),
-    "mpirun hangs": Host("direct", wrap=instead_of("mpirun", "sleep 1000")),
+    "mpirun hangs": Host("direct", wrap=HANGING["mpirun"]),
     "mpirun fails": Host("direct", wrap=instead_of("mpirun", "exit 1")),
     "left by Slurm": Host("cured", "SLURM", environ=STEP),
     "left OPAL_PREFIX": Host("cured", "OPAL_PREFIX", environ={"OPAL_PREFIX": "/opt/hpcx/ompi"}),
     "TMPDIR full": Host("cured", "no room", namespace("-m", FULL)),
+    "host name of 63 letters": Host("isolated", "host name", namespace("-u", "hostname " + "a" * 63)),
+    "mpirun and orted hang": Host("isolated", "orted", (*HANGING["mpirun"], *HANGING["orted"])),
+    "a user's own MPI settings": Host(
+        "bare", "OMPI_MCA", environ={"OMPI_MCA_pml": "ucx", "OMPI_MCA_plm": "slurm", "OMPI_MCA_btl": "self"}
+    ),
+    "a user's own mpi4py settings": Host("bare", "MPI4PY_RC_INITIALIZE", environ={"MPI4PY_RC_INITIALIZE": "0"}),
+    "a libmpi that is none": Host("bare", "no MPI library", ("sh", "-ec", BROKEN_LIBRARY, "sh")),
     "TMPDIR read-only": Host("cured", "session folder", namespace("-m", READ_ONLY)),
 }
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosyserve.host.cure import cured, leftovers, tmpdir_candidates, usable_tmpdir
+from cosyserve.host.cure import Places, bare, cured, isolated, leftovers, look_around, tmpdir_candidates, usable_tmpdir
 
 LEFT = [
     "SLURM_STEP_ID",
@@ -18,31 +18,56 @@ LEFT = [
     "OMPI_MCA_ess",
     "OMPI_MCA_orte_hnp_uri",
 ]
+NOWHERE = Places(None, "")
 MEANT = ["OMPI_MCA_btl", "OMPI_MCA_ess_singleton_isolated", "PMIX_MCA_gds", "OMPI_ALLOW_RUN_AS_ROOT", "PATH", "HOME"]
 
 
 @pytest.mark.parametrize("name", LEFT)
 def test_what_other_launchers_leave_is_dropped(name: str) -> None:
     assert leftovers({name: "x", "PATH": "/bin"}) == [name]
-    assert name not in cured({name: "x"}, None)
+    assert name not in cured({name: "x"}, NOWHERE)
 
 
 @pytest.mark.parametrize("name", MEANT)
 def test_what_a_user_sets_stays(name: str) -> None:
-    assert cured({name: "x"}, None)[name] == "x"
+    assert cured({name: "x"}, NOWHERE)[name] == "x"
 
 
 @given(
     st.dictionaries(st.sampled_from([*LEFT, *MEANT, "A", "B_C"]), st.text(max_size=5)), st.sampled_from([None, "/x"])
 )
 def test_the_cure_adds_two_variables_and_drops_only_leftovers(environ: dict[str, str], tmpdir: str | None) -> None:
-    environment = cured(environ, tmpdir)
+    places = Places(tmpdir, "")
+    environment = cured(environ, places)
     assert leftovers(environment) == []
     assert environment["HWLOC_COMPONENTS"] == "-gl,-opencl"
     kept = {name: value for name, value in environ.items() if name in MEANT or name in ("A", "B_C")}
     assert kept.items() <= environment.items()
     assert set(environment) - set(environ) <= {"HWLOC_COMPONENTS", "TMPDIR"}
-    assert cured(environment, tmpdir) == environment
+    assert cured(environment, places) == environment
+
+
+def test_the_last_resort_keeps_no_setting_of_mpi() -> None:
+    own = {"OMPI_MCA_btl": "x", "MPI4PY_RC_INITIALIZE": "0", "HWLOC_XMLFILE": "x", "UCX_TLS": "x", "PATH": "/bin"}
+    own |= {"LD_LIBRARY_PATH": "/cuda:/conda"}
+    places = Places("/shm", "/cuda")
+    kept = bare(own, places)
+    assert kept["PATH"] == "/bin"
+    assert kept["TMPDIR"] == "/shm"
+    assert kept["LD_LIBRARY_PATH"] == "/cuda"
+    assert not {"OMPI_MCA_btl", "MPI4PY_RC_INITIALIZE", "HWLOC_XMLFILE", "UCX_TLS"} & kept.keys()
+    added = {"OMPI_MCA_ess_singleton_isolated", "OMPI_MCA_mca_base_param_files", "HWLOC_COMPONENTS", "TMPDIR"}
+    assert kept.keys() - own.keys() == added
+    assert isolated(own, places).items() > {**own, "OMPI_MCA_ess_singleton_isolated": "1"}.items()
+
+
+def test_folders_with_an_mpi_are_told_from_others(tmp_path: Path) -> None:
+    conda, cuda = tmp_path / "conda", tmp_path / "cuda"
+    for folder, name in ((conda, "libmpi.so.12"), (cuda, "libcudart.so")):
+        folder.mkdir()
+        (folder / name).touch()
+    environ = {"LD_LIBRARY_PATH": f"{cuda}:{conda}::/missing", "TMPDIR": "/dev/shm"}
+    assert look_around(environ) == Places("/dev/shm", f"{cuda}:/missing")
 
 
 def test_the_first_usable_folder_is_taken(tmp_path: Path) -> None:

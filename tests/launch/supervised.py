@@ -1,6 +1,7 @@
 """A supervised server for the tests, and a little client that can be run inside a stand-in host."""
 
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from cosyserve.host import probe
+from cosyserve.host import cure, probe
 from tests.running import Server
 
 
@@ -46,14 +47,14 @@ def speaks(url: str) -> bool:
 
 def main() -> None:
     """Start, speak, stop; one line of JSON says how it went. Run inside a stand-in host."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+    with tempfile.TemporaryDirectory(dir=cure.look_around(os.environ).tmpdir) as folder:
         began = time.monotonic()
         with Supervised(Path(folder)) as supervised:
             rung, url = supervised.wait_until_it_stands()
             seconds = time.monotonic() - began
             try:
                 spoken = speaks(url)
-            except httpx.ConnectError:
+            except httpx.TransportError:
                 spoken = None  # there is no loopback here; its warm-up has spoken, or it would not be ready
             status = supervised.stop()
             left = supervised.left()

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosyserve.host.cure import leftovers
+from cosyserve.host.cure import Places, leftovers
 from cosyserve.host.machine import Platform
 from cosyserve.launch.ladder import RUNG, WITHOUT_MPI, Rung, plan
 from cosyserve.settings import Settings
+from tests.launch.rungs import MPI_RUNGS
 
 SERVER = ["python", "-m", "cosyserve", "serve"]
 MPIRUN = ("mpirun", "-n", "1", "--allow-run-as-root", "--bind-to", "none")
@@ -15,7 +16,7 @@ MPIRUN = ("mpirun", "-n", "1", "--allow-run-as-root", "--bind-to", "none")
 
 def rungs(platform: Platform = Platform.BARE, remembered: str | None = None, **settings: object) -> list[Rung]:
     environ = {"PATH": "/bin", "SLURM_STEP_ID": "0", "OMPI_MCA_btl": "self"}
-    return plan(Settings(**{"mpi": "always", **settings}), platform, SERVER, environ, "/shm", remembered)  # type: ignore[arg-type]
+    return plan(Settings(**{"mpi": "always", **settings}), platform, SERVER, environ, Places("/shm", ""), remembered)  # type: ignore[arg-type]
 
 
 def names(platform: Platform = Platform.BARE, remembered: str | None = None, **settings: object) -> list[str]:
@@ -31,12 +32,12 @@ def test_a_server_that_needs_no_mpi_has_nothing_of_it(platform: Platform) -> Non
 
 @pytest.mark.parametrize("platform", [Platform.BARE, Platform.WSL2])
 def test_plain_python_leads_on_a_machine_of_ones_own(platform: Platform) -> None:
-    assert names(platform) == ["direct", "isolated", "mpirun", "without-mpi"]
+    assert names(platform) == ["direct", "isolated", "mpirun", "bare", "without-mpi"]
 
 
 @pytest.mark.parametrize("platform", [Platform.AUTODL, Platform.CONTAINER, Platform.KUBERNETES])
 def test_mpirun_leads_in_containers(platform: Platform) -> None:
-    assert names(platform) == ["mpirun", "direct", "isolated", "without-mpi"]
+    assert names(platform) == ["mpirun", "direct", "isolated", "bare", "without-mpi"]
 
 
 @pytest.mark.parametrize("launch", ["direct", "isolated", "mpirun"])
@@ -45,12 +46,15 @@ def test_a_chosen_way_is_tried_alone_and_then_none(launch: str) -> None:
     assert names(launch=launch, remembered="direct")[0] == launch
 
 
-@given(st.sampled_from(Platform), st.sampled_from(["direct", "isolated", "mpirun", "without-mpi", "nonsense", None]))
+@given(
+    st.sampled_from(Platform),
+    st.sampled_from(["direct", "isolated", "mpirun", "bare", "without-mpi", "nonsense", None]),
+)
 def test_what_worked_last_time_goes_first_and_nothing_is_lost(platform: Platform, remembered: str | None) -> None:
     order, plain = names(platform, remembered), names(platform)
     assert sorted(order) == sorted(plain)
     assert order[-1] == "without-mpi"
-    if remembered in ("direct", "isolated", "mpirun"):
+    if remembered in (*MPI_RUNGS, "bare"):
         assert order[0] == remembered
         assert [each for each in order if each != remembered] == [each for each in plain if each != remembered]
 
@@ -62,7 +66,7 @@ def test_every_rung_is_the_same_server_in_a_cured_environment() -> None:
         assert leftovers(rung.environ) == []
         assert rung.environ["HWLOC_COMPONENTS"] == "-gl,-opencl"
         assert rung.environ["TMPDIR"] == "/shm"
-        assert rung.environ["OMPI_MCA_btl"] == "self"
+        assert rung.environ.get("OMPI_MCA_btl") == (None if rung.name == "bare" else "self")
         assert rung.environ[RUNG] == rung.name
         assert rung.why
 

@@ -38,6 +38,11 @@ def _explain_hang(stuck: tuple[Stuck, ...]) -> Text:
     )
 
 
+_WRONG_SETTINGS = Text(
+    "settings of MPI ask for a part that is not there (OMPI_MCA_…, or ~/.openmpi/mca-params.conf)",
+    "MPI 配置要求了不存在的组件（OMPI_MCA_… 或 ~/.openmpi/mca-params.conf）",
+)
+
 # What Open MPI writes in each case, the most telling first; every line was seen on a host broken that way.
 _FAILURES = (
     (
@@ -64,6 +69,22 @@ _FAILURES = (
         Text(
             "it insists on finding ssh or rsh, though it starts nothing elsewhere",
             "它要求存在 ssh 或 rsh，尽管并不在别处启动任何进程",
+        ),
+    ),
+    (
+        "stack smashing detected",
+        Text(
+            "its daemon orted crashes, as it does on a very long host name",
+            "其守护进程 orted 崩溃（主机名过长时会如此）",
+        ),
+    ),
+    ("cannot be selected", _WRONG_SETTINGS),
+    ("plm_base_select", _WRONG_SETTINGS),
+    (
+        "called before MPI_INIT",
+        Text(
+            "mpi4py is told not to initialise MPI (MPI4PY_RC_INITIALIZE)",
+            "mpi4py 被设置为不初始化 MPI（MPI4PY_RC_INITIALIZE）",
         ),
     ),
     ("Unable to start a daemon", Text("its daemon orted is missing or cannot run", "其守护进程 orted 缺失或无法运行")),

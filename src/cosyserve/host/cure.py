@@ -3,12 +3,15 @@
 Each line cures a measured cause: hwloc's gl plugin asks X displays :0 to :9, which are the TCP ports 6000 to 6009,
 and waits for ever for an answer; what another launcher left behind sends Open MPI to a daemon that is not there;
 a TMPDIR that is read-only, full or long cannot hold its session folder.
+
+What a user has set is left alone, but for the last resort, `bare`.
 """
 
 import os
 import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 # Set by Slurm, PMI, PMIx, and Open MPI's own launchers for their children; meaningless to anybody else's. What a
@@ -17,9 +20,32 @@ _LEFTOVER = re.compile(
     r"SLURM_|PMI_|PMI2_|PMIX_(?!MCA_)|PRTE_(?!MCA_|ALLOW_)|ORTE_|OPAL_PREFIX$|OPAL_PKG|OPAL_LIBDIR$|OPAL_BINDIR$"
     r"|OMPI_COMM_|OMPI_UNIVERSE_|OMPI_APP_|OMPI_FILE_|OMPI_FIRST_|OMPI_NUM_APP|OMPI_MCA_ess(?:$|_base)|OMPI_MCA_orte_"
 )
+_OF_MPI = re.compile(r"OMPI_|OPAL_|ORTE_|PMIX_|PRTE_|MPI4PY_|HWLOC_|UCX_|FI_")
+_NO_PLUGINS = "-gl,-opencl"
 _SINGLETON_ISOLATED = "OMPI_MCA_ess_singleton_isolated"
 _LONGEST_TMPDIR = 60  # Open MPI appends about 40 characters, and a Unix socket's path ends at 108
 _SESSION_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Places:
+    """What the cures need to know of the disk."""
+
+    tmpdir: str | None  # a usable one
+    libraries: str  # LD_LIBRARY_PATH without the folders that hold an MPI
+
+
+def look_around(environ: Mapping[str, str]) -> Places:
+    folders = environ.get("LD_LIBRARY_PATH", "").split(":")
+    kept = [folder for folder in folders if folder and not _holds_mpi(Path(folder))]
+    return Places(usable_tmpdir(tmpdir_candidates(environ)), ":".join(kept))
+
+
+def _holds_mpi(folder: Path) -> bool:
+    try:
+        return any(folder.glob("libmpi*.so*"))
+    except OSError:
+        return False
 
 
 def leftovers(environ: Mapping[str, str]) -> list[str]:
@@ -46,21 +72,38 @@ def usable_tmpdir(candidates: list[str]) -> str | None:
 
 def tmpdir_candidates(environ: Mapping[str, str]) -> list[str]:
     given = [environ[name] for name in ("TMPDIR",) if environ.get(name)]
-    return [*given, "/tmp", "/var/tmp", "/dev/shm", str(Path.home())]  # noqa: S108 - looked at, not used blindly
+    home = [environ[name] for name in ("HOME",) if environ.get(name)]  # who has no entry in passwd may have none
+    return [*given, "/tmp", "/var/tmp", "/dev/shm", *home]  # noqa: S108 - looked at, not used blindly
 
 
-def cured(environ: Mapping[str, str], tmpdir: str | None) -> dict[str, str]:
-    """`environ` without what keeps MPI from starting. Pure: the folder is chosen by the caller."""
+def cured(environ: Mapping[str, str], places: Places) -> dict[str, str]:
+    """`environ` without what keeps MPI from starting. Pure, as all of these."""
     dropped = set(leftovers(environ))
     environment = {name: value for name, value in environ.items() if name not in dropped}
-    environment["HWLOC_COMPONENTS"] = "-gl,-opencl"
-    if tmpdir is not None:
-        environment["TMPDIR"] = tmpdir
+    environment["HWLOC_COMPONENTS"] = _NO_PLUGINS
+    if places.tmpdir is not None:
+        environment["TMPDIR"] = places.tmpdir
     return environment
 
 
-# A singleton that starts no daemon. Its price is MPI_Comm_spawn.
-ISOLATED = {_SINGLETON_ISOLATED: "1"}
+def isolated(environ: Mapping[str, str], places: Places) -> dict[str, str]:
+    """The same for a singleton that starts no daemon. Its price is MPI_Comm_spawn."""
+    return {**cured(environ, places), _SINGLETON_ISOLATED: "1"}
+
+
+def bare(environ: Mapping[str, str], places: Places) -> dict[str, str]:
+    """The same without any setting of MPI's, made by whomever in a variable or a file, and without its libraries
+    put before the system's. It may be a cluster's good reason that is dropped here, so this comes last."""
+    environment = {
+        name: value
+        for name, value in isolated(environ, places).items()
+        if not _OF_MPI.match(name) or name == _SINGLETON_ISOLATED
+    }
+    environment |= {"HWLOC_COMPONENTS": _NO_PLUGINS, "OMPI_MCA_mca_base_param_files": os.devnull}
+    if "LD_LIBRARY_PATH" in environment:
+        environment["LD_LIBRARY_PATH"] = places.libraries
+    return environment
+
 
 # Open MPI 4 and 5 refuse root unless it is told twice.
 MPIRUN_AS_ROOT = {

@@ -56,13 +56,14 @@ class Way:
 
 def ways(machine: Machine) -> list[Way]:
     """From the plainest to the most careful; all but the first in the cured environment."""
-    tmpdir = cure.usable_tmpdir(cure.tmpdir_candidates(machine.environ))
-    cured = cure.cured(machine.environ, tmpdir)
+    environ, places = machine.environ, cure.look_around(machine.environ)
+    cured = cure.cured(environ, places)
     return [
-        Way("direct", (), machine.environ),
+        Way("direct", (), environ),
         Way("cured", (), cured),
-        Way("isolated", (), {**cured, **cure.ISOLATED}),
+        Way("isolated", (), cure.isolated(environ, places)),
         Way("mpirun", cure.MPIRUN, {**cured, **cure.MPIRUN_AS_ROOT}),
+        Way("bare", (), cure.bare(environ, places)),
     ]
 
 
@@ -219,11 +220,13 @@ _HOW = {
     "cured": Text("plain python works in the cured environment", "在修正后的环境中可直接运行 python"),
     "isolated": Text("an isolated start works", "隔离方式可以启动"),
     "mpirun": Text("a start under mpirun works", "经 mpirun 可以启动"),
+    "bare": Text("an isolated start without any MPI setting works", "去除所有 MPI 配置后可隔离启动"),
 }
 _TO_DO = {
     "cured": "HWLOC_COMPONENTS=-gl,-opencl",
     "isolated": "HWLOC_COMPONENTS=-gl,-opencl OMPI_MCA_ess_singleton_isolated=1",
     "mpirun": "HWLOC_COMPONENTS=-gl,-opencl mpirun -n 1 --allow-run-as-root --bind-to none",
+    "bare": "env -u LD_LIBRARY_PATH OMPI_MCA_mca_base_param_files=/dev/null OMPI_MCA_ess_singleton_isolated=1",
 }
 
 

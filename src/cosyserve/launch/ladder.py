@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cosyserve.host import cure
+from cosyserve.host.cure import Places
 from cosyserve.host.machine import Platform
 from cosyserve.settings import Settings
 
@@ -32,7 +33,7 @@ def plan(
     platform: Platform,
     server: Sequence[str],
     environ: Mapping[str, str],
-    tmpdir: str | None,
+    places: Places,
     remembered: str | None = None,
 ) -> list[Rung]:
     """The rungs for `server`, an argv, in the order they are to be tried. The last one needs no MPI.
@@ -42,24 +43,25 @@ def plan(
     """
     if settings.mpi == "auto":
         return [Rung(PLAIN, tuple(server), {**environ, RUNG: PLAIN}, settings.ready_seconds, "plain Python, no MPI")]
-    cured = cure.cured(environ, tmpdir)
-    argv = tuple(server)
+    cured = cure.cured(environ, places)
+    under_mpirun = {**cured, **cure.MPIRUN_AS_ROOT}
 
-    def rung(name: str, why: str, more: Mapping[str, str], before: tuple[str, ...] = ()) -> Rung:
-        return Rung(name, (*before, *argv), {**cured, **more, RUNG: name}, settings.mpi_seconds, why)
+    def rung(name: str, why: str, environment: Mapping[str, str], before: tuple[str, ...] = ()) -> Rung:
+        return Rung(name, (*before, *server), {**environment, RUNG: name}, settings.mpi_seconds, why)
 
     ways = {
-        "direct": rung("direct", "plain Python in the cured environment", {}),
-        "isolated": rung("isolated", "an MPI singleton that starts no daemon", cure.ISOLATED),
-        "mpirun": rung("mpirun", "a launcher of its own for MPI", cure.MPIRUN_AS_ROOT, cure.MPIRUN),
+        "direct": rung("direct", "plain Python in the cured environment", cured),
+        "isolated": rung("isolated", "an MPI singleton that starts no daemon", cure.isolated(environ, places)),
+        "mpirun": rung("mpirun", "a launcher of its own for MPI", under_mpirun, cure.MPIRUN),
+        "bare": rung("bare", "an MPI singleton without any MPI setting made here", cure.bare(environ, places)),
     }
     if settings.launch != "auto":
-        order = [settings.launch]
+        order: list[str] = [settings.launch]
     elif platform in _MPIRUN_FIRST:
-        order = ["mpirun", "direct", "isolated"]
+        order = ["mpirun", "direct", "isolated", "bare"]
     else:
-        order = ["direct", "isolated", "mpirun"]
+        order = ["direct", "isolated", "mpirun", "bare"]
     if remembered in order:
         order.sort(key=lambda name: name != remembered)  # stable: the others keep their order
-    last = rung("without-mpi", "no MPI at all, since it starts in no way here", {WITHOUT_MPI: "1"})
+    last = rung("without-mpi", "no MPI at all, since it starts in no way here", {**cured, WITHOUT_MPI: "1"})
     return [*(ways[name] for name in order), last]
