@@ -80,7 +80,7 @@ def _supervise(settings: Settings) -> int:
     machine = Machine()
     places = cure.look_around(machine.environ)
     server = [sys.executable, "-m", "cosyserve", "serve", "--host", settings.host, "--port", str(settings.port)]
-    remembered = memory.recall(settings.state_dir.expanduser())
+    remembered = memory.recall(settings.state_dir)
     rungs = ladder.plan(settings, platform_of(machine), server, machine.environ, places, remembered)
     return Supervisor(settings, rungs, places.tmpdir).run()
 

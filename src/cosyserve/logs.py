@@ -161,13 +161,14 @@ def start(settings: Settings, unasked: Literal["text", "json"] | None = None) ->
 
     `unasked` is the format of the stream where the settings ask for none; by default a terminal decides.
     """
+    _open_standard_descriptors()
     chosen = settings.log_format if settings.log_format != "auto" else unasked
     readable = chosen == "text" or (chosen is None and os.isatty(_STDERR))
     stream = Stream(_STDERR)
     stream.setFormatter(TextFormatter() if readable else JsonFormatter())
     handlers: list[logging.Handler] = [stream]
     if settings.log_file is not None:
-        path = settings.log_file.expanduser()
+        path = Path(os.path.expanduser(settings.log_file))  # noqa: PTH111 - which leaves alone what it cannot expand
         file = File(path, settings.log_file_bytes, settings.log_files, stream)
         file.setFormatter(TextFormatter() if settings.log_format == "text" else JsonFormatter())
         handlers.append(file)
@@ -177,6 +178,13 @@ def start(settings: Settings, unasked: Literal["text", "json"] | None = None) ->
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             log.error("The log file %s cannot be written: %s", path, error)
+
+
+def _open_standard_descriptors() -> None:
+    """Whoever starts us with these closed must not find the log in a socket that was given one of their numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(descriptor)
 
 
 def start_in_server(settings: Settings) -> None:

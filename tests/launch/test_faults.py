@@ -1,6 +1,7 @@
 """The fault table of docs/launch.md: what becomes of requests, port, processes and exit status. Every row is real."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -226,6 +227,25 @@ def test_a_stale_state_file_naming_another_process_harms_nobody(tmp_path: Path, 
             assert supervised.stop() == 0
         assert stranger.poll() is None
         stranger.kill()
+
+
+def test_without_a_home_and_with_nothing_open_it_serves_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `docker run --user 12345` and a careless daemon would start it: root's entry in passwd is hidden."""
+    monkeypatch.delenv("HOME", raising=False)
+    closed: tuple[str, ...] = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
+    if os.geteuid() == 0:
+        closed = ("unshare", "-m", "sh", "-c", 'mount --bind /dev/null /etc/passwd; exec "$@" <&- >&- 2>&-', "sh")
+    file = tmp_path / "server.json"
+    server = Server(tmp_path, before=closed, log_file=file, state_dir="~/state")
+    try:
+        eventually(lambda: file.exists() and "stands on the rung" in file.read_text())
+        assert speaks(addresses(file.read_text())[-1])
+        assert server.stop() == 0
+    finally:
+        server.close()
+    assert "Traceback" not in file.read_text()
 
 
 @pytest.mark.mpi

@@ -22,18 +22,19 @@ def _key() -> dict[str, str]:
 def recall(folder: Path) -> str | None:
     """The rung that worked last time, None where that is not known, or not of this host, boot and version."""
     try:
-        kept = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        kept = json.loads((folder.expanduser() / _FILE).read_text(encoding="utf-8"))
         return str(kept["rung"]) if kept["key"] == _key() else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # the last where there is no home
         return None
 
 
 def remember(folder: Path, rung: str) -> None:
     """Whole or absent; a host where nothing can be written simply remembers nothing."""
-    partial = folder / f"{_FILE}.{os.getpid()}"
     try:
+        folder = folder.expanduser()
         folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f"{_FILE}.{os.getpid()}"
         partial.write_text(json.dumps({"rung": rung, "key": _key()}), encoding="utf-8")
         partial.replace(folder / _FILE)
-    except OSError:
+    except (OSError, RuntimeError):
         pass

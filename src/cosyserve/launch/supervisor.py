@@ -84,7 +84,7 @@ class Supervisor:
             failure = server.wait_until_ready(self._stopping, self._settings.ready_seconds)
             if failure is None:
                 log.info("The server stands on the rung '%s': %s", rung.name, rung.why)
-                memory.remember(self._settings.state_dir.expanduser(), rung.name)
+                memory.remember(self._settings.state_dir, rung.name)
                 return server
             if self._stopping.is_set():
                 return server.stop(_STOP_MARGIN)

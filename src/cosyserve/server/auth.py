@@ -42,7 +42,7 @@ def accepted_keys(settings: Settings) -> list[str]:
     keys = settings.key_list()
     if keys or is_loopback(settings.host):
         return keys
-    path = settings.state_dir.expanduser() / _KEY_FILE
+    path = settings.state_dir / _KEY_FILE
     log.warning(
         "The server is open to the network on %s and COSYSERVE_API_KEYS is not set: clients need the key in %s. / "
         "服务器对网络开放且未设置 COSYSERVE_API_KEYS：客户端须使用 %s 中的密钥。",
@@ -56,6 +56,7 @@ def accepted_keys(settings: Settings) -> list[str]:
 def _made_key(path: Path) -> str:
     """The key in `path`, made at the first start. Readable by its owner only."""
     try:
+        path = path.expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             partial = path.with_name(f"{path.name}.{os.getpid()}")
@@ -65,7 +66,7 @@ def _made_key(path: Path) -> str:
             partial.unlink()
     except FileExistsError:
         partial.unlink()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the second where there is no home
         raise CosyError(errors.SETTING_INVALID, details=f"COSYSERVE_STATE_DIR: {error}") from error
     return path.read_text(encoding="ascii").strip()
 
