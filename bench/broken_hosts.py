@@ -14,7 +14,7 @@ from cosyserve.host.probe import Outcome
 from tests.host.hosts import HOSTS, Host
 
 _LIMIT = 8  # seconds
-_INITIALISE = (sys.executable, "-c", "from mpi4py import MPI")
+_INITIALISE = (sys.executable, "-c", "from mpi4py import MPI; MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)")
 
 
 def plain(host: Host, before: tuple[str, ...]) -> str:

@@ -4,14 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cosyserve.host import mpi
 from cosyserve.host.causes import explain
+from cosyserve.host.machine import Machine
 from cosyserve.host.probe import Outcome, Result, Stuck
+from cosyserve.host.report import State
 from tests.host.hosts import HOSTS, Host
 from tests.running import ROOT
+
+TWO_LIBRARIES = "/opt/conda/lib/libmpi.so.12|/usr/lib/libmpi.so.40"  # MPICH and Open MPI
 
 
 def doctor(host: Host) -> dict[str, dict[str, Any]]:
@@ -46,6 +52,28 @@ def test_finds_a_way_to_start_and_says_why_the_plain_one_fails(name: str) -> Non
         assert host.says in start["cause"]
         assert start["remedy"]
         assert start["cause_zh"]
+
+
+def test_a_launcher_and_a_daemon_of_two_installations_are_told(tmp_path: Path) -> None:
+    """As where conda is activated over Debian's Open MPI."""
+    for folder, tool in (("conda/bin", "mpirun"), ("usr/bin", "orted")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / tool).touch(0o755)
+    path = f"{tmp_path}/conda/bin:{tmp_path}/usr/bin"
+    finding = mpi.tools(Machine(environ={"PATH": path}))
+    assert finding.state is State.WARN
+    assert "different installations" in finding.cause
+    assert f"{tmp_path}/conda/bin/mpirun" in finding.remedy
+    (tmp_path / "conda/bin/orted").touch(0o755)
+    assert mpi.tools(Machine(environ={"PATH": path})).state is State.OK
+
+
+@pytest.mark.parametrize(("paths", "state"), [("/usr/lib/libmpi.so.40", State.OK), (TWO_LIBRARIES, State.FAIL)])
+def test_two_mpi_libraries_in_one_process_are_told(paths: str, state: State) -> None:
+    output = f"cosyserve-mpi|Open MPI v4.1.4|{paths}\n"
+    finding = mpi.library({"direct": Result(Outcome.OK, 0.4, output, 0)})
+    assert finding.state is state
+    assert paths.split("|")[0] in finding.cause
 
 
 @pytest.mark.mpi

@@ -30,12 +30,13 @@ TENSORRT_LLM = Check("CS-MPI-008", Text("TensorRT-LLM import", "导入 TensorRT-
 
 # The MPI calls of `import tensorrt_llm` (its _utils.py), then which libmpi was mapped. The stack is written by a
 # watchdog thread of faulthandler's, which needs no GIL, shortly before the limit.
-_INITIALISE = """
-import faulthandler, sys
+_INITIALISE = r"""
+import faulthandler, re, sys
 faulthandler.dump_traceback_later(float(sys.argv[1]), file=sys.stdout)
 from mpi4py import MPI
 MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
-libraries = {line.split()[-1] for line in open("/proc/self/maps") if "/libmpi" in line}
+# Not the bindings of other languages (libmpi_cxx), which come with the one library.
+libraries = {line.split()[-1] for line in open("/proc/self/maps") if re.search(r"/libmpi(ch)?\.so", line)}
 print("cosyserve-mpi", MPI.Get_library_version().split(",")[0].strip(), *sorted(libraries), sep="|")
 """
 _IMPORT = """
