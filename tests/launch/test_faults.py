@@ -18,6 +18,8 @@ from tests.launch.rungs import RUNGS, settings_of
 from tests.launch.supervised import Supervised, speaks
 from tests.running import Server, addresses, eventually
 
+pytestmark = pytest.mark.slow
+
 KILLS = [signal.SIGKILL, signal.SIGTERM]
 LONG = {"input": "This is one of many sentences. " * 300, "response_format": "pcm"}
 

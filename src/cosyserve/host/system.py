@@ -112,10 +112,14 @@ def cpu_quota(machine: Machine) -> float | None:
     return None
 
 
+def usable_cores(machine: Machine) -> float:
+    """What affinity and quota leave; the machine may have more."""
+    allowed = float(len(os.sched_getaffinity(0)))
+    return min(allowed, cpu_quota(machine) or allowed)
+
+
 def processor(machine: Machine) -> Finding:
-    allowed = len(os.sched_getaffinity(0))
-    quota = cpu_quota(machine)
-    cores = min(allowed, quota) if quota else float(allowed)
+    allowed, quota, cores = len(os.sched_getaffinity(0)), cpu_quota(machine), usable_cores(machine)
     facts = {"cores": cores, "allowed": allowed, "present": os.cpu_count(), "quota": quota}
     threads = [name for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if _number(machine.environ.get(name)) > cores]
     if threads:

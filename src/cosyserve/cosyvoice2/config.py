@@ -1,0 +1,85 @@
+"""The sizes of the model. The defaults are the released CosyVoice2-0.5B; tests use smaller ones."""
+
+from dataclasses import dataclass, field
+
+SAMPLE_RATE = 24_000
+MELS = 80
+SPEECH_TOKENS = 6561  # finite scalar quantisation, 3 to the power of 8
+STOP_TOKENS = (6561, 6562, 6563)  # end, and two more that end an utterance all the same
+TOKENS_PER_SECOND = 25
+FRAMES_PER_TOKEN = 2  # 50 mel frames a second
+SAMPLES_PER_FRAME = 480
+CHUNK_TOKENS = 25  # what the streaming mask lets see itself: one second
+LOOK_AHEAD = 3  # tokens that the encoder sees beyond the last one it finishes
+
+
+@dataclass(frozen=True)
+class LlmConfig:
+    """Qwen2, with two embeddings and a head for speech."""
+
+    hidden: int = 896
+    feed_forward: int = 4864
+    layers: int = 24
+    heads: int = 14
+    kv_heads: int = 2
+    vocabulary: int = 151_936
+    rope_theta: float = 1e6
+    epsilon: float = 1e-6
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden // self.heads
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The conformer that turns speech tokens into the mean of the mel."""
+
+    width: int = 512
+    heads: int = 8
+    feed_forward: int = 2048
+    blocks: int = 6  # before the upsampling
+    up_blocks: int = 4  # after it
+
+
+@dataclass(frozen=True)
+class EstimatorConfig:
+    """The U-Net that estimates the flow. It has one level, so nothing is downsampled."""
+
+    channels: int = 256
+    head_dim: int = 64
+    heads: int = 8
+    transformers: int = 4  # in each block
+    mid_blocks: int = 12
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
+    speaker: int = 192  # CAM++'s embedding
+    steps: int = 10  # of Euler's method
+    guidance: float = 0.7  # classifier-free
+
+
+@dataclass(frozen=True)
+class HiftConfig:
+    """The vocoder: harmonic source, transposed convolutions, inverse short-time Fourier transform."""
+
+    channels: int = 512
+    f0_channels: int = 512
+    up_rates: tuple[int, ...] = (8, 5, 3)
+    up_kernels: tuple[int, ...] = (16, 11, 7)
+    kernels: tuple[int, ...] = (3, 7, 11)
+    source_kernels: tuple[int, ...] = (7, 7, 11)
+    dilations: tuple[int, ...] = (1, 3, 5)
+    fft: int = 16
+    hop: int = 4
+    harmonics: int = 8
+
+
+@dataclass(frozen=True)
+class Config:
+    llm: LlmConfig = field(default_factory=LlmConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    hift: HiftConfig = field(default_factory=HiftConfig)

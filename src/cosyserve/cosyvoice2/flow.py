@@ -1,0 +1,138 @@
+"""From speech tokens to mel: the encoder's mean, moved by conditional flow matching in ten Euler steps.
+
+The noise that the flow starts from is the same for every utterance, as in training's own inference: position by
+position of one fixed tensor. So a chunk can be computed when its tokens are there and is never touched again.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from cosyserve.cosyvoice2.config import (
+    CHUNK_TOKENS,
+    FRAMES_PER_TOKEN,
+    LOOK_AHEAD,
+    MELS,
+    SPEECH_TOKENS,
+    TOKENS_PER_SECOND,
+    FlowConfig,
+)
+from cosyserve.cosyvoice2.encoder import Encoder
+from cosyserve.cosyvoice2.estimator import Estimator
+from cosyserve.cosyvoice2.past import Past
+
+LONGEST_SECONDS = 300  # prompt included: as far as the noise goes
+_NOISE_FRAMES = LONGEST_SECONDS * TOKENS_PER_SECOND * FRAMES_PER_TOKEN
+
+
+def fixed_noise() -> Tensor:
+    """(1, 80, 15000): upstream's, which every released weight expects."""
+    generator = torch.Generator("cpu").manual_seed(0)
+    return torch.randn(1, MELS, _NOISE_FRAMES, generator=generator, device="cpu")
+
+
+class Flow(nn.Module):
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        width = config.encoder.width
+        self.input_embedding = nn.Embedding(SPEECH_TOKENS, width)
+        self.spk_embed_affine_layer = nn.Linear(config.speaker, MELS)
+        self.encoder = Encoder(config.encoder)
+        self.encoder_proj = nn.Linear(width, MELS)
+        self.decoder = nn.Module()
+        self.decoder.estimator = Estimator(config.estimator)
+        self.steps, self.guidance = config.steps, config.guidance
+        self.register_buffer("noise", fixed_noise(), persistent=False)
+        self.noise: Tensor
+
+    @property
+    def estimator(self) -> Estimator:
+        return self.decoder.estimator  # type: ignore[return-value]
+
+    def speaker(self, embedding: Tensor) -> Tensor:
+        """CAM++'s embedding (B, 192) to (B, 80)."""
+        return self.spk_embed_affine_layer(F.normalize(embedding, dim=1))
+
+    def mean(self, tokens: Tensor, past: Past, *, chunked: bool, final: bool) -> Tensor:
+        """Speech tokens (1, T) to the mean of the mel (1, 80, 2T), or 2(T − 3) frames where more tokens follow."""
+        embedded = self.input_embedding(tokens)
+        encoded = self.encoder(embedded, past, chunked=chunked, final=final)
+        return self.encoder_proj(encoded).transpose(1, 2)
+
+    def times(self) -> list[tuple[float, float]]:
+        """When each Euler step begins and how long it is: denser towards 0, as 1 − cos(πs/2) of equal s."""
+        at = [1 - math.cos(0.5 * math.pi * step / self.steps) for step in range(self.steps + 1)]
+        return [(begin, end - begin) for begin, end in pairwise(at)]
+
+    def move(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor, pasts: list[Past] | None) -> Tensor:
+        """The mel (1, 80, T): each step twice in one batch, with the conditions and without, for the guidance.
+
+        With `pasts`, one for each step, the frames are the next of a stream.
+        """
+        x = noise
+        mean, speaker, prompt = (torch.cat((each, torch.zeros_like(each))) for each in (mean, speaker, prompt))
+        for step, (begin, duration) in enumerate(self.times()):
+            t = torch.tensor(begin, device=x.device)
+            both = x.expand(2, -1, -1)
+            if pasts is None:
+                with_, without = self.estimator(both, mean, t, speaker, prompt, Past())
+            else:
+                with_, without = self.estimator.chunked(both, mean, t, speaker, prompt, pasts[step])
+            x = x + duration * ((1 + self.guidance) * with_ - self.guidance * without)
+        return x
+
+    @torch.inference_mode()
+    def mel(
+        self, tokens: Tensor, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, *, chunked: bool = False
+    ) -> Tensor:
+        """A whole utterance at once. `prompt_mel` (1, 2P, 80) belongs to `prompt_tokens` (1, P); gives (1, 80, 2T)."""
+        mean = self.mean(torch.cat((prompt_tokens, tokens), dim=1), Past(), chunked=chunked, final=True)
+        frames = mean.shape[2]
+        prompt = F.pad(prompt_mel.transpose(1, 2), (0, frames - prompt_mel.shape[1]))
+        pasts = [Past() for _ in range(self.steps)] if chunked else None
+        mel = self.move(self.noise[:, :, :frames], mean, self.speaker(embedding), prompt, pasts)
+        return mel[:, :, prompt_mel.shape[1] :]
+
+
+class FlowStream:
+    """One utterance whose tokens come a few at a time. Chunks of 25 tokens are finished as soon as they are whole and
+    the three after them are known; what is finished equals `Flow.mel(…, chunked=True)`."""
+
+    def __init__(
+        self, flow: Flow, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, keep_tokens: int | None = None
+    ) -> None:
+        keep = keep_tokens
+        self._flow = flow
+        self._encoder_past = Past(keep if keep is None else keep * FRAMES_PER_TOKEN)
+        self._pasts = [Past(keep if keep is None else keep * FRAMES_PER_TOKEN) for _ in range(flow.steps)]
+        self._speaker = flow.speaker(embedding)
+        self._prompt = prompt_mel.transpose(1, 2)
+        self._waiting = prompt_tokens  # tokens not finished yet, the prompt's own first
+        self._frames = 0  # finished, the prompt's included
+
+    @torch.inference_mode()
+    def push(self, tokens: Tensor, *, final: bool = False) -> Tensor:
+        """The frames (1, 80, n) that `tokens` (1, T) finish, none of the prompt; with `final`, all that are left."""
+        self._waiting = torch.cat((self._waiting, tokens), dim=1)
+        count = self._waiting.shape[1]
+        if not final:
+            count = max(0, count - LOOK_AHEAD) // CHUNK_TOKENS * CHUNK_TOKENS
+        if not count:
+            return self._prompt.new_empty(1, MELS, 0)
+        ahead = self._waiting if final else self._waiting[:, : count + LOOK_AHEAD]
+        mean = self._flow.mean(ahead, self._encoder_past, chunked=True, final=final)
+        self._waiting = self._waiting[:, count:]
+        begin, end = self._frames, self._frames + mean.shape[2]
+        prompt = self._prompt[:, :, begin:end]
+        prompt = F.pad(prompt, (0, mean.shape[2] - prompt.shape[2]))
+        mel = self._flow.move(self._flow.noise[:, :, begin:end], mean, self._speaker, prompt, self._pasts)
+        self._frames = end
+        return mel[:, :, max(0, self._prompt.shape[2] - begin) :]
+
+    @property
+    def bytes(self) -> int:
+        """What this stream remembers."""
+        return sum(past.bytes for past in (self._encoder_past, *self._pasts))

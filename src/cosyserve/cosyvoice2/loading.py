@@ -1,0 +1,103 @@
+"""Reads the released files: `llm.pt`, `flow.pt`, `hift.pt`. Nothing in them is ever executed.
+
+Each file is mapped, not read; a model takes its tensors as they lie there, or casts them once, one at a time.
+"""
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from cosyserve.cosyvoice2.config import Config
+from cosyserve.cosyvoice2.flow import Flow
+from cosyserve.cosyvoice2.hift import Hift
+from cosyserve.cosyvoice2.qwen2 import Llm
+
+FILES = {"llm": "llm.pt", "flow": "flow.pt", "hift": "hift.pt"}
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class WeightsError(ValueError):
+    """A file is missing, damaged, or not of this model. Says which file and what is wrong with it."""
+
+
+def load_llm(folder: Path, config: Config, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Llm:
+    with torch.device("meta"):
+        llm = Llm(config.llm)
+    llm = _filled(llm, folder / FILES["llm"], dtype, device)
+    llm.tie()
+    return llm
+
+
+def load_flow(folder: Path, config: Config, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Flow:
+    with torch.device("meta"):
+        flow = Flow(config.flow)
+    return _filled(flow, folder / FILES["flow"], dtype, device)
+
+
+def load_hift(folder: Path, config: Config, device: str = "cpu") -> Hift:
+    """Always in float32: phases are sums, and a vocoder is small. Weight norm is worked out once."""
+    with torch.device("meta"):
+        hift = Hift(config.hift)
+    hift = _filled(hift, folder / FILES["hift"], torch.float32, device)
+    for module in list(hift.modules()):
+        if parametrize.is_parametrized(module):
+            parametrize.remove_parametrizations(module, "weight")
+    return hift
+
+
+def _filled(module: M, path: Path, dtype: torch.dtype, device: str) -> M:
+    state = _read(path)
+    _check(module, state, path)
+    cast: dict[tuple[int, torch.Size], Tensor] = {}  # a tied tensor is cast once
+    for key in module.state_dict():
+        source = state.pop(key)
+        place = (source.data_ptr(), source.shape)
+        if place not in cast:
+            cast[place] = source.to(device=device, dtype=dtype)
+        module.load_state_dict({key: cast[place]}, strict=False, assign=True)
+    return module.to(device).requires_grad_(False).eval()
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing")
+    try:
+        state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        what = "is damaged, cut short, or holds more than tensors; nothing of it was run"
+        raise WeightsError(f"{path} {what} ({_size(path)})") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path} is not a table of tensors")
+    return state
+
+
+def _check(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Raise at the first key that is missing, of another shape, or too many."""
+    wanted = module.state_dict()
+    for key, like in wanted.items():
+        if key not in state:
+            raise WeightsError(f"{path} has no '{key}' ({_size(path)}, sha256 {_digest(path)})")
+        if state[key].shape != like.shape:
+            found, expected = list(state[key].shape), list(like.shape)
+            raise WeightsError(f"{path}: '{key}' is {found}, not {expected} ({_size(path)}, sha256 {_digest(path)})")
+    for key in state:
+        if key not in wanted:
+            raise WeightsError(f"{path} has '{key}', which this model has not (sha256 {_digest(path)})")
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size} bytes"
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

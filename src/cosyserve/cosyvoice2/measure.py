@@ -1,0 +1,174 @@
+"""What the model costs: the numbers behind `cosyserve bench`, at the released size, with weights that need no file."""
+
+import math
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cosyserve.cosyvoice2.config import (
+    CHUNK_TOKENS,
+    FRAMES_PER_TOKEN,
+    MELS,
+    SAMPLE_RATE,
+    SPEECH_TOKENS,
+    TOKENS_PER_SECOND,
+    Config,
+)
+from cosyserve.cosyvoice2.flow import Flow, FlowStream
+from cosyserve.cosyvoice2.hift import Hift, HiftStream
+from cosyserve.cosyvoice2.past import Past
+from cosyserve.cosyvoice2.qwen2 import Llm
+from cosyserve.cosyvoice2.untrained import untrained
+
+_PROMPT_TOKENS = 87  # 3.5 s, as in the reference outputs
+_UTTERANCE_TOKENS = 103  # 4.1 s
+_LLM_PROMPT, _LLM_TOKENS = 117, 30
+_ESTIMATOR_CALLS = 3
+_LENGTHS = (10, 20, 40)  # seconds of speech between which growth is measured
+_LONGEST = 60
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A prompt for the flow, drawn at random."""
+
+    tokens: Tensor
+    mel: Tensor
+    embedding: Tensor
+
+
+def voice(tokens: int = _PROMPT_TOKENS) -> Voice:
+    generator = torch.Generator().manual_seed(1)
+    mel = torch.randn(1, tokens * FRAMES_PER_TOKEN, MELS, generator=generator)
+    return Voice(speech(tokens), mel, torch.randn(1, 192, generator=generator))
+
+
+def speech(tokens: int) -> Tensor:
+    return torch.randint(0, SPEECH_TOKENS, (1, tokens), generator=torch.Generator().manual_seed(tokens))
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """One utterance through the flow, chunk after chunk of one second."""
+
+    chunk_seconds: list[float]
+    cpu_seconds: float
+    mel: Tensor
+    past_bytes: int
+
+    @property
+    def last_to_third(self) -> float:
+        """Of whole chunks; the very last one has the look-ahead's three tokens alone."""
+        return self.chunk_seconds[-2] / self.chunk_seconds[2]
+
+
+def stream(flow: Flow, seconds: int, keep_seconds: int | None = None) -> Streamed:
+    keep = None if keep_seconds is None else keep_seconds * TOKENS_PER_SECOND
+    given = voice()
+    running = FlowStream(flow, given.tokens, given.mel, given.embedding, keep)
+    took, parts = [], []
+    began_cpu = time.process_time()
+    pieces = speech(seconds * TOKENS_PER_SECOND).split(CHUNK_TOKENS, dim=1)
+    for number, piece in enumerate(pieces):
+        began = time.perf_counter()
+        parts.append(running.push(piece, final=number == len(pieces) - 1))
+        took.append(time.perf_counter() - began)
+    return Streamed(took, time.process_time() - began_cpu, torch.cat(parts, dim=2), running.bytes)
+
+
+def growth(cpu_seconds: dict[int, float]) -> float:
+    """The exponent e of cost ∝ length^e, by least squares over all lengths."""
+    points = [(math.log(length), math.log(cost)) for length, cost in cpu_seconds.items()]
+    middle_x, middle_y = (sum(column) / len(points) for column in zip(*points, strict=True))
+    return sum((x - middle_x) * (y - middle_y) for x, y in points) / sum((x - middle_x) ** 2 for x, _ in points)
+
+
+def streaming(keep_seconds: int) -> Iterator[tuple[str, object]]:
+    """The cost of length, exact and with a bounded past: names and values as they become known."""
+    flow = untrained(Flow(Config().flow))
+    yield "threads", torch.get_num_threads()
+    stream(flow, 2)  # warm
+    exact: Streamed | None = None
+    for name, keep in (("exact", None), (f"last {keep_seconds} s", keep_seconds)):
+        costs = {length: stream(flow, length, keep).cpu_seconds for length in _LENGTHS}
+        yield f"{name}: CPU seconds for 10, 20, 40 s", [round(cost, 1) for cost in costs.values()]
+        yield f"{name}: growth exponent", round(growth(costs), 3)
+        longest = stream(flow, _LONGEST, keep)
+        yield f"{name}: seconds of each chunk of {_LONGEST} s", [round(each, 2) for each in longest.chunk_seconds]
+        yield f"{name}: last chunk ÷ third", round(longest.last_to_third, 2)
+        yield f"{name}: past in GiB", round(longest.past_bytes / 2**30, 2)
+        yield f"{name}: peak memory in GiB", round(peak_gib(), 2)
+        if exact is None:
+            exact = longest
+        else:
+            deviation = (longest.mel - exact.mel).norm() / exact.mel.norm()
+            yield f"{name}: relative deviation from exact", float(deviation)
+
+
+def model() -> Iterator[tuple[str, object]]:
+    """The speed of each part, and of all together for one utterance of 4.1 s after a prompt of 3.5 s."""
+    config = Config()
+    yield "threads", torch.get_num_threads()
+    llm = untrained(Llm(config.llm))
+    token = _llm_token(llm)
+    yield "LLM: seconds a token", round(token, 4)
+    del llm
+    flow, hift = untrained(Flow(config.flow)), untrained(Hift(config.hift))
+    frames = FRAMES_PER_TOKEN * (_PROMPT_TOKENS + _UTTERANCE_TOKENS)
+    yield f"flow: seconds an estimator call, 2 × {frames} frames", round(_estimator_call(flow, frames), 3)
+    given, tokens = voice(), speech(_UTTERANCE_TOKENS)
+    offline, mel = _timed(lambda: flow.mel(tokens, given.tokens, given.mel, given.embedding))
+    yield "flow: seconds offline", round(offline, 2)
+    streamed, mel = _timed(lambda: _streamed_mel(flow, tokens, given))
+    yield "flow: seconds streamed, all chunks", round(streamed, 2)
+    vocoded, wave = _timed(lambda: HiftStream(hift).push(mel, final=True))
+    yield "vocoder: seconds", round(vocoded, 2)
+    audio = len(wave) / SAMPLE_RATE
+    spoken = _UTTERANCE_TOKENS * token
+    yield "seconds of audio", round(audio, 2)
+    yield "real-time factor, offline", round((spoken + offline + vocoded) / audio, 2)
+    yield "real-time factor, streamed", round((spoken + streamed + vocoded) / audio, 2)
+    yield "peak memory in GiB", round(peak_gib(), 2)
+
+
+def _llm_token(llm: Llm) -> float:
+    """Seconds for one more token of one request; the median of many."""
+    cache = llm.cache(1, _LLM_PROMPT + _LLM_TOKENS)
+    prompt = llm.prompt(torch.zeros(_LLM_PROMPT - 2 - _PROMPT_TOKENS, dtype=torch.long), speech(_PROMPT_TOKENS)[0])
+    scores = llm.prefill(prompt, cache, 0)[None]
+    took = []
+    for place in range(_LLM_PROMPT, _LLM_PROMPT + _LLM_TOKENS):
+        token, at = scores.argmax(1), torch.tensor([place])
+        seconds, scores = _timed(lambda token=token, at=at: llm.decode(token, at, cache))  # type: ignore[misc]
+        took.append(seconds)
+    return sorted(took)[len(took) // 2]
+
+
+@torch.inference_mode()
+def _estimator_call(flow: Flow, frames: int) -> float:
+    x = torch.randn(2, MELS, frames)
+    took = [
+        _timed(lambda: flow.estimator(x, x, torch.tensor(0.3), x[:, :, 0], x, Past()))[0]
+        for _ in range(_ESTIMATOR_CALLS)
+    ]
+    return min(took)
+
+
+def _streamed_mel(flow: Flow, tokens: Tensor, given: Voice) -> Tensor:
+    running = FlowStream(flow, given.tokens, given.mel, given.embedding)
+    parts = [running.push(token) for token in tokens.split(1, dim=1)]
+    return torch.cat([*parts, running.push(tokens[:, :0], final=True)], dim=2)
+
+
+def _timed(work: Callable[[], Tensor]) -> tuple[float, Tensor]:
+    began = time.perf_counter()
+    result = work()
+    return time.perf_counter() - began, result
+
+
+def peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**30

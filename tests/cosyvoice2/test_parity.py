@@ -1,0 +1,46 @@
+"""The model against the reference outputs; tests/cosyvoice2/golden/README.md says what they are."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from cosyserve.cosyvoice2.flow import Flow
+from cosyserve.cosyvoice2.hift import Hift
+from cosyserve.cosyvoice2.qwen2 import Llm
+from tests.cosyvoice2.seeded import SIZES, seeded
+from tests.parity import TOLERANCE, compare
+
+pytestmark = pytest.mark.torch
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.mark.parametrize("size", ["tiny", pytest.param("full", marks=pytest.mark.slow)])
+def test_every_array_is_the_reference_s(size: str) -> None:
+    errors = dict(compare(seeded(SIZES[size]), GOLDEN / f"{size}.npz"))
+    assert len(errors) == 13
+    assert {name: error for name, error in errors.items() if not error <= TOLERANCE} == {}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_keys_and_shapes_are_those_of_the_released_files(size: str) -> None:
+    config = SIZES[size]
+    with torch.device("meta"):
+        modules: dict[str, nn.Module] = {"llm": Llm(config.llm), "flow": Flow(config.flow), "hift": Hift(config.hift)}
+    ours = {
+        name: {key: list(each.shape) for key, each in module.state_dict().items()} for name, module in modules.items()
+    }
+    assert ours == json.loads((GOLDEN / f"{size}_keys.json").read_text())
+
+
+def test_a_wrong_output_is_noticed() -> None:
+    model = seeded(SIZES["tiny"])
+    with torch.no_grad():
+        model.flow.encoder_proj.bias.add_(0.01)
+    errors = dict(compare(model, GOLDEN / "tiny.npz"))
+    assert errors["mu"] > TOLERANCE
+    assert errors["mel_chunked"] > TOLERANCE
+    assert errors["llm_logits_last"] <= TOLERANCE

@@ -1,0 +1,103 @@
+"""Holds the model against reference outputs of the public implementation, with seeded weights on both sides:
+
+    python -m tests.parity --reference FILE.npz --config tiny|full
+
+Prints the relative error ‖ours − reference‖ / ‖reference‖ of every array; ends with 0 when all are within 1e-4. The
+arrays are described in tests/cosyvoice2/golden/README.md; the prompt and the utterance may be of any length.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cosyserve.cosyvoice2.config import SPEECH_TOKENS
+from cosyserve.cosyvoice2.flow import FlowStream
+from cosyserve.cosyvoice2.past import Past
+from tests.cosyvoice2.seeded import SIZES, Model, seeded
+
+TOLERANCE = 1e-4
+_GREEDY = 16
+
+
+def outputs(model: Model, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Every array that the reference has, computed by us from its inputs."""
+    yield from _flow(model, given)
+    yield from _vocoder(model, given)
+    yield from _llm(model, given)
+
+
+@torch.inference_mode()
+def _flow(model: Model, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    flow = model.flow
+    token, prompt, prompt_mel = given["token"].long(), given["prompt_token"].long(), given["prompt_feat"]
+    embedding = given["embedding"]
+    yield "rand_noise_head", flow.noise[:, :, : given["rand_noise_head"].shape[2]]
+    speaker = flow.speaker(embedding)
+    yield "spk", speaker
+    mean = flow.mean(torch.cat((prompt, token), dim=1), Past(), chunked=False, final=True)
+    yield "mu", mean.transpose(1, 2)
+    frames = mean.shape[2]
+    x = flow.noise[:, :, :frames].expand(2, -1, -1)
+    means, speakers = (torch.cat((each, torch.zeros_like(each))) for each in (mean, speaker))
+    arguments = (x, means, torch.tensor(0.3), speakers, torch.zeros_like(means))
+    yield "estimator_t0.3", flow.estimator(*arguments, Past())
+    yield "estimator_t0.3_streaming", flow.estimator.chunked(*arguments, Past())
+    yield "mel_offline", flow.mel(token, prompt, prompt_mel, embedding)
+    yield "mel_streammask", flow.mel(token, prompt, prompt_mel, embedding, chunked=True)
+    stream = FlowStream(flow, prompt, prompt_mel, embedding)
+    chunks = [stream.push(each) for each in token.split(1, dim=1)]
+    yield "mel_chunked", torch.cat([*chunks, stream.push(token[:, :0], final=True)], dim=2)
+
+
+@torch.inference_mode()
+def _vocoder(model: Model, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    yield "f0", model.hift.f0_predictor(given["mel_offline"])
+    yield "wav", model.hift.decode(given["mel_offline"], given["source"])
+
+
+def _llm(model: Model, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    llm = model.llm
+    text = torch.cat((given["prompt_text"], given["text"]), dim=1)[0].long()
+    prompt = llm.prompt(text, given["prompt_token"][0].long())
+    cache = llm.cache(1, len(prompt) + _GREEDY)
+    scores = llm.prefill(prompt, cache, 0)[None]
+    yield "llm_logits_prefill", scores
+    tokens = []
+    for place in range(len(prompt), len(prompt) + _GREEDY):
+        tokens.append(scores[:, :SPEECH_TOKENS].argmax(1))
+        scores = llm.decode(tokens[-1], torch.tensor([place]), cache)
+    yield "llm_greedy16", torch.cat(tokens)
+    yield "llm_logits_last", scores
+
+
+def compare(model: Model, reference: Path) -> Iterator[tuple[str, float]]:
+    """The relative error of every array; infinite where the shape is another, or where equality is asked for."""
+    with np.load(reference) as file:
+        given = {name: torch.from_numpy(file[name]) for name in file.files}
+    for name, ours in outputs(model, given):
+        expected = given[name]
+        if ours.shape != expected.shape or (not expected.is_floating_point() and not torch.equal(ours, expected)):
+            yield name, float("inf")
+        else:
+            yield name, float((ours - expected).float().norm() / expected.float().norm())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Hold the model against reference outputs.")
+    parser.add_argument("--reference", type=Path, required=True)
+    parser.add_argument("--config", choices=SIZES, required=True)
+    options = parser.parse_args()
+    worst = 0.0
+    for name, error in compare(seeded(SIZES[options.config]), options.reference):
+        worst = max(worst, error)
+        print(f"{'ok  ' if error <= TOLERANCE else 'FAIL'} {name:26} {error:.2e}", flush=True)
+    sys.exit(worst > TOLERANCE)
+
+
+if __name__ == "__main__":
+    main()
