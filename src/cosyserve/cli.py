@@ -80,11 +80,11 @@ def _supervise(settings: Settings) -> int:
     if settings.mpi == "always" and find_spec("mpi4py") is None:
         raise CosyError(errors.MPI4PY_MISSING)
     machine = Machine()
-    places = cure.look_around(machine.environ)
+    around = cure.look_around(machine.environ, system.usable_cores(machine))
     server = [sys.executable, "-m", "cosyserve", "serve", "--host", settings.host, "--port", str(settings.port)]
     remembered = memory.recall(settings.state_dir)
-    rungs = ladder.plan(settings, platform_of(machine), server, machine.environ, places, remembered)
-    return Supervisor(settings, rungs, places.tmpdir).run()
+    rungs = ladder.plan(settings, platform_of(machine), server, machine.environ, around, remembered)
+    return Supervisor(settings, rungs, around.tmpdir).run()
 
 
 @main.command()

@@ -47,7 +47,7 @@ def speaks(url: str) -> bool:
 
 def main() -> None:
     """Start, speak, stop; one line of JSON says how it went. Run inside a stand-in host."""
-    with tempfile.TemporaryDirectory(dir=cure.look_around(os.environ).tmpdir) as folder:
+    with tempfile.TemporaryDirectory(dir=cure.look_around(os.environ, 1).tmpdir) as folder:
         began = time.monotonic()
         with Supervised(Path(folder)) as supervised:
             rung, url = supervised.wait_until_it_stands()

@@ -86,6 +86,22 @@ def test_a_killed_helper_of_mpi_is_replaced(tmp_path: Path, rung: str, name: str
     assert supervised.left() == []
 
 
+def test_a_closed_terminal_stops_it_in_order_but_not_under_nohup(tmp_path: Path) -> None:
+    with Supervised(tmp_path, mpi="auto") as supervised:
+        with httpx.stream("POST", f"{supervised.url}/v1/audio/speech", json=LONG, timeout=30) as response:
+            pieces = response.iter_raw()
+            next(pieces)
+            supervised.process.send_signal(signal.SIGHUP)
+            list(pieces)  # a cut-off stream raises here
+        assert supervised.wait() == 0
+    with Supervised(tmp_path, before=("nohup",), mpi="auto") as kept:
+        kept.wait_until_it_stands(starts=2)
+        kept.process.send_signal(signal.SIGHUP)
+        with pytest.raises(psutil.TimeoutExpired):
+            kept.process.wait(1)
+        assert speaks(kept.url)
+
+
 @pytest.mark.mpi
 def test_a_daemon_of_mpi_that_ignores_a_signal_changes_nothing(tmp_path: Path) -> None:
     with Supervised(tmp_path, launch="direct") as supervised:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosyserve.host.cure import Places, leftovers
+from cosyserve.host.cure import Surroundings, leftovers
 from cosyserve.host.machine import Platform
 from cosyserve.launch.ladder import RUNG, WITHOUT_MPI, Rung, plan
 from cosyserve.settings import Settings
@@ -16,7 +16,8 @@ MPIRUN = ("mpirun", "-n", "1", "--allow-run-as-root", "--bind-to", "none")
 
 def rungs(platform: Platform = Platform.BARE, remembered: str | None = None, **settings: object) -> list[Rung]:
     environ = {"PATH": "/bin", "SLURM_STEP_ID": "0", "OMPI_MCA_btl": "self"}
-    return plan(Settings(**{"mpi": "always", **settings}), platform, SERVER, environ, Places("/shm", ""), remembered)  # type: ignore[arg-type]
+    chosen = Settings(**{"mpi": "always", **settings})  # type: ignore[arg-type]
+    return plan(chosen, platform, SERVER, environ, Surroundings("/shm", "", 3), remembered)
 
 
 def names(platform: Platform = Platform.BARE, remembered: str | None = None, **settings: object) -> list[str]:
@@ -27,7 +28,10 @@ def names(platform: Platform = Platform.BARE, remembered: str | None = None, **s
 def test_a_server_that_needs_no_mpi_has_nothing_of_it(platform: Platform) -> None:
     (rung,) = rungs(platform, mpi="auto")
     assert rung.argv == tuple(SERVER)
-    assert rung.environ == {"PATH": "/bin", "SLURM_STEP_ID": "0", "OMPI_MCA_btl": "self", RUNG: "python"}
+    assert not any(name.startswith("OMPI_MCA_ess") for name in rung.environ)
+    assert rung.environ["TMPDIR"] == "/shm"  # cured it is all the same
+    assert rung.environ["OMP_NUM_THREADS"] == "3"
+    assert rung.environ[RUNG] == "python"
 
 
 @pytest.mark.parametrize("platform", [Platform.BARE, Platform.WSL2])

@@ -2,7 +2,7 @@
 
 Each line cures a measured cause: hwloc's gl plugin asks X displays :0 to :9, which are the TCP ports 6000 to 6009,
 and waits for ever for an answer; what another launcher left behind sends Open MPI to a daemon that is not there;
-a TMPDIR that is read-only, full or long cannot hold its session folder.
+a TMPDIR that is read-only, full or long cannot hold its session folder. Numbers of threads are made to fit, too.
 
 What a user has set is left alone, but for the last resort, `bare`.
 """
@@ -21,6 +21,8 @@ _LEFTOVER = re.compile(
     r"|OMPI_COMM_|OMPI_UNIVERSE_|OMPI_APP_|OMPI_FILE_|OMPI_FIRST_|OMPI_NUM_APP|OMPI_MCA_ess(?:$|_base)|OMPI_MCA_orte_"
 )
 _OF_MPI = re.compile(r"OMPI_|OPAL_|ORTE_|PMIX_|PRTE_|MPI4PY_|HWLOC_|UCX_|FI_")
+# Libraries count the processors of the host and not the container's share: 128 threads on 12 cores crawl.
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _NO_PLUGINS = "-gl,-opencl"
 _SINGLETON_ISOLATED = "OMPI_MCA_ess_singleton_isolated"
 _LONGEST_TMPDIR = 60  # Open MPI appends about 40 characters, and a Unix socket's path ends at 108
@@ -28,17 +30,18 @@ _SESSION_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Places:
-    """What the cures need to know of the disk."""
+class Surroundings:
+    """What the cures need to know of the machine."""
 
     tmpdir: str | None  # a usable one
     libraries: str  # LD_LIBRARY_PATH without the folders that hold an MPI
+    cores: int  # as many as affinity and quota leave
 
 
-def look_around(environ: Mapping[str, str]) -> Places:
+def look_around(environ: Mapping[str, str], cores: float) -> Surroundings:
     folders = environ.get("LD_LIBRARY_PATH", "").split(":")
     kept = [folder for folder in folders if folder and not _holds_mpi(Path(folder))]
-    return Places(usable_tmpdir(tmpdir_candidates(environ)), ":".join(kept))
+    return Surroundings(usable_tmpdir(tmpdir_candidates(environ)), ":".join(kept), max(1, int(cores)))
 
 
 def _holds_mpi(folder: Path) -> bool:
@@ -76,32 +79,36 @@ def tmpdir_candidates(environ: Mapping[str, str]) -> list[str]:
     return [*given, "/tmp", "/var/tmp", "/dev/shm", *home]  # noqa: S108 - looked at, not used blindly
 
 
-def cured(environ: Mapping[str, str], places: Places) -> dict[str, str]:
+def cured(environ: Mapping[str, str], around: Surroundings) -> dict[str, str]:
     """`environ` without what keeps MPI from starting. Pure, as all of these."""
     dropped = set(leftovers(environ))
     environment = {name: value for name, value in environ.items() if name not in dropped}
     environment["HWLOC_COMPONENTS"] = _NO_PLUGINS
-    if places.tmpdir is not None:
-        environment["TMPDIR"] = places.tmpdir
+    if around.tmpdir is not None:
+        environment["TMPDIR"] = around.tmpdir
+    for name in _THREADS:
+        asked = environ.get(name, "")
+        if not asked.isdecimal() or not 0 < int(asked) <= around.cores:
+            environment[name] = str(around.cores)
     return environment
 
 
-def isolated(environ: Mapping[str, str], places: Places) -> dict[str, str]:
+def isolated(environ: Mapping[str, str], around: Surroundings) -> dict[str, str]:
     """The same for a singleton that starts no daemon. Its price is MPI_Comm_spawn."""
-    return {**cured(environ, places), _SINGLETON_ISOLATED: "1"}
+    return {**cured(environ, around), _SINGLETON_ISOLATED: "1"}
 
 
-def bare(environ: Mapping[str, str], places: Places) -> dict[str, str]:
+def bare(environ: Mapping[str, str], around: Surroundings) -> dict[str, str]:
     """The same without any setting of MPI's, made by whomever in a variable or a file, and without its libraries
     put before the system's. It may be a cluster's good reason that is dropped here, so this comes last."""
     environment = {
         name: value
-        for name, value in isolated(environ, places).items()
+        for name, value in isolated(environ, around).items()
         if not _OF_MPI.match(name) or name == _SINGLETON_ISOLATED
     }
     environment |= {"HWLOC_COMPONENTS": _NO_PLUGINS, "OMPI_MCA_mca_base_param_files": os.devnull}
     if "LD_LIBRARY_PATH" in environment:
-        environment["LD_LIBRARY_PATH"] = places.libraries
+        environment["LD_LIBRARY_PATH"] = around.libraries
     return environment
 
 

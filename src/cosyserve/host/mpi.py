@@ -17,7 +17,7 @@ from cosyserve.host.causes import X_PORTS, explain
 from cosyserve.host.machine import Machine
 from cosyserve.host.probe import Outcome, Result
 from cosyserve.host.report import Check, Finding, Text
-from cosyserve.host.system import command_of, listeners
+from cosyserve.host.system import command_of, listeners, usable_cores
 
 TOOLS = Check("CS-MPI-001", Text("MPI launcher", "MPI 启动器"))
 GL_PLUGIN = Check("CS-MPI-002", Text("X display ports", "X 显示端口"))
@@ -57,14 +57,14 @@ class Way:
 
 def ways(machine: Machine) -> list[Way]:
     """From the plainest to the most careful; all but the first in the cured environment."""
-    environ, places = machine.environ, cure.look_around(machine.environ)
-    cured = cure.cured(environ, places)
+    environ, around = machine.environ, cure.look_around(machine.environ, usable_cores(machine))
+    cured = cure.cured(environ, around)
     return [
         Way("direct", (), environ),
         Way("cured", (), cured),
-        Way("isolated", (), cure.isolated(environ, places)),
+        Way("isolated", (), cure.isolated(environ, around)),
         Way("mpirun", cure.MPIRUN, {**cured, **cure.MPIRUN_AS_ROOT}),
-        Way("bare", (), cure.bare(environ, places)),
+        Way("bare", (), cure.bare(environ, around)),
     ]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cosyserve.host import cure
-from cosyserve.host.cure import Places
+from cosyserve.host.cure import Surroundings
 from cosyserve.host.machine import Platform
 from cosyserve.settings import Settings
 
@@ -33,7 +33,7 @@ def plan(
     platform: Platform,
     server: Sequence[str],
     environ: Mapping[str, str],
-    places: Places,
+    around: Surroundings,
     remembered: str | None = None,
 ) -> list[Rung]:
     """The rungs for `server`, an argv, in the order they are to be tried. The last one needs no MPI.
@@ -41,9 +41,9 @@ def plan(
     Users of a container expect mpirun, users of their own machine plain Python; the rung that worked here last
     time goes before both. The environment is cured on every rung.
     """
+    cured = cure.cured(environ, around)
     if settings.mpi == "auto":
-        return [Rung(PLAIN, tuple(server), {**environ, RUNG: PLAIN}, settings.ready_seconds, "plain Python, no MPI")]
-    cured = cure.cured(environ, places)
+        return [Rung(PLAIN, tuple(server), {**cured, RUNG: PLAIN}, settings.ready_seconds, "plain Python, no MPI")]
     under_mpirun = {**cured, **cure.MPIRUN_AS_ROOT}
 
     def rung(name: str, why: str, environment: Mapping[str, str], before: tuple[str, ...] = ()) -> Rung:
@@ -51,9 +51,9 @@ def plan(
 
     ways = {
         "direct": rung("direct", "plain Python in the cured environment", cured),
-        "isolated": rung("isolated", "an MPI singleton that starts no daemon", cure.isolated(environ, places)),
+        "isolated": rung("isolated", "an MPI singleton that starts no daemon", cure.isolated(environ, around)),
         "mpirun": rung("mpirun", "a launcher of its own for MPI", under_mpirun, cure.MPIRUN),
-        "bare": rung("bare", "an MPI singleton without any MPI setting made here", cure.bare(environ, places)),
+        "bare": rung("bare", "an MPI singleton without any MPI setting made here", cure.bare(environ, around)),
     }
     if settings.launch != "auto":
         order: list[str] = [settings.launch]

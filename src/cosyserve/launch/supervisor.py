@@ -48,8 +48,9 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until told to stop. Returns the exit status: 0 for a stop that was asked for."""
-        for sig in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(sig, self._stop)
+        for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(sig) is not signal.SIG_IGN:  # nohup's, for SIGHUP
+                signal.signal(sig, self._stop)
         restarts: list[float] = []
         while not self._stopping.is_set():
             server = self._climb()
