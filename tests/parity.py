@@ -1,6 +1,6 @@
 """Holds the model against reference outputs of the public implementation, with seeded weights on both sides:
 
-    python -m tests.parity --reference FILE.npz --config tiny|full
+    python -m tests.parity --reference FILE.npz --config tiny|full [--device cuda]
 
 Prints the relative error ‖ours − reference‖ / ‖reference‖ of every array; ends with 0 when all are within 1e-4. The
 arrays are described in tests/cosyvoice2/golden/README.md; the prompt and the utterance may be of any length.
@@ -44,7 +44,7 @@ def _flow(model: Model, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tens
     frames = mean.shape[2]
     x = flow.noise[:, :, :frames].expand(2, -1, -1)
     means, speakers = (torch.cat((each, torch.zeros_like(each))) for each in (mean, speaker))
-    arguments = (x, means, torch.tensor(0.3), speakers, torch.zeros_like(means))
+    arguments = (x, means, torch.tensor(0.3, device=x.device), speakers, torch.zeros_like(means))
     yield "estimator_t0.3", flow.estimator(*arguments, Past())
     yield "estimator_t0.3_streaming", flow.estimator.chunked(*arguments, Past())
     yield "mel_offline", flow.mel(token, prompt, prompt_mel, embedding)
@@ -70,15 +70,18 @@ def _llm(model: Model, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tenso
     tokens = []
     for place in range(len(prompt), len(prompt) + _GREEDY):
         tokens.append(scores[:, :SPEECH_TOKENS].argmax(1))
-        scores = llm.decode(tokens[-1], torch.tensor([place]), cache)
+        scores = llm.decode(tokens[-1], torch.tensor([place], device=scores.device), cache)
     yield "llm_greedy16", torch.cat(tokens)
     yield "llm_logits_last", scores
 
 
-def compare(model: Model, reference: Path) -> Iterator[tuple[str, float]]:
+def compare(model: Model, reference: Path, device: str = "cpu") -> Iterator[tuple[str, float]]:
     """The relative error of every array; infinite where the shape is another, or where equality is asked for."""
     with np.load(reference) as file:
-        given = {name: torch.from_numpy(file[name]) for name in file.files}
+        given = {name: torch.from_numpy(file[name]).to(device) for name in file.files}
+    torch.backends.cudnn.allow_tf32 = False  # which would be half of float32's precision
+    for module in (model.llm, model.flow, model.hift):
+        module.to(device)
     for name, ours in outputs(model, given):
         expected = given[name]
         if ours.shape != expected.shape or (not expected.is_floating_point() and not torch.equal(ours, expected)):
@@ -91,9 +94,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Hold the model against reference outputs.")
     parser.add_argument("--reference", type=Path, required=True)
     parser.add_argument("--config", choices=SIZES, required=True)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     worst = 0.0
-    for name, error in compare(seeded(SIZES[options.config]), options.reference):
+    for name, error in compare(seeded(SIZES[options.config]), options.reference, options.device):
         worst = max(worst, error)
         print(f"{'ok  ' if error <= TOLERANCE else 'FAIL'} {name:26} {error:.2e}", flush=True)
     sys.exit(worst > TOLERANCE)

@@ -128,6 +128,8 @@ def doctor(context: click.Context, as_json: bool, lang: Language | None, deep: b
 @main.group()
 def bench() -> None:
     """Measure CosyVoice2 on this machine, at the released size, with weights that need no file."""
+    if find_spec("torch") is None:
+        raise CosyError(errors.TORCH_MISSING)
 
 
 @bench.command()
@@ -147,6 +149,20 @@ def streaming(as_json: bool, keep: int) -> None:
     from cosyserve.cosyvoice2 import measure
 
     _print_measured(measure.streaming(keep), as_json)
+
+
+@bench.command()
+@click.option("--json", "as_json", is_flag=True, help="One object, once all is measured.")
+@click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), default="bfloat16", show_default=True)
+def gpu(as_json: bool, dtype: str) -> None:
+    """A CUDA device: each part, then 1, 4 and 16 streams side by side. Takes about two minutes."""
+    import torch
+
+    from cosyserve.cosyvoice2 import measure_gpu
+
+    if not torch.cuda.is_available():
+        raise CosyError(errors.NO_CUDA)
+    _print_measured(measure_gpu.gpu(getattr(torch, dtype)), as_json)
 
 
 def _print_measured(measured: Iterator[tuple[str, object]], as_json: bool) -> None:

@@ -305,4 +305,21 @@ CRASH_LOOP = Fault(
     "请查看此前日志中的原因，解决后重新启动。",
 )
 
+TORCH_MISSING = Fault(
+    "CS-SYN-003",
+    500,
+    "CosyVoice2 needs PyTorch, which is not installed.",
+    "Install it with: pip install torch (with a graphics card, the build for its CUDA).",
+    "CosyVoice2 需要 PyTorch，但尚未安装。",
+    "请安装：pip install torch（有显卡时请选择与其 CUDA 对应的版本）。",
+)
+NO_CUDA = Fault(
+    "CS-GPU-101",
+    500,
+    "PyTorch sees no CUDA device here.",
+    "Run: cosyserve doctor; its lines CS-GPU-… say what is missing. 'cosyserve bench model' needs no device.",
+    "PyTorch 在此未检测到 CUDA 设备。",
+    "请运行 cosyserve doctor 查看 CS-GPU-… 各行；'cosyserve bench model' 不需要显卡。",
+)
+
 CATALOGUE: tuple[Fault, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Fault))

@@ -54,7 +54,8 @@ class Flow(nn.Module):
 
     def speaker(self, embedding: Tensor) -> Tensor:
         """CAM++'s embedding (B, 192) to (B, 80)."""
-        return self.spk_embed_affine_layer(F.normalize(embedding, dim=1))
+        weight = self.spk_embed_affine_layer.weight
+        return self.spk_embed_affine_layer(F.normalize(embedding.to(weight), dim=1))
 
     def mean(self, tokens: Tensor, past: Past, *, chunked: bool, final: bool) -> Tensor:
         """Speech tokens (1, T) to the mean of the mel (1, 80, 2T), or 2(T − 3) frames where more tokens follow."""
@@ -70,18 +71,22 @@ class Flow(nn.Module):
     def move(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor, pasts: list[Past] | None) -> Tensor:
         """The mel (1, 80, T): each step twice in one batch, with the conditions and without, for the guidance.
 
-        With `pasts`, one for each step, the frames are the next of a stream.
+        With `pasts`, one for each step, the frames are the next of a stream. Steps are summed in float32, whatever
+        the estimator's type is.
         """
         x = noise
-        mean, speaker, prompt = (torch.cat((each, torch.zeros_like(each))) for each in (mean, speaker, prompt))
+        mean, speaker, prompt = (
+            torch.cat((each, torch.zeros_like(each))).to(mean.dtype) for each in (mean, speaker, prompt)
+        )
         for step, (begin, duration) in enumerate(self.times()):
             t = torch.tensor(begin, device=x.device)
-            both = x.expand(2, -1, -1)
+            both = x.to(mean.dtype).expand(2, -1, -1)
             if pasts is None:
-                with_, without = self.estimator(both, mean, t, speaker, prompt, Past())
+                ways = self.estimator(both, mean, t, speaker, prompt, Past())
             else:
-                with_, without = self.estimator.chunked(both, mean, t, speaker, prompt, pasts[step])
-            x = x + duration * ((1 + self.guidance) * with_ - self.guidance * without)
+                ways = self.estimator.chunked(both, mean, t, speaker, prompt, pasts[step])
+            given, free = ways.float()
+            x = x + duration * ((1 + self.guidance) * given - self.guidance * free)
         return x
 
     @torch.inference_mode()

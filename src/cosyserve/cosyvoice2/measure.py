@@ -24,8 +24,8 @@ from cosyserve.cosyvoice2.past import Past
 from cosyserve.cosyvoice2.qwen2 import Llm
 from cosyserve.cosyvoice2.untrained import untrained
 
-_PROMPT_TOKENS = 87  # 3.5 s, as in the reference outputs
-_UTTERANCE_TOKENS = 103  # 4.1 s
+PROMPT_TOKENS = 87  # 3.5 s, as in the reference outputs
+UTTERANCE_TOKENS = 103  # 4.1 s
 _LLM_PROMPT, _LLM_TOKENS = 117, 30
 _ESTIMATOR_CALLS = 3
 _LENGTHS = (10, 20, 40)  # seconds of speech between which growth is measured
@@ -41,7 +41,7 @@ class Voice:
     embedding: Tensor
 
 
-def voice(tokens: int = _PROMPT_TOKENS) -> Voice:
+def voice(tokens: int = PROMPT_TOKENS) -> Voice:
     generator = torch.Generator().manual_seed(1)
     mel = torch.randn(1, tokens * FRAMES_PER_TOKEN, MELS, generator=generator)
     return Voice(speech(tokens), mel, torch.randn(1, 192, generator=generator))
@@ -118,17 +118,17 @@ def model() -> Iterator[tuple[str, object]]:
     yield "LLM: seconds a token", round(token, 4)
     del llm
     flow, hift = untrained(Flow(config.flow)), untrained(Hift(config.hift))
-    frames = FRAMES_PER_TOKEN * (_PROMPT_TOKENS + _UTTERANCE_TOKENS)
+    frames = FRAMES_PER_TOKEN * (PROMPT_TOKENS + UTTERANCE_TOKENS)
     yield f"flow: seconds an estimator call, 2 × {frames} frames", round(_estimator_call(flow, frames), 3)
-    given, tokens = voice(), speech(_UTTERANCE_TOKENS)
-    offline, mel = _timed(lambda: flow.mel(tokens, given.tokens, given.mel, given.embedding))
+    given, tokens = voice(), speech(UTTERANCE_TOKENS)
+    offline, mel = timed(lambda: flow.mel(tokens, given.tokens, given.mel, given.embedding))
     yield "flow: seconds offline", round(offline, 2)
-    streamed, mel = _timed(lambda: _streamed_mel(flow, tokens, given))
+    streamed, mel = timed(lambda: _streamed_mel(flow, tokens, given))
     yield "flow: seconds streamed, all chunks", round(streamed, 2)
-    vocoded, wave = _timed(lambda: HiftStream(hift).push(mel, final=True))
+    vocoded, wave = timed(lambda: HiftStream(hift).push(mel, final=True))
     yield "vocoder: seconds", round(vocoded, 2)
     audio = len(wave) / SAMPLE_RATE
-    spoken = _UTTERANCE_TOKENS * token
+    spoken = UTTERANCE_TOKENS * token
     yield "seconds of audio", round(audio, 2)
     yield "real-time factor, offline", round((spoken + offline + vocoded) / audio, 2)
     yield "real-time factor, streamed", round((spoken + streamed + vocoded) / audio, 2)
@@ -138,12 +138,12 @@ def model() -> Iterator[tuple[str, object]]:
 def _llm_token(llm: Llm) -> float:
     """Seconds for one more token of one request; the median of many."""
     cache = llm.cache(1, _LLM_PROMPT + _LLM_TOKENS)
-    prompt = llm.prompt(torch.zeros(_LLM_PROMPT - 2 - _PROMPT_TOKENS, dtype=torch.long), speech(_PROMPT_TOKENS)[0])
+    prompt = llm.prompt(torch.zeros(_LLM_PROMPT - 2 - PROMPT_TOKENS, dtype=torch.long), speech(PROMPT_TOKENS)[0])
     scores = llm.prefill(prompt, cache, 0)[None]
     took = []
     for place in range(_LLM_PROMPT, _LLM_PROMPT + _LLM_TOKENS):
         token, at = scores.argmax(1), torch.tensor([place])
-        seconds, scores = _timed(lambda token=token, at=at: llm.decode(token, at, cache))  # type: ignore[misc]
+        seconds, scores = timed(lambda token=token, at=at: llm.decode(token, at, cache))  # type: ignore[misc]
         took.append(seconds)
     return sorted(took)[len(took) // 2]
 
@@ -152,7 +152,7 @@ def _llm_token(llm: Llm) -> float:
 def _estimator_call(flow: Flow, frames: int) -> float:
     x = torch.randn(2, MELS, frames)
     took = [
-        _timed(lambda: flow.estimator(x, x, torch.tensor(0.3), x[:, :, 0], x, Past()))[0]
+        timed(lambda: flow.estimator(x, x, torch.tensor(0.3), x[:, :, 0], x, Past()))[0]
         for _ in range(_ESTIMATOR_CALLS)
     ]
     return min(took)
@@ -164,7 +164,7 @@ def _streamed_mel(flow: Flow, tokens: Tensor, given: Voice) -> Tensor:
     return torch.cat([*parts, running.push(tokens[:, :0], final=True)], dim=2)
 
 
-def _timed(work: Callable[[], Tensor]) -> tuple[float, Tensor]:
+def timed(work: Callable[[], Tensor]) -> tuple[float, Tensor]:
     began = time.perf_counter()
     result = work()
     return time.perf_counter() - began, result

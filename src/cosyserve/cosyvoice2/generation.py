@@ -1,0 +1,160 @@
+"""Speech tokens for several requests at once: slots that are filled, advanced together, and freed.
+
+One step advances every slot by one token, on the device alone: scores, draw, and what the next step needs. The host
+reads tokens while the next step runs, so that the device never waits for it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cosyserve.cosyvoice2.config import SPEECH_TOKENS
+from cosyserve.cosyvoice2.qwen2 import Llm
+from cosyserve.cosyvoice2.sampling import Nucleus, length_limits, sample
+
+_SPAN = 256  # positions by which attention grows; on a GPU each width is a graph of its own
+_WARM_UPS = 3  # steps before a capture, as torch's documentation of CUDA graphs asks for
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be said, as ids: the text, the text and the speech tokens of the voice's recording."""
+
+    text: Tensor
+    prompt_text: Tensor
+    prompt_speech: Tensor
+    seed: int = 0
+    temperature: float = 1.0
+
+    @property
+    def positions(self) -> int:
+        """What it needs of a slot, at the longest."""
+        return len(self.text) + len(self.prompt_text) + len(self.prompt_speech) + 2 + length_limits(len(self.text))[1]
+
+
+@dataclass
+class Slot:
+    """A request that is being spoken."""
+
+    most: int  # tokens
+    spoken: int = 0
+    done: bool = False
+
+
+class Generator:
+    """`slots` requests of at most `length` positions each. Not to be used from two threads."""
+
+    def __init__(self, llm: Llm, slots: int, length: int, nucleus: Nucleus = Nucleus()) -> None:
+        self._llm, self._nucleus = llm, nucleus
+        self._cache = llm.cache(slots, length)
+        self._device = llm.llm_decoder.weight.device
+        self._slots: dict[int, Slot] = {}
+        self._places = [0] * slots  # as the host counts them, so that it need not ask
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+
+        def each(dtype: torch.dtype) -> Tensor:
+            return torch.zeros(slots, dtype=dtype, device=self._device)
+
+        self._token, self._place, self._step, self._seed, self._least = (each(torch.long) for _ in range(5))
+        self._temperature = each(torch.float32)
+        self._recent = torch.full((slots, nucleus.window), -1, device=self._device)
+
+    @property
+    def free(self) -> int:
+        return self._cache.slots - len(self._slots)
+
+    @torch.inference_mode()
+    def add(self, request: Request) -> Slot:
+        """Read a request's prompt into a free slot and draw its first token, which the next `advance` tells."""
+        if request.positions > self._cache.length:
+            raise ValueError(f"{request.positions} positions do not fit into a slot of {self._cache.length}")
+        number = next(number for number in range(self._cache.slots) if number not in self._slots)
+        least, most = length_limits(len(request.text))
+        text = torch.cat((request.prompt_text, request.text)).to(self._device)
+        prompt = self._llm.prompt(text, request.prompt_speech.to(self._device))
+        scores = self._llm.prefill(prompt, self._cache, number)
+        self._places[number] = len(prompt)
+        self._place[number], self._step[number], self._seed[number] = len(prompt), 0, request.seed
+        self._least[number], self._temperature[number] = least, request.temperature
+        self._recent[number] = -1
+        self._draw(scores[None], slice(number, number + 1))
+        slot = self._slots[number] = Slot(most)
+        return slot
+
+    def remove(self, slot: Slot) -> None:
+        """A request that is done, or that nobody waits for any more, frees its slot."""
+        slot.done = True
+        self._slots = {number: each for number, each in self._slots.items() if each is not slot}
+
+    @torch.inference_mode()
+    def advance(self) -> list[tuple[Slot, int]]:
+        """The token that each slot has drawn, if it is none that stops; the next ones are being drawn meanwhile."""
+        spoken = dict(self._slots)
+        if not spoken:
+            return []
+        # The copy stands before the next step in the device's queue: waiting for it leaves that step running.
+        tokens = self._token.to("cpu", non_blocking=True)
+        copied = torch.cuda.Event() if self._device.type == "cuda" else None
+        if copied is not None:
+            copied.record()
+        self._decode()
+        if copied is not None:
+            copied.synchronize()
+        told = []
+        for number, token in enumerate(tokens.tolist()):
+            if (slot := spoken.get(number)) is None:
+                continue
+            slot.spoken += 1
+            if token >= SPEECH_TOKENS or slot.spoken > slot.most:
+                self.remove(slot)
+            else:
+                told.append((slot, token))
+        return told
+
+    def _decode(self) -> None:
+        """One step of every slot, free ones too: shapes never change, and what they compute is never looked at."""
+        furthest = max(self._places[number] for number in self._slots)
+        span = min(self._cache.length, (furthest // _SPAN + 1) * _SPAN)
+        for number in self._slots:
+            self._places[number] += 1
+        if self._device.type != "cuda":
+            self._one_step(span)
+            return
+        if span not in self._graphs:
+            self._graphs[span] = self._captured(span)
+        self._graphs[span].replay()
+
+    def _one_step(self, span: int) -> None:
+        scores = self._llm.decode(self._token, self._place.clamp(max=span - 1), self._cache, span)
+        self._place += 1
+        self._draw(scores, slice(None))
+
+    def _draw(self, scores: Tensor, rows: slice) -> None:
+        """Draw a token for each row and remember it."""
+        step, recent = self._step[rows], self._recent[rows]
+        may_stop = step >= self._least[rows]
+        drawn = sample(scores, recent, self._seed[rows], step, may_stop, self._temperature[rows], self._nucleus)
+        recent.scatter_(1, (step % self._nucleus.window)[:, None], drawn[:, None])
+        self._token[rows] = drawn
+        step += 1
+
+    def _captured(self, span: int) -> torch.cuda.CUDAGraph:
+        """The step as a graph. What the rehearsals change is put back."""
+        kept = [each.clone() for each in self._state]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UPS):
+                self._one_step(span)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._one_step(span)
+        for each, before in zip(self._state, kept, strict=True):
+            each.copy_(before)
+        return graph
+
+    @property
+    def _state(self) -> tuple[Tensor, ...]:
+        return self._token, self._place, self._step, self._recent
