@@ -47,38 +47,54 @@ class Past:
         return sum(each.bytes for each in self._attended.values())
 
 
+# Positions that a buffer grows by when it is full. Growing copies all of it, so it is to be seldom; but what is not used
+# yet costs memory on a device, while the host's system gives memory only when it is written to.
+_ROOM_ON_HOST, _ROOM_ON_DEVICE = 1500, 250
+
+
 class KeyValues:
-    """Keys and values in a buffer that doubles when it is full, so that a long past is seldom copied."""
+    """Keys and values in a buffer that has room for more, so that a long past is seldom copied."""
 
     def __init__(self, keep: int | None) -> None:
         self._keep = keep
+        self._only: tuple[Tensor, Tensor] | None = None  # after one call, often the only one, nothing was copied
         self._buffer: Tensor | None = None  # (2, B, H, capacity, D)
         self._from = self._to = 0
 
     def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         new = key.shape[2]
-        if self._buffer is None:
-            self._buffer = key.new_empty(2, *key.shape[:2], new, key.shape[3])
+        if not self._to:
+            self._only, self._to = (key, value), new
+            return key, value
         if self._keep is not None:
             self._from = max(self._from, self._to - self._keep)
-        if self._to + new > self._buffer.shape[3]:
-            self._make_room(self._buffer, new)
+        if self._buffer is None or self._to + new > self._buffer.shape[3]:
+            self._buffer = self._with_room(new)
         self._buffer[0, :, :, self._to : self._to + new] = key
         self._buffer[1, :, :, self._to : self._to + new] = value
         self._to += new
         seen = self._buffer[:, :, :, self._from : self._to]
         return seen[0], seen[1]
 
-    def _make_room(self, buffer: Tensor, new: int) -> None:
+    def _with_room(self, new: int) -> Tensor:
+        """What is held, in a buffer with room for `new` positions and more."""
         held = self._to - self._from
-        capacity = 2 * (held + new)
-        larger = buffer.new_empty(*buffer.shape[:3], capacity, buffer.shape[4])
-        larger[:, :, :, :held] = buffer[:, :, :, self._from : self._to]
-        self._buffer, self._from, self._to = larger, 0, held
+        source = self._buffer if self._only is None else self._only
+        assert source is not None  # noqa: S101 - the first call has left one or the other
+        like = source[0]
+        room = _ROOM_ON_HOST if like.device.type == "cpu" else _ROOM_ON_DEVICE
+        capacity = held + new + (room if self._keep is None else held + new)
+        buffer = like.new_empty(2, *like.shape[:2], capacity, like.shape[3])
+        for target, kept in zip(buffer, source, strict=True):
+            target[:, :, :held] = kept[:, :, self._from : self._to]
+        self._only, self._from, self._to = None, 0, held
+        return buffer
 
     @property
     def bytes(self) -> int:
-        return 0 if self._buffer is None else self._buffer.numel() * self._buffer.element_size()
+        """What has been written to; a buffer's unused end takes no memory of the host."""
+        like = self._buffer[0] if self._buffer is not None else self._only[0] if self._only is not None else None
+        return 0 if like is None else 2 * like[:, :, :1].numel() * like.element_size() * self._to
 
 
 class CausalConv1d(nn.Conv1d):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cosyserve.cosyvoice2.config import STOP_TOKENS
+from cosyserve.cosyvoice2.config import SPEECH_TOKENS
 
 _32_BITS = 0xFFFFFFFF
 _UNIFORM_BITS = 23  # 1 − 2⁻²³ is the largest number drawn: times a total, it stays below it in float32
@@ -49,8 +49,7 @@ def sample(
     `may_stop` (S,) whether the text is long enough for a stop token; `temperature` (S,), 0 being greedy.
     """
     scores = scores.float()
-    stops = scores.new_zeros(scores.shape[1], dtype=torch.bool)
-    stops[list(STOP_TOKENS)] = True
+    stops = torch.arange(scores.shape[1], device=scores.device) >= SPEECH_TOKENS  # they are the last
     scores = scores.masked_fill(stops & ~may_stop[:, None], -torch.inf)
     probabilities = (scores / temperature.clamp(min=1e-6)[:, None]).softmax(1)
     likely, tokens = probabilities.topk(nucleus.top_k, dim=1)
