@@ -47,8 +47,8 @@ class Past:
         return sum(each.bytes for each in self._attended.values())
 
 
-# Positions that a buffer grows by when it is full. Growing copies all of it, so it is to be seldom; but what is not used
-# yet costs memory on a device, while the host's system gives memory only when it is written to.
+# Positions that a buffer grows by when it is full. Growing copies all of it, so it is to be seldom; but what is not
+# used yet costs memory on a device, while the host's system gives memory only when it is written to.
 _ROOM_ON_HOST, _ROOM_ON_DEVICE = 1500, 250
 
 
