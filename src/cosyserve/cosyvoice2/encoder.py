@@ -54,7 +54,7 @@ class LookAhead(nn.Module):
 class Attention(nn.Module):
     """Attention with relative positions: the score of i and j is (q + u)·k + (q + v)·p(i − j)."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, rate: int) -> None:
         super().__init__()
         self.pos_bias_u = nn.Parameter(torch.zeros(heads, width // heads))
         self.pos_bias_v = nn.Parameter(torch.zeros(heads, width // heads))
@@ -63,11 +63,11 @@ class Attention(nn.Module):
         self.linear_v = nn.Linear(width, width)
         self.linear_out = nn.Linear(width, width)
         self.linear_pos = nn.Linear(width, width, bias=False)
-        self._heads = heads
+        self._heads, self._rate = heads, rate
 
     def forward(self, x: Tensor, positions: Tensor, mask: Tensor | None, past: Past) -> Tensor:
         query = self._split(self.linear_q(x))
-        key, value = past.attended(self, self._split(self.linear_k(x)), self._split(self.linear_v(x)))
+        key, value = past.attended(self, self._split(self.linear_k(x)), self._split(self.linear_v(x)), self._rate)
         new, seen = query.shape[2], key.shape[2]
         distance = self._split(self.linear_pos(positions)[None])  # (1, H, seen + new − 1, D)
         by_distance = (query + self.pos_bias_v[:, None]) @ distance.transpose(2, 3)
@@ -101,9 +101,9 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, rate: int) -> None:
         super().__init__()
-        self.self_attn = Attention(config.width, config.heads)
+        self.self_attn = Attention(config.width, config.heads, rate)
         self.feed_forward = FeedForward(config.width, config.feed_forward)
         self.norm_ff = nn.LayerNorm(config.width, eps=_NORM_EPSILON)
         self.norm_mha = nn.LayerNorm(config.width, eps=_NORM_EPSILON)
@@ -131,10 +131,10 @@ class Encoder(nn.Module):
         self.embed = Embed(config.width)
         self.after_norm = nn.LayerNorm(config.width)
         self.pre_lookahead_layer = LookAhead(config.width)
-        self.encoders = nn.ModuleList(Layer(config) for _ in range(config.blocks))
+        self.encoders = nn.ModuleList(Layer(config, 1) for _ in range(config.blocks))
         self.up_layer = Upsample(config.width)
         self.up_embed = Embed(config.width)
-        self.up_encoders = nn.ModuleList(Layer(config) for _ in range(config.up_blocks))
+        self.up_encoders = nn.ModuleList(Layer(config, FRAMES_PER_TOKEN) for _ in range(config.up_blocks))
 
     def forward(self, x: Tensor, past: Past, *, chunked: bool, final: bool) -> Tensor:
         """Embedded tokens (1, T, W) to (1, 2T', W).
@@ -146,15 +146,15 @@ class Encoder(nn.Module):
         if final:
             x = F.pad(x, (0, 0, 0, LOOK_AHEAD))
         x = self.pre_lookahead_layer(x, past)
-        x = self._attend(self.encoders, x, CHUNK_TOKENS if chunked else None, past)
+        x = self._attend(self.encoders, x, 1, chunked, past)
         x = self.up_embed(self.up_layer(x, past))
-        x = self._attend(self.up_encoders, x, CHUNK_TOKENS * FRAMES_PER_TOKEN if chunked else None, past)
+        x = self._attend(self.up_encoders, x, FRAMES_PER_TOKEN, chunked, past)
         return self.after_norm(x)
 
-    def _attend(self, layers: nn.ModuleList, x: Tensor, chunk: int | None, past: Past) -> Tensor:
+    def _attend(self, layers: nn.ModuleList, x: Tensor, rate: int, chunked: bool, past: Past) -> Tensor:
         new = x.shape[1]
-        seen = past.position(layers, new)
-        mask = None if chunk is None else chunk_mask(new, seen, chunk, x.device)
+        seen = past.seen(layers, new, rate)
+        mask = chunk_mask(new, seen, CHUNK_TOKENS * rate, x.device) if chunked else None
         positions = relative_positions(new, seen, x.shape[2], x.device).to(x.dtype)
         for layer in layers:
             x = layer(x, positions, mask, past)

@@ -71,7 +71,7 @@ class Attention(nn.Module):
         query, key, value = (
             project(x).unflatten(2, (self._heads, -1)).transpose(1, 2) for project in (self.to_q, self.to_k, self.to_v)
         )
-        key, value = past.attended(self, key, value)
+        key, value = past.attended(self, key, value, FRAMES_PER_TOKEN)
         out = F.scaled_dot_product_attention(query, key, value, mask)
         return self.to_out[0](out.transpose(1, 2).flatten(2))
 
@@ -133,7 +133,7 @@ class Estimator(nn.Module):
 
     def chunked(self, x: Tensor, mean: Tensor, t: Tensor, speaker: Tensor, prompt: Tensor, past: Past) -> Tensor:
         """The same for whole chunks of 50 frames (the last of a stream may be shorter) that see no later one."""
-        mask = chunk_mask(x.shape[2], past.position(self, x.shape[2]), _CHUNK, x.device)
+        mask = chunk_mask(x.shape[2], past.seen(self, x.shape[2], FRAMES_PER_TOKEN), _CHUNK, x.device)
         return self._estimate(x, mean, t, speaker, prompt, mask, past)
 
     def _estimate(

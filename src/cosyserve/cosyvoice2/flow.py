@@ -109,10 +109,9 @@ class FlowStream:
     def __init__(
         self, flow: Flow, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, keep_tokens: int | None = None
     ) -> None:
-        keep = keep_tokens
         self._flow = flow
-        self._encoder_past = Past(keep if keep is None else keep * FRAMES_PER_TOKEN)
-        self._pasts = [Past(keep if keep is None else keep * FRAMES_PER_TOKEN) for _ in range(flow.steps)]
+        self._encoder_past = Past(keep_tokens)
+        self._pasts = [Past(keep_tokens) for _ in range(flow.steps)]
         self._speaker = flow.speaker(embedding)
         self._prompt = prompt_mel.transpose(1, 2)
         self._waiting = prompt_tokens  # tokens not finished yet, the prompt's own first

@@ -94,7 +94,7 @@ class Generator:
         if not spoken:
             return []
         # The copy stands before the next step in the device's queue: waiting for it leaves that step running.
-        tokens = self._token.to("cpu", non_blocking=True)
+        tokens = self._token.to("cpu", non_blocking=True, copy=True)
         copied = torch.cuda.Event() if self._device.type == "cuda" else None
         if copied is not None:
             copied.record()

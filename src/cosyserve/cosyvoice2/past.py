@@ -7,12 +7,13 @@ from torch import Tensor, nn
 class Past:
     """The memory of one stream, by layer: frames that a causal convolution still looks at, keys and values.
 
-    With `keep`, attention sees that many positions before the present chunk at most, and memory is bounded. That
-    is not how the model was trained. Without it the past is whole and the result exact.
+    With `keep_tokens`, attention sees that many tokens before the present chunk at most, and memory is bounded. That
+    is not how the model was trained. Without it the past is whole and the result exact. `rate` is a layer's number of
+    positions for one token.
     """
 
-    def __init__(self, keep: int | None = None) -> None:
-        self._keep = keep
+    def __init__(self, keep_tokens: int | None = None) -> None:
+        self._keep_tokens = keep_tokens
         self._frames: dict[nn.Module, Tensor] = {}
         self._attended: dict[nn.Module, KeyValues] = {}
         self._kept: dict[nn.Module, int] = {}
@@ -27,19 +28,22 @@ class Past:
         self._frames[layer] = x[..., x.shape[-1] - width :].clone()
         return x
 
-    def attended(self, layer: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    def attended(self, layer: nn.Module, key: Tensor, value: Tensor, rate: int) -> tuple[Tensor, Tensor]:
         """All keys and values so far (B, H, S, D), the new ones last."""
         if layer not in self._attended:
-            self._attended[layer] = KeyValues(self._keep)
+            self._attended[layer] = KeyValues(self._keep(rate))
         return self._attended[layer].extend(key, value)
 
-    def position(self, layers: nn.Module, new: int) -> int:
+    def seen(self, layers: nn.Module, new: int, rate: int) -> int:
         """How many positions `layers` will see once `new` more have come: the kept past and the new ones."""
         kept = self._kept.get(layers, 0)
-        if self._keep is not None:
-            kept = min(kept, self._keep)
+        if (keep := self._keep(rate)) is not None:
+            kept = min(kept, keep)
         self._kept[layers] = kept + new
         return kept + new
+
+    def _keep(self, rate: int) -> int | None:
+        return None if self._keep_tokens is None else self._keep_tokens * rate
 
     @property
     def bytes(self) -> int:
