@@ -143,7 +143,7 @@ def model(as_json: bool) -> None:
 
 @bench.command()
 @click.option("--json", "as_json", is_flag=True, help="One object, once all is measured.")
-@click.option("--keep", type=click.IntRange(min=1), default=10, show_default=True, help="Seconds of a bounded past.")
+@click.option("--keep", type=click.IntRange(min=1), default=5, show_default=True, help="Seconds of a bounded past.")
 def streaming(as_json: bool, keep: int) -> None:
     """What a long utterance costs chunk by chunk. Takes about a quarter of an hour on two cores, and 16 GiB."""
     from cosyserve.cosyvoice2 import measure

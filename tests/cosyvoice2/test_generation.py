@@ -13,8 +13,6 @@ from cosyserve.cosyvoice2.qwen2 import Llm
 from cosyserve.cosyvoice2.sampling import length_limits
 from tests.cosyvoice2.seeded import TINY, fill
 
-pytestmark = pytest.mark.torch
-
 _LENGTH = 400
 
 

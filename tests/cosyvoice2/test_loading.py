@@ -12,8 +12,6 @@ from cosyserve.cosyvoice2 import loading
 from cosyserve.cosyvoice2.loading import WeightsError, load_flow, load_hift, load_llm
 from tests.cosyvoice2.seeded import TINY, seeded
 
-pytestmark = pytest.mark.torch
-
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -13,8 +13,6 @@ from cosyserve.cosyvoice2.qwen2 import Llm
 from tests.cosyvoice2.seeded import SIZES, seeded
 from tests.parity import TOLERANCE, compare
 
-pytestmark = pytest.mark.torch
-
 GOLDEN = Path(__file__).parent / "golden"
 
 

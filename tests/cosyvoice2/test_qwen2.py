@@ -2,7 +2,6 @@
 
 from functools import cache
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +9,6 @@ from torch import Tensor
 
 from cosyserve.cosyvoice2.qwen2 import Llm
 from tests.cosyvoice2.seeded import TINY, fill
-
-pytestmark = pytest.mark.torch
 
 _STEPS = 6
 

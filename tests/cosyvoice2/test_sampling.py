@@ -1,12 +1,9 @@
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosyserve.cosyvoice2.config import STOP_TOKENS
 from cosyserve.cosyvoice2.sampling import Nucleus, length_limits, sample, uniform
-
-pytestmark = pytest.mark.torch
 
 V = 6564
 NOTHING = torch.full((1, 10), -1)

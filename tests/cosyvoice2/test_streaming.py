@@ -3,7 +3,6 @@
 from functools import cache
 from itertools import pairwise
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,8 +12,6 @@ from cosyserve.cosyvoice2.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, LOOK_AHE
 from cosyserve.cosyvoice2.flow import FlowStream
 from cosyserve.cosyvoice2.hift import HiftStream
 from tests.cosyvoice2.seeded import TINY, Model, seeded
-
-pytestmark = pytest.mark.torch
 
 
 @cache
