@@ -49,6 +49,22 @@ def test_a_batch_is_what_each_is_alone(lengths: list[int], seed: int) -> None:
             assert (ours[slot] - expected[0]).norm() / expected.norm() <= 1e-4
 
 
+def test_joined_products_are_the_same_and_hold_nothing_twice() -> None:
+    model = fill("llm", Llm(TINY.llm))
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    embedded = prompt(12, 3)
+    expected = model.prefill(embedded, model.cache(1, 20), 0)
+    for _ in range(2):  # once is enough, twice does no harm
+        model.join()
+        assert torch.allclose(model.prefill(embedded, model.cache(1, 20), 0), expected, rtol=1e-5, atol=1e-6)
+    assert {key: tensor.tolist() for key, tensor in model.state_dict().items()} == {
+        key: tensor.tolist() for key, tensor in before.items()
+    }
+    attention = model.llm.model.model.layers[0].self_attn  # type: ignore[union-attr, index]
+    storages = {layer.weight.untyped_storage().data_ptr() for layer in (attention.q_proj, attention.v_proj)}
+    assert len(storages) == 1
+
+
 def test_a_slot_that_is_used_again_remembers_nothing() -> None:
     cache = llm().cache(2, 64)
     long, short = prompt(20, 1), prompt(3, 2)

@@ -47,6 +47,7 @@ class Generator:
 
     def __init__(self, llm: Llm, slots: int, length: int, nucleus: Nucleus = Nucleus()) -> None:
         self._llm, self._nucleus = llm, nucleus
+        llm.join()
         self._cache = llm.cache(slots, length)
         self._device = llm.llm_decoder.weight.device
         self._slots: dict[int, Slot] = {}

@@ -23,8 +23,23 @@ class Cache:
         self.layers = like.new_zeros(shape)
 
 
+def joined(*layers: nn.Linear) -> tuple[Tensor, Tensor | None]:
+    """One matrix and one bias for layers that share their input: one product instead of several.
+
+    The layers become views of it, so nothing is held twice. What has been joined already comes back as it is.
+    """
+    weights = [layer.weight.detach() for layer in layers]
+    rows, width = sum(len(weight) for weight in weights), weights[0].shape[1]
+    if len({weight.untyped_storage().data_ptr() for weight in weights}) > 1:
+        weights = list(torch.cat(weights).split([len(weight) for weight in weights]))
+        for layer, weight in zip(layers, weights, strict=True):
+            layer.weight = nn.Parameter(weight, requires_grad=False)
+    bias = None if layers[0].bias is None else torch.cat([layer.bias.detach() for layer in layers])
+    return weights[0].as_strided((rows, width), (width, 1)), bias
+
+
 class RmsNorm(nn.Module):
-    """In float32, whatever the model's type is."""
+    """Worked out in float32, whatever the model's type is."""
 
     def __init__(self, width: int, epsilon: float) -> None:
         super().__init__()
@@ -32,9 +47,7 @@ class RmsNorm(nn.Module):
         self._epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self._epsilon)
-        return self.weight * wide.to(x.dtype)
+        return F.rms_norm(x, self.weight.shape, self.weight, self._epsilon)
 
 
 class Attention(nn.Module):
@@ -45,25 +58,38 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(config.hidden, config.kv_heads * config.head_dim)
         self.v_proj = nn.Linear(config.hidden, config.kv_heads * config.head_dim)
         self.o_proj = nn.Linear(config.heads * config.head_dim, config.hidden, bias=False)
+        self._joined: tuple[Tensor, Tensor | None] | None = None
+
+    def join(self) -> None:
+        self._joined = joined(self.q_proj, self.k_proj, self.v_proj)
+
+    def _heads_of(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (T, H, D), keys and values (T, H', D) of `x` (T, W), the first two turned to their places."""
+        if self._joined is None:
+            projected = torch.cat((self.q_proj(x), self.k_proj(x), self.v_proj(x)), dim=1)
+        else:
+            projected = F.linear(x, *self._joined)
+        both, value = projected.unflatten(1, (-1, self._dim)).split((self._heads + self._kv_heads, self._kv_heads), 1)
+        query, key = _rotated(both, rotary[:, None]).split((self._heads, self._kv_heads), 1)
+        return query, key, value
 
     def prefill(self, x: Tensor, rotary: Tensor, kept: Tensor) -> Tensor:
         """`x` (T, W) into `kept`, one slot (2, H, T, D)."""
-        query = _rotated(self.q_proj(x).unflatten(1, (self._heads, self._dim)).transpose(0, 1), rotary)
-        key = _rotated(self.k_proj(x).unflatten(1, (self._kv_heads, self._dim)).transpose(0, 1), rotary)
-        kept[0] = key
-        kept[1] = self.v_proj(x).unflatten(1, (self._kv_heads, self._dim)).transpose(0, 1)
-        out = F.scaled_dot_product_attention(query[None], kept[:1], kept[1:], is_causal=True, enable_gqa=True)
+        query, key, value = self._heads_of(x, rotary)
+        kept[0], kept[1] = key.transpose(0, 1), value.transpose(0, 1)
+        out = F.scaled_dot_product_attention(
+            query.transpose(0, 1)[None], kept[:1], kept[1:], is_causal=True, enable_gqa=True
+        )
         return self.o_proj(out[0].transpose(0, 1).flatten(1))
 
     def decode(self, x: Tensor, rotary: Tensor, places: Tensor, mask: Tensor, kept: Tensor) -> Tensor:
         """`x` (S, W), one token of each slot; `kept` is (2, S, H, span, D)."""
-        slots = torch.arange(len(x), device=x.device)
+        query, key, value = self._heads_of(x, rotary)
+        at = places[:, None, None, None].expand(-1, self._kv_heads, 1, self._dim)
+        kept[0].scatter_(2, at, key[:, :, None])
+        kept[1].scatter_(2, at, value[:, :, None])
         # The queries that share a key head stand where a sequence would: nothing is repeated for them.
-        query = _rotated(self.q_proj(x).unflatten(1, (self._kv_heads, -1, self._dim)), rotary[:, None, None])
-        key = _rotated(self.k_proj(x).unflatten(1, (self._kv_heads, self._dim)), rotary[:, None])
-        kept[0][slots, :, places] = key
-        kept[1][slots, :, places] = self.v_proj(x).unflatten(1, (self._kv_heads, self._dim))
-        out = F.scaled_dot_product_attention(query, kept[0], kept[1], mask)
+        out = F.scaled_dot_product_attention(query.unflatten(1, (self._kv_heads, -1)), kept[0], kept[1], mask)
         return self.o_proj(out.flatten(1))
 
 
@@ -80,9 +106,17 @@ class FeedForward(nn.Module):
         self.gate_proj = nn.Linear(config.hidden, config.feed_forward, bias=False)
         self.up_proj = nn.Linear(config.hidden, config.feed_forward, bias=False)
         self.down_proj = nn.Linear(config.feed_forward, config.hidden, bias=False)
+        self._joined: tuple[Tensor, Tensor | None] | None = None
+
+    def join(self) -> None:
+        self._joined = joined(self.gate_proj, self.up_proj)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        if self._joined is None:
+            gate, up = self.gate_proj(x), self.up_proj(x)
+        else:
+            gate, up = F.linear(x, *self._joined).chunk(2, dim=1)
+        return self.down_proj(F.silu(gate) * up)
 
 
 class Layer(nn.Module):
@@ -124,6 +158,12 @@ class Llm(nn.Module):
     @property
     def _qwen(self) -> Qwen2:
         return self.llm.model.model  # type: ignore[return-value, union-attr]
+
+    def join(self) -> None:
+        """Make one product of those that share an input. To be done where the weights are to stay."""
+        for layer in self._qwen.layers:
+            layer.self_attn.join()  # type: ignore[union-attr, operator]
+            layer.mlp.join()  # type: ignore[union-attr, operator]
 
     def cache(self, slots: int, length: int) -> Cache:
         return Cache(self.config, slots, length, self.llm_decoder.weight)
