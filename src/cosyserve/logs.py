@@ -41,7 +41,7 @@ def hide(secret: str) -> None:
         _secrets.add(secret)
 
 
-def _without_secrets(text: str) -> str:
+def without_secrets(text: str) -> str:
     for secret in _secrets:
         text = text.replace(secret, "***")
     return text
@@ -61,7 +61,7 @@ class JsonFormatter(logging.Formatter):
             fields["request_id"] = about
         if exception := _exception_of(self, record):
             fields["exception"] = exception
-        return _without_secrets(json.dumps(fields, ensure_ascii=False))
+        return without_secrets(json.dumps(fields, ensure_ascii=False))
 
 
 class TextFormatter(logging.Formatter):
@@ -73,7 +73,7 @@ class TextFormatter(logging.Formatter):
             about = getattr(record, "request_id", "")
             line = f"{self.formatTime(record)} {record.levelname} {line}" + (f" [{about}]" if about else "")
         exception = _exception_of(self, record)
-        return _without_secrets(f"{line}\n{exception}" if exception else line)
+        return without_secrets(f"{line}\n{exception}" if exception else line)
 
 
 def _exception_of(formatter: logging.Formatter, record: logging.LogRecord) -> str:

@@ -4,7 +4,7 @@ Each line cures a measured cause: hwloc's gl plugin asks X displays :0 to :9, wh
 and waits for ever for an answer; what another launcher left behind sends Open MPI to a daemon that is not there;
 a TMPDIR that is read-only, full or long cannot hold its session folder. Numbers of threads are made to fit, too.
 
-What a user has set is left alone, but for the last resort, `bare`.
+What else a user has set for MPI is left alone, but for the last resort, `bare`.
 """
 
 import os
@@ -74,9 +74,9 @@ def usable_tmpdir(candidates: list[str]) -> str | None:
 
 
 def tmpdir_candidates(environ: Mapping[str, str]) -> list[str]:
-    given = [environ[name] for name in ("TMPDIR",) if environ.get(name)]
-    home = [environ[name] for name in ("HOME",) if environ.get(name)]  # who has no entry in passwd may have none
-    return [*given, "/tmp", "/var/tmp", "/dev/shm", *home]  # noqa: S108 - looked at, not used blindly
+    # Looked at, not used blindly; a user without an entry in passwd may have no home.
+    folders = [environ.get("TMPDIR"), "/tmp", "/var/tmp", "/dev/shm", environ.get("HOME")]  # noqa: S108
+    return [folder for folder in folders if folder]
 
 
 def cured(environ: Mapping[str, str], around: Surroundings) -> dict[str, str]:

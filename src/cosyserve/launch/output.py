@@ -7,6 +7,7 @@ from typing import IO
 from cosyserve import logs
 
 _LONGEST_LINE = 1 << 16
+_LONGEST_WORDS = 200  # characters of the last words, which stand on the page and in /readyz
 _LAST_SECONDS = 1.0  # for what is still in the pipes when all who write to them are gone
 
 
@@ -36,7 +37,7 @@ class Output:
                 {"name": "output", "levelno": logging.INFO, "levelname": "INFO", "msg": line}
             )
         if record.name == "output" or record.levelno >= logging.ERROR:
-            self.last_words = record.getMessage().splitlines()[0].strip()
+            self.last_words = _presentable(record.getMessage())
         logging.getLogger(record.name).handle(record)
 
     def close(self) -> None:
@@ -45,3 +46,10 @@ class Output:
             thread.join(_LAST_SECONDS)
             if not thread.is_alive():
                 pipe.close()
+
+
+def _presentable(message: str) -> str:
+    """What may go into an environment variable and be shown to anybody: one short line, nothing secret."""
+    line = next((line for line in message.splitlines() if line.strip()), "")
+    printable = "".join(character if character.isprintable() else " " for character in logs.without_secrets(line))
+    return printable.strip()[:_LONGEST_WORDS]
