@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Mapping
 import numpy as np
 
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
-from cosyserve.speech.synthesizer import Capability, Options, Voice
+from cosyserve.speech.synthesizer import Capability, Options
+from cosyserve.speech.voices import Voice
 
 CHUNK_SECONDS = 0.1
 
@@ -19,6 +20,7 @@ class ToneSynthesizer:
     model = "tone"
     device = "cpu"
     capabilities: frozenset[Capability] = frozenset()
+    library = None
 
     def __init__(self) -> None:
         self.voices: Mapping[str, Voice] = {"tone": Voice("tone", "Tone", "音", ("en", "zh"))}

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,9 +24,10 @@ from cosyserve.launch.beat import STACKS_SIGNAL, to_supervisor
 from cosyserve.launch.supervisor import Supervisor
 from cosyserve.settings import Settings, load_settings, unknown_keys
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from cosyserve.speech.voices import Library
 
-MODELS_FOLDER = Path("pretrained_models")
+log = logging.getLogger(__name__)
 
 
 class _Group(click.Group):
@@ -72,7 +73,7 @@ def serve(context: click.Context, host: str | None, port: int | None, launch: st
     from cosyserve.server import run
     from cosyserve.speech.choice import choose
 
-    run.serve(settings, choose(settings))
+    run.serve(settings, choose(settings, _threads()))
 
 
 def _supervise(settings: Settings) -> int:
@@ -100,7 +101,7 @@ def say(text: str, output: str | None, voice: str, speed: float) -> None:
     settings = load_settings()
     logs.start(settings, unasked="text")
     _warn_of_unknown_keys()
-    asyncio.run(saying.say(settings, choose(settings), text, voice, speed, output))
+    asyncio.run(saying.say(settings, choose(settings, _threads()), text, voice, speed, output))
 
 
 @main.command()
@@ -116,13 +117,61 @@ def doctor(context: click.Context, as_json: bool, lang: Language | None, deep: b
     from cosyserve.host.doctor import examine
     from cosyserve.host.report import page
 
-    report = examine(load_settings(), MODELS_FOLDER, deep=deep)
+    settings = load_settings()
+    report = examine(settings, settings.models_dir, deep=deep)
     if as_json:
         click.echo(report.model_dump_json(indent=2))
     else:
         chinese = locale.getlocale()[0] or os.environ.get("LANG", "")
         click.echo(page(report, lang or ("zh" if chinese.startswith("zh") else "en"), colour=sys.stdout.isatty()))
     context.exit(report.exit_status)
+
+
+@main.group()
+def voices() -> None:
+    """The voices of COSYSERVE_VOICES_DIR. A running server sees a change at once."""
+
+
+@voices.command("list")
+def list_voices() -> None:
+    """Every voice, and the words of its recording."""
+    for entry in _library().entries.values():
+        click.echo(f"{entry.name}\t{entry.transcript}")
+
+
+@voices.command("add")
+@click.argument("name")
+@click.argument("recording", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--transcript", default="", help="The words of the recording.")
+@click.option("--consent", default="", help="Who agreed to the use of this voice, and when.")
+def add_voice(name: str, recording: Path, transcript: str, consent: str) -> None:
+    """Add the voice NAME from RECORDING: 1 to 30 seconds, in any common format."""
+    click.echo(_library().add(name, transcript, consent, recording.read_bytes()).file)
+
+
+@voices.command("remove")
+@click.argument("name")
+def remove_voice(name: str) -> None:
+    """Remove a voice that was added, its recording included."""
+    _library().remove(name)
+
+
+@voices.command("import")
+@click.argument("table", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_voices(table: Path) -> None:
+    """Add the voices of a spk2info.pt of CosyVoice2 or async_cosyvoice. Nothing in it is executed."""
+    if find_spec("torch") is None:
+        raise CosyError(errors.TORCH_MISSING)
+    from cosyserve.speech import spk2info
+
+    for name, features in spk2info.voices(table):
+        click.echo(_library().adopt(name, features).name)
+
+
+def _library() -> "Library":
+    from cosyserve.speech.voices import Library
+
+    return Library(load_settings().voices_dir)
 
 
 @main.group()
@@ -168,7 +217,7 @@ def gpu(as_json: bool, dtype: str) -> None:
 def _print_measured(measured: Iterator[tuple[str, object]], as_json: bool) -> None:
     import torch
 
-    torch.set_num_threads(max(1, int(system.usable_cores(Machine()))))
+    torch.set_num_threads(_threads())
     values = {}
     for name, value in measured:
         values[name] = value
@@ -176,6 +225,10 @@ def _print_measured(measured: Iterator[tuple[str, object]], as_json: bool) -> No
             click.echo(f"{name}: {value}")
     if as_json:
         click.echo(json.dumps(values))
+
+
+def _threads() -> int:
+    return max(1, int(system.usable_cores(Machine())))
 
 
 def _warn_of_unknown_keys() -> None:

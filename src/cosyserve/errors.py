@@ -71,6 +71,14 @@ AUDIO_TOO_LONG = Fault(
     "此文本的音频超过 {seconds:g} 秒，已被截断。",
     "请分段发送，或在服务器上调大 COSYSERVE_MAX_AUDIO_SECONDS。",
 )
+PROMPT_TOO_LONG = Fault(
+    "CS-TEXT-005",
+    400,
+    "Text, instructions and recording together take {positions} of the {limit} positions the model has.",
+    "Shorten the instructions or the recording's transcript.",
+    "文本、指令和录音共占用 {positions} 个位置，模型最多 {limit} 个。",
+    "请缩短指令或录音文本。",
+)
 VOICE_UNKNOWN = Fault(
     "CS-VOICE-001",
     400,
@@ -78,6 +86,94 @@ VOICE_UNKNOWN = Fault(
     "Choose one of: {voices} (GET /v1/audio/voices lists them).",
     "没有这个名称的音色。",
     "请从以下音色中选择：{voices}（GET /v1/audio/voices 可列出）。",
+)
+VOICE_NAME = Fault(
+    "CS-VOICE-002",
+    400,
+    "A voice cannot have that name.",
+    "Use 1 to 48 letters, digits, spaces, '.', '_' or '-', the first a letter or digit.",
+    "音色不能使用这个名称。",
+    "请使用 1 至 48 个文字、字母、数字、空格、'.'、'_' 或 '-'，且以文字、字母或数字开头。",
+)
+VOICE_TAKEN = Fault(
+    "CS-VOICE-003",
+    409,
+    "There is a voice of that name already.",
+    "Choose another name, or delete the voice first: DELETE /v1/audio/voices/NAME.",
+    "已存在同名的音色。",
+    "请换一个名称，或先删除：DELETE /v1/audio/voices/名称。",
+)
+VOICE_FIXED = Fault(
+    "CS-VOICE-004",
+    400,
+    "That voice comes with CosyServe and cannot be deleted.",
+    "Set COSYSERVE_VOICE to have another one as the default.",
+    "该音色随 CosyServe 提供，不能删除。",
+    "如需更换默认音色，请设置 COSYSERVE_VOICE。",
+)
+CONSENT_MISSING = Fault(
+    "CS-VOICE-005",
+    400,
+    "The speaker's consent is not stated.",
+    "Send the field 'consent' with who agreed to the use of this voice, and when.",
+    "没有声明说话人的同意。",
+    "请在 consent 字段中说明谁于何时同意使用此声音。",
+)
+VOICES_UNWRITABLE = Fault(
+    "CS-VOICE-006",
+    500,
+    "The folder of voices cannot be written to: {reason}.",
+    "Make it writable, or set COSYSERVE_VOICES_DIR to one that is.",
+    "音色文件夹无法写入：{reason}。",
+    "请使其可写，或将 COSYSERVE_VOICES_DIR 设为可写的文件夹。",
+)
+VOICE_ABSENT = Fault(
+    "CS-VOICE-007",
+    404,
+    "There is no voice of that name to delete.",
+    "GET /v1/audio/voices lists those there are.",
+    "没有可删除的同名音色。",
+    "GET /v1/audio/voices 可列出现有音色。",
+)
+RECORDING_UNREADABLE = Fault(
+    "CS-VOICE-101",
+    400,
+    "The recording is no audio that can be read.",
+    "Send a whole file: WAV, FLAC, MP3, OGG, Opus, AAC, M4A or WebM.",
+    "录音不是可读取的音频。",
+    "请发送完整的音频文件：WAV、FLAC、MP3、OGG、Opus、AAC、M4A 或 WebM。",
+)
+RECORDING_SILENT = Fault(
+    "CS-VOICE-102",
+    400,
+    "Nothing is heard in the recording.",
+    "Record it again, closer to the microphone; its peak has to be above -40 dB of full scale.",
+    "录音中没有声音。",
+    "请靠近麦克风重新录制；峰值须高于满幅的 -40 dB。",
+)
+RECORDING_LENGTH = Fault(
+    "CS-VOICE-103",
+    400,
+    "The recording has {seconds} of voice; {shortest:g} to {longest:g} s are needed.",
+    "Cut it, or record more; 5 to 10 s of clear speech are best.",
+    "录音中的语音长度为 {seconds}，需要 {shortest:g} 至 {longest:g} 秒。",
+    "请裁剪或重新录制；5 至 10 秒清晰的语音效果最好。",
+)
+RECORDING_RATE = Fault(
+    "CS-VOICE-104",
+    400,
+    "The recording has {rate} samples a second; it needs {lowest} at least.",
+    "Record it anew at 16 kHz or more: what a telephone has left out cannot be put back.",
+    "录音的采样率为 {rate}，至少需要 {lowest}。",
+    "请以 16 kHz 或更高的采样率重新录制；电话音质缺失的部分无法恢复。",
+)
+VOICE_FEATURES = Fault(
+    "CS-VOICE-105",
+    400,
+    "{path} holds no voice that can be used: {reason}.",
+    "Give a spk2info.pt of CosyVoice2 or of async_cosyvoice.",
+    "{path} 中没有可用的音色：{reason}。",
+    "请提供 CosyVoice2 或 async_cosyvoice 的 spk2info.pt。",
 )
 CANNOT_CLONE = Fault(
     "CS-CAP-001",
@@ -312,6 +408,22 @@ TORCH_MISSING = Fault(
     "Install it with: pip install torch (with a graphics card, the build for its CUDA).",
     "CosyVoice2 需要 PyTorch，但尚未安装。",
     "请安装：pip install torch（有显卡时请选择与其 CUDA 对应的版本）。",
+)
+MODEL_UNUSABLE = Fault(
+    "CS-SYN-004",
+    500,
+    "The model cannot be used: {reason}.",
+    "Delete the file that is named and download it again; pretrained_models/README.md has the commands.",
+    "模型无法使用：{reason}。",
+    "请删除所指出的文件并重新下载；命令见 pretrained_models/README.md。",
+)
+PARTS_MISSING = Fault(
+    "CS-SYN-005",
+    500,
+    "CosyVoice2 needs the package {package}, which is not installed.",
+    "Install what it needs with: pip install 'cosyserve[cosyvoice2]' (make run-local does it by itself).",
+    "CosyVoice2 需要 {package} 包，但尚未安装。",
+    "请安装所需的包：pip install 'cosyserve[cosyvoice2]'（make run-local 会自动安装）。",
 )
 NO_CUDA = Fault(
     "CS-GPU-101",

@@ -28,8 +28,27 @@ class Settings(BaseSettings):
         description="Address to listen on. Anything but loopback lets others in, and makes an API key necessary.",
     )
     port: int = Field(6008, ge=0, le=65535, description="Port to listen on; 0 takes a free one and prints it.")
-    synthesizer: Literal["auto", "preview"] = Field(
-        "auto", description="Which synthesizer speaks. `auto` takes the best one this machine can run."
+    synthesizer: Literal["auto", "preview", "cosyvoice2"] = Field(
+        "auto",
+        description="Which synthesizer speaks. `auto` takes CosyVoice2 where its model is, else the preview; the "
+        "server says which and why.",
+    )
+    models_dir: Path = Field(Path("pretrained_models"), description="Folder that holds `CosyVoice2-0.5B`.")
+    voices_dir: Path = Field(Path("voices"), description="Folder of your voices; it is made when one is added.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where CosyVoice2 runs. `auto` takes a CUDA device where PyTorch sees one."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Number type CosyVoice2 runs in. `auto` is bfloat16 on a CUDA device, float32 on a CPU."
+    )
+    past_seconds: float = Field(
+        10,
+        ge=0,
+        description="How far back CosyVoice2's flow sees, in seconds of speech, the recording included; what it keeps "
+        "of that takes 115 MB a second and stream in bfloat16. 0 is everything, as it was trained.",
+    )
+    trim_silence: bool = Field(
+        False, description="Whether CosyVoice2's segments begin with their first sound instead of a silence."
     )
     voice: str = Field("", description="Voice of requests that name none; empty takes the synthesizer's first voice.")
     api_keys: SecretStr = Field(
@@ -46,7 +65,11 @@ class Settings(BaseSettings):
         "",
         description="Web origins whose pages may call the API, separated by commas; `*` is all. Empty is none.",
     )
-    max_streams: int = Field(16, ge=1, description="Requests that are synthesized at the same time.")
+    max_streams: int = Field(
+        16,
+        ge=1,
+        description="Requests that are served at the same time. On a CPU CosyVoice2 speaks two of them at once.",
+    )
     max_queue: int = Field(32, ge=0, description="Requests that may wait for a free stream; more get a 429.")
     queue_seconds: float = Field(
         30, gt=0, description="Longest wait for a free stream, in seconds; then a 429 is sent."

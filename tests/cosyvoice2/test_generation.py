@@ -83,5 +83,5 @@ def test_a_request_that_is_given_up_frees_its_slot_at_once() -> None:
 
 
 def test_a_request_that_cannot_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="do not fit into a slot of 20"):
+    with pytest.raises(ValueError, match="leave no room in a slot of 20"):
         Generator(llm(), 1, 20).add(request(1))

@@ -4,6 +4,7 @@ The noise that the flow starts from is the same for every utterance, as in train
 position of one fixed tensor. So a chunk can be computed when its tokens are there and is never touched again.
 """
 
+import copy
 import math
 from itertools import pairwise
 
@@ -135,6 +136,16 @@ class FlowStream:
         mel = self._flow.move(self._flow.noise[:, :, begin:end], mean, self._speaker, prompt, self._pasts)
         self._frames = end
         return mel[:, :, max(0, self._prompt.shape[2] - begin) :]
+
+    def fork(self) -> "FlowStream":
+        """A stream that goes on from here by itself: what is finished, a voice's recording say, is not done again."""
+        fork = copy.copy(self)
+        fork._encoder_past, fork._pasts = self._encoder_past.fork(), [past.fork() for past in self._pasts]
+        return fork
+
+    @property
+    def device(self) -> torch.device:
+        return self._waiting.device
 
     @property
     def bytes(self) -> int:

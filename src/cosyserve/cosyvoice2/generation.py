@@ -28,9 +28,9 @@ class Request:
     temperature: float = 1.0
 
     @property
-    def positions(self) -> int:
-        """What it needs of a slot, at the longest."""
-        return len(self.text) + len(self.prompt_text) + len(self.prompt_speech) + 2 + length_limits(len(self.text))[1]
+    def prompt_positions(self) -> int:
+        """What it takes of a slot before its first token."""
+        return len(self.text) + len(self.prompt_text) + len(self.prompt_speech) + 2
 
 
 @dataclass
@@ -65,13 +65,23 @@ class Generator:
     def free(self) -> int:
         return self._cache.slots - len(self._slots)
 
+    @property
+    def busy(self) -> bool:
+        return bool(self._slots)
+
     @torch.inference_mode()
     def add(self, request: Request) -> Slot:
-        """Read a request's prompt into a free slot and draw its first token, which the next `advance` tells."""
-        if request.positions > self._cache.length:
-            raise ValueError(f"{request.positions} positions do not fit into a slot of {self._cache.length}")
+        """Read a request's prompt into a free slot and draw its first token, which the next `advance` tells.
+
+        A request may grow as long as its text allows and its slot has room; one without room for its shortest
+        answer raises a ValueError.
+        """
         number = next(number for number in range(self._cache.slots) if number not in self._slots)
         least, most = length_limits(len(request.text))
+        room = self._cache.length - request.prompt_positions
+        if room <= least:
+            raise ValueError(f"{request.prompt_positions} positions leave no room in a slot of {self._cache.length}")
+        most = min(most, room)
         text = torch.cat((request.prompt_text, request.text)).to(self._device)
         prompt = self._llm.prompt(text, request.prompt_speech.to(self._device))
         scores = self._llm.prefill(prompt, self._cache, number)
@@ -114,7 +124,8 @@ class Generator:
         return told
 
     def _decode(self) -> None:
-        """One step of every slot, free ones too: shapes never change, and what they compute is never looked at."""
+        """One step of every slot, free ones too: shapes never change, so a request's numbers do not hang on how many
+        others there are, and what free slots compute is never looked at."""
         furthest = max(self._places[number] for number in self._slots)
         span = min(self._cache.length, (furthest // _SPAN + 1) * _SPAN)
         for number in self._slots:

@@ -171,7 +171,7 @@ class HiftStream:
         """The samples (n,) that `mel` (1, 80, T) completes; with `final`, all that are left."""
         if self._mel is not None:
             mel = torch.cat((self._mel, mel), dim=2)
-        if mel.shape[2] <= _OVERLAP and not final:
+        if not mel.shape[2] or (mel.shape[2] <= _OVERLAP and not final):
             self._mel = mel
             return mel.new_empty(0)
         source = self._hift.source(mel, self._generator)

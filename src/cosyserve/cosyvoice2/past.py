@@ -45,6 +45,13 @@ class Past:
     def _keep(self, rate: int) -> int | None:
         return None if self._keep_tokens is None else self._keep_tokens * rate
 
+    def fork(self) -> "Past":
+        """A past that goes on from here by itself. What both have is held once, as long as this one stays."""
+        fork = Past(self._keep_tokens)
+        fork._frames, fork._kept = dict(self._frames), dict(self._kept)
+        fork._attended = {layer: kept.fork() for layer, kept in self._attended.items()}
+        return fork
+
     @property
     def bytes(self) -> int:
         """What the keys and values hold."""
@@ -79,6 +86,17 @@ class KeyValues:
         self._to += new
         seen = self._buffer[:, :, :, self._from : self._to]
         return seen[0], seen[1]
+
+    def fork(self) -> "KeyValues":
+        """The same past, which neither writes into: what is held is copied when more comes."""
+        fork = KeyValues(self._keep)
+        if self._buffer is None:
+            fork._only = self._only
+        else:
+            held = self._buffer[:, :, :, self._from : self._to]
+            fork._only = (held[0], held[1])
+        fork._to = self._to - self._from
+        return fork
 
     def _with_room(self, new: int) -> Tensor:
         """What is held, in a buffer with room for `new` positions and more."""

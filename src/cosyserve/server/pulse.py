@@ -1,11 +1,12 @@
 """Whether the synthesizer still speaks: told from its chunks, since a hung one raises nothing."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 
 from cosyserve.speech.audio import Pcm
-from cosyserve.speech.synthesizer import Options, Synthesizer, Voice
+from cosyserve.speech.synthesizer import Options, Synthesizer
+from cosyserve.speech.voices import Library, Voice
 
 
 class Pulse:
@@ -40,7 +41,15 @@ class WatchedSynthesizer:
     def __init__(self, synthesizer: Synthesizer) -> None:
         self._synthesizer, self.pulse = synthesizer, Pulse()
         self.name, self.model, self.device = synthesizer.name, synthesizer.model, synthesizer.device
-        self.capabilities, self.voices = synthesizer.capabilities, synthesizer.voices
+        self.capabilities = synthesizer.capabilities
+
+    @property
+    def library(self) -> Library | None:
+        return self._synthesizer.library
+
+    @property
+    def voices(self) -> Mapping[str, Voice]:
+        return self._synthesizer.voices
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         async with aclosing(self._synthesizer.synthesize(segment, voice, options)) as chunks:

@@ -19,8 +19,9 @@ from cosyserve.server.pulse import WatchedSynthesizer
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.pipeline import Utterance, speak, whole
-from cosyserve.speech.synthesizer import Capability, Options, Voice, voice_of
+from cosyserve.speech.synthesizer import Capability, Options, voice_of
 from cosyserve.speech.text import clean
+from cosyserve.speech.voices import Library, Voice
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +65,15 @@ class Service:
         self.state = State.STARTING
         self.admission = Admission(settings.max_streams, settings.max_queue, settings.queue_seconds)
         self.metrics = Metrics(self.admission)
-        self.default_voice = voice_of(self.synthesizer, settings.voice)
+        voice_of(self.synthesizer, settings.voice)  # a name that is not there is to be known at the start
         self.rung = os.environ.get(RUNG, PLAIN)
         self.restarts = int(os.environ.get(RESTARTS, "0"))
         self.restart_reason = os.environ.get(REASON, "")
         self.metrics.restarts.inc(self.restarts)
+
+    @property
+    def default_voice(self) -> Voice:
+        return voice_of(self.synthesizer, self.settings.voice)
 
     async def warm_up(self) -> None:
         """Speak once before the first client does; only then is the server ready."""
@@ -106,8 +111,14 @@ class Service:
             return self.default_voice
         return voice_of(self.synthesizer, name)
 
+    def library(self) -> Library:
+        """Where voices are added and removed; raises `CS-CAP-001` where the synthesizer has only its own."""
+        if self.synthesizer.library is None:
+            raise CosyError(errors.CANNOT_CLONE, synthesizer=self.synthesizer.name)
+        return self.synthesizer.library
+
     def models(self) -> list[str]:
-        return [self.synthesizer.model, PRODUCT_MODEL]
+        return list(dict.fromkeys((self.synthesizer.model, PRODUCT_MODEL)))
 
     def require_model(self, name: str) -> None:
         if name not in OPENAI_MODELS and name not in self.models():

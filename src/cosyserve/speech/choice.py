@@ -1,10 +1,18 @@
 """Which synthesizer speaks, and why."""
 
+import logging
 from dataclasses import dataclass
+from pathlib import Path
 
+from cosyserve import errors
+from cosyserve.errors import CosyError
 from cosyserve.settings import Settings
 from cosyserve.speech.preview import PreviewSynthesizer
 from cosyserve.speech.synthesizer import Synthesizer
+
+log = logging.getLogger(__name__)
+
+MODEL_FOLDER = "CosyVoice2-0.5B"
 
 
 @dataclass(frozen=True)
@@ -16,17 +24,52 @@ class Choice:
     why_zh: str
 
 
-def choose(settings: Settings) -> Choice:
-    """The synthesizer that `settings.synthesizer` asks for. Nothing is guessed silently: `why` says it."""
+def choose(settings: Settings, threads: int = 1) -> Choice:
+    """The synthesizer that `settings.synthesizer` asks for. Nothing is guessed silently: `why` says it.
+
+    Only `auto` falls back to the preview, so that there is a server that speaks; who names CosyVoice2 gets it or an
+    error.
+    """
+    folder = settings.models_dir / MODEL_FOLDER
     if settings.synthesizer == "preview":
         return Choice(
             PreviewSynthesizer(),
             "The preview voice (eSpeak NG), because COSYSERVE_SYNTHESIZER=preview asks for it.",
             "预览语音（eSpeak NG），因为设置了 COSYSERVE_SYNTHESIZER=preview。",
         )
+    if settings.synthesizer == "cosyvoice2":
+        return _cosyvoice2(settings, folder, threads)
+    if not folder.is_dir():
+        return Choice(
+            PreviewSynthesizer(),
+            f"The preview voice (eSpeak NG), because there is no CosyVoice2 model in {folder}. "
+            "pretrained_models/README.md says how to download it; then run `make run-local` again.",
+            f"预览语音（eSpeak NG），因为 {folder} 中没有 CosyVoice2 模型。"
+            "下载方法见 pretrained_models/README.md，然后再次执行 `make run-local`。",
+        )
+    try:
+        return _cosyvoice2(settings, folder, threads)
+    except CosyError as error:
+        log.error("%s", error)
+        return Choice(
+            PreviewSynthesizer(),
+            f"The preview voice (eSpeak NG), because CosyVoice2 cannot speak: {error.cause} {error.remedy}",
+            f"预览语音（eSpeak NG），因为 CosyVoice2 无法工作：{error.cause_zh}{error.remedy_zh}",
+        )
+
+
+def _cosyvoice2(settings: Settings, folder: Path, threads: int) -> Choice:
+    try:
+        from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
+        from cosyserve.speech.way import way_of
+    except ModuleNotFoundError as error:
+        if error.name == "torch":
+            raise CosyError(errors.TORCH_MISSING) from error
+        raise CosyError(errors.PARTS_MISSING, package=error.name) from error
+    way = way_of(settings, threads)
+    synthesizer = CosyVoice2Synthesizer(folder, settings.voices_dir, way)
     return Choice(
-        PreviewSynthesizer(),
-        "The preview voice (eSpeak NG): this version does not bring CosyVoice2 yet. "
-        "`git pull && make run-local` brings it once it is out.",
-        "预览语音（eSpeak NG）：本版本尚未包含 CosyVoice2，发布后执行 `git pull && make run-local` 即可获得。",
+        synthesizer,
+        f"CosyVoice2 from {folder}, by PyTorch on {synthesizer.device} in {way}.",
+        f"CosyVoice2（{folder}），由 PyTorch 在 {synthesizer.device} 上以 {way} 运行。",
     )

@@ -12,9 +12,10 @@ from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.segments import split
-from cosyserve.speech.synthesizer import Options, Synthesizer, Voice
+from cosyserve.speech.synthesizer import Options, Synthesizer
 from cosyserve.speech.text import is_speakable
 from cosyserve.speech.timestretch import TimeStretch
+from cosyserve.speech.voices import Voice
 
 
 @dataclass(frozen=True)

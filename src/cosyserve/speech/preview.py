@@ -10,7 +10,8 @@ import soxr
 
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.espeak import espeak
-from cosyserve.speech.synthesizer import Capability, Options, Voice
+from cosyserve.speech.synthesizer import Capability, Options
+from cosyserve.speech.voices import Voice
 
 # eSpeak's loudest vowels reach full scale; resampling would overshoot it.
 _GAIN = 0.7
@@ -33,6 +34,7 @@ class PreviewSynthesizer:
     model = "preview"
     device = "cpu"
     capabilities: frozenset[Capability] = frozenset()
+    library = None
 
     def __init__(self) -> None:
         self._espeak = espeak()

@@ -8,6 +8,7 @@ from typing import Protocol
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import Pcm
+from cosyserve.speech.voices import Library, Voice
 
 
 class Capability(str, Enum):
@@ -15,14 +16,6 @@ class Capability(str, Enum):
 
     CLONE = "clone"
     INSTRUCT = "instruct"
-
-
-@dataclass(frozen=True)
-class Voice:
-    id: str
-    name: str
-    name_zh: str
-    languages: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -35,10 +28,11 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Options:
-    """What a request may ask for beyond a voice. Each needs a `Capability`."""
+    """What a request may ask for beyond a voice. Instructions and prompt need a `Capability`."""
 
     instructions: str = ""
     prompt: Prompt | None = None
+    seed: int | None = None  # the same seed gives the same speech
 
     def needs(self) -> frozenset[Capability]:
         asked = {Capability.INSTRUCT: self.instructions, Capability.CLONE: self.prompt}
@@ -55,7 +49,16 @@ class Synthesizer(Protocol):
     model: str
     device: str
     capabilities: frozenset[Capability]
-    voices: Mapping[str, Voice]
+
+    @property
+    def library(self) -> Library | None:
+        """Where voices are added and removed; None where there are only the synthesizer's own."""
+        ...
+
+    @property
+    def voices(self) -> Mapping[str, Voice]:
+        """All there are now; the first is the default."""
+        ...
 
     def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         """24 kHz PCM of `segment`, in chunks of any length, each as soon as it exists."""

@@ -1,0 +1,130 @@
+"""CosyVoice2 as a synthesizer: voices and text on one side, the engine on the other."""
+
+import asyncio
+import secrets
+import zlib
+from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from cosyserve import errors
+from cosyserve.cosyvoice2.config import Config
+from cosyserve.cosyvoice2.generation import Generator, Request
+from cosyserve.cosyvoice2.listening import Listener, Prompt
+from cosyserve.cosyvoice2.loading import WeightsError, load_flow, load_hift, load_llm
+from cosyserve.cosyvoice2.sampling import length_limits
+from cosyserve.cosyvoice2.tokenizer import TextTokenizer
+from cosyserve.cosyvoice2.voicing import Hops, Voicing
+from cosyserve.errors import CosyError
+from cosyserve.speech.audio import Pcm
+from cosyserve.speech.engine import Engine, Utterance
+from cosyserve.speech.normalisation import normalised
+from cosyserve.speech.prompts import Prompts, VoicePrompt
+from cosyserve.speech.silence import LeadingSilence
+from cosyserve.speech.synthesizer import Capability, Options
+from cosyserve.speech.voices import Library, Voice
+from cosyserve.speech.way import Way
+
+# Positions of a slot: 30 s of recording with its words, a segment, and the longest that a segment may become.
+_POSITIONS = 2560
+_SIZES = "sizes.json"
+_NOTHING = torch.empty(0, dtype=torch.long)
+_PREPARING = 2  # threads that tokenize and listen
+
+
+class CosyVoice2Synthesizer:
+    name = "cosyvoice2"
+    model = "cosyvoice2-0.5b"
+    capabilities = frozenset(Capability)
+
+    def __init__(self, folder: Path, voices: Path, way: Way) -> None:
+        """Load the model of `folder`; raises `CS-SYN-004` where it is not whole."""
+        try:
+            config = _config_of(folder)
+            self._tokenizer = TextTokenizer(folder)
+            listener = Listener(folder, way.threads)
+            llm = load_llm(folder, config, way.dtype, way.device)
+            flow = load_flow(folder, config, way.dtype, way.device)
+            hift = load_hift(folder, config, way.device)
+            if self._tokenizer.size > config.llm.vocabulary:
+                raise WeightsError(
+                    f"the tokenizer has {self._tokenizer.size} tokens, the model {config.llm.vocabulary}"
+                )
+            self._prompts = Prompts(voices, folder, listener)
+            self.library = Library(voices, learn=self._prompts.of)
+        except WeightsError as error:
+            raise CosyError(errors.MODEL_UNUSABLE, reason=error) from error
+        self.device = torch.cuda.get_device_name(way.device) if way.device.startswith("cuda") else way.device
+        self._way = way
+        voicing = Voicing(flow, hift, Hops(), way.voices, way.keep_tokens)
+        self._engine = Engine(Generator(llm, way.streams, _POSITIONS), voicing, way.threads)
+        self._preparing = ThreadPoolExecutor(_PREPARING, thread_name_prefix="prepare")
+
+    @property
+    def voices(self) -> Mapping[str, Voice]:
+        return {name: entry.voice for name, entry in self.library.entries.items()}
+
+    async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
+        loop = asyncio.get_running_loop()
+        request, prompt = await loop.run_in_executor(self._preparing, self._prepare, segment, voice, options)
+        made: asyncio.Queue[Pcm | Exception | None] = asyncio.Queue()
+
+        def give(item: Pcm | Exception | None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(made.put_nowait, item)
+
+        utterance = Utterance(request, prompt, give)
+        silence = LeadingSilence() if self._way.trim_silence else None
+        self._engine.start(utterance)
+        try:
+            while (item := await made.get()) is not None:
+                if isinstance(item, Exception):
+                    raise item
+                self._engine.taken(utterance)
+                pcm = item if silence is None else silence.push(item)
+                if pcm.size:
+                    yield pcm
+        finally:
+            self._engine.cancel(utterance)
+
+    def close(self) -> None:
+        self._preparing.shutdown(cancel_futures=True)
+        self._engine.close()
+
+    def _prepare(self, segment: str, voice: Voice, options: Options) -> tuple[Request, Prompt]:
+        """What the engine needs of a request, as tensors; raises `CS-VOICE-…`, `CS-TEXT-…`."""
+        if options.prompt is not None:
+            heard = self._prompts.of_upload(options.prompt.recording, options.prompt.transcript)
+        elif (entry := self.library.entries.get(voice.id)) is not None:
+            heard = self._prompts.of(entry)
+        else:  # deleted since the request came
+            raise CosyError(errors.VOICE_UNKNOWN, param="voice", voices=", ".join(self.library.entries))
+        text = self._tokenizer.encode(normalised(segment))
+        prompt_text, prompt_speech = self._lead(heard, options.instructions)
+        seed = secrets.randbits(63) if options.seed is None else options.seed
+        # Every segment of a request has random numbers of its own.
+        request = Request(text, prompt_text, prompt_speech, seed ^ zlib.crc32(segment.encode()))
+        if request.prompt_positions + length_limits(len(text))[0] >= _POSITIONS:
+            raise CosyError(errors.PROMPT_TOO_LONG, positions=request.prompt_positions, limit=_POSITIONS)
+        return request, heard.prompt
+
+    def _lead(self, heard: VoicePrompt, instructions: str) -> tuple[Tensor, Tensor]:
+        """What the language model reads before the text: an instruction (instruct2), the recording and its words
+        (zero-shot), or nothing where the words are unknown (cross-lingual)."""
+        if instructions:
+            return self._tokenizer.instruction(normalised(instructions)), _NOTHING
+        words = self._tokenizer.encode(normalised(heard.transcript)) if heard.text is None else heard.text
+        return (words, heard.prompt.speech) if len(words) else (_NOTHING, _NOTHING)
+
+
+def _config_of(folder: Path) -> Config:
+    """The released sizes, unless the folder has a `sizes.json` with those of a model of another size."""
+    file = folder / _SIZES
+    try:
+        return TypeAdapter(Config).validate_json(file.read_bytes()) if file.exists() else Config()
+    except (OSError, ValidationError) as error:
+        raise WeightsError(f"{file} does not say the sizes of a model: {error}") from error

@@ -1,0 +1,170 @@
+"""The loop that speaks: all requests share one model, token by token and hop by hop.
+
+Each round draws one token for every request and makes one hop of sound for one of them: the one that has had the least
+sound so far among those that have tokens enough. A newcomer starts with what the poorest of the others has, so a short
+text does not wait for a long one, nor a long one for ever on many short ones.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from cosyserve.cosyvoice2.config import SAMPLE_RATE
+from cosyserve.cosyvoice2.generation import Generator, Request, Slot
+from cosyserve.cosyvoice2.listening import Prompt
+from cosyserve.cosyvoice2.voicing import Stream, Voicing
+from cosyserve.speech.audio import Pcm
+
+_WAITING_CHUNKS = 4  # made for a client that has not taken them yet
+
+Give = Callable[[Pcm | Exception | None], None]
+
+
+class Utterance:
+    """One segment of one request: all there is of it, from ids to samples."""
+
+    def __init__(self, request: Request, prompt: Prompt, give: Give) -> None:
+        self.request, self.prompt = request, prompt
+        self.slot: Slot | None = None
+        self.stream: Stream | None = None
+        self.had = 0.0  # seconds of sound, for its share
+        self.cancelled = False
+        self._give, self._given, self._taken = give, 0, 0
+
+    @property
+    def wants(self) -> bool:
+        """Whether its client keeps up."""
+        return self._given - self._taken < _WAITING_CHUNKS
+
+    def give(self, item: Pcm | Exception | None) -> None:
+        """Samples, then None; or what went wrong, after which nothing comes."""
+        self._given += 1
+        self._give(item)
+
+    def take(self) -> None:
+        self._taken += 1
+
+
+class Engine:
+    """A thread with the model. Other threads start and cancel utterances."""
+
+    def __init__(self, generator: Generator, voicing: Voicing, threads: int) -> None:
+        self._generator, self._voicing = generator, voicing
+        self._waiting: deque[Utterance] = deque()
+        self._spoken: list[Utterance] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, args=(threads,), name="cosyvoice2", daemon=True)
+        self._thread.start()
+
+    def start(self, utterance: Utterance) -> None:
+        with self._changed:
+            self._waiting.append(utterance)
+            self._changed.notify()
+
+    def cancel(self, utterance: Utterance) -> None:
+        """Its work ends with the round that runs. What has ended already stays as it is."""
+        with self._changed:
+            utterance.cancelled = True
+            self._changed.notify()
+
+    def taken(self, utterance: Utterance) -> None:
+        """Its client has taken a chunk."""
+        with self._changed:
+            utterance.take()
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self, threads: int) -> None:
+        torch.set_num_threads(threads)  # of this thread's own pool
+        while self._wait():
+            self._drop_cancelled()
+            self._admit()
+            self._draw()
+            self._speak()
+
+    def _wait(self) -> bool:
+        """Until there is something to do; False at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._has_work())
+            return not self._closed
+
+    def _has_work(self) -> bool:
+        return bool(
+            (self._waiting and self._generator.free)
+            or any(each.cancelled for each in (*self._waiting, *self._spoken))
+            or self._generator.busy
+            or self._next() is not None
+        )
+
+    def _drop_cancelled(self) -> None:
+        for utterance in [each for each in self._spoken if each.cancelled]:
+            self._end(utterance)
+        with self._changed:
+            self._waiting = deque(each for each in self._waiting if not each.cancelled)
+
+    def _admit(self) -> None:
+        """Those that came first, as long as there are slots."""
+        while self._generator.free:
+            with self._changed:
+                if not self._waiting:
+                    return
+                utterance = self._waiting.popleft()
+            utterance.had = min((each.had for each in self._spoken), default=0.0)
+            self._spoken.append(utterance)
+            with self._failing(utterance):
+                utterance.stream = self._voicing.stream(utterance.prompt, utterance.request.seed)
+                utterance.slot = self._generator.add(utterance.request)
+
+    def _draw(self) -> None:
+        """One token for every request."""
+        speaking = {id(each.slot): each for each in self._spoken if each.slot is not None and each.stream is not None}
+        with self._failing(*speaking.values()):
+            for slot, token in self._generator.advance():
+                speaking[id(slot)].stream.add(token)  # type: ignore[union-attr]
+            for utterance in speaking.values():
+                if utterance.slot.done:  # type: ignore[union-attr]
+                    utterance.stream.complete()  # type: ignore[union-attr]
+                    utterance.slot = None
+
+    def _speak(self) -> None:
+        """One hop, for the one whose turn it is."""
+        utterance = self._next()
+        if utterance is None or utterance.stream is None:
+            return
+        with self._failing(utterance):
+            wave, last = utterance.stream.speak()
+            utterance.had += len(wave) / SAMPLE_RATE
+            if len(wave):
+                utterance.give(wave.numpy())
+            if last:
+                self._end(utterance)
+                utterance.give(None)
+
+    def _next(self) -> Utterance | None:
+        ready = [each for each in self._spoken if each.stream is not None and each.stream.ready and each.wants]
+        return min(ready, key=lambda each: each.had, default=None)
+
+    def _end(self, utterance: Utterance) -> None:
+        if utterance.slot is not None:
+            self._generator.remove(utterance.slot)
+        self._spoken.remove(utterance)
+
+    @contextmanager
+    def _failing(self, *utterances: Utterance) -> Iterator[None]:
+        """What goes wrong inside ends these utterances, whose clients are told, and nothing else."""
+        try:
+            yield
+        except Exception as problem:  # whatever it is, the other requests are none of its business
+            for utterance in utterances:
+                if utterance in self._spoken:
+                    self._end(utterance)
+                utterance.give(problem)

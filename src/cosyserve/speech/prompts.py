@@ -1,0 +1,144 @@
+"""What CosyVoice2 needs of a voice, worked out of its recording once and kept: in memory, and beside the library."""
+
+import hashlib
+import logging
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import soxr
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from cosyserve import errors
+from cosyserve.cosyvoice2.features import TOKENIZER_RATE
+from cosyserve.cosyvoice2.listening import FILES, SPEAKER_SIZE, Listener, Prompt
+from cosyserve.errors import CosyError
+from cosyserve.speech import recording
+from cosyserve.speech.audio import SAMPLE_RATE, Pcm
+from cosyserve.speech.voices import FEATURES, Entry, digest_of
+
+log = logging.getLogger(__name__)
+
+_IN_MEMORY = 256  # voices; one of 10 s takes 160 kB
+
+
+@dataclass(frozen=True)
+class VoicePrompt:
+    """A voice as a request takes it: what was heard, and the words, as text or (from elsewhere) as ids."""
+
+    prompt: Prompt
+    transcript: str = ""
+    text: Tensor | None = None
+
+
+class Prompts:
+    """Threads may share it; recordings are listened to one after the other."""
+
+    def __init__(self, folder: Path, model: Path, listener: Listener) -> None:
+        """`folder` is the library's; `model` the model's, whose digest goes into the names of what is kept."""
+        self._folder, self._listener = folder / FEATURES, listener
+        self._model = _model_digest(model)
+        self._recent: OrderedDict[str, Prompt | VoicePrompt] = OrderedDict()
+        self._turn = threading.Lock()
+
+    def of(self, entry: Entry) -> VoicePrompt:
+        """The prompt of a voice of the library; raises `CS-VOICE-…` where its file is no good."""
+        digest = digest_of(entry.file)
+        with self._turn:
+            if entry.file.suffix == ".safetensors":
+                return self._imported(entry.file, digest)
+            return VoicePrompt(self._heard(digest, entry.file), entry.transcript)
+
+    def of_upload(self, data: bytes, transcript: str) -> VoicePrompt:
+        """The prompt of a recording that came with a request. Nothing of it is written to disk."""
+        digest = hashlib.sha256(data).hexdigest()
+        with self._turn:
+            prompt = self._remembered(digest)
+            if not isinstance(prompt, Prompt):
+                prompt = self._listen(recording.read(data))
+                self._remember(digest, prompt)
+            return VoicePrompt(prompt, transcript)
+
+    def _heard(self, digest: str, file: Path) -> Prompt:
+        prompt = self._remembered(digest)
+        if isinstance(prompt, Prompt):
+            return prompt
+        kept = self._folder / f"{digest}-{self._model}.safetensors"
+        prompt = _kept(kept)
+        if prompt is None:
+            prompt = self._listen(recording.read(file.read_bytes()))
+            self._keep(kept, prompt)
+        self._remember(digest, prompt)
+        return prompt
+
+    def _imported(self, file: Path, digest: str) -> VoicePrompt:
+        voice = self._remembered(digest)
+        if not isinstance(voice, VoicePrompt):
+            voice = unpacked(file.read_bytes(), file)
+            self._remember(digest, voice)
+        return voice
+
+    def _listen(self, pcm: Pcm) -> Prompt:
+        at_16k = soxr.resample(pcm, SAMPLE_RATE, TOKENIZER_RATE)
+        return self._listener.hear(torch.from_numpy(pcm), torch.from_numpy(at_16k))
+
+    def _keep(self, file: Path, prompt: Prompt) -> None:
+        """Whole or absent. A folder that cannot be written to costs the next start a moment, and nothing else."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            partial = file.with_suffix(".partial")
+            partial.write_bytes(packed(prompt))
+            partial.replace(file)
+        except OSError as error:
+            log.warning("Features of a voice could not be kept in %s: %s", self._folder, error)
+
+    def _remembered(self, digest: str) -> Prompt | VoicePrompt | None:
+        if digest in self._recent:
+            self._recent.move_to_end(digest)
+        return self._recent.get(digest)
+
+    def _remember(self, digest: str, prompt: Prompt | VoicePrompt) -> None:
+        self._recent[digest] = prompt
+        if len(self._recent) > _IN_MEMORY:
+            self._recent.popitem(last=False)
+
+
+def packed(prompt: Prompt, text: Tensor | None = None) -> bytes:
+    """A safetensors file of a prompt and, where a voice came with them, of its text's ids."""
+    tensors = {"speech": prompt.speech, "mel": prompt.mel, "speaker": prompt.speaker}
+    return save_safetensors(tensors if text is None else {**tensors, "text": text})
+
+
+def unpacked(data: bytes, path: Path) -> VoicePrompt:
+    """Raises `CS-VOICE-105` where it is not what `packed` makes."""
+    try:
+        tensors = load_safetensors(data)
+        prompt = Prompt(tensors["speech"], tensors["mel"], tensors["speaker"])
+        count = len(prompt.speech)
+        if prompt.mel.shape != (2 * count, 80) or prompt.speaker.shape != (SPEAKER_SIZE,) or prompt.speech.dim() != 1:
+            raise ValueError("its tensors have other shapes")
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise CosyError(errors.VOICE_FEATURES, path=path.name, reason=error) from error
+    return VoicePrompt(prompt, text=tensors.get("text"))
+
+
+def _kept(file: Path) -> Prompt | None:
+    try:
+        return unpacked(file.read_bytes(), file).prompt
+    except (OSError, CosyError):
+        return None
+
+
+def _model_digest(model: Path) -> str:
+    """Of the files that listen, since they alone decide what is heard."""
+    digest = hashlib.sha256()
+    for name in FILES.values():
+        with (model / name).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:16]

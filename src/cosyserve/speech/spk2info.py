@@ -1,0 +1,58 @@
+"""Reads the voices of a `spk2info.pt`, as CosyVoice2 (`add_zero_shot_spk`) and async_cosyvoice save them."""
+
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cosyserve import errors
+from cosyserve.cosyvoice2.config import FRAMES_PER_TOKEN, MELS
+from cosyserve.cosyvoice2.listening import SPEAKER_SIZE, Prompt
+from cosyserve.errors import CosyError
+from cosyserve.speech.prompts import packed
+
+# What each calls its parts, in the order speech tokens, mel, speaker, text; the first name that is there counts.
+_NAMES = (
+    ("flow_prompt_speech_token", "speech_token"),
+    ("prompt_speech_feat", "speech_feat"),
+    ("flow_embedding", "embedding"),
+    ("prompt_text", "prompt_text_token"),
+)
+
+
+def voices(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Names, and the features of each as a safetensors file. Nothing in the file is executed; raises `CS-VOICE-105`."""
+    try:
+        table = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        reason = "it is damaged or holds more than tensors; nothing of it was run"
+        raise CosyError(errors.VOICE_FEATURES, path=path, reason=reason) from error
+    if not isinstance(table, dict) or not table:
+        raise CosyError(errors.VOICE_FEATURES, path=path, reason="it is no table of voices")
+    for name, voice in table.items():
+        try:
+            prompt, text = _prompt(voice)
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise CosyError(errors.VOICE_FEATURES, path=path, reason=f"'{name}': {error}") from error
+        yield str(name), packed(prompt, text)
+
+
+def _prompt(voice: Mapping[str, Any]) -> tuple[Prompt, Tensor]:
+    speech, mel, speaker, text = (next((voice[key] for key in keys if key in voice), None) for keys in _NAMES)
+    if speaker is None:
+        raise ValueError("it has no embedding")
+    if (speech is None) != (mel is None):
+        raise ValueError("it has only one of speech tokens and mel")
+    # A voice of the older models is an embedding alone, with which CosyVoice2 can speak without a prompt.
+    tokens = torch.empty(0) if speech is None else speech.reshape(-1)
+    frames = torch.empty(0, MELS) if mel is None else mel.reshape(-1, MELS)
+    count = min(len(tokens), len(frames) // FRAMES_PER_TOKEN)
+    prompt = Prompt(
+        tokens[:count].long().contiguous(),
+        frames[: count * FRAMES_PER_TOKEN].float().contiguous(),
+        speaker.reshape(SPEAKER_SIZE).float().contiguous(),
+    )
+    return prompt, (torch.empty(0) if text is None else text.reshape(-1)).long().contiguous()

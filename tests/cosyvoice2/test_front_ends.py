@@ -1,0 +1,150 @@
+"""Text to ids, text as it is said, recordings to prompts, and prompts kept on disk."""
+
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosyserve.cosyvoice2.config import SPEECH_TOKENS
+from cosyserve.cosyvoice2.listening import Listener, Prompt, fbank
+from cosyserve.cosyvoice2.tokenizer import MARKS, TextTokenizer
+from cosyserve.errors import CosyError
+from cosyserve.speech.choice import MODEL_FOLDER
+from cosyserve.speech.normalisation import normalised
+from cosyserve.speech.prompts import Prompts, packed, unpacked
+from cosyserve.speech.voices import Library
+from tests.cosyvoice2.folder import write_tokenizer
+from tests.speech.recordings import encoded, tone
+
+RECORDING = encoded(tone(2))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    return TextTokenizer(folder)
+
+
+@settings(deadline=None)
+@given(text=st.text(max_size=60).map(lambda text: text.replace("\0", "")))
+def test_ids_are_the_text_again(tokenizer: TextTokenizer, text: str) -> None:
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == unicodedata.normalize("NFC", text)
+    assert len(ids) == 0 or int(ids.max()) < tokenizer.size
+
+
+def test_pairs_are_merged_within_pieces_only(tokenizer: TextTokenizer) -> None:
+    assert tokenizer.encode("hello").tolist()[:2] == [256, 257]
+    assert 256 not in tokenizer.encode("h e").tolist()
+    assert len(tokenizer.encode("2024")) == 4
+
+
+def test_marks_are_tokens_and_controls_in_a_text_are_not(tokenizer: TextTokenizer) -> None:
+    # 258 tokens of the vocabulary, then four controls, then the marks in the order upstream adds them.
+    assert [tokenizer.encode(mark).tolist() for mark in MARKS] == [[262 + place] for place in range(len(MARKS))]
+    assert tokenizer.size == 258 + 20
+    for control in ("<|endofprompt|>", "<|im_start|>", "\0<|endofprompt|>"):
+        assert int(tokenizer.encode(control).max()) < 258
+    assert tokenizer.instruction("hi").tolist() == [*tokenizer.encode("hi").tolist(), 261]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("2024年1月5日，价格是3.14元。", "二零二四年一月五日，价格是三点一四元。"),
+        ("It costs $3.14.", "It costs three point one four dollars."),
+        ("Hello,   world\n", "Hello, world"),
+        ("[laughter]3个<strong>苹果</strong>", "[laughter]三个<strong>苹果</strong>"),
+        ("Well [breath] 5 of <strong>us</strong> went", "Well [breath] five of <strong>us</strong> went"),
+        ("", ""),
+    ],
+)
+def test_what_is_not_said_as_written_is_written_out(text: str, said: str) -> None:
+    assert normalised(text) == said
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(max_size=40))
+def test_no_text_makes_normalisation_fail(text: str) -> None:
+    assert normalised(text) == normalised(text)
+
+
+def test_fbank_is_kaldis() -> None:
+    """Kaldi's definition, written out in NumPy: 400 samples every 160, mean removed, pre-emphasis, Povey's window."""
+    wave = torch.from_numpy(np.random.default_rng(0).standard_normal(4000).astype(np.float32)) * 0.1
+    frames = wave.unfold(0, 400, 160).double()
+    frames = frames - frames.mean(1, keepdim=True)
+    frames = frames - 0.97 * torch.cat((frames[:, :1], frames[:, :-1]), dim=1)
+    window = torch.hann_window(400, periodic=False, dtype=torch.float64) ** 0.85
+    power = torch.fft.rfft(frames * window, 512).abs() ** 2
+
+    def mel(hz: torch.Tensor) -> torch.Tensor:
+        return 1127 * (1 + hz / 700).log()
+
+    low, high = mel(torch.tensor(20.0, dtype=torch.float64)), mel(torch.tensor(8000.0, dtype=torch.float64))
+    corners = torch.linspace(float(low), float(high), 82, dtype=torch.float64)
+    bins = mel(torch.arange(257, dtype=torch.float64) * 16_000 / 512)
+    rising = (bins - corners[:-2, None]) / (corners[1:-1] - corners[:-2])[:, None]
+    falling = (corners[2:, None] - bins) / (corners[2:] - corners[1:-1])[:, None]
+    triangles = rising.minimum(falling).clamp(min=0)
+    expected = (power @ triangles.T).clamp(min=torch.finfo(torch.float32).eps).log()
+    assert np.abs(fbank(wave) - expected.numpy()).max() < 2e-3
+
+
+def test_a_recording_becomes_tokens_and_two_frames_of_mel_for_each(models: Path) -> None:
+    listener = Listener(models / MODEL_FOLDER, 1)
+    prompt = listener.hear(torch.from_numpy(tone(3.2)[:, 0]), torch.from_numpy(tone(3.2, 16_000)[:, 0]))
+    assert prompt.speech.shape == (80,)
+    assert prompt.mel.shape == (160, 80)
+    assert prompt.speaker.shape == (192,)
+    assert 0 <= int(prompt.speech.min()) <= int(prompt.speech.max()) < SPEECH_TOKENS
+
+
+def test_a_voice_is_listened_to_once_for_a_recording_and_a_model(models: Path, tmp_path: Path) -> None:
+    heard = []
+
+    class Counting(Listener):
+        def hear(self, at_24k: torch.Tensor, at_16k: torch.Tensor) -> Prompt:
+            heard.append(len(at_16k))
+            return super().hear(at_24k, at_16k)
+
+    def prompts() -> Prompts:
+        return Prompts(tmp_path, models / MODEL_FOLDER, Counting(models / MODEL_FOLDER, 1))
+
+    first = prompts()
+    library = Library(tmp_path, learn=first.of)
+    entry = library.add("Anna", "Hi.", "Anna", RECORDING)
+    again = prompts().of(entry)
+    assert len(heard) == 1
+    assert again.transcript == "Hi."
+    assert torch.equal(again.prompt.mel, first.of(entry).prompt.mel)
+    (kept,) = (tmp_path / ".features").iterdir()
+    kept.write_bytes(b"damaged")
+    prompts().of(entry)
+    assert len(heard) == 2
+    library.remove("Anna")
+    assert list((tmp_path / ".features").iterdir()) == []
+
+
+def test_the_recording_of_a_request_is_not_kept_on_disk(models: Path, tmp_path: Path) -> None:
+    prompts = Prompts(tmp_path, models / MODEL_FOLDER, Listener(models / MODEL_FOLDER, 1))
+    assert prompts.of_upload(RECORDING, "Hi.").prompt is prompts.of_upload(RECORDING, "Ho.").prompt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_features_that_are_no_voice_are_refused() -> None:
+    good = Prompt(torch.arange(4), torch.zeros(8, 80), torch.zeros(192))
+    assert torch.equal(unpacked(packed(good), Path("a")).prompt.mel, good.mel)
+    for bad in (
+        Prompt(torch.arange(4), torch.zeros(7, 80), torch.zeros(192)),
+        Prompt(torch.arange(4), torch.zeros(8, 80), torch.zeros(100)),
+    ):
+        with pytest.raises(CosyError, match="CS-VOICE-105"):
+            unpacked(packed(bad), Path("a"))
+    with pytest.raises(CosyError, match="CS-VOICE-105"):
+        unpacked(b"nothing", Path("a"))

@@ -1,0 +1,271 @@
+"""The server with CosyVoice2, as a user starts it: every endpoint, voices that come and go, models that are no good."""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import onnx
+import openai
+import pytest
+import torch
+
+from cosyserve.speech.choice import MODEL_FOLDER
+from tests.cosyvoice2.folder import speaker_encoder, speech_tokenizer
+from tests.running import GREETING, Server
+from tests.signals import from_s16le, from_wav
+from tests.speech.recordings import REFUSED, TAKEN, speech
+
+CONSENT = "a machine spoke it"
+
+
+@pytest.fixture(scope="module")
+def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("cosyvoice2"), synthesizer="cosyvoice2", models_dir=models) as running:
+        yield running
+        assert running.stop() == 0
+        assert "Traceback" not in running.text()
+
+
+@pytest.fixture(scope="module")
+def recording() -> bytes:
+    return speech()
+
+
+def prompt(recording: bytes) -> dict[str, tuple[str, bytes, str]]:
+    return {"prompt_wav": ("prompt.wav", recording, "audio/wav")}
+
+
+def spoken(client: httpx.Client, voice: str = "", seed: int = 7, **more: object) -> bytes:
+    body = {"input": "Hi.", "voice": voice, "response_format": "pcm", "seed": seed, **more}
+    response = client.post("/v1/audio/speech", json=body)
+    assert response.status_code == 200, response.text
+    return response.content
+
+
+def test_it_says_who_speaks_and_why(client: httpx.Client, models: Path) -> None:
+    state = client.get("/readyz").json()
+    assert (state["synthesizer"], state["model"], state["device"]) == ("cosyvoice2", "cosyvoice2-0.5b", "cpu")
+    assert str(models) in state["why"]
+    assert "float32" in state["why"]
+    assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["cosyvoice2-0.5b"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("path", "form", "clones"),
+    [
+        ("/inference_sft", {"tts_text": "Hi.", "spk_id": "cosy"}, False),
+        ("/inference_zero_shot", {"tts_text": "Hi.", "prompt_text": "你好"}, True),
+        ("/inference_cross_lingual", {"tts_text": "Hi."}, True),
+        ("/inference_instruct", {"tts_text": "Hi.", "spk_id": "", "instruct_text": "sadly"}, False),
+        ("/inference_instruct2", {"tts_text": "Hi.", "instruct_text": "sadly"}, True),
+    ],
+)
+def test_upstreams_endpoints_speak(
+    client: httpx.Client, recording: bytes, path: str, form: dict[str, str], clones: bool, method: str
+) -> None:
+    response = client.request(method, path, data=form, files=prompt(recording) if clones else None)
+    assert response.status_code == 200, response.text
+    assert np.abs(from_s16le(response.content)).max() > 0.01
+
+
+def test_the_other_endpoints_speak(client: httpx.Client) -> None:
+    assert from_s16le(client.post("/tts", data={"text": "Hi.", "speaker": "cosy"}).content).size > 0
+    assert from_wav(client.post("/tts_to_audio", json={"text": "Hi.", "speaker_wav": "cosy"}).content).size > 0
+    assert client.get("/api/speakers").json()["speakers"] == ["cosy"]
+    assert client.get("/speakers").json()[0]["name"] == "cosy"
+
+
+def test_a_voice_is_uploaded_spoken_with_and_deleted(server: Server, client: httpx.Client, recording: bytes) -> None:
+    form = {"name": "小明", "transcript": "你好，很高兴认识你。", "consent": CONSENT}
+    answer = client.post("/v1/audio/voices", data=form, files={"audio": ("me.wav", recording)})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["id"] == "小明"
+    assert "小明" in [voice["id"] for voice in client.get("/v1/audio/voices").json()["voices"]]
+    api = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    with api.audio.speech.with_streaming_response.create(
+        model="cosyvoice2-0.5b", voice="小明", input=GREETING, response_format="wav"
+    ) as response:
+        pieces = list(response.iter_bytes())
+    assert len(pieces) > 1
+    assert from_wav(b"".join(pieces)).size > 24_000
+    assert spoken(client, "小明") != spoken(client, "cosy")
+    assert (
+        client.post("/v1/audio/voices", data=form, files={"audio": recording}).json()["error"]["code"] == "CS-VOICE-003"
+    )
+    deleted = client.delete("/v1/audio/voices/小明")
+    assert (deleted.status_code, deleted.json()) == (200, {"id": "小明", "deleted": True})
+    assert client.post("/tts", data={"text": "Hi.", "speaker": "小明"}).json()["error"]["code"] == "CS-VOICE-001"
+    assert client.delete("/v1/audio/voices/小明").status_code == 404
+    voices = server.log.parent / "voices"
+    assert [path for path in voices.rglob("*") if path.is_file() and "小明" in path.name] == []
+
+
+def test_a_voice_needs_consent_and_a_name(client: httpx.Client, recording: bytes) -> None:
+    for form, code in (({"name": "a"}, "CS-VOICE-005"), ({"name": "../a", "consent": CONSENT}, "CS-VOICE-002")):
+        answer = client.post("/v1/audio/voices", data=form, files={"audio": recording})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
+    assert client.delete("/v1/audio/voices/cosy").json()["error"]["code"] == "CS-VOICE-004"
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_bad_recording_is_a_clear_refusal(client: httpx.Client, name: str) -> None:
+    data, code = REFUSED[name]
+    form = {"name": "bad", "consent": CONSENT}
+    uploaded = client.post("/v1/audio/voices", data=form, files={"audio": ("bad.wav", data)})
+    cloned = client.post("/inference_cross_lingual", data={"tts_text": "Hi."}, files=prompt(data))
+    for answer in (uploaded, cloned):
+        # A part of nothing is no file to the framework, and a tone of ten minutes is over the limit of a body.
+        assert answer.json()["error"]["code"] in (code, "CS-REQ-001", "CS-REQ-002")
+        assert 400 <= answer.status_code < 500
+    assert "bad" not in [voice["id"] for voice in client.get("/v1/audio/voices").json()["voices"]]
+
+
+def test_odd_recordings_of_good_sound_are_taken(client: httpx.Client) -> None:
+    for data in TAKEN.values():
+        response = client.post("/inference_cross_lingual", data={"tts_text": "Hi."}, files=prompt(data))
+        assert response.status_code == 200, response.text
+
+
+def test_the_same_seed_gives_the_same_speech_and_another_does_not(client: httpx.Client) -> None:
+    assert spoken(client, seed=1) == spoken(client, seed=1) != spoken(client, seed=2)
+    assert client.post("/v1/audio/speech", json={"input": "Hi.", "seed": -1}).status_code == 400
+
+
+def test_instructions_and_marks_are_part_of_what_is_said(client: httpx.Client) -> None:
+    plain = spoken(client)
+    assert spoken(client, instructions="happily") != plain
+    assert spoken(client, input="[laughter]Hi.") != plain
+    long = client.post("/v1/audio/speech", json={"input": "Hi.", "instructions": "very " * 1000})
+    assert (long.status_code, long.json()["error"]["code"]) == (400, "CS-TEXT-005")
+
+
+def test_speed_changes_the_length(client: httpx.Client) -> None:
+    slow, fast = (len(spoken(client, speed=speed)) for speed in (1, 2))
+    assert fast / slow == pytest.approx(0.5, abs=0.05)
+
+
+def spoilt(models: Path, tmp_path: Path, spoil: Callable[[Path], object]) -> Path:
+    folder = tmp_path / "models" / MODEL_FOLDER
+    shutil.copytree(models / MODEL_FOLDER, folder)
+    spoil(folder)
+    return folder.parent
+
+
+class Bomb:
+    """What a pickle can do to who loads it."""
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return os.mkdir, ("executed",)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def reshaped(path: Path) -> None:
+    state = torch.load(path, weights_only=True)
+    state["input_embedding.weight"] = state["input_embedding.weight"][:, :-1].clone()
+    torch.save(state, path)
+
+
+SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a missing file": (lambda folder: (folder / "flow.pt").unlink(), "flow.pt is missing"),
+    "a file cut short": (lambda folder: cut(folder / "llm.pt"), "llm.pt is damaged"),
+    "a wrong shape": (lambda folder: reshaped(folder / "flow.pt"), r"'input_embedding.weight' is \[6561, 511\]"),
+    "code": (lambda folder: (folder / "hift.pt").write_bytes(pickle.dumps(Bomb())), "nothing of it was run"),
+    "an ONNX cut short": (lambda folder: cut(folder / "campplus.onnx"), "campplus.onnx is damaged"),
+    "an ONNX of other inputs": (
+        lambda folder: onnx.save(speech_tokenizer(80), folder / "speech_tokenizer_v2.onnx"),
+        "another model: its inputs are feats",
+    ),
+    "an ONNX of another model": (
+        lambda folder: shutil.copy(folder / "campplus.onnx", folder / "speech_tokenizer_v2.onnx"),
+        "another model: its inputs are input",
+    ),
+    "no vocabulary": (lambda folder: (folder / "CosyVoice-BlankEN" / "vocab.json").unlink(), "vocab.json is missing"),
+    "a damaged vocabulary": (
+        lambda folder: (folder / "CosyVoice-BlankEN" / "vocab.json").write_text('{"a": '),
+        "vocab.json or merges.txt is damaged",
+    ),
+    "sizes that are none": (lambda folder: (folder / "sizes.json").write_text("{}x"), "does not say the sizes"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_bad_model_ends_the_start_with_its_reason(models: Path, tmp_path: Path, name: str) -> None:
+    spoil, reason = SPOILT[name]
+    server = Server(tmp_path, synthesizer="cosyvoice2", models_dir=spoilt(models, tmp_path, spoil))
+    try:
+        assert server.wait() == 2
+    finally:
+        server.close()
+    text = server.text()
+    assert "CS-SYN-004" in text
+    assert re.search(reason, text), text
+    assert "download it again" in text
+    assert "Traceback" not in text
+    assert not (tmp_path / "executed").exists()
+
+
+def test_auto_speaks_with_the_preview_and_says_why(models: Path, tmp_path: Path) -> None:
+    bad = spoilt(models, tmp_path, SPOILT["a missing file"][0])
+    with Server(tmp_path, models_dir=bad) as server:
+        state = httpx.get(f"{server.url}/readyz").json()
+    assert state["synthesizer"] == "preview"
+    assert "flow.pt is missing" in state["why"]
+
+
+def test_an_onnx_that_gives_something_else_is_no_traceback_to_the_client(models: Path, tmp_path: Path) -> None:
+    def other(folder: Path) -> None:
+        onnx.save(speaker_encoder(64), folder / "campplus.onnx")
+
+    server = Server(tmp_path, synthesizer="cosyvoice2", models_dir=spoilt(models, tmp_path, other))
+    try:
+        assert server.wait() != 0
+        assert "campplus.onnx gives 64 numbers" in server.text()
+    finally:
+        server.close()
+
+
+def test_the_command_adds_lists_imports_and_removes(
+    server: Server, client: httpx.Client, tmp_path: Path, recording: bytes
+) -> None:
+    def cosyserve(*argv: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "COSYSERVE_VOICES_DIR": str(server.log.parent / "voices")}
+        return subprocess.run(
+            [sys.executable, "-m", "cosyserve", "voices", *argv], env=environment, text=True, capture_output=True
+        )
+
+    (tmp_path / "me.wav").write_bytes(recording)
+    assert cosyserve("add", "Anna", str(tmp_path / "me.wav")).returncode == 2
+    assert cosyserve("add", "Anna", str(tmp_path / "me.wav"), "--consent", CONSENT).returncode == 0
+    voice = {
+        "flow_prompt_speech_token": torch.arange(60, dtype=torch.int32)[None],
+        "prompt_speech_feat": torch.randn(1, 120, 80),
+        "flow_embedding": torch.randn(1, 192),
+        "prompt_text": torch.arange(5)[None],
+    }
+    older = {"speech_token": voice["flow_prompt_speech_token"], "speech_feat": voice["prompt_speech_feat"]}
+    older |= {"embedding": voice["flow_embedding"], "prompt_text_token": voice["prompt_text"]}
+    torch.save({"Bea": voice, "Cleo": older, "Dora": {"embedding": torch.randn(1, 192)}}, tmp_path / "spk2info.pt")
+    assert cosyserve("import", str(tmp_path / "spk2info.pt")).stdout.split() == ["Bea", "Cleo", "Dora"]
+    assert "Anna" in cosyserve("list").stdout
+    for name in ("Anna", "Bea", "Cleo", "Dora"):
+        assert len(spoken(client, name)) > 0
+    assert spoken(client, "Bea") == spoken(client, "Cleo")
+    (tmp_path / "bomb.pt").write_bytes(pickle.dumps(Bomb()))
+    refused = cosyserve("import", str(tmp_path / "bomb.pt"))
+    assert (refused.returncode, "CS-VOICE-105" in refused.stderr) == (2, True)
+    assert json.loads((server.log.parent / "voices" / "Anna.json").read_text())["consent"] == CONSENT
+    for name in ("Anna", "Bea", "Cleo", "Dora"):
+        assert cosyserve("remove", name).returncode == 0
+    assert [voice["id"] for voice in client.get("/v1/audio/voices").json()["voices"]] == ["cosy"]
