@@ -409,6 +409,14 @@ TORCH_MISSING = Fault(
     "CosyVoice2 需要 PyTorch，但尚未安装。",
     "请安装：pip install torch（有显卡时请选择与其 CUDA 对应的版本）。",
 )
+GPU_MEMORY = Fault(
+    "CS-GPU-102",
+    500,
+    "The graphics card has {gib} GiB left for streams, not enough for one that sees {seconds} s back.",
+    "Lower COSYSERVE_PAST_SECONDS, or end what else uses the card (nvidia-smi lists it).",
+    "显卡剩余 {gib} GiB 显存，不足以容纳一路可回看 {seconds} 秒的合成。",
+    "请调小 COSYSERVE_PAST_SECONDS，或结束占用显卡的其他程序（nvidia-smi 可列出）。",
+)
 MODEL_UNUSABLE = Fault(
     "CS-SYN-004",
     500,

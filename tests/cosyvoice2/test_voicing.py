@@ -1,7 +1,7 @@
 """Tokens to sound in hops, and the loop in which requests share the model."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from cosyserve.cosyvoice2.config import CHUNK_TOKENS
 from cosyserve.cosyvoice2.flow import FlowStream
 from cosyserve.cosyvoice2.generation import Generator, Request
+from cosyserve.cosyvoice2.hift import HiftStream
 from cosyserve.cosyvoice2.listening import Prompt
-from cosyserve.cosyvoice2.voicing import Hops, Stream, Voicing
+from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing, SlotVoicing, Stream, Voicing
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.engine import Engine, Utterance
 from tests.cosyvoice2.seeded import TINY, Model, seeded
@@ -36,43 +37,99 @@ def prompt(tokens: int, seed: int = 0) -> Prompt:
     )
 
 
-def voicing(model: Model, hops: Hops | None = None) -> Voicing:
-    return Voicing(model.flow, model.hift, hops or Hops(), voices=1, keep_tokens=None)
+def single(model: Model, hops: Hops | None = None) -> SingleVoicing:
+    return SingleVoicing(model.flow, model.hift, hops or Hops(), voices=1, keep_tokens=None)
 
 
-def mel_of(stream: Stream, tokens: list[int], monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
-    """What a stream hands to its vocoder."""
-    parts: list[torch.Tensor] = []
+def slots(model: Model, first: int = 10, streams: int = 3, frames: int = 600) -> SlotVoicing:
+    return SlotVoicing(model.flow, model.hift, first, streams, voices=2, frames=frames)
 
-    def push(mel: torch.Tensor, *, final: bool = False) -> torch.Tensor:
-        parts.append(mel)
-        return mel.new_empty(0)
 
-    monkeypatch.setattr(stream._hift, "push", push)
-    last = False
-    for token in tokens:
-        stream.add(token)
-        while stream.ready:
-            stream.speak()
-    stream.complete()
-    while not last:
-        _, last = stream.speak()
-    return torch.cat(parts, dim=2)
+def mels_of(voicing: Voicing, streams: list[Stream], spoken: list[list[int]]) -> list[torch.Tensor]:
+    """The mel of each stream, all of them voiced together whenever some are ready."""
+    parts: dict[int, list[torch.Tensor]] = {id(stream): [] for stream in streams}
+    running = list(zip(streams, map(iter, spoken), strict=True))
+    while running:
+        for stream, tokens in running:
+            if (token := next(tokens, None)) is None:
+                stream.tokens.complete()
+            else:
+                stream.tokens.add(token)
+        ready = [stream for stream, _ in running if stream.tokens.ready][: voicing.width]
+        hops = voicing.hops(ready) if ready else []
+        for stream, (mel, _) in zip(ready, hops, strict=True):
+            parts[id(stream)].append(mel)
+        ended = {id(stream) for stream, (_, last) in zip(ready, hops, strict=True) if last}
+        for stream in streams:
+            if id(stream) in ended:
+                voicing.release(stream)
+        running = [each for each in running if id(each[0]) not in ended]
+    return [torch.cat(parts[id(stream)], dim=2) for stream in streams]
+
+
+def whole(model: Model, tokens: list[int], aligned: Prompt) -> torch.Tensor:
+    speech, mel, speaker = (each[None] for each in (aligned.speech, aligned.mel, aligned.speaker))
+    return model.flow.mel(torch.tensor([tokens]), speech, mel, speaker, chunked=True)
+
+
+def tokens_of(count: int, seed: int) -> list[int]:
+    return torch.randint(0, 6561, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def assert_close(streamed: torch.Tensor, expected: torch.Tensor) -> None:
+    assert streamed.shape == expected.shape
+    assert (streamed - expected).norm() <= 1e-4 * expected.norm()
 
 
 @settings(max_examples=15, deadline=None)
-@given(hops=HOPS, recorded=st.integers(0, 80), spoken=st.integers(1, 110), data=st.data())
-def test_any_hops_give_the_chunk_masked_result(
-    model: Model, hops: Hops, recorded: int, spoken: int, data: st.DataObject
+@given(hops=HOPS, recorded=st.integers(0, 80), spoken=st.integers(1, 110))
+def test_any_hops_give_the_chunk_masked_result(model: Model, hops: Hops, recorded: int, spoken: int) -> None:
+    given_prompt, tokens, voicing = prompt(recorded), tokens_of(spoken, spoken), single(model, hops)
+    (streamed,) = mels_of(voicing, [voicing.stream(given_prompt, 0)], [tokens])
+    assert_close(streamed, whole(model, tokens, hops.aligned(given_prompt)))
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    first=st.integers(1, 25),
+    recorded=st.lists(st.integers(0, 80), min_size=2, max_size=2),
+    spoken=st.lists(st.integers(1, 110), min_size=3, max_size=3),
+)
+def test_slots_side_by_side_give_the_chunk_masked_result(
+    model: Model, first: int, recorded: list[int], spoken: list[int]
 ) -> None:
-    given_prompt = prompt(recorded)
-    tokens = torch.randint(0, 6561, (1, spoken), generator=torch.Generator().manual_seed(spoken))
-    with pytest.MonkeyPatch.context() as patch:
-        streamed = mel_of(voicing(model, hops).stream(given_prompt, 0), tokens[0].tolist(), patch)
-    aligned = hops.aligned(given_prompt)
-    whole = model.flow.mel(tokens, aligned.speech[None], aligned.mel[None], aligned.speaker[None], chunked=True)
-    assert streamed.shape == whole.shape
-    assert (streamed - whole).norm() <= 1e-4 * whole.norm()
+    """Three utterances in two voices, one after the other in the same slots, so that what was there before matters."""
+    voicing, voices = slots(model, first), [prompt(size, seed) for seed, size in enumerate(recorded)]
+    for turn in range(2):
+        texts = [tokens_of(count, count + turn) for count in spoken]
+        streams = [voicing.stream(voices[number % 2], 0) for number in range(3)]
+        for number, mel in enumerate(mels_of(voicing, streams, texts)):
+            assert_close(mel, whole(model, texts[number], Hops(first).aligned(voices[number % 2])))
+
+
+def test_a_slot_that_is_full_goes_on_without_what_was_spoken_longest_ago(model: Model) -> None:
+    voicing, given_prompt, tokens = slots(model, frames=300), prompt(40), tokens_of(400, 0)
+    (streamed,) = mels_of(voicing, [voicing.stream(given_prompt, 0)], [tokens])
+    exact = whole(model, tokens, Hops().aligned(given_prompt))
+    assert streamed.shape == exact.shape
+    seen = 300 - 2 * len(Hops().aligned(given_prompt).speech)
+    assert_close(streamed[:, :, :seen], exact[:, :, :seen])
+    assert 1e-4 < (streamed - exact).norm() / exact.norm() < 0.5
+
+
+def test_voices_beyond_those_kept_are_begun_anew(model: Model) -> None:
+    voicing, tokens = slots(model), tokens_of(30, 0)
+    voices = [prompt(40, seed) for seed in range(4)]
+    for given_prompt in (*voices, *voices):
+        (mel,) = mels_of(voicing, [voicing.stream(given_prompt, 0)], [tokens])
+        assert_close(mel, whole(model, tokens, Hops().aligned(given_prompt)))
+
+
+def test_a_long_recording_is_heard_from_its_end_in_a_small_slot(model: Model) -> None:
+    aligned = Hops().aligned(prompt(200), 75)
+    assert 50 < len(aligned.speech) <= 75
+    assert torch.equal(aligned.speech, prompt(200).speech[-len(aligned.speech) :])
+    assert (len(aligned.speech) + Hops().first) % CHUNK_TOKENS == 0
 
 
 @given(hops=HOPS, recorded=st.integers(0, 200))
@@ -89,14 +146,15 @@ def test_hops_grow_by_whole_chunks() -> None:
 
 
 def test_the_first_sound_needs_the_first_hop_and_no_more(model: Model) -> None:
-    stream = voicing(model, Hops(10)).stream(prompt(40), 0)
-    heard = []
-    for token in range(13):
-        assert not stream.ready
-        stream.add(token)
-    assert stream.ready
-    heard.append(len(stream.speak()[0]))
-    assert heard == [480 * (2 * 10 - 8)]  # the vocoder keeps eight frames to fade
+    for voicing in (single(model), slots(model)):
+        stream = voicing.stream(prompt(40), 0)
+        for token in range(13):
+            assert not stream.tokens.ready
+            stream.tokens.add(token)
+        assert stream.tokens.ready
+        ((mel, last),) = voicing.hops([stream])
+        assert (mel.shape[2], last) == (20, False)
+        assert len(stream.wave(mel, last)) == 480 * (20 - 8)  # the vocoder keeps eight frames to fade
 
 
 def test_a_fork_goes_on_as_the_stream_would_have(model: Model) -> None:
@@ -142,10 +200,10 @@ class Listener:
 class Speaking:
     """An engine and those who listen to it."""
 
-    def __init__(self, model: Model, slots: int = 4) -> None:
+    def __init__(self, model: Model, count: int = 4, *, batched: bool = False) -> None:
         self.voice = prompt(40)
-        self.generator = Generator(model.llm, slots, 600)
-        self.engine = Engine(self.generator, voicing(model), threads=1)
+        self.generator = Generator(model.llm, count, 600)
+        self.engine = Engine(self.generator, slots(model, streams=count) if batched else single(model), threads=1)
         self.order: list[Listener] = []
 
     def ask(self, text: int, seed: int = 0, **listening: Any) -> tuple[Listener, Utterance]:
@@ -166,9 +224,9 @@ class Speaking:
         return [chunk.tobytes() for chunk in listener.chunks]
 
 
-@pytest.fixture
-def speaking(model: Model) -> Any:
-    running = Speaking(model)
+@pytest.fixture(params=[False, True], ids=["one after the other", "batched"])
+def speaking(model: Model, request: pytest.FixtureRequest) -> Iterator[Speaking]:
+    running = Speaking(model, batched=request.param)
     yield running
     running.engine.close()
 
@@ -193,7 +251,7 @@ def test_a_short_text_does_not_wait_for_a_long_one(speaking: Speaking) -> None:
 
 def test_a_long_text_does_not_starve_on_many_short_ones(model: Model) -> None:
     """Two slots, and always a short one waiting: the long one still gets its turns."""
-    speaking = Speaking(model, slots=2)
+    speaking = Speaking(model, 2)
     try:
         long, _ = speaking.ask(6)
         shorts = [speaking.ask(2, seed=seed)[0] for seed in range(30)]
@@ -216,7 +274,7 @@ def test_a_cancelled_request_frees_its_place_and_makes_no_more_sound(speaking: S
 
 
 def test_what_waits_may_be_cancelled_too(model: Model) -> None:
-    speaking = Speaking(model, slots=1)
+    speaking = Speaking(model, 1)
     try:
         speaking.ask(3)
         waiting, utterance = speaking.ask(3)
@@ -240,20 +298,20 @@ def test_a_client_that_takes_nothing_is_not_spoken_to_without_end(speaking: Spea
 
 
 def test_what_fails_for_one_is_told_to_it_alone(speaking: Speaking, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Stream.speak
-    broken: list[Stream] = []
+    original = HiftStream.push
+    broken: list[HiftStream] = []
 
-    def speak(stream: Stream) -> tuple[torch.Tensor, bool]:
+    def push(stream: HiftStream, mel: torch.Tensor, *, final: bool = False) -> torch.Tensor:
         if stream in broken:
             raise RuntimeError("the card fell off")
-        return original(stream)
+        return original(stream, mel, final=final)
 
-    monkeypatch.setattr(Stream, "speak", speak)
+    monkeypatch.setattr(HiftStream, "push", push)
     good, _ = speaking.ask(6)
     bad, utterance = speaking.ask(6)
     assert bad.first.wait(60)
     assert utterance.stream is not None
-    broken.append(utterance.stream)
+    broken.append(utterance.stream.hift)
     assert bad.ended.wait(60)
     assert isinstance(bad.problem, RuntimeError)
     assert good.ended.wait(60)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from cosyserve.cosyvoice2.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS, EstimatorConfig
-from cosyserve.cosyvoice2.past import CausalConv1d, Past, chunk_mask
+from cosyserve.cosyvoice2.past import CausalConv1d, Past
 
 _INPUTS = 4 * MELS  # the mel so far, its mean, the speaker, the prompt's mel
 _CHUNK = CHUNK_TOKENS * FRAMES_PER_TOKEN
@@ -65,14 +65,13 @@ class Attention(nn.Module):
         self.to_k = nn.Linear(config.channels, inner, bias=False)
         self.to_v = nn.Linear(config.channels, inner, bias=False)
         self.to_out = nn.ModuleList((nn.Linear(inner, config.channels),))
-        self._heads = config.heads
+        self.heads, self.head_dim = config.heads, config.head_dim
 
     def forward(self, x: Tensor, mask: Tensor | None, past: Past) -> Tensor:
         query, key, value = (
-            project(x).unflatten(2, (self._heads, -1)).transpose(1, 2) for project in (self.to_q, self.to_k, self.to_v)
+            project(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for project in (self.to_q, self.to_k, self.to_v)
         )
-        key, value = past.attended(self, key, value, FRAMES_PER_TOKEN)
-        out = F.scaled_dot_product_attention(query, key, value, mask)
+        out = past.attend(self, query, key, value, mask, FRAMES_PER_TOKEN)
         return self.to_out[0](out.transpose(1, 2).flatten(2))
 
 
@@ -133,7 +132,7 @@ class Estimator(nn.Module):
 
     def chunked(self, x: Tensor, mean: Tensor, t: Tensor, speaker: Tensor, prompt: Tensor, past: Past) -> Tensor:
         """The same for whole chunks of 50 frames (the last of a stream may be shorter) that see no later one."""
-        mask = chunk_mask(x.shape[2], past.seen(self, x.shape[2], FRAMES_PER_TOKEN), _CHUNK, x.device)
+        mask = past.mask(self, x, _CHUNK, FRAMES_PER_TOKEN)
         return self._estimate(x, mean, t, speaker, prompt, mask, past)
 
     def _estimate(

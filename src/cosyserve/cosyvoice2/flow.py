@@ -6,6 +6,8 @@ position of one fixed tensor. So a chunk can be computed when its tokens are the
 
 import copy
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -70,23 +72,24 @@ class Flow(nn.Module):
         return [(begin, end - begin) for begin, end in pairwise(at)]
 
     def move(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor, pasts: list[Past] | None) -> Tensor:
-        """The mel (1, 80, T): each step twice in one batch, with the conditions and without, for the guidance.
+        """The mel (B, 80, T): each step twice in one batch, with the conditions and without, for the guidance.
 
         With `pasts`, one for each step, the frames are the next of a stream. Steps are summed in float32, whatever
         the estimator's type is.
         """
         x = noise
         mean, speaker, prompt = (
-            torch.cat((each, torch.zeros_like(each))).to(mean.dtype) for each in (mean, speaker, prompt)
+            torch.stack((each, torch.zeros_like(each)), dim=1).flatten(0, 1).to(mean.dtype)
+            for each in (mean, speaker, prompt)
         )
         for step, (begin, duration) in enumerate(self.times()):
-            t = torch.tensor(begin, device=x.device)
-            both = x.to(mean.dtype).expand(2, -1, -1)
+            t = torch.full((), begin, device=x.device)  # filled on the device, as a graph cannot copy from the host
+            both = x.to(mean.dtype).repeat_interleave(2, dim=0)
             if pasts is None:
                 ways = self.estimator(both, mean, t, speaker, prompt, Past())
             else:
                 ways = self.estimator.chunked(both, mean, t, speaker, prompt, pasts[step])
-            given, free = ways.float()
+            given, free = ways.float().unflatten(0, (-1, 2)).unbind(1)
             x = x + duration * ((1 + self.guidance) * given - self.guidance * free)
         return x
 
@@ -103,45 +106,39 @@ class Flow(nn.Module):
         return mel[:, :, prompt_mel.shape[1] :]
 
 
-class FlowStream:
-    """One utterance whose tokens come a few at a time. Chunks of 25 tokens are finished as soon as they are whole and
-    the three after them are known; what is finished equals `Flow.mel(…, chunked=True)`."""
+@dataclass(frozen=True)
+class Chunk:
+    """Frames of one utterance that are to be moved: their mean and the recording's mel (1, 80, T), from frame `begin`
+    on. The first `recorded` are the recording's own."""
+
+    begin: int
+    mean: Tensor
+    prompt: Tensor
+    recorded: int
+
+    @property
+    def end(self) -> int:
+        return self.begin + self.mean.shape[2]
+
+    def split(self, frames: int) -> Iterator["Chunk"]:
+        """The same in parts of so many frames; the last may have fewer."""
+        means, prompts = self.mean.split(frames, dim=2), self.prompt.split(frames, dim=2)
+        for number, (mean, prompt) in enumerate(zip(means, prompts, strict=True)):
+            recorded = min(max(0, self.recorded - number * frames), mean.shape[2])
+            yield Chunk(self.begin + number * frames, mean, prompt, recorded)
+
+
+class MeanStream:
+    """The encoder's side of one utterance whose tokens come a few at a time: the recording's, then those spoken."""
 
     def __init__(
         self, flow: Flow, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, keep_tokens: int | None = None
     ) -> None:
-        self._flow = flow
-        self._encoder_past = Past(keep_tokens)
-        self._pasts = [Past(keep_tokens) for _ in range(flow.steps)]
-        self._speaker = flow.speaker(embedding)
-        self._prompt = prompt_mel.transpose(1, 2)
-        self._waiting = prompt_tokens  # tokens not finished yet, the prompt's own first
-        self._frames = 0  # finished, the prompt's included
-
-    @torch.inference_mode()
-    def push(self, tokens: Tensor, *, final: bool = False) -> Tensor:
-        """The frames (1, 80, n) that `tokens` (1, T) finish, none of the prompt; with `final`, all that are left."""
-        self._waiting = torch.cat((self._waiting, tokens), dim=1)
-        count = self._waiting.shape[1]
-        if not final:
-            count = max(0, count - LOOK_AHEAD) // CHUNK_TOKENS * CHUNK_TOKENS
-        if not count:
-            return self._prompt.new_empty(1, MELS, 0)
-        ahead = self._waiting if final else self._waiting[:, : count + LOOK_AHEAD]
-        mean = self._flow.mean(ahead, self._encoder_past, chunked=True, final=final)
-        self._waiting = self._waiting[:, count:]
-        begin, end = self._frames, self._frames + mean.shape[2]
-        prompt = self._prompt[:, :, begin:end]
-        prompt = F.pad(prompt, (0, mean.shape[2] - prompt.shape[2]))
-        mel = self._flow.move(self._flow.noise[:, :, begin:end], mean, self._speaker, prompt, self._pasts)
-        self._frames = end
-        return mel[:, :, max(0, self._prompt.shape[2] - begin) :]
-
-    def fork(self) -> "FlowStream":
-        """A stream that goes on from here by itself: what is finished, a voice's recording say, is not done again."""
-        fork = copy.copy(self)
-        fork._encoder_past, fork._pasts = self._encoder_past.fork(), [past.fork() for past in self._pasts]
-        return fork
+        self._flow, self._past = flow, Past(keep_tokens)
+        self.speaker = flow.speaker(embedding)
+        self.prompt = prompt_mel.transpose(1, 2)
+        self._waiting = prompt_tokens  # tokens not finished yet
+        self._frames = 0  # finished, the recording's included
 
     @property
     def device(self) -> torch.device:
@@ -149,5 +146,63 @@ class FlowStream:
 
     @property
     def bytes(self) -> int:
+        return self._past.bytes
+
+    def fork(self) -> "MeanStream":
+        fork = copy.copy(self)
+        fork._past = self._past.fork()
+        return fork
+
+    @torch.inference_mode()
+    def push(self, tokens: Tensor, *, final: bool = False) -> Chunk | None:
+        """Whole chunks that `tokens` (1, T) finish, as soon as the three tokens after them are known; with `final`, all
+        that is left."""
+        self._waiting = torch.cat((self._waiting, tokens), dim=1)
+        count = self._waiting.shape[1]
+        if not final:
+            count = max(0, count - LOOK_AHEAD) // CHUNK_TOKENS * CHUNK_TOKENS
+        if not count:
+            return None
+        ahead = self._waiting if final else self._waiting[:, : count + LOOK_AHEAD]
+        mean = self._flow.mean(ahead, self._past, chunked=True, final=final)
+        self._waiting = self._waiting[:, count:]
+        begin, self._frames = self._frames, self._frames + mean.shape[2]
+        prompt = self.prompt[:, :, begin : self._frames]
+        recorded = prompt.shape[2]
+        return Chunk(begin, mean, F.pad(prompt, (0, mean.shape[2] - recorded)), recorded)
+
+
+class FlowStream:
+    """One utterance whose tokens come a few at a time; what is finished equals `Flow.mel(…, chunked=True)`."""
+
+    def __init__(
+        self, flow: Flow, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, keep_tokens: int | None = None
+    ) -> None:
+        self._flow = flow
+        self._means = MeanStream(flow, prompt_tokens, prompt_mel, embedding, keep_tokens)
+        self._pasts = [Past(keep_tokens) for _ in range(flow.steps)]
+
+    @torch.inference_mode()
+    def push(self, tokens: Tensor, *, final: bool = False) -> Tensor:
+        """The frames (1, 80, n) that `tokens` (1, T) finish, none of the recording; with `final`, all that are left."""
+        chunk = self._means.push(tokens, final=final)
+        if chunk is None:
+            return self._means.prompt.new_empty(1, MELS, 0)
+        noise = self._flow.noise[:, :, chunk.begin : chunk.end]
+        mel = self._flow.move(noise, chunk.mean, self._means.speaker, chunk.prompt, self._pasts)
+        return mel[:, :, chunk.recorded :]
+
+    def fork(self) -> "FlowStream":
+        """A stream that goes on from here by itself: what is finished, a voice's recording say, is not done again."""
+        fork = copy.copy(self)
+        fork._means, fork._pasts = self._means.fork(), [past.fork() for past in self._pasts]
+        return fork
+
+    @property
+    def device(self) -> torch.device:
+        return self._means.device
+
+    @property
+    def bytes(self) -> int:
         """What this stream remembers."""
-        return sum(past.bytes for past in (self._encoder_past, *self._pasts))
+        return self._means.bytes + sum(past.bytes for past in self._pasts)

@@ -62,6 +62,10 @@ class Generator:
         self._recent = torch.full((slots, nucleus.window), -1, device=self._device)
 
     @property
+    def slots(self) -> int:
+        return self._cache.slots
+
+    @property
     def free(self) -> int:
         return self._cache.slots - len(self._slots)
 

@@ -77,18 +77,19 @@ class Source(nn.Module):
         self._harmonics = harmonics
 
     def forward(self, f0: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Pitch (B, T) per frame to (B, 1, 480 T). Phases and noise are drawn from `generator`, on the CPU."""
+        """Pitch (B, T) per frame to (B, 1, 480 T). Phases and noise are drawn from `generator`, on its device."""
+        device = f0.device if generator is None else generator.device
         batch, frames = f0.shape
         harmonic = f0[..., None] * torch.arange(1, self._harmonics + 2, device=f0.device)  # (B, T, H)
         cycles = harmonic / SAMPLE_RATE % 1
-        phase = torch.rand(batch, 1, self._harmonics + 1, generator=generator, device="cpu").to(f0.device)
+        phase = torch.rand(batch, 1, self._harmonics + 1, generator=generator, device=device).to(f0.device)
         phase[..., 0] = 0
         # The phase advances by the frame and is interpolated within it, so that it needs no sum over samples.
         turns = cycles.cumsum(1) * SAMPLES_PER_FRAME + phase
         turns = _interpolated(turns, frames)
         voiced = (f0 > _VOICED).to(f0.dtype)[..., None].repeat_interleave(SAMPLES_PER_FRAME, dim=1)
         level = voiced * _NOISE + (1 - voiced) * _SINE / 3
-        noise = torch.randn(turns.shape, generator=generator, device="cpu").to(f0.device)
+        noise = torch.randn(turns.shape, generator=generator, device=device).to(f0.device)
         waves = (2 * math.pi * turns).sin() * _SINE * voiced + level * noise
         return self.l_linear(waves).tanh().transpose(1, 2)
 
@@ -160,7 +161,7 @@ class HiftStream:
 
     def __init__(self, hift: Hift, seed: int = 0) -> None:
         self._hift = hift
-        self._generator = torch.Generator("cpu").manual_seed(seed)
+        self._generator = torch.Generator(hift.window.device).manual_seed(seed)
         self._mel: Tensor | None = None  # the last frames, spoken but not given away
         self._source: Tensor | None = None
         self._wave: Tensor | None = None

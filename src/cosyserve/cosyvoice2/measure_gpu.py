@@ -3,18 +3,22 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from cosyserve.cosyvoice2.config import FRAMES_PER_TOKEN, MELS, SAMPLE_RATE, Config
-from cosyserve.cosyvoice2.flow import Flow, FlowStream
+from cosyserve.cosyvoice2.flow import Chunk, Flow
 from cosyserve.cosyvoice2.generation import Generator, Request, Slot
-from cosyserve.cosyvoice2.hift import Hift, HiftStream
-from cosyserve.cosyvoice2.measure import PROMPT_TOKENS, UTTERANCE_TOKENS, Voice, speech, voice
+from cosyserve.cosyvoice2.hift import Hift
+from cosyserve.cosyvoice2.listening import Prompt
+from cosyserve.cosyvoice2.measure import PROMPT_TOKENS, UTTERANCE_TOKENS, speech, voice
 from cosyserve.cosyvoice2.past import Past
 from cosyserve.cosyvoice2.qwen2 import Llm
+from cosyserve.cosyvoice2.slots import CHUNK, Place, Work
 from cosyserve.cosyvoice2.untrained import untrained
+from cosyserve.cosyvoice2.voicing import Hops, SlotVoicing, Stream
 
 _SLOTS = (1, 8, 32)
 _STREAMS = (1, 4, 16)
@@ -22,6 +26,7 @@ _POSITIONS = 1024
 _STEPS = 200
 _TEXT_TOKENS = 5  # which untrained weights speak for its longest, 100 tokens: 4 s
 _CALLS = 10
+_PAST_FRAMES = 750  # 15 s
 _COPY_BYTES = 2 << 30
 
 
@@ -45,10 +50,16 @@ def gpu(dtype: torch.dtype) -> Iterator[tuple[str, object]]:
     frames = FRAMES_PER_TOKEN * (PROMPT_TOKENS + UTTERANCE_TOKENS)
     yield f"flow: ms an estimator call, 2 × {frames} frames", round(1000 * _estimator_call(flow, frames), 2)
     given = voice()
-    given = Voice(given.tokens.to(device), given.mel.to(device), given.embedding.to(device))
-    _side_by_side(llm, flow, hift, given, 1)  # warm
+    prompt = Prompt(given.tokens[0], given.mel[0], given.embedding[0])
+    voicing = SlotVoicing(flow, hift, Hops().first, max(_STREAMS), 1, _PAST_FRAMES)
+    began = time.perf_counter()
+    voicing.prepare()
+    yield "flow: seconds to make all graphs", round(time.perf_counter() - began, 1)
     for streams in _STREAMS:
-        first, audio, seconds = _side_by_side(llm, flow, hift, given, streams)
+        yield f"flow: ms a chunk of {streams} streams, in a graph", round(1000 * _chunk(flow, voicing, streams), 1)
+    _side_by_side(llm, voicing, prompt, 1)  # warm
+    for streams in _STREAMS:
+        first, audio, seconds = _side_by_side(llm, voicing, prompt, streams)
         yield f"{streams} streams: median ms to the first chunk", round(1000 * first)
         yield f"{streams} streams: seconds of audio in a second", round(audio / seconds, 1)
     yield "peak GPU memory, GiB", round(torch.cuda.max_memory_allocated() / 2**30, 2)
@@ -93,6 +104,14 @@ def _estimator_call(flow: Flow, frames: int) -> float:
     return _best(lambda: flow.estimator(x, x, t, x[:, :, 0], x, Past()))
 
 
+def _chunk(flow: Flow, voicing: SlotVoicing, streams: int) -> float:
+    """Seconds for a chunk of 50 frames, all ten steps, of so many streams."""
+    noise = flow.noise[:, :, :CHUNK]
+    mean, speaker = noise.to(flow.encoder_proj.weight), noise[:, :, 0].to(flow.encoder_proj.weight)
+    works = [Work(Place(slot), Chunk(0, mean, mean, 0), speaker) for slot in range(streams)]
+    return _best(lambda: voicing.slots.move(works)[0])
+
+
 def _best(work: Callable[[], Tensor]) -> float:
     took = []
     for _ in range(_CALLS):
@@ -104,40 +123,44 @@ def _best(work: Callable[[], Tensor]) -> float:
     return min(took)
 
 
+@dataclass
 class _Stream:
     """One request on its way through all three modules."""
 
-    def __init__(self, slot: Slot, flow: Flow, hift: Hift, given: Voice) -> None:
-        self.slot, self.done = slot, False
-        self.first: float | None = None
-        self.samples = 0
-        self._flow = FlowStream(flow, given.tokens, given.mel, given.embedding)
-        self._hift = HiftStream(hift)
-        self._device = given.tokens.device
-
-    def take(self, tokens: list[int]) -> None:
-        self.done = self.slot.done
-        mel = self._flow.push(torch.tensor([tokens], dtype=torch.long, device=self._device), final=self.done)
-        if not mel.shape[2] and not self.done:
-            return
-        wave = self._hift.push(mel, final=self.done).cpu()  # heard: what comes after does not count for it
-        self.samples += len(wave)
-        if len(wave) and self.first is None:
-            self.first = time.perf_counter()
+    slot: Slot
+    stream: Stream
+    first: float | None = None  # when it was first heard
+    samples: int = 0
 
 
-def _side_by_side(llm: Llm, flow: Flow, hift: Hift, given: Voice, streams: int) -> tuple[float, float, float]:
-    """So many requests at once: the median time to the first sound, then audio and wall time, all in seconds."""
+def _side_by_side(llm: Llm, voicing: SlotVoicing, prompt: Prompt, streams: int) -> tuple[float, float, float]:
+    """So many requests at once: the median time to the first sound, then audio and wall time, all in seconds.
+
+    The voice is known, as that of a library is after its first request.
+    """
     generator = Generator(llm, streams, _POSITIONS)
+    voicing.release(voicing.stream(prompt, 0))
     torch.cuda.synchronize()
     began = time.perf_counter()
-    running = [_Stream(generator.add(_request(seed)), flow, hift, given) for seed in range(streams)]
-    while not all(stream.done for stream in running):
+    waiting = [_Stream(generator.add(_request(seed)), voicing.stream(prompt, seed)) for seed in range(streams)]
+    all_streams = list(waiting)
+    while waiting:
         heard = generator.advance()
-        for stream in running:
-            if not stream.done:
-                stream.take([token for slot, token in heard if slot is stream.slot])
-    torch.cuda.synchronize()
+        for each in waiting:
+            for slot, token in heard:
+                if slot is each.slot:
+                    each.stream.tokens.add(token)
+            if each.slot.done:
+                each.stream.tokens.complete()
+        ready = [each for each in waiting if each.stream.tokens.ready]
+        if not ready:
+            continue
+        for each, (mel, last) in zip(ready, voicing.hops([each.stream for each in ready]), strict=True):
+            each.samples += len(each.stream.wave(mel, last))
+            each.first = each.first or time.perf_counter()
+            if last:
+                waiting.remove(each)
+                voicing.release(each.stream)
     took = time.perf_counter() - began
-    firsts = [stream.first - began for stream in running if stream.first is not None]
-    return statistics.median(firsts), sum(stream.samples for stream in running) / SAMPLE_RATE, took
+    firsts = [each.first - began for each in all_streams if each.first is not None]
+    return statistics.median(firsts), sum(each.samples for each in all_streams) / SAMPLE_RATE, took

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 
 class Past:
@@ -33,6 +34,17 @@ class Past:
         if layer not in self._attended:
             self._attended[layer] = KeyValues(self._keep(rate))
         return self._attended[layer].extend(key, value)
+
+    def attend(
+        self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rate: int
+    ) -> Tensor:
+        """What `query` (B, H, T, D) finds in all that was seen so far, its own `key` and `value` included."""
+        return F.scaled_dot_product_attention(query, *self.attended(layer, key, value, rate), mask)
+
+    def mask(self, layers: nn.Module, x: Tensor, chunk: int, rate: int) -> Tensor | None:
+        """What the positions of `x` (…, T), which begin with a chunk, may attend to once `layers` have seen them."""
+        new = x.shape[-1]
+        return chunk_mask(new, self.seen(layers, new, rate), chunk, x.device)
 
     def seen(self, layers: nn.Module, new: int, rate: int) -> int:
         """How many positions `layers` will see once `new` more have come: the kept past and the new ones."""

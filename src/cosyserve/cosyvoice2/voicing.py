@@ -1,15 +1,18 @@
-"""From speech tokens to sound, for one utterance: the flow, then the vocoder, in hops."""
+"""From speech tokens to sound: the flow, then the vocoder, in hops."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from cosyserve.cosyvoice2.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, LOOK_AHEAD
-from cosyserve.cosyvoice2.flow import Flow, FlowStream
+from cosyserve.cosyvoice2.flow import Flow, FlowStream, MeanStream
 from cosyserve.cosyvoice2.hift import Hift, HiftStream
 from cosyserve.cosyvoice2.listening import Prompt
+from cosyserve.cosyvoice2.slots import CHUNK, FlowSlots, Place, Work
 
 
 @dataclass(frozen=True)
@@ -27,54 +30,27 @@ class Hops:
         """The size of each hop; the first also waits for what the encoder looks ahead."""
         return self.first if hop == 0 else min(CHUNK_TOKENS << (hop - 1), self.longest)
 
-    def aligned(self, prompt: Prompt) -> Prompt:
-        """The recording without up to a second of its beginning, so that it and the first hop are whole chunks."""
+    def aligned(self, prompt: Prompt, most: int | None = None) -> Prompt:
+        """The recording without up to a second of its beginning, so that it and the first hop are whole chunks; of one
+        that is longer than `most` tokens, its end."""
         surplus = (len(prompt.speech) + self.first) % CHUNK_TOKENS
         if surplus > len(prompt.speech):
             return prompt
+        if most is not None:
+            surplus += -(-max(0, len(prompt.speech) - surplus - most) // CHUNK_TOKENS) * CHUNK_TOKENS
         return Prompt(prompt.speech[surplus:], prompt.mel[surplus * FRAMES_PER_TOKEN :], prompt.speaker)
 
 
-class Voicing:
-    """Flow and vocoder, with the voices that were spoken lately: their recordings have gone through the flow."""
+class Tokens:
+    """The speech tokens of one utterance, given out in hops."""
 
-    def __init__(self, flow: Flow, hift: Hift, hops: Hops, voices: int, keep_tokens: int | None) -> None:
-        self.hops = hops
-        self._flow, self._hift, self._keep_tokens = flow, hift, keep_tokens
-        self._voices, self._begun = voices, OrderedDict[int, tuple[Prompt, FlowStream]]()
-
-    def stream(self, prompt: Prompt, seed: int) -> "Stream":
-        return Stream(self._after(prompt), HiftStream(self._hift, seed), self.hops)
-
-    def _after(self, prompt: Prompt) -> FlowStream:
-        """The flow at the end of a recording."""
-        if id(prompt) not in self._begun:
-            aligned, weight = self.hops.aligned(prompt), self._flow.encoder_proj.weight
-            begun = FlowStream(
-                self._flow,
-                aligned.speech[None].to(weight.device),
-                aligned.mel[None].to(weight.device),
-                aligned.speaker[None].to(weight.device),
-                self._keep_tokens,
-            )
-            begun.push(aligned.speech[None, :0].to(weight.device))
-            self._begun[id(prompt)] = prompt, begun  # the prompt too, or its id may become another's
-            if len(self._begun) > self._voices:
-                self._begun.popitem(last=False)
-        self._begun.move_to_end(id(prompt))
-        return self._begun[id(prompt)][1].fork()
-
-
-class Stream:
-    """One utterance."""
-
-    def __init__(self, flow: FlowStream, hift: HiftStream, hops: Hops) -> None:
-        self._flow, self._hift, self._hops = flow, hift, hops
-        self._tokens: list[int] = []
-        self._hop, self._complete = 0, False
+    def __init__(self, hops: Hops) -> None:
+        self._hops, self._hop = hops, 0
+        self._waiting: list[int] = []
+        self._complete = False
 
     def add(self, token: int) -> None:
-        self._tokens.append(token)
+        self._waiting.append(token)
 
     def complete(self) -> None:
         """No more tokens will come."""
@@ -82,16 +58,166 @@ class Stream:
 
     @property
     def ready(self) -> bool:
-        """Whether the next hop can be made."""
-        ahead = LOOK_AHEAD if self._hop == 0 else 0
-        return self._complete or len(self._tokens) >= self._hops.tokens(self._hop) + ahead
+        """Whether the next hop is there."""
+        return self._complete or len(self._waiting) >= self._needed
 
-    def speak(self) -> tuple[Tensor, bool]:
-        """The samples (n,) of the next hop, on the CPU, and whether it was the last."""
-        ahead = LOOK_AHEAD if self._hop == 0 else 0
-        count = self._hops.tokens(self._hop) + ahead
-        tokens, self._tokens = self._tokens[:count], self._tokens[count:]
+    @property
+    def _needed(self) -> int:
+        return self._hops.tokens(self._hop) + (LOOK_AHEAD if self._hop == 0 else 0)
+
+    def take(self) -> tuple[Tensor, bool]:
+        """The tokens (1, T) of the next hop, and whether it is the last."""
+        hop, self._waiting = self._waiting[: self._needed], self._waiting[self._needed :]
         self._hop += 1
-        final = self._complete and not self._tokens
-        mel = self._flow.push(torch.tensor([tokens], dtype=torch.long, device=self._flow.device), final=final)
-        return self._hift.push(mel, final=final).float().cpu(), final
+        return torch.tensor([hop], dtype=torch.long), self._complete and not self._waiting
+
+
+@dataclass
+class Stream:
+    """One utterance: `flow` is whatever the voicing makes mel with."""
+
+    tokens: Tokens
+    flow: Any
+    hift: HiftStream
+
+    def wave(self, mel: Tensor, last: bool) -> Tensor:
+        """The samples (n,) that a hop's mel completes, on the CPU."""
+        return self.hift.push(mel, final=last).cpu()
+
+
+Hop = tuple[Tensor, bool]  # mel (1, 80, T), and whether it is the last of its utterance
+
+
+class Voicing(Protocol):
+    """The flow for many utterances. Keeps the voices spoken lately, whose recordings have gone through it."""
+
+    width: int  # utterances that are voiced at once
+
+    def stream(self, prompt: Prompt, seed: int) -> Stream: ...
+
+    def hops(self, streams: Sequence[Stream]) -> list[Hop]:
+        """The next hop of each; all have to be ready."""
+        ...
+
+    def release(self, stream: Stream) -> None:
+        """An utterance has ended, or nobody waits for it any more."""
+        ...
+
+
+class SingleVoicing:
+    """One after the other, each with as much memory as it needs: for a processor."""
+
+    width = 1
+
+    def __init__(self, flow: Flow, hift: Hift, hops: Hops, voices: int, keep_tokens: int | None) -> None:
+        self._flow, self._hift, self._hops, self._keep_tokens = flow, hift, hops, keep_tokens
+        self._begun = Recent[FlowStream](voices)
+
+    def stream(self, prompt: Prompt, seed: int) -> Stream:
+        begun = self._begun.get(prompt) or self._begun.keep(prompt, self._after(self._hops.aligned(prompt)))
+        return Stream(Tokens(self._hops), begun.fork(), HiftStream(self._hift, seed))
+
+    def hops(self, streams: Sequence[Stream]) -> list[Hop]:
+        taken = [(stream.flow, *stream.tokens.take()) for stream in streams]
+        return [(flow.push(tokens.to(flow.device), final=last), last) for flow, tokens, last in taken]
+
+    def release(self, stream: Stream) -> None:
+        pass
+
+    def _after(self, prompt: Prompt) -> FlowStream:
+        """The flow at the end of a recording."""
+        device = self._flow.encoder_proj.weight.device
+        speech, mel, speaker = (each[None].to(device) for each in (prompt.speech, prompt.mel, prompt.speaker))
+        begun = FlowStream(self._flow, speech, mel, speaker, self._keep_tokens)
+        begun.push(speech[:, :0])
+        return begun
+
+
+class SlotVoicing:
+    """All together, in the slots of `FlowSlots`: for a GPU."""
+
+    def __init__(self, flow: Flow, hift: Hift, first_hop: int, streams: int, voices: int, frames: int) -> None:
+        """`frames` bounds what an utterance has behind it; a recording may take half of that."""
+        self.width = streams
+        self._flow, self._hift = flow, hift
+        self._hops = Hops(first_hop, CHUNK_TOKENS)  # a graph moves a chunk, neither more nor less
+        self.slots = FlowSlots(flow, streams + voices, frames)
+        self._free = list(range(streams))
+        self._free_voices = list(range(streams, streams + voices))
+        self._begun = Recent[tuple[MeanStream, Place]](voices)
+
+    def prepare(self) -> None:
+        """Make the graphs, which takes seconds, before anybody waits for one."""
+        self.slots.prepare(self.width)
+
+    def stream(self, prompt: Prompt, seed: int) -> Stream:
+        means, place = self._begun.get(prompt) or self._begun.keep(prompt, self._after(prompt))
+        flow = (means.fork(), self.slots.copy(place, self._free.pop()))
+        return Stream(Tokens(self._hops), flow, HiftStream(self._hift, seed))
+
+    def hops(self, streams: Sequence[Stream]) -> list[Hop]:
+        taken = [(*stream.flow, *stream.tokens.take()) for stream in streams]
+        return [(mel, last) for mel, (*_, last) in zip(self._moved(taken), taken, strict=True)]
+
+    def release(self, stream: Stream) -> None:
+        self._free.append(stream.flow[1].slot)
+
+    def _after(self, prompt: Prompt) -> tuple[MeanStream, Place]:
+        aligned = self._hops.aligned(prompt, self.slots.frames // FRAMES_PER_TOKEN // 2)
+        device = self._flow.encoder_proj.weight.device
+        speech, mel, speaker = (each[None].to(device) for each in (aligned.speech, aligned.mel, aligned.speaker))
+        means = MeanStream(self._flow, speech, mel, speaker)
+        if len(self._begun) == self._begun.most:
+            self._free_voices.append(self._begun.drop()[1].slot)
+        place = self.slots.begin(self._free_voices.pop())
+        try:
+            self._moved([(means, place, speech[:, :0], False)])
+        except BaseException:
+            self._free_voices.append(place.slot)
+            raise
+        return means, place
+
+    def _moved(self, hops: Sequence[tuple[MeanStream, Place, Tensor, bool]]) -> list[Tensor]:
+        """The mel of each hop, without its recording's. A hop of several chunks takes several rounds."""
+        chunks = []
+        for means, place, tokens, last in hops:
+            chunk = means.push(tokens.to(means.device), final=last)
+            works = [] if chunk is None else [Work(place, part, means.speaker) for part in chunk.split(CHUNK)]
+            chunks.append(works)
+        mels: list[list[Tensor]] = [[] for _ in hops]
+        for turn in range(max(map(len, chunks))):
+            rows = [row for row, works in enumerate(chunks) if turn < len(works)]
+            moved = self.slots.move([chunks[row][turn] for row in rows])
+            for row, mel in zip(rows, moved, strict=True):
+                mels[row].append(mel[:, :, chunks[row][turn].chunk.recorded :])
+        nothing = self._flow.noise[:, :, :0]
+        return [torch.cat(parts, dim=2) if parts else nothing for parts in mels]
+
+
+K = TypeVar("K")
+
+
+class Recent(Generic[K]):
+    """What belongs to the prompts that were used last."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._kept = OrderedDict[int, tuple[Prompt, K]]()  # with the prompt, or its id may become another's
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, prompt: Prompt) -> K | None:
+        if id(prompt) not in self._kept:
+            return None
+        self._kept.move_to_end(id(prompt))
+        return self._kept[id(prompt)][1]
+
+    def keep(self, prompt: Prompt, value: K) -> K:
+        if len(self._kept) == self.most:
+            self.drop()
+        self._kept[id(prompt)] = prompt, value
+        return value
+
+    def drop(self) -> K:
+        return self._kept.popitem(last=False)[1][1]

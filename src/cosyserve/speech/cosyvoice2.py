@@ -12,13 +12,17 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from cosyserve import errors
-from cosyserve.cosyvoice2.config import Config
+from cosyserve.cosyvoice2.config import FRAMES_PER_TOKEN, TOKENS_PER_SECOND, Config
+from cosyserve.cosyvoice2.flow import Flow
 from cosyserve.cosyvoice2.generation import Generator, Request
+from cosyserve.cosyvoice2.hift import Hift
 from cosyserve.cosyvoice2.listening import Listener, Prompt
 from cosyserve.cosyvoice2.loading import WeightsError, load_flow, load_hift, load_llm
+from cosyserve.cosyvoice2.qwen2 import Llm
 from cosyserve.cosyvoice2.sampling import length_limits
+from cosyserve.cosyvoice2.slots import slot_bytes
 from cosyserve.cosyvoice2.tokenizer import TextTokenizer
-from cosyserve.cosyvoice2.voicing import Hops, Voicing
+from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing, SlotVoicing, Voicing
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.engine import Engine, Utterance
@@ -34,6 +38,8 @@ _POSITIONS = 2560
 _SIZES = "sizes.json"
 _NOTHING = torch.empty(0, dtype=torch.long)
 _PREPARING = 2  # threads that tokenize and listen
+_LONGEST_PAST = 60 * TOKENS_PER_SECOND  # where the past is not bounded: a segment is never that long
+_SHARE = 0.8  # of the memory that is free once the weights are there
 
 
 class CosyVoice2Synthesizer:
@@ -60,8 +66,7 @@ class CosyVoice2Synthesizer:
             raise CosyError(errors.MODEL_UNUSABLE, reason=error) from error
         self.device = torch.cuda.get_device_name(way.device) if way.device.startswith("cuda") else way.device
         self._way = way
-        voicing = Voicing(flow, hift, Hops(), way.voices, way.keep_tokens)
-        self._engine = Engine(Generator(llm, way.streams, _POSITIONS), voicing, way.threads)
+        self._engine = _engine_of(llm, flow, hift, way)
         self._preparing = ThreadPoolExecutor(_PREPARING, thread_name_prefix="prepare")
 
     @property
@@ -128,3 +133,20 @@ def _config_of(folder: Path) -> Config:
         return TypeAdapter(Config).validate_json(file.read_bytes()) if file.exists() else Config()
     except (OSError, ValidationError) as error:
         raise WeightsError(f"{file} does not say the sizes of a model: {error}") from error
+
+
+def _engine_of(llm: Llm, flow: Flow, hift: Hift, way: Way) -> Engine:
+    """On a GPU as many streams as its memory has room for, all graphs made; on a processor one after the other."""
+    hops = Hops()
+    if way.device != "cuda":
+        voicing: Voicing = SingleVoicing(flow, hift, hops, way.voices, way.keep_tokens)
+        return Engine(Generator(llm, way.streams, _POSITIONS), voicing, way.threads)
+    frames = FRAMES_PER_TOKEN * (_LONGEST_PAST if way.keep_tokens is None else way.keep_tokens)
+    room = _SHARE * torch.cuda.mem_get_info()[0]
+    streams = int(room // slot_bytes(flow, frames)) - way.voices - 1
+    if streams < 1:
+        raise CosyError(errors.GPU_MEMORY, gib=f"{room / 2**30:.1f}", seconds=frames // 50)
+    streams = min(streams, way.streams)
+    slots = SlotVoicing(flow, hift, hops.first, streams, way.voices, frames)
+    slots.prepare()
+    return Engine(Generator(llm, streams, _POSITIONS), slots, way.threads)

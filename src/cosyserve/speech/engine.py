@@ -1,8 +1,8 @@
 """The loop that speaks: all requests share one model, token by token and hop by hop.
 
-Each round draws one token for every request and makes one hop of sound for one of them: the one that has had the least
-sound so far among those that have tokens enough. A newcomer starts with what the poorest of the others has, so a short
-text does not wait for a long one, nor a long one for ever on many short ones.
+Each round draws one token for every request and makes one hop of sound for as many as the voicing takes at once: those
+that have had the least sound so far, of all that have tokens enough. A newcomer starts with what the poorest of the
+others has, so a short text does not wait for a long one, nor a long one for ever on many short ones.
 """
 
 import threading
@@ -15,7 +15,7 @@ import torch
 from cosyserve.cosyvoice2.config import SAMPLE_RATE
 from cosyserve.cosyvoice2.generation import Generator, Request, Slot
 from cosyserve.cosyvoice2.listening import Prompt
-from cosyserve.cosyvoice2.voicing import Stream, Voicing
+from cosyserve.cosyvoice2.voicing import Hop, Stream, Voicing
 from cosyserve.speech.audio import Pcm
 
 _WAITING_CHUNKS = 4  # made for a client that has not taken them yet
@@ -99,11 +99,16 @@ class Engine:
 
     def _has_work(self) -> bool:
         return bool(
-            (self._waiting and self._generator.free)
+            (self._waiting and self._has_place)
             or any(each.cancelled for each in (*self._waiting, *self._spoken))
             or self._generator.busy
-            or self._next() is not None
+            or self._next()
         )
+
+    @property
+    def _has_place(self) -> bool:
+        """A request keeps its place until its last sound, though its tokens may all be drawn long before."""
+        return len(self._spoken) < self._generator.slots
 
     def _drop_cancelled(self) -> None:
         for utterance in [each for each in self._spoken if each.cancelled]:
@@ -113,7 +118,7 @@ class Engine:
 
     def _admit(self) -> None:
         """Those that came first, as long as there are slots."""
-        while self._generator.free:
+        while self._has_place:
             with self._changed:
                 if not self._waiting:
                     return
@@ -129,33 +134,40 @@ class Engine:
         speaking = {id(each.slot): each for each in self._spoken if each.slot is not None and each.stream is not None}
         with self._failing(*speaking.values()):
             for slot, token in self._generator.advance():
-                speaking[id(slot)].stream.add(token)  # type: ignore[union-attr]
+                speaking[id(slot)].stream.tokens.add(token)  # type: ignore[union-attr]
             for utterance in speaking.values():
                 if utterance.slot.done:  # type: ignore[union-attr]
-                    utterance.stream.complete()  # type: ignore[union-attr]
+                    utterance.stream.tokens.complete()  # type: ignore[union-attr]
                     utterance.slot = None
 
     def _speak(self) -> None:
-        """One hop, for the one whose turn it is."""
-        utterance = self._next()
-        if utterance is None or utterance.stream is None:
+        """One hop, for those whose turn it is."""
+        utterances = self._next()
+        if not utterances:
             return
-        with self._failing(utterance):
-            wave, last = utterance.stream.speak()
-            utterance.had += len(wave) / SAMPLE_RATE
-            if len(wave):
-                utterance.give(wave.numpy())
-            if last:
-                self._end(utterance)
-                utterance.give(None)
+        streams = [each.stream for each in utterances if each.stream is not None]
+        hops: list[Hop] = []
+        with self._failing(*utterances):
+            hops = self._voicing.hops(streams)
+        for utterance, stream, (mel, last) in zip(utterances, streams, hops, strict=False):
+            with self._failing(utterance):
+                wave = stream.wave(mel, last)
+                utterance.had += len(wave) / SAMPLE_RATE
+                if len(wave):
+                    utterance.give(wave.numpy())
+                if last:
+                    self._end(utterance)
+                    utterance.give(None)
 
-    def _next(self) -> Utterance | None:
-        ready = [each for each in self._spoken if each.stream is not None and each.stream.ready and each.wants]
-        return min(ready, key=lambda each: each.had, default=None)
+    def _next(self) -> list[Utterance]:
+        ready = [each for each in self._spoken if each.stream is not None and each.stream.tokens.ready and each.wants]
+        return sorted(ready, key=lambda each: each.had)[: self._voicing.width]
 
     def _end(self, utterance: Utterance) -> None:
         if utterance.slot is not None:
             self._generator.remove(utterance.slot)
+        if utterance.stream is not None:
+            self._voicing.release(utterance.stream)
         self._spoken.remove(utterance)
 
     @contextmanager
