@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from cosyserve.cosyvoice2.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS, EstimatorConfig
+from cosyserve.cosyvoice2.joined import joined
 from cosyserve.cosyvoice2.past import CausalConv1d, Past
 
 _INPUTS = 4 * MELS  # the mel so far, its mean, the speaker, the prompt's mel
@@ -66,12 +67,18 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(config.channels, inner, bias=False)
         self.to_out = nn.ModuleList((nn.Linear(inner, config.channels),))
         self.heads, self.head_dim = config.heads, config.head_dim
+        self._joined: tuple[Tensor, Tensor | None] | None = None
+
+    def join(self) -> None:
+        self._joined = joined(self.to_q, self.to_k, self.to_v)
 
     def forward(self, x: Tensor, mask: Tensor | None, past: Past) -> Tensor:
-        query, key, value = (
-            project(x).unflatten(2, (self.heads, -1)).transpose(1, 2) for project in (self.to_q, self.to_k, self.to_v)
-        )
-        out = past.attend(self, query, key, value, mask, FRAMES_PER_TOKEN)
+        if self._joined is None:
+            projected = torch.cat((self.to_q(x), self.to_k(x), self.to_v(x)), dim=2)
+        else:
+            projected = F.linear(x, *self._joined)
+        projected = projected.unflatten(2, (3, self.heads, self.head_dim))
+        out = past.attend(self, projected[:, :, 0].transpose(1, 2), projected[:, :, 1:], mask, FRAMES_PER_TOKEN)
         return self.to_out[0](out.transpose(1, 2).flatten(2))
 
 

@@ -24,7 +24,7 @@ from cosyserve.cosyvoice2.config import (
     FlowConfig,
 )
 from cosyserve.cosyvoice2.encoder import Encoder
-from cosyserve.cosyvoice2.estimator import Estimator
+from cosyserve.cosyvoice2.estimator import Attention, Estimator
 from cosyserve.cosyvoice2.past import Past
 
 LONGEST_SECONDS = 300  # prompt included: as far as the noise goes
@@ -54,6 +54,12 @@ class Flow(nn.Module):
     @property
     def estimator(self) -> Estimator:
         return self.decoder.estimator  # type: ignore[return-value]
+
+    def join(self) -> None:
+        """Make one product of those that share an input. To be done where the weights are to stay."""
+        for each in self.estimator.modules():
+            if isinstance(each, Attention):
+                each.join()
 
     def speaker(self, embedding: Tensor) -> Tensor:
         """CAM++'s embedding (B, 192) to (B, 80)."""

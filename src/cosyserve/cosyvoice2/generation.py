@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from cosyserve.cosyvoice2.config import SPEECH_TOKENS
+from cosyserve.cosyvoice2.graphs import Graphed, captured
 from cosyserve.cosyvoice2.qwen2 import Llm
 from cosyserve.cosyvoice2.sampling import Nucleus, length_limits, sample
 
 _SPAN = 256  # positions by which attention grows; on a GPU each width is a graph of its own
-_WARM_UPS = 3  # steps before a capture, as torch's documentation of CUDA graphs asks for
+_PROMPT = 64  # positions by which a prompt is padded on a GPU
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class Generator:
         self._slots: dict[int, Slot] = {}
         self._places = [0] * slots  # as the host counts them, so that it need not ask
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._prefills: dict[int, Graphed] = {}
+        if self._device.type == "cuda":
+            self._spare = llm.cache(1, -(-length // _PROMPT) * _PROMPT)
 
         def each(dtype: torch.dtype) -> Tensor:
             return torch.zeros(slots, dtype=dtype, device=self._device)
@@ -88,7 +93,7 @@ class Generator:
         most = min(most, room)
         text = torch.cat((request.prompt_text, request.text)).to(self._device)
         prompt = self._llm.prompt(text, request.prompt_speech.to(self._device))
-        scores = self._llm.prefill(prompt, self._cache, number)
+        scores = self._prefilled(prompt, number)
         self._places[number] = len(prompt)
         self._place[number], self._step[number], self._seed[number] = len(prompt), 0, request.seed
         self._least[number], self._temperature[number] = least, request.temperature
@@ -158,18 +163,24 @@ class Generator:
     def _captured(self, span: int) -> torch.cuda.CUDAGraph:
         """The step as a graph. What the rehearsals change is put back."""
         kept = [each.clone() for each in self._state]
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(_WARM_UPS):
-                self._one_step(span)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._one_step(span)
+        graph = captured(lambda: self._one_step(span))
         for each, before in zip(self._state, kept, strict=True):
             each.copy_(before)
         return graph
+
+    def _prefilled(self, prompt: Tensor, slot: int) -> Tensor:
+        """The scores after `prompt` (T, W), which is read into a slot."""
+        if self._device.type != "cuda":
+            return self._llm.prefill(prompt, self._cache, slot)
+        # Graphs of a few lengths read into a slot of their own, from which it is copied. What comes after the prompt
+        # is seen by nothing before it, and is overwritten token by token.
+        length = -(-len(prompt) // _PROMPT) * _PROMPT
+        if length not in self._prefills:
+            self._prefills[length] = Graphed(lambda padded, last: [self._llm.prefill(padded, self._spare, 0, last)])
+        padded = F.pad(prompt, (0, 0, 0, length - len(prompt)))
+        (scores,) = self._prefills[length](padded, torch.full((1,), len(prompt) - 1, device=self._device))
+        self._cache.layers[:, :, slot, :, : len(prompt)] = self._spare.layers[:, :, 0, :, : len(prompt)]
+        return scores
 
     @property
     def _state(self) -> tuple[Tensor, ...]:

@@ -4,6 +4,7 @@ Mel (B, 80, T) at 50 frames a second to a waveform of 480 T samples at 24 kHz.
 """
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.parametrizations import weight_norm
 
 from cosyserve.cosyvoice2.config import MELS, SAMPLE_RATE, SAMPLES_PER_FRAME, HiftConfig
+from cosyserve.cosyvoice2.graphs import Graphed
 
 _SLOPE = 0.1  # of the leaky units between the upsamplings
 _CEILING = 0.99  # samples are clipped there
@@ -68,6 +70,9 @@ class F0Predictor(nn.Module):
         return self.classifier(self.condnet(mel).transpose(1, 2)).squeeze(2).abs()
 
 
+Drawn = tuple[Tensor, Tensor]
+
+
 class Source(nn.Module):
     """Sines at the pitch and its harmonics, with noise, mixed to one channel."""
 
@@ -76,20 +81,23 @@ class Source(nn.Module):
         self.l_linear = nn.Linear(harmonics + 1, 1)
         self._harmonics = harmonics
 
-    def forward(self, f0: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Pitch (B, T) per frame to (B, 1, 480 T). Phases and noise are drawn from `generator`, on its device."""
-        device = f0.device if generator is None else generator.device
-        batch, frames = f0.shape
+    def draw(self, batch: int, frames: int, generator: torch.Generator | None, device: torch.device) -> Drawn:
+        """Where each harmonic begins (B, 1, H), in turns, and noise (B, 480 T, H)."""
+        phase = torch.rand(batch, 1, self._harmonics + 1, generator=generator, device=device)
+        noise = torch.randn(batch, frames * SAMPLES_PER_FRAME, self._harmonics + 1, generator=generator, device=device)
+        phase[..., 0] = 0
+        return phase, noise
+
+    def forward(self, f0: Tensor, phase: Tensor, noise: Tensor) -> Tensor:
+        """Pitch (B, T) per frame to (B, 1, 480 T)."""
+        frames = f0.shape[1]
         harmonic = f0[..., None] * torch.arange(1, self._harmonics + 2, device=f0.device)  # (B, T, H)
         cycles = harmonic / SAMPLE_RATE % 1
-        phase = torch.rand(batch, 1, self._harmonics + 1, generator=generator, device=device).to(f0.device)
-        phase[..., 0] = 0
         # The phase advances by the frame and is interpolated within it, so that it needs no sum over samples.
         turns = cycles.cumsum(1) * SAMPLES_PER_FRAME + phase
         turns = _interpolated(turns, frames)
         voiced = (f0 > _VOICED).to(f0.dtype)[..., None].repeat_interleave(SAMPLES_PER_FRAME, dim=1)
         level = voiced * _NOISE + (1 - voiced) * _SINE / 3
-        noise = torch.randn(turns.shape, generator=generator, device=device).to(f0.device)
         waves = (2 * math.pi * turns).sin() * _SINE * voiced + level * noise
         return self.l_linear(waves).tanh().transpose(1, 2)
 
@@ -128,9 +136,21 @@ class Hift(nn.Module):
         self.register_buffer("window", torch.hann_window(config.fft, device="cpu"), persistent=False)
         self.window: Tensor
 
+    def draw(self, mel: Tensor, generator: torch.Generator | None = None) -> Drawn:
+        """What is random in the excitation for `mel`."""
+        device = mel.device if generator is None else generator.device
+        phase, noise = self.m_source.draw(mel.shape[0], mel.shape[2], generator, device)
+        return phase.to(mel.device), noise.to(mel.device)
+
     def source(self, mel: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The excitation (B, 1, 480 T) for `mel`."""
-        return self.m_source(self.f0_predictor(mel), generator)
+        return self.m_source(self.f0_predictor(mel), *self.draw(mel, generator))
+
+    def speak(self, mel: Tensor, phase: Tensor, noise: Tensor, begun: Tensor) -> Drawn:
+        """The waveform (B, 480 T) of `mel` and its excitation, which begins with what there was of it already."""
+        source = self.m_source(self.f0_predictor(mel), phase, noise)
+        source[:, :, : begun.shape[2]] = begun
+        return self.decode(mel, source), source
 
     def decode(self, mel: Tensor, source: Tensor) -> Tensor:
         """The waveform (B, 480 T) of `mel` over `source`."""
@@ -148,8 +168,36 @@ class Hift(nn.Module):
         bins = self._fft // 2 + 1
         magnitude = x[:, :bins].exp().clip(max=_LOUDEST)
         phase = x[:, bins:].sin()
-        wave = torch.istft(torch.polar(magnitude, phase), self._fft, self._hop, self._fft, self.window)
-        return wave.clamp(-_CEILING, _CEILING)
+        return self._inverse(torch.polar(magnitude, phase)).clamp(-_CEILING, _CEILING)
+
+    def _inverse(self, spectra: Tensor) -> Tensor:
+        """The inverse of the spectra (B, bins, T) by overlap and add. torch.istft looks at its window first, for which
+        the host would wait for a GPU."""
+        frames = torch.fft.irfft(spectra, self._fft, dim=1) * self.window[:, None]
+        count = frames.shape[2]
+        size = (1, (count - 1) * self._hop + self._fft)
+        window = self.window.square()[None, :, None].expand(-1, -1, count)
+        added, weight = (F.fold(each, size, (1, self._fft), stride=(1, self._hop)) for each in (frames, window))
+        edge = self._fft // 2
+        return (added / weight)[:, 0, 0, edge:-edge]
+
+
+class GraphedHift:
+    """The vocoder of a GPU: what is spoken again and again, hops of the usual sizes, is a graph."""
+
+    def __init__(self, hift: Hift, frames: Collection[int]) -> None:
+        """`frames` are the sizes of a stream's first hop and of those after it, without the overlap."""
+        self.draw, self.window, self._eager = hift.draw, hift.window, hift.speak
+        self._usual = {
+            (size + overlap, overlap * SAMPLES_PER_FRAME): Graphed(hift.speak)
+            for size in frames
+            for overlap in (0, _OVERLAP)
+        }
+
+    def speak(self, mel: Tensor, phase: Tensor, noise: Tensor, begun: Tensor) -> Drawn:
+        work = self._usual.get((mel.shape[2], begun.shape[2]), self._eager)
+        wave, source = work(mel, phase, noise, begun)
+        return wave, source
 
 
 class HiftStream:
@@ -159,7 +207,7 @@ class HiftStream:
     source, and faded into each other (upstream's scheme; its Hamming window adds up to 1.08, this one to 1).
     """
 
-    def __init__(self, hift: Hift, seed: int = 0) -> None:
+    def __init__(self, hift: Hift | GraphedHift, seed: int = 0) -> None:
         self._hift = hift
         self._generator = torch.Generator(hift.window.device).manual_seed(seed)
         self._mel: Tensor | None = None  # the last frames, spoken but not given away
@@ -175,10 +223,9 @@ class HiftStream:
         if not mel.shape[2] or (mel.shape[2] <= _OVERLAP and not final):
             self._mel = mel
             return mel.new_empty(0)
-        source = self._hift.source(mel, self._generator)
-        if self._source is not None:
-            source[:, :, : self._source.shape[2]] = self._source
-        wave = self._hift.decode(mel, source)[0]
+        begun = mel.new_empty(1, 1, 0) if self._source is None else self._source
+        waves, source = self._hift.speak(mel, *self._hift.draw(mel, self._generator), begun)
+        wave = waves[0]
         if self._wave is not None:
             length = len(self._wave)
             wave[:length] = wave[:length] * self._fade + self._wave * (1 - self._fade)

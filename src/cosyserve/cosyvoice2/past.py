@@ -35,10 +35,10 @@ class Past:
             self._attended[layer] = KeyValues(self._keep(rate))
         return self._attended[layer].extend(key, value)
 
-    def attend(
-        self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rate: int
-    ) -> Tensor:
-        """What `query` (B, H, T, D) finds in all that was seen so far, its own `key` and `value` included."""
+    def attend(self, layer: nn.Module, query: Tensor, new: Tensor, mask: Tensor | None, rate: int) -> Tensor:
+        """What `query` (B, H, T, D) finds in all that was seen so far, the `new` keys and values (B, T, 2, H, D)
+        included."""
+        key, value = new.permute(2, 0, 3, 1, 4)
         return F.scaled_dot_product_attention(query, *self.attended(layer, key, value, rate), mask)
 
     def mask(self, layers: nn.Module, x: Tensor, chunk: int, rate: int) -> Tensor | None:

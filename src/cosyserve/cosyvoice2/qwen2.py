@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from cosyserve.cosyvoice2.config import SPEECH_TOKENS, STOP_TOKENS, LlmConfig
+from cosyserve.cosyvoice2.joined import joined
 
 _SOS, _TASK = 0, 1  # rows of llm_embedding
 _SPEECH = SPEECH_TOKENS + len(STOP_TOKENS)
@@ -21,21 +22,6 @@ class Cache:
         self.slots, self.length = slots, length
         shape = (config.layers, 2, slots, config.kv_heads, length, config.head_dim)
         self.layers = like.new_zeros(shape)
-
-
-def joined(*layers: nn.Linear) -> tuple[Tensor, Tensor | None]:
-    """One matrix and one bias for layers that share their input: one product instead of several.
-
-    The layers become views of it, so nothing is held twice. What has been joined already comes back as it is.
-    """
-    weights = [layer.weight.detach() for layer in layers]
-    rows, width = sum(len(weight) for weight in weights), weights[0].shape[1]
-    if len({weight.untyped_storage().data_ptr() for weight in weights}) > 1:
-        weights = list(torch.cat(weights).split([len(weight) for weight in weights]))
-        for layer, weight in zip(layers, weights, strict=True):
-            layer.weight = nn.Parameter(weight, requires_grad=False)
-    bias = None if layers[0].bias is None else torch.cat([layer.bias.detach() for layer in layers])
-    return weights[0].as_strided((rows, width), (width, 1)), bias
 
 
 class RmsNorm(nn.Module):
@@ -175,15 +161,16 @@ class Llm(nn.Module):
         return torch.cat((marks[_SOS : _SOS + 1], text, marks[_TASK : _TASK + 1], speech))
 
     @torch.inference_mode()
-    def prefill(self, prompt: Tensor, cache: Cache, slot: int) -> Tensor:
-        """Read `prompt` (T, W) into a slot; the scores (6564,) of the token after it."""
+    def prefill(self, prompt: Tensor, cache: Cache, slot: int, last: Tensor | None = None) -> Tensor:
+        """Read `prompt` (T, W) into a slot; the scores (6564,) of the token after it, or after position `last` (1,)."""
         length = len(prompt)
         rotary = self._rotary(torch.arange(length, device=prompt.device))
         x = prompt
         for layer, kept in zip(self._qwen.layers, cache.layers, strict=True):
             x = x + layer.self_attn.prefill(layer.input_layernorm(x), rotary, kept[:, slot, :, :length])  # type: ignore[union-attr, operator]
             x = x + layer.mlp(layer.post_attention_layernorm(x))  # type: ignore[operator]
-        return self.llm_decoder(self._qwen.norm(x[-1]))
+        end = x[-1] if last is None else x.index_select(0, last)[0]
+        return self.llm_decoder(self._qwen.norm(end))
 
     @torch.inference_mode()
     def decode(self, tokens: Tensor, places: Tensor, cache: Cache, span: int | None = None) -> Tensor:

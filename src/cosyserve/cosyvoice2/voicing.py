@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cosyserve.cosyvoice2.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, LOOK_AHEAD
 from cosyserve.cosyvoice2.flow import Flow, FlowStream, MeanStream
-from cosyserve.cosyvoice2.hift import Hift, HiftStream
+from cosyserve.cosyvoice2.hift import GraphedHift, Hift, HiftStream
 from cosyserve.cosyvoice2.listening import Prompt
 from cosyserve.cosyvoice2.slots import CHUNK, FlowSlots, Place, Work
 
@@ -112,6 +112,7 @@ class SingleVoicing:
     def __init__(self, flow: Flow, hift: Hift, hops: Hops, voices: int, keep_tokens: int | None) -> None:
         self._flow, self._hift, self._hops, self._keep_tokens = flow, hift, hops, keep_tokens
         self._begun = Recent[FlowStream](voices)
+        flow.join()
 
     def stream(self, prompt: Prompt, seed: int) -> Stream:
         begun = self._begun.get(prompt) or self._begun.keep(prompt, self._after(self._hops.aligned(prompt)))
@@ -139,12 +140,15 @@ class SlotVoicing:
     def __init__(self, flow: Flow, hift: Hift, first_hop: int, streams: int, voices: int, frames: int) -> None:
         """`frames` bounds what an utterance has behind it; a recording may take half of that."""
         self.width = streams
-        self._flow, self._hift = flow, hift
         self._hops = Hops(first_hop, CHUNK_TOKENS)  # a graph moves a chunk, neither more nor less
+        self._flow, self._hift = flow, hift if hift.window.device.type == "cpu" else self._graphed(hift)
         self.slots = FlowSlots(flow, streams + voices, frames)
         self._free = list(range(streams))
         self._free_voices = list(range(streams, streams + voices))
         self._begun = Recent[tuple[MeanStream, Place]](voices)
+
+    def _graphed(self, hift: Hift) -> GraphedHift:
+        return GraphedHift(hift, [FRAMES_PER_TOKEN * self._hops.tokens(hop) for hop in range(2)])
 
     def prepare(self) -> None:
         """Make the graphs, which takes seconds, before anybody waits for one."""

@@ -1,0 +1,45 @@
+"""Work on a GPU that is launched once instead of kernel by kernel."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+_WARM_UPS = 3  # before a capture, as torch's documentation of CUDA graphs asks for
+
+
+def captured(work: Callable[[], object], warm_ups: int = _WARM_UPS) -> torch.cuda.CUDAGraph:
+    """`work` as a graph. It runs a few times before that, on a stream of its own, as capturing demands."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side), torch.inference_mode():
+        for _ in range(warm_ups):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph), torch.inference_mode():
+        work()
+    return graph
+
+
+class Graphed:
+    """A function of tensors as a graph for one set of shapes, made when it is first called."""
+
+    def __init__(self, work: Callable[..., Sequence[Tensor]]) -> None:
+        self._work = work
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: list[Tensor] = []
+        self._outputs: Sequence[Tensor] = ()
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        """The results, copied: the next call writes over the graph's own."""
+        if self._graph is None:
+            self._inputs = [each.clone() for each in inputs]
+            self._graph = captured(self._run)
+        for mine, given in zip(self._inputs, inputs, strict=True):
+            mine.copy_(given)
+        self._graph.replay()
+        return [each.clone() for each in self._outputs]
+
+    def _run(self) -> None:
+        self._outputs = self._work(*self._inputs)
