@@ -184,10 +184,16 @@ def bench() -> None:
 @bench.command()
 @click.option("--json", "as_json", is_flag=True, help="One object, once all is measured.")
 def model(as_json: bool) -> None:
-    """The speed of each part and of all together, for an utterance of 4.1 s. Takes about a minute."""
-    from cosyserve.cosyvoice2 import measure
+    """The speed of each part and of all together, for an utterance of 4.1 s. Takes about two minutes.
 
-    _print_measured(measure.model(), as_json)
+    In float32, in bfloat16 where the processor computes in it, and with the language model's weights in eight bits.
+    """
+    import torch
+
+    from cosyserve.cosyvoice2 import measure
+    from cosyserve.speech.way import processor_has_bfloat16
+
+    _print_measured(measure.model([torch.bfloat16] if processor_has_bfloat16() else []), as_json)
 
 
 @bench.command()

@@ -417,6 +417,14 @@ GPU_MEMORY = Fault(
     "显卡剩余 {gib} GiB 显存，不足以容纳一路可回看 {seconds} 秒的合成。",
     "请调小 COSYSERVE_PAST_SECONDS，或结束占用显卡的其他程序（nvidia-smi 可列出）。",
 )
+INT8_ON_GPU = Fault(
+    "CS-GPU-103",
+    500,
+    "COSYSERVE_DTYPE=int8 is for processors, and a CUDA device was chosen.",
+    "Leave COSYSERVE_DTYPE out, or set COSYSERVE_DEVICE=cpu.",
+    "COSYSERVE_DTYPE=int8 仅用于 CPU，而当前选择了 CUDA 设备。",
+    "请去掉 COSYSERVE_DTYPE，或设置 COSYSERVE_DEVICE=cpu。",
+)
 MODEL_UNUSABLE = Fault(
     "CS-SYN-004",
     500,

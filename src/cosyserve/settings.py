@@ -38,11 +38,14 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where CosyVoice2 runs. `auto` takes a CUDA device where PyTorch sees one."
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Number type CosyVoice2 runs in. `auto` is bfloat16 on a CUDA device, float32 on a CPU."
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        "auto",
+        description="Number type CosyVoice2 runs in. `auto` is bfloat16 on a CUDA device and on a processor that "
+        "computes in it, else float32. `int8`, for processors, is bfloat16 with the language model's weights in eight "
+        "bits.",
     )
     past_seconds: float = Field(
-        10,
+        15,
         ge=0,
         description="How far back CosyVoice2's flow sees, in seconds of speech, the recording included; what it keeps "
         "of that takes 115 MB a second and stream in bfloat16. 0 is everything, as it was trained.",

@@ -28,7 +28,8 @@ CONSENT = "a machine spoke it"
 
 @pytest.fixture(scope="module")
 def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("cosyvoice2"), synthesizer="cosyvoice2", models_dir=models) as running:
+    folder = tmp_path_factory.mktemp("cosyvoice2")
+    with Server(folder, synthesizer="cosyvoice2", models_dir=models, dtype="float32") as running:
         yield running
         assert running.stop() == 0
         assert "Traceback" not in running.text()
@@ -214,6 +215,13 @@ def test_a_bad_model_ends_the_start_with_its_reason(models: Path, tmp_path: Path
     assert "download it again" in text
     assert "Traceback" not in text
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("chosen", [{"dtype": "int8"}, {"dtype": "bfloat16", "past_seconds": 0, "trim_silence": "yes"}])
+def test_other_types_and_bounds_speak(models: Path, tmp_path: Path, chosen: dict[str, object]) -> None:
+    with Server(tmp_path, (), models_dir=models, **chosen) as server, httpx.Client(base_url=server.url) as client:
+        assert str(chosen["dtype"]) in client.get("/readyz").json()["why"]
+        assert np.abs(from_s16le(spoken(client, input=GREETING))).max() > 0.01
 
 
 def test_auto_speaks_with_the_preview_and_says_why(models: Path, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class Generator:
         self._llm, self._nucleus = llm, nucleus
         llm.join()
         self._cache = llm.cache(slots, length)
-        self._device = llm.llm_decoder.weight.device
+        self._device = llm.speech_embedding.weight.device
         self._slots: dict[int, Slot] = {}
         self._places = [0] * slots  # as the host counts them, so that it need not ask
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}

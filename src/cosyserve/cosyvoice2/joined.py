@@ -4,11 +4,14 @@ import torch
 from torch import Tensor, nn
 
 
-def joined(*layers: nn.Linear) -> tuple[Tensor, Tensor | None]:
+def joined(*layers: nn.Linear) -> tuple[Tensor, Tensor | None] | None:
     """One matrix and one bias for layers that share their input: one product instead of several.
 
-    The layers become views of it, so nothing is held twice. What has been joined already comes back as it is.
+    The layers become views of it, so nothing is held twice. What has been joined already comes back as it is. None
+    for layers of another kind, which cannot be joined.
     """
+    if not all(isinstance(layer, nn.Linear) for layer in layers):
+        return None
     weights = [layer.weight.detach() for layer in layers]
     rows, width = sum(len(weight) for weight in weights), weights[0].shape[1]
     if len({weight.untyped_storage().data_ptr() for weight in weights}) > 1:

@@ -3,7 +3,7 @@
 import math
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from cosyserve.cosyvoice2.config import (
 )
 from cosyserve.cosyvoice2.flow import Flow, FlowStream
 from cosyserve.cosyvoice2.hift import Hift, HiftStream
+from cosyserve.cosyvoice2.int8 import quantised
 from cosyserve.cosyvoice2.past import Past
 from cosyserve.cosyvoice2.qwen2 import Llm
 from cosyserve.cosyvoice2.untrained import untrained
@@ -105,52 +106,77 @@ def streaming(keep_seconds: int) -> Iterator[tuple[str, object]]:
         if exact is None:
             exact = longest
         else:
-            deviation = (longest.mel - exact.mel).norm() / exact.mel.norm()
-            yield f"{name}: relative deviation from exact", float(deviation)
+            yield f"{name}: relative deviation from exact", deviation(longest.mel, exact.mel)
 
 
-def model() -> Iterator[tuple[str, object]]:
-    """The speed of each part, and of all together for one utterance of 4.1 s after a prompt of 3.5 s."""
-    config = Config()
+def model(types: Sequence[torch.dtype]) -> Iterator[tuple[str, object]]:
+    """The speed of each part, and of all together for one utterance of 4.1 s after a prompt of 3.5 s.
+
+    First in float32, under plain names; then in the other `types` and with the language model in eight bits.
+    """
     yield "threads", torch.get_num_threads()
-    llm = untrained(Llm(config.llm))
-    token = _llm_token(llm)
-    yield "LLM: seconds a token", round(token, 4)
-    del llm
-    flow, hift = untrained(Flow(config.flow)), untrained(Hift(config.hift))
-    frames = FRAMES_PER_TOKEN * (PROMPT_TOKENS + UTTERANCE_TOKENS)
-    yield f"flow: seconds an estimator call, 2 × {frames} frames", round(_estimator_call(flow, frames), 3)
-    given, tokens = voice(), speech(UTTERANCE_TOKENS)
-    offline, mel = timed(lambda: flow.mel(tokens, given.tokens, given.mel, given.embedding))
-    yield "flow: seconds offline", round(offline, 2)
-    streamed, mel = timed(lambda: _streamed_mel(flow, tokens, given))
-    yield "flow: seconds streamed, all chunks", round(streamed, 2)
-    vocoded, wave = timed(lambda: HiftStream(hift).push(mel, final=True))
-    yield "vocoder: seconds", round(vocoded, 2)
-    audio = len(wave) / SAMPLE_RATE
-    spoken = UTTERANCE_TOKENS * token
-    yield "seconds of audio", round(audio, 2)
-    yield "real-time factor, offline", round((spoken + offline + vocoded) / audio, 2)
-    yield "real-time factor, streamed", round((spoken + streamed + vocoded) / audio, 2)
+    config = Config()
+    scores: Tensor | None = None
+    for dtype in (torch.float32, *types):
+        name = "" if dtype == torch.float32 else f"{dtype}: ".removeprefix("torch.")
+        llm = untrained(Llm(config.llm)).to(dtype)
+        llm.join()
+        token, last = _llm_token(llm)
+        yield f"{name}LLM: seconds a token", round(token, 4)
+        if scores is None:
+            scores = last
+        else:
+            yield f"{name}LLM: relative deviation of the scores", deviation(last, scores)
+        del llm
+        yield from _flow_and_vocoder(config, name, dtype, token)
+    llm = quantised(untrained(Llm(config.llm)).to(torch.bfloat16))
+    token, last = _llm_token(llm)
+    yield "int8: LLM: seconds a token", round(token, 4)
+    assert scores is not None  # noqa: S101 - float32 came first
+    yield "int8: LLM: relative deviation of the scores", deviation(last, scores)
     yield "peak memory in GiB", round(peak_gib(), 2)
 
 
-def _llm_token(llm: Llm) -> float:
-    """Seconds for one more token of one request; the median of many."""
+def _flow_and_vocoder(config: Config, name: str, dtype: torch.dtype, token: float) -> Iterator[tuple[str, object]]:
+    flow, hift = untrained(Flow(config.flow)).to(dtype), untrained(Hift(config.hift))
+    flow.noise = flow.noise.float()
+    flow.join()
+    frames = FRAMES_PER_TOKEN * (PROMPT_TOKENS + UTTERANCE_TOKENS)
+    yield f"{name}flow: seconds an estimator call, 2 × {frames} frames", round(_estimator_call(flow, frames), 3)
+    given, tokens = voice(), speech(UTTERANCE_TOKENS)
+    offline, mel = timed(lambda: flow.mel(tokens, given.tokens, given.mel, given.embedding))
+    yield f"{name}flow: seconds offline", round(offline, 2)
+    streamed, mel = timed(lambda: _streamed_mel(flow, tokens, given))
+    yield f"{name}flow: seconds streamed, all chunks", round(streamed, 2)
+    vocoded, wave = timed(lambda: HiftStream(hift).push(mel, final=True))
+    yield f"{name}vocoder: seconds", round(vocoded, 2)
+    audio = len(wave) / SAMPLE_RATE
+    spoken = UTTERANCE_TOKENS * token
+    yield f"{name}seconds of audio", round(audio, 2)
+    yield f"{name}real-time factor, offline", round((spoken + offline + vocoded) / audio, 2)
+    yield f"{name}real-time factor, streamed", round((spoken + streamed + vocoded) / audio, 2)
+
+
+def deviation(of: Tensor, exact: Tensor) -> float:
+    return round(float((of.float() - exact).norm() / exact.norm()), 5)
+
+
+def _llm_token(llm: Llm) -> tuple[float, Tensor]:
+    """Seconds for one more token of one request, the median of many, and the scores after the prompt."""
     cache = llm.cache(1, _LLM_PROMPT + _LLM_TOKENS)
     prompt = llm.prompt(torch.zeros(_LLM_PROMPT - 2 - PROMPT_TOKENS, dtype=torch.long), speech(PROMPT_TOKENS)[0])
     scores = llm.prefill(prompt, cache, 0)[None]
-    took = []
+    after_prompt, took = scores[0], []
     for place in range(_LLM_PROMPT, _LLM_PROMPT + _LLM_TOKENS):
         token, at = scores.argmax(1), torch.tensor([place])
         seconds, scores = timed(lambda token=token, at=at: llm.decode(token, at, cache))  # type: ignore[misc]
         took.append(seconds)
-    return sorted(took)[len(took) // 2]
+    return sorted(took)[len(took) // 2], after_prompt
 
 
 @torch.inference_mode()
 def _estimator_call(flow: Flow, frames: int) -> float:
-    x = torch.randn(2, MELS, frames)
+    x = torch.randn(2, MELS, frames).to(flow.encoder_proj.weight)
     took = [
         timed(lambda: flow.estimator(x, x, torch.tensor(0.3), x[:, :, 0], x, Past()))[0]
         for _ in range(_ESTIMATOR_CALLS)

@@ -152,7 +152,7 @@ class Llm(nn.Module):
             layer.mlp.join()  # type: ignore[union-attr, operator]
 
     def cache(self, slots: int, length: int) -> Cache:
-        return Cache(self.config, slots, length, self.llm_decoder.weight)
+        return Cache(self.config, slots, length, self.speech_embedding.weight)
 
     def prompt(self, text: Tensor, speech: Tensor) -> Tensor:
         """Text ids (T,) and the prompt's speech tokens (P,) as embeddings: sos, text, task, speech (T + P + 2, W)."""
@@ -170,7 +170,7 @@ class Llm(nn.Module):
             x = x + layer.self_attn.prefill(layer.input_layernorm(x), rotary, kept[:, slot, :, :length])  # type: ignore[union-attr, operator]
             x = x + layer.mlp(layer.post_attention_layernorm(x))  # type: ignore[operator]
         end = x[-1] if last is None else x.index_select(0, last)[0]
-        return self.llm_decoder(self._qwen.norm(end))
+        return self.llm_decoder(self._qwen.norm(end[None]))[0]
 
     @torch.inference_mode()
     def decode(self, tokens: Tensor, places: Tensor, cache: Cache, span: int | None = None) -> Tensor:
@@ -195,4 +195,4 @@ class Llm(nn.Module):
         exponent = torch.arange(0, dim, 2, device=places.device, dtype=torch.float32) / dim
         angle = places[:, None] / self.config.rope_theta**exponent
         angle = torch.cat((angle, angle), dim=1)
-        return torch.stack((angle.cos(), angle.sin()), dim=1).to(self.llm_decoder.weight.dtype)
+        return torch.stack((angle.cos(), angle.sin()), dim=1).to(self.speech_embedding.weight.dtype)

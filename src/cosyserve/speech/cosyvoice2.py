@@ -16,6 +16,7 @@ from cosyserve.cosyvoice2.config import FRAMES_PER_TOKEN, TOKENS_PER_SECOND, Con
 from cosyserve.cosyvoice2.flow import Flow
 from cosyserve.cosyvoice2.generation import Generator, Request
 from cosyserve.cosyvoice2.hift import Hift
+from cosyserve.cosyvoice2.int8 import quantised
 from cosyserve.cosyvoice2.listening import Listener, Prompt
 from cosyserve.cosyvoice2.loading import WeightsError, load_flow, load_hift, load_llm
 from cosyserve.cosyvoice2.qwen2 import Llm
@@ -54,6 +55,7 @@ class CosyVoice2Synthesizer:
             self._tokenizer = TextTokenizer(folder)
             listener = Listener(folder, way.threads)
             llm = load_llm(folder, config, way.dtype, way.device)
+            llm = quantised(llm) if way.int8 else llm
             flow = load_flow(folder, config, way.dtype, way.device)
             hift = load_hift(folder, config, way.device)
             if self._tokenizer.size > config.llm.vocabulary:

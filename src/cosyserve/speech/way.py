@@ -1,6 +1,7 @@
 """How CosyVoice2 runs on a machine: device, number type, and how much at once."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -11,6 +12,7 @@ from cosyserve.settings import Settings
 
 # On a processor, streams share its cores: more at once would make all late, and each takes gigabytes.
 _STREAMS_ON_CPU = 2
+_CPUINFO, _BFLOAT16_FLAGS = Path("/proc/cpuinfo"), frozenset(("avx512_bf16", "amx_bf16", "bf16"))  # bf16: on ARM
 _VOICES_ON_CPU, _VOICES_ON_GPU = 1, 4
 
 
@@ -20,6 +22,7 @@ class Way:
 
     device: str
     dtype: torch.dtype
+    int8: bool  # the language model's weights in eight bits
     threads: int
     streams: int  # spoken at the same time; more wait
     keep_tokens: int | None  # how far back the flow sees, see `Past`
@@ -27,7 +30,16 @@ class Way:
     trim_silence: bool = False
 
     def __str__(self) -> str:
-        return str(self.dtype).removeprefix("torch.")
+        return "int8" if self.int8 else str(self.dtype).removeprefix("torch.")
+
+
+def processor_has_bfloat16() -> bool:
+    """Whether it multiplies in bfloat16; one that has to convert is no faster for it."""
+    try:
+        flags = _CPUINFO.read_text(encoding="ascii", errors="replace").split()
+    except OSError:
+        return False
+    return not _BFLOAT16_FLAGS.isdisjoint(flags)
 
 
 def way_of(settings: Settings, threads: int) -> Way:
@@ -36,10 +48,16 @@ def way_of(settings: Settings, threads: int) -> Way:
     if settings.device == "cuda" and not cuda:
         raise CosyError(errors.NO_CUDA)
     on_gpu = cuda if settings.device == "auto" else settings.device == "cuda"
-    dtype = ("bfloat16" if on_gpu else "float32") if settings.dtype == "auto" else settings.dtype
+    int8 = settings.dtype == "int8"
+    if int8 and on_gpu:
+        raise CosyError(errors.INT8_ON_GPU)
+    dtype = settings.dtype
+    if dtype in ("auto", "int8"):
+        dtype = "bfloat16" if int8 or on_gpu or processor_has_bfloat16() else "float32"
     return Way(
         device="cuda" if on_gpu else "cpu",
         dtype=getattr(torch, dtype),
+        int8=int8,
         threads=threads,
         streams=settings.max_streams if on_gpu else min(settings.max_streams, _STREAMS_ON_CPU),
         keep_tokens=round(settings.past_seconds * TOKENS_PER_SECOND) or None,
