@@ -3,7 +3,9 @@
 Each file is mapped, not read; a model takes its tensors as they lie there, or casts them once, one at a time.
 """
 
+import ctypes
 import hashlib
+import mmap
 import pickle
 from pathlib import Path
 from typing import TypeVar
@@ -60,8 +62,22 @@ def _filled(module: M, path: Path, dtype: torch.dtype, device: str) -> M:
         place = (source.data_ptr(), source.shape)
         if place not in cast:
             cast[place] = source.to(device=device, dtype=dtype)
+            if cast[place] is not source:
+                _forget(source)
         module.load_state_dict({key: cast[place]}, strict=False, assign=True)
     return module.to(device).requires_grad_(False).eval()
+
+
+def _forget(tensor: Tensor) -> None:
+    """Give the memory of a tensor in a mapped file back at once: a whole file beside its cast would be too much.
+
+    Nothing is lost, since the pages can be read again; those shared with a neighbour stay.
+    """
+    page = mmap.PAGESIZE
+    begin = -(-tensor.data_ptr() // page) * page
+    end = (tensor.data_ptr() + tensor.numel() * tensor.element_size()) // page * page
+    if end > begin:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -72,24 +72,24 @@ class FlowSlots:
         # A slot has two rows, see `Flow.move`; a frame's keys and values lie side by side, as they are projected.
         self._kept = like.new_zeros(len(layers), flow.steps, 2 * (slots + 1), self.frames, 2 * heads * dim)
         convolutions = [each for each in flow.modules() if isinstance(each, CausalConv1d)]
-        self._tails = {
-            layer: like.new_zeros(flow.steps, 2 * (slots + 1), layer.in_channels, layer.kernel_size[0] - 1)
-            for layer in convolutions
+        sizes = [(each.in_channels, each.kernel_size[0] - 1) for each in convolutions]
+        self._tails = like.new_zeros(flow.steps, 2 * (slots + 1), sum(channels * width for channels, width in sizes))
+        tails = self._tails.split([channels * width for channels, width in sizes], dim=2)
+        self._tail_of = {
+            layer: tail.unflatten(2, size) for layer, tail, size in zip(convolutions, tails, sizes, strict=True)
         }
         self._batches: dict[int, _Batch] = {}
 
     def begin(self, slot: int) -> Place:
         """An utterance with nothing behind it."""
-        for tail in self._tails.values():
-            tail[:, _rows(slot)] = 0
+        self._tails[:, _rows(slot)] = 0
         return Place(slot)
 
     def copy(self, source: Place, slot: int) -> Place:
         """An utterance that has behind it what `source` has, which stays in every slot that it is copied to."""
         to, of = _rows(slot), _rows(source.slot)
         self._kept[:, :, to, : source.frames] = self._kept[:, :, of, : source.frames]
-        for tail in self._tails.values():
-            tail[:, to] = tail[:, of]
+        self._tails[:, to] = self._tails[:, of]
         return Place(slot, source.frames, source.frames)
 
     @torch.inference_mode()
@@ -184,7 +184,7 @@ class _StepPast(Past):
         self._owner, self._batch, self._step = owner, batch, step
 
     def before(self, layer: nn.Module, x: Tensor, width: int) -> Tensor:
-        tail = self._owner._tails[layer][self._step]  # type: ignore[index]
+        tail = self._owner._tail_of[layer][self._step]  # type: ignore[index]
         x = torch.cat((tail.index_select(0, self._batch.rows), x), dim=2)
         tail.index_copy_(0, self._batch.rows, x[..., x.shape[2] - width :])
         return x

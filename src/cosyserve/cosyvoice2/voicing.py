@@ -139,6 +139,7 @@ class SlotVoicing:
 
     def __init__(self, flow: Flow, hift: Hift, first_hop: int, streams: int, voices: int, frames: int) -> None:
         """`frames` bounds what an utterance has behind it; a recording may take half of that."""
+        torch.backends.cudnn.deterministic = True  # a seed gives the same samples, whoever else speaks
         self.width = streams
         self._hops = Hops(first_hop, CHUNK_TOKENS)  # a graph moves a chunk, neither more nor less
         self._flow, self._hift = flow, hift if hift.window.device.type == "cpu" else self._graphed(hift)

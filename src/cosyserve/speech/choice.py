@@ -1,6 +1,7 @@
 """Which synthesizer speaks, and why."""
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def choose(settings: Settings, threads: int = 1) -> Choice:
 
 
 def _cosyvoice2(settings: Settings, folder: Path, threads: int) -> Choice:
+    # Before torch is loaded: oneDNN keeps what it has compiled for 1024 shapes, which looks like a leak of 100 MiB.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
     try:
         from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
         from cosyserve.speech.way import way_of
