@@ -20,6 +20,7 @@ import torch
 from cosyserve.speech.choice import MODEL_FOLDER
 from tests.cosyvoice2.folder import speaker_encoder, speech_tokenizer
 from tests.running import GREETING, Server
+from tests.server.test_socket import audio_until, open_socket, send
 from tests.signals import from_s16le, from_wav
 from tests.speech.recordings import REFUSED, TAKEN, speech
 
@@ -139,6 +140,18 @@ def test_odd_recordings_of_good_sound_are_taken(client: httpx.Client) -> None:
 def test_the_same_seed_gives_the_same_speech_and_another_does_not(client: httpx.Client) -> None:
     assert spoken(client, seed=1) == spoken(client, seed=1) != spoken(client, seed=2)
     assert client.post("/v1/audio/speech", json={"input": "Hi.", "seed": -1}).status_code == 400
+
+
+def test_a_socket_takes_instructions_and_a_seed(server: Server, client: httpx.Client) -> None:
+    def said(**session: object) -> bytes:
+        with open_socket(server.url) as socket:
+            send(socket, "session.update", **session)
+            send(socket, "input_text.append", text="Hi.")
+            send(socket, "input_text.flush")
+            return audio_until(socket, "speech.audio.done")[0]
+
+    assert said(seed=7) == said(seed=7) == spoken(client, seed=7)
+    assert said(seed=7, instructions="sadly") == spoken(client, seed=7, instructions="sadly") != said(seed=7)
 
 
 def test_instructions_and_marks_are_part_of_what_is_said(client: httpx.Client) -> None:

@@ -54,6 +54,15 @@ def seconds(audio: bytes) -> float:
     return len(audio) / 2 / 24_000
 
 
+def test_what_the_synthesizer_cannot_do_is_refused_at_once(socket: Connection) -> None:
+    send(socket, "session.update", instructions="sadly")
+    assert event(socket)["error"]["code"] == "CS-CAP-002"
+    send(socket, "session.update", seed=3)
+    send(socket, "input_text.append", text=GREETING)
+    send(socket, "input_text.flush")
+    assert is_speech(from_s16le(audio_until(socket, "speech.audio.done")[0]))
+
+
 def test_text_in_pieces_is_spoken(socket: Connection) -> None:
     for character in GREETING:
         send(socket, "input_text.append", text=character)

@@ -117,6 +117,10 @@ class Service:
             raise CosyError(errors.CANNOT_CLONE, synthesizer=self.synthesizer.name)
         return self.synthesizer.library
 
+    def require_capabilities(self, options: Options) -> None:
+        for capability in options.needs() - self.synthesizer.capabilities:
+            raise CosyError(_INCAPABLE[capability], synthesizer=self.synthesizer.name)
+
     def models(self) -> list[str]:
         return list(dict.fromkeys((self.synthesizer.model, PRODUCT_MODEL)))
 
@@ -134,8 +138,7 @@ class Service:
         """The same for a text that is still arriving, whose pieces the caller checks."""
         if self.state is not State.READY:
             raise CosyError(_UNREADY[self.state], retry_after=1)
-        for capability in options.needs() - self.synthesizer.capabilities:
-            raise CosyError(_INCAPABLE[capability], synthesizer=self.synthesizer.name)
+        self.require_capabilities(options)
         return Utterance(segments, self.voice(voice), speed, options)
 
 

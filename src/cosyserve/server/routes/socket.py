@@ -19,11 +19,12 @@ from cosyserve.errors import CosyError
 from cosyserve.server.auth import require_key
 from cosyserve.server.delivery import ClientGoneError, Delivery, as_cosy_error, usage
 from cosyserve.server.failures import body_of, outcome_of
-from cosyserve.server.routes.openai import FormatName, Speed
+from cosyserve.server.routes.openai import FormatName, Seed, Speed
 from cosyserve.server.service import service_of
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.segments import Segmenter
+from cosyserve.speech.synthesizer import Options
 from cosyserve.speech.text import clean_piece
 
 router = APIRouter(dependencies=[Depends(require_key)])
@@ -41,6 +42,12 @@ class Update(BaseModel):
     voice: str = ""
     response_format: FormatName = "pcm"
     speed: Speed = 1.0
+    instructions: str = ""
+    seed: Seed | None = None
+
+    @property
+    def options(self) -> Options:
+        return Options(self.instructions, seed=self.seed)
 
 
 class Append(BaseModel):
@@ -134,6 +141,7 @@ class Session:
     async def _handle(self, message: Message) -> None:
         if isinstance(message, Update):
             self._service.voice(message.voice)
+            self._service.require_capabilities(message.options)
             self._update = message
         elif isinstance(message, Append):
             if self._open is None:
@@ -175,7 +183,7 @@ class Session:
 
     async def _speak(self, generation: Generation) -> None:
         update = generation.update
-        utterance = self._service.streamed(generation.segments(), update.voice, update.speed)
+        utterance = self._service.streamed(generation.segments(), update.voice, update.speed, update.options)
         delivery = Delivery(self._service, _PATH, utterance, FORMATS[update.response_format])
         outcome = "cancelled"
         try:
