@@ -74,7 +74,7 @@ def main() -> None:
                     f"the same seed among them: {'identical' if same else 'DIFFERENT'}",
                     flush=True,
                 )
-                time.sleep(max(0, until - time.monotonic()) / _LOOKS)
+                time.sleep(60 * minutes / _LOOKS)
             for thread in threads:
                 thread.join()
             print(f"{len(counts):5} requests: {memory(server)} MiB; failed: {len(problems)}")
