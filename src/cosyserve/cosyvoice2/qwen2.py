@@ -80,10 +80,9 @@ class Attention(nn.Module):
 
 
 def _rotated(x: Tensor, rotary: Tensor) -> Tensor:
-    """Rotary position embedding in halves; `rotary` holds cosines and sines (…, 2, D)."""
-    first, second = x.chunk(2, dim=-1)
-    turned = torch.cat((-second, first), dim=-1)
-    return x * rotary[..., 0, :] + turned * rotary[..., 1, :]
+    """Rotary position embedding in halves: (a, b) becomes (a·cos − b·sin, b·cos + a·sin). `rotary` (…, 2, D) holds the
+    cosines, and the sines with the first half's sign."""
+    return torch.addcmul(x * rotary[..., 0, :], x.roll(x.shape[-1] // 2, -1), rotary[..., 1, :])
 
 
 class FeedForward(nn.Module):
@@ -181,7 +180,9 @@ class Llm(nn.Module):
         """
         span = span or cache.length
         rotary = self._rotary(places)
-        mask = (torch.arange(span, device=places.device) <= places[:, None])[:, None, None]
+        seen = torch.arange(span, device=places.device) <= places[:, None]
+        mask = torch.zeros_like(seen, dtype=self.speech_embedding.weight.dtype).masked_fill_(~seen, -torch.inf)
+        mask = mask[:, None, None]
         x = self.speech_embedding(tokens)
         for layer, kept in zip(self._qwen.layers, cache.layers, strict=True):
             normed = layer.input_layernorm(x)  # type: ignore[operator]
@@ -190,9 +191,10 @@ class Llm(nn.Module):
         return self.llm_decoder(self._qwen.norm(x))
 
     def _rotary(self, places: Tensor) -> Tensor:
-        """Cosines and sines (T, 2, D) of each place."""
+        """Cosines and signed sines (T, 2, D) of each place."""
         dim = self.config.head_dim
         exponent = torch.arange(0, dim, 2, device=places.device, dtype=torch.float32) / dim
         angle = places[:, None] / self.config.rope_theta**exponent
-        angle = torch.cat((angle, angle), dim=1)
-        return torch.stack((angle.cos(), angle.sin()), dim=1).to(self.speech_embedding.weight.dtype)
+        cosine, sine = angle.cos(), angle.sin()
+        both = torch.cat((cosine, cosine, -sine, sine), dim=1).unflatten(1, (2, -1))
+        return both.to(self.speech_embedding.weight.dtype)

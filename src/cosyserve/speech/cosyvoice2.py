@@ -5,6 +5,7 @@ import secrets
 import zlib
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -106,10 +107,8 @@ class CosyVoice2Synthesizer:
         """What the engine needs of a request, as tensors; raises `CS-VOICE-…`, `CS-TEXT-…`."""
         if options.prompt is not None:
             heard = self._prompts.of_upload(options.prompt.recording, options.prompt.transcript)
-        elif (entry := self.library.entries.get(voice.id)) is not None:
-            heard = self._prompts.of(entry)
-        else:  # deleted since the request came
-            raise CosyError(errors.VOICE_UNKNOWN, param="voice", voices=", ".join(self.library.entries))
+        else:
+            heard = self._heard(voice)
         text = self._tokenizer.encode(normalised(segment))
         prompt_text, prompt_speech = self._lead(heard, options.instructions)
         seed = secrets.randbits(63) if options.seed is None else options.seed
@@ -118,6 +117,12 @@ class CosyVoice2Synthesizer:
         if request.prompt_positions + length_limits(len(text))[0] >= _POSITIONS:
             raise CosyError(errors.PROMPT_TOO_LONG, positions=request.prompt_positions, limit=_POSITIONS)
         return request, heard.prompt
+
+    def _heard(self, voice: Voice) -> VoicePrompt:
+        """The prompt of a voice of the library, which may have been deleted since the request came."""
+        with suppress(KeyError, FileNotFoundError):
+            return self._prompts.of(self.library.entries[voice.id])
+        raise CosyError(errors.VOICE_UNKNOWN, param="voice", voices=", ".join(self.library.entries))
 
     def _lead(self, heard: VoicePrompt, instructions: str) -> tuple[Tensor, Tensor]:
         """What the language model reads before the text: an instruction (instruct2), the recording and its words
