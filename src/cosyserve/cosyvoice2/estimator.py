@@ -74,11 +74,13 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None, past: Past) -> Tensor:
         if self._joined is None:
-            projected = torch.cat((self.to_q(x), self.to_k(x), self.to_v(x)), dim=2)
+            # Keys and values alone: they are kept, and the queries beside them would be too.
+            query, new = self.to_q(x), torch.cat((self.to_k(x), self.to_v(x)), dim=2)
         else:
-            projected = F.linear(x, *self._joined)
-        projected = projected.unflatten(2, (3, self.heads, self.head_dim))
-        out = past.attend(self, projected[:, :, 0].transpose(1, 2), projected[:, :, 1:], mask, FRAMES_PER_TOKEN)
+            width = self.heads * self.head_dim
+            query, new = F.linear(x, *self._joined).split((width, 2 * width), dim=2)
+        query = query.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        out = past.attend(self, query, new.unflatten(2, (2, self.heads, -1)), mask, FRAMES_PER_TOKEN)
         return self.to_out[0](out.transpose(1, 2).flatten(2))
 
 

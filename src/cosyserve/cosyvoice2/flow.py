@@ -56,7 +56,7 @@ class Flow(nn.Module):
         return self.decoder.estimator  # type: ignore[return-value]
 
     def join(self) -> None:
-        """Make one product of those that share an input. To be done where the weights are to stay."""
+        """Make one product of those that share an input, for a past that copies what it keeps (`FlowSlots`)."""
         for each in self.estimator.modules():
             if isinstance(each, Attention):
                 each.join()

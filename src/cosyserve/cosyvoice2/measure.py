@@ -140,7 +140,6 @@ def model(types: Sequence[torch.dtype]) -> Iterator[tuple[str, object]]:
 def _flow_and_vocoder(config: Config, name: str, dtype: torch.dtype, token: float) -> Iterator[tuple[str, object]]:
     flow, hift = untrained(Flow(config.flow)).to(dtype), untrained(Hift(config.hift))
     flow.noise = flow.noise.float()
-    flow.join()
     frames = FRAMES_PER_TOKEN * (PROMPT_TOKENS + UTTERANCE_TOKENS)
     yield f"{name}flow: seconds an estimator call, 2 × {frames} frames", round(_estimator_call(flow, frames), 3)
     given, tokens = voice(), speech(UTTERANCE_TOKENS)

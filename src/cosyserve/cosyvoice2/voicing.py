@@ -112,7 +112,6 @@ class SingleVoicing:
     def __init__(self, flow: Flow, hift: Hift, hops: Hops, voices: int, keep_tokens: int | None) -> None:
         self._flow, self._hift, self._hops, self._keep_tokens = flow, hift, hops, keep_tokens
         self._begun = Recent[FlowStream](voices)
-        flow.join()
 
     def stream(self, prompt: Prompt, seed: int) -> Stream:
         begun = self._begun.get(prompt) or self._begun.keep(prompt, self._after(self._hops.aligned(prompt)))
