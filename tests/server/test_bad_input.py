@@ -148,3 +148,9 @@ def test_any_text_is_spoken_or_refused(server: Server, text: str) -> None:
             refusal(response)
         else:
             assert len(response.content) > 0
+
+
+@pytest.mark.parametrize(("path", "methods"), [("/v1/audio/voices", "GET, POST"), ("/v1/audio/voices/anna", "DELETE")])
+def test_a_wrong_method_is_told_the_right_ones(client: httpx.Client, path: str, methods: str) -> None:
+    answer = client.put(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, methods)

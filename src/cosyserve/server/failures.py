@@ -104,7 +104,8 @@ def install(app: FastAPI) -> None:
         response = response_of(CosyError(fault))
         if fault is errors.METHOD_UNKNOWN:
             # The framework names the methods of one route only; a path can have a route for each method.
-            methods = app.openapi()["paths"].get(request.url.path, {"get": None})
+            path = getattr(request.scope.get("route"), "path", request.url.path)  # /voices/{name}, not /voices/anna
+            methods = app.openapi()["paths"].get(path, {"get": None})
             response.headers["Allow"] = ", ".join(sorted(method.upper() for method in methods))
         return response
 
