@@ -15,7 +15,8 @@ def initialise(settings: Settings) -> None:
     """The calls of TensorRT-LLM's `_utils` module. May hang for ever; the stack is written before the limit."""
     if settings.mpi != "always" or WITHOUT_MPI in os.environ:
         return
-    faulthandler.dump_traceback_later(0.9 * settings.mpi_seconds, file=sys.stderr)
+    # Half way, as a slow interpreter may have used up much of the limit before it comes here.
+    faulthandler.dump_traceback_later(0.5 * settings.mpi_seconds, file=sys.stderr)
     from mpi4py import MPI
 
     world = MPI.COMM_WORLD
