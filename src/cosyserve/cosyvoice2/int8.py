@@ -24,6 +24,7 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, K) to (…, N)."""
+        # torch's own kernel, public in all but its name; nothing of torch that is documented does the same.
         product = torch._weight_int8pack_mm(x.reshape(-1, x.shape[-1]), self.weight, self.scale)
         product = product.unflatten(0, x.shape[:-1]) if x.dim() != 2 else product
         return product if self.bias is None else product + self.bias

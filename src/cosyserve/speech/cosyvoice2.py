@@ -82,7 +82,7 @@ class CosyVoice2Synthesizer:
         made: asyncio.Queue[Pcm | Exception | None] = asyncio.Queue()
 
         def give(item: Pcm | Exception | None) -> None:
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # the loop has been closed, and with it whoever waited
                 loop.call_soon_threadsafe(made.put_nowait, item)
 
         utterance = Utterance(request, prompt, give)

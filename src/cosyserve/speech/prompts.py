@@ -2,9 +2,13 @@
 
 import hashlib
 import logging
+import os
+import tempfile
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import soxr
@@ -19,7 +23,7 @@ from cosyserve.cosyvoice2.features import TOKENIZER_RATE
 from cosyserve.cosyvoice2.listening import FILES, SPEAKER_SIZE, Listener, Prompt
 from cosyserve.errors import CosyError
 from cosyserve.speech import recording
-from cosyserve.speech.audio import SAMPLE_RATE, Pcm
+from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.voices import FEATURES, Entry, digest_of
 
 log = logging.getLogger(__name__)
@@ -43,47 +47,43 @@ class Prompts:
         """`folder` is the library's; `model` the model's, whose digest goes into the names of what is kept."""
         self._folder, self._listener = folder / FEATURES, listener
         self._model = _model_digest(model)
-        self._recent: OrderedDict[str, Prompt | VoicePrompt] = OrderedDict()
+        self._recent: OrderedDict[str, VoicePrompt] = OrderedDict()
         self._turn = threading.Lock()
 
     def of(self, entry: Entry) -> VoicePrompt:
         """The prompt of a voice of the library; raises `CS-VOICE-…` where its file is no good."""
         digest = digest_of(entry.file)
-        with self._turn:
-            if entry.file.suffix == ".safetensors":
-                return self._imported(entry.file, digest)
-            return VoicePrompt(self._heard(digest, entry.file), entry.transcript)
+        work_out = self._imported if entry.file.suffix == ".safetensors" else self._heard
+        voice = self._recalled(digest, lambda: work_out(entry.file, digest))
+        return replace(voice, transcript=entry.transcript)
 
     def of_upload(self, data: bytes, transcript: str) -> VoicePrompt:
         """The prompt of a recording that came with a request. Nothing of it is written to disk."""
-        digest = hashlib.sha256(data).hexdigest()
+        voice = self._recalled(hashlib.sha256(data).hexdigest(), lambda: VoicePrompt(self._listen(data)))
+        return replace(voice, transcript=transcript)
+
+    def _recalled(self, digest: str, work_out: Callable[[], VoicePrompt]) -> VoicePrompt:
         with self._turn:
-            prompt = self._remembered(digest)
-            if not isinstance(prompt, Prompt):
-                prompt = self._listen(recording.read(data))
-                self._remember(digest, prompt)
-            return VoicePrompt(prompt, transcript)
+            if digest not in self._recent:
+                self._recent[digest] = work_out()
+            self._recent.move_to_end(digest)
+            if len(self._recent) > _IN_MEMORY:
+                self._recent.popitem(last=False)
+            return self._recent[digest]
 
-    def _heard(self, digest: str, file: Path) -> Prompt:
-        prompt = self._remembered(digest)
-        if isinstance(prompt, Prompt):
-            return prompt
+    def _imported(self, file: Path, _digest: str) -> VoicePrompt:
+        return unpacked(file.read_bytes(), file)
+
+    def _heard(self, file: Path, digest: str) -> VoicePrompt:
         kept = self._folder / f"{digest}-{self._model}.safetensors"
-        prompt = _kept(kept)
-        if prompt is None:
-            prompt = self._listen(recording.read(file.read_bytes()))
-            self._keep(kept, prompt)
-        self._remember(digest, prompt)
-        return prompt
+        with suppress(OSError, CosyError):  # not there yet, or damaged: it is worked out anew
+            return unpacked(kept.read_bytes(), kept)
+        prompt = self._listen(file.read_bytes())
+        self._keep(kept, prompt)
+        return VoicePrompt(prompt)
 
-    def _imported(self, file: Path, digest: str) -> VoicePrompt:
-        voice = self._remembered(digest)
-        if not isinstance(voice, VoicePrompt):
-            voice = unpacked(file.read_bytes(), file)
-            self._remember(digest, voice)
-        return voice
-
-    def _listen(self, pcm: Pcm) -> Prompt:
+    def _listen(self, data: bytes) -> Prompt:
+        pcm = recording.read(data)
         at_16k = soxr.resample(pcm, SAMPLE_RATE, TOKENIZER_RATE)
         return self._listener.hear(torch.from_numpy(pcm), torch.from_numpy(at_16k))
 
@@ -91,21 +91,13 @@ class Prompts:
         """Whole or absent. A folder that cannot be written to costs the next start a moment, and nothing else."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(".partial")
-            partial.write_bytes(packed(prompt))
-            partial.replace(file)
+            # A name of its own: servers that share the folder may be at it at the same time.
+            handle, partial = tempfile.mkstemp(".partial", dir=self._folder)
+            with os.fdopen(handle, "wb") as whole:
+                whole.write(packed(prompt))
+            Path(partial).replace(file)
         except OSError as error:
             log.warning("Features of a voice could not be kept in %s: %s", self._folder, error)
-
-    def _remembered(self, digest: str) -> Prompt | VoicePrompt | None:
-        if digest in self._recent:
-            self._recent.move_to_end(digest)
-        return self._recent.get(digest)
-
-    def _remember(self, digest: str, prompt: Prompt | VoicePrompt) -> None:
-        self._recent[digest] = prompt
-        if len(self._recent) > _IN_MEMORY:
-            self._recent.popitem(last=False)
 
 
 def packed(prompt: Prompt, text: Tensor | None = None) -> bytes:
@@ -125,13 +117,6 @@ def unpacked(data: bytes, path: Path) -> VoicePrompt:
     except (SafetensorError, KeyError, ValueError) as error:
         raise CosyError(errors.VOICE_FEATURES, path=path.name, reason=error) from error
     return VoicePrompt(prompt, text=tensors.get("text"))
-
-
-def _kept(file: Path) -> Prompt | None:
-    try:
-        return unpacked(file.read_bytes(), file).prompt
-    except (OSError, CosyError):
-        return None
 
 
 def _model_digest(model: Path) -> str:
