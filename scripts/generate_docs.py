@@ -28,7 +28,7 @@ wins. A secret has a twin ending in `_FILE` that names a file to read it from. A
 _ERRORS_HEAD = """\
 # Errors · 错误
 
-<!-- Generated from src/cosyserve/errors.py by `make docs`. -->
+<!-- Generated from src/cosyserve/errors/ by `make docs`. -->
 
 Every failure has an id that never changes its meaning. In the API it is `error.code`; in a terminal it stands
 first. Parts in `{braces}` are filled in.

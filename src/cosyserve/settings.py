@@ -34,6 +34,12 @@ class Settings(BaseSettings):
         "server says which and why.",
     )
     models_dir: Path = Field(Path("pretrained_models"), description="Folder that holds `CosyVoice2-0.5B`.")
+    hf_mirror: str = Field(
+        "https://hf-mirror.com", description="The mirror of Hugging Face that `cosyserve fetch` may take models from."
+    )
+    fetch_stall_seconds: float = Field(
+        60, gt=0, description="A download that brings nothing for so many seconds is taken from the next source."
+    )
     voices_dir: Path = Field(Path("voices"), description="Folder of your voices; it is made when one is added.")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where CosyVoice2 runs. `auto` takes a CUDA device where PyTorch sees one."

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cosyserve.speech.choice import MODEL_FOLDER
+from cosyserve.assets.manifest import MODEL_FOLDER
 from tests.cosyvoice2.folder import make_model
 
 

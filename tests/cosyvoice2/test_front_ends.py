@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.cosyvoice2.config import SPEECH_TOKENS
 from cosyserve.cosyvoice2.listening import Listener, Prompt, fbank
 from cosyserve.cosyvoice2.tokenizer import MARKS, TextTokenizer
 from cosyserve.errors import CosyError
-from cosyserve.speech.choice import MODEL_FOLDER
 from cosyserve.speech.normalisation import normalised
 from cosyserve.speech.prompts import Prompts, packed, unpacked
 from cosyserve.speech.voices import Library

@@ -17,7 +17,7 @@ import openai
 import pytest
 import torch
 
-from cosyserve.speech.choice import MODEL_FOLDER
+from cosyserve.assets.manifest import MODEL_FOLDER
 from tests.cosyvoice2.folder import speaker_encoder, speech_tokenizer
 from tests.running import GREETING, Server
 from tests.server.test_socket import audio_until, open_socket, send

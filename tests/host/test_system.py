@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.host import models, network, system
 from cosyserve.host.report import State
 from tests.host.test_machine import machine
@@ -68,9 +69,10 @@ def test_weights_are_whole_by_their_size(tmp_path: Path) -> None:
     assert models.weights(tmp_path).state is State.SKIPPED
     folder = tmp_path / "CosyVoice2-0.5B"
     folder.mkdir()
-    for name, size in models.COSYVOICE2.items():
-        with (folder / name).open("wb") as file:
-            file.truncate(size)
+    for each in model_of(DEFAULT).files:
+        (folder / each.path).parent.mkdir(exist_ok=True)
+        with (folder / each.path).open("wb") as file:
+            file.truncate(each.size or 0)
     assert models.weights(tmp_path).state is State.OK
     (folder / "flow.pt").write_bytes(b"half")
     assert models.weights(tmp_path).facts["wrong"] == ["flow.pt"]

@@ -3,37 +3,36 @@
 import json
 from pathlib import Path
 
+from cosyserve.assets.disk import Folder, State
+from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.host.report import Check, Finding, Text
 from cosyserve.host.system import installed
 
 WEIGHTS = Check("CS-MODEL-001", Text("Weights", "模型权重"))
 ENGINES = Check("CS-MODEL-002", Text("Engines", "引擎"))
 
-# Sizes in bytes as published for CosyVoice2-0.5B (Hugging Face revision eec1ae6c).
-COSYVOICE2 = {
-    "llm.pt": 2_023_316_821,
-    "flow.pt": 450_575_567,
-    "hift.pt": 83_390_254,
-    "speech_tokenizer_v2.onnx": 496_082_973,
-    "campplus.onnx": 28_303_423,
-}
 
-
-def weights(folder: Path) -> Finding:
-    model = folder / "CosyVoice2-0.5B"
-    if not model.is_dir():
+def weights(models_dir: Path) -> Finding:
+    folder = Folder(models_dir, model_of(DEFAULT))
+    if not folder.path.is_dir():
         return WEIGHTS.skipped(
-            Text(f"none in {model}; the preview voice needs none", f"{model} 中没有；预览语音不需要")
+            Text(f"none in {folder.path}; the preview voice needs none", f"{folder.path} 中没有；预览语音不需要")
         )
-    wrong = [name for name, size in COSYVOICE2.items() if _size(model / name) != size]
+    facts = {"folder": str(folder.path)}
+    if folder.of_another_size:
+        return WEIGHTS.ok(Text(f"of other sizes in {folder.path}", f"{folder.path} 中为其他规格的模型"), **facts)
+    wrong = [file.path for file in folder.model.files if folder.state(file) in (State.MISSING, State.CHANGED)]
     if wrong:
         return WEIGHTS.warn(
-            Text(f"missing or not whole in {model}: {', '.join(wrong)}", f"{model} 中缺失或不完整：{'、'.join(wrong)}"),
-            Text("delete these files and download them again", "请删除这些文件并重新下载"),
-            folder=str(model),
+            Text(
+                f"missing or not whole in {folder.path}: {', '.join(wrong)}",
+                f"{folder.path} 中缺失或不完整：{'、'.join(wrong)}",
+            ),
+            Text("cosyserve fetch", "cosyserve fetch"),
+            **facts,
             wrong=wrong,
         )
-    return WEIGHTS.ok(Text(f"whole in {model}", f"{model} 中完整"), folder=str(model))
+    return WEIGHTS.ok(Text(f"whole in {folder.path}", f"{folder.path} 中完整"), **facts)
 
 
 def engines(folder: Path) -> Finding:
@@ -55,10 +54,6 @@ def engines(folder: Path) -> Finding:
             engines=built,
         )
     return ENGINES.ok(Text(", ".join(built), "、".join(built)), engines=built)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else -1
 
 
 def _built_with(config: Path) -> str:

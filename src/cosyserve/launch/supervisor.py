@@ -4,7 +4,6 @@ One server at a time. It tells how it is over a socket (`beat`); everything that
 the environment, because Open MPI's daemon leaves the process group.
 """
 
-import ctypes
 import logging
 import os
 import signal
@@ -23,6 +22,7 @@ import psutil
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.host import probe
+from cosyserve.host.child import die_with_parent
 from cosyserve.launch import memory
 from cosyserve.launch.beat import REASON, RESTARTS, SOCKET, STACKS_SIGNAL, Ear, Told
 from cosyserve.launch.ladder import Rung
@@ -37,7 +37,6 @@ _STOP_MARGIN = 10  # seconds beyond the grace time for the server's own end
 _MISCONFIGURED = 2  # the exit status of a CosyError: another rung would end the same way
 _RESTARTS, _RESTART_WINDOW = 5, 600  # more restarts than that in so many seconds are a crash loop
 _BACK_OFF = (1, 2, 4, 8, 16)  # seconds before each restart
-_PR_SET_PDEATHSIG = 1
 
 
 class Supervisor:
@@ -116,7 +115,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor alone, which knows how to stop
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         self._output = Output(self._process.stdout, self._process.stderr)
 
@@ -204,8 +203,3 @@ def _collect_orphans(own: int) -> None:
         with suppress(psutil.Error, ChildProcessError):
             if child.pid != own and child.status() == psutil.STATUS_ZOMBIE:
                 os.waitpid(child.pid, os.WNOHANG)
-
-
-def _die_with_parent() -> None:
-    """No server may outlive its supervisor: it would hold the card and the port."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

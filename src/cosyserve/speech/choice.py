@@ -3,17 +3,16 @@
 import logging
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from cosyserve import errors
+from cosyserve.assets.disk import Folder, State
+from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.errors import CosyError
 from cosyserve.settings import Settings
 from cosyserve.speech.preview import PreviewSynthesizer
 from cosyserve.speech.synthesizer import Synthesizer
 
 log = logging.getLogger(__name__)
-
-MODEL_FOLDER = "CosyVoice2-0.5B"
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ def choose(settings: Settings, threads: int = 1) -> Choice:
     Only `auto` falls back to the preview, so that there is a server that speaks; who names CosyVoice2 gets it or an
     error.
     """
-    folder = settings.models_dir / MODEL_FOLDER
+    folder = Folder(settings.models_dir, model_of(DEFAULT))
     if settings.synthesizer == "preview":
         return Choice(
             PreviewSynthesizer(),
@@ -40,13 +39,13 @@ def choose(settings: Settings, threads: int = 1) -> Choice:
         )
     if settings.synthesizer == "cosyvoice2":
         return _cosyvoice2(settings, folder, threads)
-    if not folder.is_dir():
+    if not folder.path.is_dir():
         return Choice(
             PreviewSynthesizer(),
-            f"The preview voice (eSpeak NG), because there is no CosyVoice2 model in {folder}. "
-            "pretrained_models/README.md says how to download it; then run `make run-local` again.",
-            f"预览语音（eSpeak NG），因为 {folder} 中没有 CosyVoice2 模型。"
-            "下载方法见 pretrained_models/README.md，然后再次执行 `make run-local`。",
+            f"The preview voice (eSpeak NG), because there is no CosyVoice2 model in {folder.path}. "
+            "`cosyserve fetch` brings it; then start again.",
+            f"预览语音（eSpeak NG），因为 {folder.path} 中没有 CosyVoice2 模型。"
+            "请运行 `cosyserve fetch` 下载，然后重新启动。",
         )
     try:
         return _cosyvoice2(settings, folder, threads)
@@ -59,7 +58,10 @@ def choose(settings: Settings, threads: int = 1) -> Choice:
         )
 
 
-def _cosyvoice2(settings: Settings, folder: Path, threads: int) -> Choice:
+def _cosyvoice2(settings: Settings, folder: Folder, threads: int) -> Choice:
+    if not folder.usable:
+        files = ", ".join(file.path for file in folder.lacking() if folder.state(file) is not State.UNVERIFIED)
+        raise CosyError(errors.NOT_FETCHED, model=folder.model.folder, folder=folder.path, files=files)
     # Before torch is loaded: oneDNN keeps what it has compiled for 1024 shapes, which looks like a leak of 100 MiB.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
     try:
@@ -70,9 +72,9 @@ def _cosyvoice2(settings: Settings, folder: Path, threads: int) -> Choice:
             raise CosyError(errors.TORCH_MISSING) from error
         raise CosyError(errors.PARTS_MISSING, package=error.name) from error
     way = way_of(settings, threads)
-    synthesizer = CosyVoice2Synthesizer(folder, settings.voices_dir, way)
+    synthesizer = CosyVoice2Synthesizer(folder.path, settings.voices_dir, way)
     return Choice(
         synthesizer,
-        f"CosyVoice2 from {folder}, by PyTorch on {synthesizer.device} in {way}.",
-        f"CosyVoice2（{folder}），由 PyTorch 在 {synthesizer.device} 上以 {way} 运行。",
+        f"CosyVoice2 from {folder.path}, by PyTorch on {synthesizer.device} in {way}.",
+        f"CosyVoice2（{folder.path}），由 PyTorch 在 {synthesizer.device} 上以 {way} 运行。",
     )

@@ -1,0 +1,124 @@
+"""Where models can be had from, and in which order it is tried from here. Pure, but for `measured`."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cosyserve.assets.manifest import File, Model
+from cosyserve.host.machine import Machine, Platform, platform_of
+
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "MODELSCOPE_OFFLINE")
+_TURBO = "/etc/network_turbo"
+_PROXY = re.compile(r"\b(\w+_proxy)=[\"']?([^\s\"';&]+)", re.IGNORECASE)
+_PROBE_SECONDS = 4
+_PROBE_BYTES = 4 << 20
+# In China ModelScope is the sure choice even where something else is somewhat faster at this moment.
+_PREFERRED_SHARE = 0.5
+
+Name = Literal["huggingface", "hf-mirror", "modelscope"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """`hub` is the client that speaks to it. Only the hub a token was made for gets it."""
+
+    name: Name
+    hub: Literal["huggingface", "modelscope"]
+    endpoint: str
+    own_token: bool = True
+
+    def address(self, model: Model, file: File) -> str:
+        """A plain address of a file, to measure by; the transfers are the clients' own."""
+        at = model.hubs[self.hub]
+        if self.hub == "modelscope":
+            return f"{self.endpoint}/api/v1/models/{at.repository}/repo?Revision={at.revision}&FilePath={file.path}"
+        return f"{self.endpoint}/{at.repository}/resolve/{at.revision}/{file.path}"
+
+
+def offline(environ: Mapping[str, str]) -> str | None:
+    """The variable by which the user has forbidden the network."""
+    return next((name for name in _OFFLINE if environ.get(name, "").lower() in ("1", "on", "yes", "true")), None)
+
+
+def sources(environ: Mapping[str, str], mirror: str) -> dict[Name, Source]:
+    """All there are, as the variables of the hubs' own clients have them."""
+    modelscope = environ.get("MODELSCOPE_ENDPOINT") or environ.get("MODELSCOPE_DOMAIN") or "https://modelscope.cn"
+    modelscope = modelscope if "://" in modelscope else f"https://{modelscope}"
+    return {
+        "huggingface": Source("huggingface", "huggingface", environ.get("HF_ENDPOINT") or "https://huggingface.co"),
+        "hf-mirror": Source("hf-mirror", "huggingface", mirror.rstrip("/"), own_token=False),
+        "modelscope": Source("modelscope", "modelscope", modelscope.rstrip("/")),
+    }
+
+
+def order(machine: Machine, speeds: Mapping[Name, float]) -> list[Name]:
+    """The sources by speed (bytes a second, 0 for one that does not answer), with the one that suits this machine
+    first unless it is much slower."""
+    ranked = sorted(speeds, key=lambda name: -speeds[name])
+    if machine.environ.get("HF_ENDPOINT"):
+        preferred: Name = "huggingface"  # somebody has said which one
+    else:
+        preferred = "modelscope" if platform_of(machine) is Platform.AUTODL else "huggingface"
+    if speeds.get(preferred, 0) > 0 and speeds[preferred] >= _PREFERRED_SHARE * max(speeds.values()):
+        ranked.sort(key=lambda name: name != preferred)  # stable: the others keep their order
+    return ranked
+
+
+def turbo(machine: Machine) -> dict[str, str]:
+    """The proxies of AutoDL's network_turbo, which helps with hosts outside China and hinders with those inside. Read,
+    not run."""
+    return dict(_PROXY.findall(machine.read(_TURBO)))
+
+
+def environment(source: Source, machine: Machine) -> dict[str, str]:
+    """What a transfer from `source` runs in: quiet clients, no secret of ours, and AutoDL's proxies where they help."""
+    kept = {name: value for name, value in machine.environ.items() if not name.startswith("COSYSERVE_")}
+    proxies = turbo(machine)
+    if source.name == "huggingface":
+        kept = {**proxies, **kept}
+    else:
+        kept = {name: value for name, value in kept.items() if proxies.get(name) != value or name == "no_proxy"}
+    return {
+        # With Xet an interrupted file cannot be resumed, and mirrors have none.
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        # Asks Alibaba Cloud's metadata service, which takes seconds wherever there is none.
+        "MODELSCOPE_DOWNLOAD_INTRA_CLOUD": "false",
+        "MODELSCOPE_DOWNLOAD_FILE_LOCK": "false",  # the caller has one
+        "MODELSCOPE_DOWNLOAD_TOTAL_TIMEOUT": "86400",  # a slow line is no failure; one that stands still is ended
+        "PYTHONUNBUFFERED": "1",
+        **kept,
+    }
+
+
+def measured(model: Model, files: Sequence[File], among: Sequence[Source], machine: Machine) -> dict[Name, float]:
+    """Bytes a second that each source gives at this moment, all asked at once, within a few seconds."""
+    sample = max(files, key=lambda file: file.size or 0)
+    with ThreadPoolExecutor(len(among)) as threads:
+        speeds = threads.map(lambda source: _speed(source, source.address(model, sample), machine), among)
+        return dict(zip((source.name for source in among), speeds, strict=True))
+
+
+def _speed(source: Source, address: str, machine: Machine) -> float:
+    """In a process of its own: proxies are read from the environment, and an answer may never come."""
+    argv = [sys.executable, "-S", str(Path(__file__).with_name("probe.py"))]
+    question = json.dumps({"address": address, "seconds": _PROBE_SECONDS - 1, "bytes": _PROBE_BYTES})
+    try:
+        done = subprocess.run(  # noqa: S603 - argv is ours
+            argv,
+            input=question,
+            env=environment(source, machine),
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_SECONDS,
+        )
+        return float(done.stdout or 0)
+    except (subprocess.TimeoutExpired, ValueError, OSError):
+        return 0.0

@@ -1,0 +1,70 @@
+"""The commands that measure CosyVoice2."""
+
+import json
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import click
+
+from cosyserve import errors
+from cosyserve.cli.serving import threads
+from cosyserve.errors import CosyError
+
+
+@click.group()
+def bench() -> None:
+    """Measure CosyVoice2 on this machine, at the released size, with weights that need no file."""
+    if find_spec("torch") is None:
+        raise CosyError(errors.TORCH_MISSING)
+
+
+@bench.command()
+@click.option("--json", "as_json", is_flag=True, help="One object, once all is measured.")
+def model(as_json: bool) -> None:
+    """The speed of each part and of all together, for an utterance of 4.1 s. Takes about two minutes.
+
+    In float32, in bfloat16 where the processor computes in it, and with the language model's weights in eight bits.
+    """
+    import torch
+
+    from cosyserve.cosyvoice2 import measure
+    from cosyserve.speech.way import processor_has_bfloat16
+
+    _print_measured(measure.model([torch.bfloat16] if processor_has_bfloat16() else []), as_json)
+
+
+@bench.command()
+@click.option("--json", "as_json", is_flag=True, help="One object, once all is measured.")
+@click.option("--keep", type=click.IntRange(min=1), default=5, show_default=True, help="Seconds of a bounded past.")
+def streaming(as_json: bool, keep: int) -> None:
+    """What a long utterance costs chunk by chunk. Takes about a quarter of an hour on two cores, and 16 GiB."""
+    from cosyserve.cosyvoice2 import measure
+
+    _print_measured(measure.streaming(keep), as_json)
+
+
+@bench.command()
+@click.option("--json", "as_json", is_flag=True, help="One object, once all is measured.")
+@click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), default="bfloat16", show_default=True)
+def gpu(as_json: bool, dtype: str) -> None:
+    """A CUDA device: each part, then 1, 4 and 16 streams side by side. Takes about two minutes."""
+    import torch
+
+    from cosyserve.cosyvoice2 import measure_gpu
+
+    if not torch.cuda.is_available():
+        raise CosyError(errors.NO_CUDA)
+    _print_measured(measure_gpu.gpu(getattr(torch, dtype)), as_json)
+
+
+def _print_measured(measured: Iterator[tuple[str, object]], as_json: bool) -> None:
+    import torch
+
+    torch.set_num_threads(threads())
+    values = {}
+    for name, value in measured:
+        values[name] = value
+        if not as_json:
+            click.echo(f"{name}: {value}")
+    if as_json:
+        click.echo(json.dumps(values))

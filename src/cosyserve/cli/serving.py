@@ -1,0 +1,124 @@
+"""The commands that speak, and the one that looks."""
+
+import asyncio
+import faulthandler
+import locale
+import logging
+import os
+import sys
+from importlib.util import find_spec
+
+import click
+
+from cosyserve import errors, logs
+from cosyserve.assets.disk import Folder, human
+from cosyserve.assets.manifest import DEFAULT, model_of
+from cosyserve.cli.assets import fetcher
+from cosyserve.errors import CosyError
+from cosyserve.host import cure, system
+from cosyserve.host.machine import Machine, platform_of
+from cosyserve.host.report import Language
+from cosyserve.launch import ladder, memory, mpi
+from cosyserve.launch.beat import STACKS_SIGNAL, to_supervisor
+from cosyserve.launch.supervisor import Supervisor
+from cosyserve.settings import Settings, load_settings, unknown_keys
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=int, help="Port to listen on.")
+@click.option("--launch", type=click.Choice(["auto", "direct", "isolated", "mpirun"]), help="How to start MPI.")
+@click.pass_context
+def serve(context: click.Context, host: str | None, port: int | None, launch: str | None) -> None:
+    """Serve the page and the API until SIGTERM or Ctrl-C."""
+    settings = load_settings(host=host, port=port, launch=launch)
+    supervisor = to_supervisor()
+    if supervisor is None:
+        logs.start(settings)
+        _warn_of_unknown_keys()
+        _offer_to_fetch(settings)
+        context.exit(_supervise(settings))
+    logs.start_in_server(settings)
+    faulthandler.register(STACKS_SIGNAL, all_threads=True)
+    mpi.initialise(settings)
+    supervisor.tell("mpi")
+    from cosyserve.server import run
+    from cosyserve.speech.choice import choose
+
+    run.serve(settings, choose(settings, threads()))
+
+
+def _offer_to_fetch(settings: Settings) -> None:
+    """Where there is somebody to ask, and no model yet. Without it the preview speaks."""
+    folder = Folder(settings.models_dir, model_of(DEFAULT))
+    if settings.synthesizer == "preview" or folder.usable or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    size = human(sum(file.size or 0 for file in folder.lacking()))
+    if not click.confirm(f"CosyVoice2 is not in {folder.path} yet. Fetch it now ({size})?", err=True):
+        return
+    fetcher(settings, DEFAULT).run()
+    if find_spec("torch") is None:
+        raise CosyError(errors.TORCH_MISSING)
+
+
+def _supervise(settings: Settings) -> int:
+    """The same command again, as a child on the rungs of the ladder."""
+    if settings.mpi == "always" and find_spec("mpi4py") is None:
+        raise CosyError(errors.MPI4PY_MISSING)
+    machine = Machine()
+    around = cure.look_around(machine.environ, system.usable_cores(machine))
+    server = [sys.executable, "-m", "cosyserve", "serve", "--host", settings.host, "--port", str(settings.port)]
+    remembered = memory.recall(settings.state_dir)
+    rungs = ladder.plan(settings, platform_of(machine), server, machine.environ, around, remembered)
+    return Supervisor(settings, rungs, around.tmpdir).run()
+
+
+@click.command()
+@click.argument("text")
+@click.option("-o", "--output", help="File to write (.wav, .mp3, .opus, .aac, .flac, .pcm); - is standard output.")
+@click.option("--voice", default="", help="One of the synthesizer's voices.")
+@click.option("--speed", type=click.FloatRange(0.25, 4.0), default=1.0, show_default=True)
+def say(text: str, output: str | None, voice: str, speed: float) -> None:
+    """Speak TEXT without a server. Without -o it is played."""
+    from cosyserve import saying
+    from cosyserve.speech.choice import choose
+
+    settings = load_settings()
+    logs.start(settings, unasked="text")
+    _warn_of_unknown_keys()
+    asyncio.run(saying.say(settings, choose(settings, threads()), text, voice, speed, output))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts; docs/doctor.schema.json describes it.")
+@click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the page; by default the terminal's.")
+@click.option("--deep", is_flag=True, help="Import TensorRT-LLM itself where it is installed.")
+@click.pass_context
+def doctor(context: click.Context, as_json: bool, lang: Language | None, deep: bool) -> None:
+    """Look at everything a start depends on, and change nothing.
+
+    Ends within a minute with status 0 (all is well), 1 (warnings) or 2 (cannot serve).
+    """
+    from cosyserve.host.doctor import examine
+    from cosyserve.host.report import page
+
+    settings = load_settings()
+    report = examine(settings, settings.models_dir, deep=deep)
+    if as_json:
+        click.echo(report.model_dump_json(indent=2))
+    else:
+        chinese = locale.getlocale()[0] or os.environ.get("LANG", "")
+        click.echo(page(report, lang or ("zh" if chinese.startswith("zh") else "en"), colour=sys.stdout.isatty()))
+    context.exit(report.exit_status)
+
+
+def threads() -> int:
+    return max(1, int(system.usable_cores(Machine())))
+
+
+def _warn_of_unknown_keys() -> None:
+    for name, nearest in unknown_keys().items():
+        hint = f"; did you mean {nearest}?" if nearest else ""
+        log.warning("%s is not a setting%s / 没有这个配置项", name, hint)

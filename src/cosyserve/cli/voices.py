@@ -1,0 +1,61 @@
+"""The commands for the folder of voices."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.settings import load_settings
+
+if TYPE_CHECKING:
+    from cosyserve.speech.voices import Library
+
+
+@click.group()
+def voices() -> None:
+    """The voices of COSYSERVE_VOICES_DIR. A running server sees a change at once."""
+
+
+@voices.command("list")
+def list_voices() -> None:
+    """Every voice, and the words of its recording."""
+    for entry in _library().entries.values():
+        click.echo(f"{entry.name}\t{entry.transcript}")
+
+
+@voices.command("add")
+@click.argument("name")
+@click.argument("recording", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--transcript", default="", help="The words of the recording.")
+@click.option("--consent", default="", help="Who agreed to the use of this voice, and when.")
+def add_voice(name: str, recording: Path, transcript: str, consent: str) -> None:
+    """Add the voice NAME from RECORDING: 1 to 30 seconds, in any common format."""
+    click.echo(_library().add(name, transcript, consent, recording.read_bytes()).file)
+
+
+@voices.command("remove")
+@click.argument("name")
+def remove_voice(name: str) -> None:
+    """Remove a voice that was added, its recording included."""
+    _library().remove(name)
+
+
+@voices.command("import")
+@click.argument("table", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_voices(table: Path) -> None:
+    """Add the voices of a spk2info.pt of CosyVoice2 or async_cosyvoice. Nothing in it is executed."""
+    if find_spec("torch") is None:
+        raise CosyError(errors.TORCH_MISSING)
+    from cosyserve.speech import spk2info
+
+    for name, features in spk2info.voices(table):
+        click.echo(_library().adopt(name, features).name)
+
+
+def _library() -> "Library":
+    from cosyserve.speech.voices import Library
+
+    return Library(load_settings().voices_dir)

