@@ -21,6 +21,7 @@ class ToneSynthesizer:
     device = "cpu"
     capabilities: frozenset[Capability] = frozenset()
     library = None
+    broken = ""
 
     def __init__(self) -> None:
         self.voices: Mapping[str, Voice] = {"tone": Voice("tone", "Tone", "音", ("en", "zh"))}

@@ -50,6 +50,13 @@ class Settings(BaseSettings):
         "computes in it, else float32. `int8`, for processors, is bfloat16 with the language model's weights in eight "
         "bits.",
     )
+    backend: Literal["auto", "torch", "trtllm"] = Field(
+        "auto",
+        description="What draws CosyVoice2's speech tokens. `auto` takes an engine of TensorRT-LLM where `cosyserve "
+        "build` has made one for this card, else PyTorch.",
+    )
+    build_seconds: float = Field(1800, gt=0, description="Longest build of an engine, in seconds. It takes minutes.")
+    keep_engines: int = Field(2, ge=1, description="Engines that are kept; older ones are removed after a build.")
     past_seconds: float = Field(
         15,
         ge=0,
@@ -101,8 +108,8 @@ class Settings(BaseSettings):
     )
     mpi: Literal["auto", "always"] = Field(
         "auto",
-        description="`auto` starts MPI only for a backend that needs it, which this version has not; `always` "
-        "starts it as `import tensorrt_llm` would, to prove a machine.",
+        description="`auto` starts MPI only for an engine of TensorRT-LLM, which needs it; `always` starts it as "
+        "`import tensorrt_llm` would, to prove a machine.",
     )
     mpi_seconds: float = Field(
         20, gt=0, description="Longest start of MPI, in seconds, before the next way is tried. Healthy is 1."

@@ -76,6 +76,15 @@ class Folder:
             return True
         return all(self.state(file) in (State.WHOLE, State.UNVERIFIED) for file in self.model.files)
 
+    def digest_of(self, file: File) -> str:
+        """The digest of a file that is there; it is read where what is remembered is of another time."""
+        known = self.verified.get(file.path)
+        if known is None or self.state(file) is not State.WHOLE:
+            sha256 = digest(self.path / file.path)
+            self.remember(file, sha256, known.source if known else "found")
+            return sha256
+        return known.sha256
+
     def remember(self, file: File, sha256: str, source: str) -> None:
         found = (self.path / file.path).stat()
         self.verified[file.path] = Verified(

@@ -42,6 +42,8 @@ for command in (
     serving.doctor,
     assets.fetch,
     assets.models,
+    assets.build,
+    assets.engines,
     voices.voices,
     bench.bench,
 ):

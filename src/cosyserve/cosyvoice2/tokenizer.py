@@ -10,7 +10,7 @@ from torch import Tensor
 from cosyserve.cosyvoice2.loading import WeightsError
 
 FOLDER = "CosyVoice-BlankEN"
-_VOCABULARY, _MERGES = "vocab.json", "merges.txt"
+VOCABULARY, MERGES = "vocab.json", "merges.txt"
 
 # How Qwen2 cuts a text before pairs are merged (its tokenizer.json): contractions, words with the sign before them,
 # single digits, runs of signs, line ends, spaces.
@@ -19,7 +19,7 @@ _PIECES = (
 )
 
 # Their ids follow the vocabulary's in this order: Qwen2's three, then CosyVoice2's (151643 to 151662 as released).
-_CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|endofprompt|>")
+CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|endofprompt|>")
 MARKS = ("[breath]", "<strong>", "</strong>", "[noise]", "[laughter]", "[cough]", "[clucking]", "[accent]") + (
     "[quick_breath]",
     "<laughter>",
@@ -38,7 +38,7 @@ class TextTokenizer:
 
     def __init__(self, folder: Path) -> None:
         """From a model's folder, whose `CosyVoice-BlankEN/` has the vocabulary; raises `WeightsError`."""
-        files = [folder / FOLDER / name for name in (_VOCABULARY, _MERGES)]
+        files = [folder / FOLDER / name for name in (VOCABULARY, MERGES)]
         for file in files:
             if not file.is_file():
                 raise WeightsError(f"{file} is missing")
@@ -46,7 +46,7 @@ class TextTokenizer:
             size = len(json.loads(files[0].read_text(encoding="utf-8")))
             self._tokenizer = Tokenizer(models.BPE.from_file(*map(str, files)))
         except Exception as error:  # what `tokenizers` raises is a plain Exception
-            raise WeightsError(f"{files[0].parent}: {_VOCABULARY} or {_MERGES} is damaged: {error}") from error
+            raise WeightsError(f"{files[0].parent}: {VOCABULARY} or {MERGES} is damaged: {error}") from error
         self._tokenizer.normalizer = normalizers.NFC()
         self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [
@@ -55,10 +55,10 @@ class TextTokenizer:
             ]
         )
         self._tokenizer.decoder = decoders.ByteLevel()
-        self._ids = {mark: size + place for place, mark in enumerate((*_CONTROLS, *MARKS))}
+        self._ids = {mark: size + place for place, mark in enumerate((*CONTROLS, *MARKS))}
         self.size = size + len(self._ids)
         # `tokenizers` numbers what is added one after the other. Controls are added under a name no text has.
-        self._tokenizer.add_tokens([AddedToken(f"\0{mark}", normalized=False) for mark in _CONTROLS])
+        self._tokenizer.add_tokens([AddedToken(f"\0{mark}", normalized=False) for mark in CONTROLS])
         self._tokenizer.add_tokens([AddedToken(mark, normalized=False) for mark in MARKS])
 
     def encode(self, text: str) -> Tensor:

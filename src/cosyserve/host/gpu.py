@@ -62,21 +62,40 @@ def _whole(text: str) -> int | None:
     return None if number is None else int(number)
 
 
+def cards(machine: Machine) -> list[Card]:
+    """The cards that the driver lists; none where there is no driver, or it does not answer."""
+    tool = _tool(machine)
+    return parse_cards(_query(tool)) if tool else []
+
+
+def cuda_of_packages() -> int | None:
+    """The CUDA that the installed packages were built for."""
+    return max((major for package, major in _RUNTIMES.items() if installed(package)), default=None)
+
+
+def _tool(machine: Machine) -> str | None:
+    return shutil.which("nvidia-smi", path=f"{machine.environ.get('PATH', '')}:{_WSL_FOLDER}")
+
+
+def _query(tool: str) -> str:
+    return _ask(tool, f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits")
+
+
 def examine(machine: Machine) -> list[Finding]:
     """All findings on the card; those that cannot be asked are skipped with the reason."""
     findings = [_wsl_library(machine)] if is_wsl(machine) else []
-    tool = shutil.which("nvidia-smi", path=f"{machine.environ.get('PATH', '')}:{_WSL_FOLDER}")
+    tool = _tool(machine)
     device = machine.exists("/dev/nvidia0") or machine.exists("/dev/dxg")
     if tool is None and not device:
         return [_absent(machine), *_unasked(), *findings]
-    answer = _ask(tool, f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits") if tool else ""
-    cards = parse_cards(answer)
-    if not cards:
+    answer = _query(tool) if tool else ""
+    found_cards = parse_cards(answer)
+    if not found_cards:
         return [_silent(tool, answer), *_unasked(), *findings]
     cuda = parse_cuda(_ask(str(tool)))
-    names = ", ".join(card.name for card in cards)
-    found = DEVICE.ok(Text(names, names), cards=[vars(card) for card in cards])
-    return [found, _driver(cards[0], cuda), _capability(cards), _free_memory(cards), *findings]
+    names = ", ".join(card.name for card in found_cards)
+    found = DEVICE.ok(Text(names, names), cards=[vars(card) for card in found_cards])
+    return [found, _driver(found_cards[0], cuda), _capability(found_cards), _free_memory(found_cards), *findings]
 
 
 def _ask(tool: str, *options: str) -> str:

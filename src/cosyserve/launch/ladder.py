@@ -13,6 +13,7 @@ RUNG = "_COSYSERVE_RUNG"
 WITHOUT_MPI = "_COSYSERVE_WITHOUT_MPI"
 
 PLAIN = "python"  # the only rung of a server that needs no MPI
+WITHOUT = "without-mpi"
 
 _MPIRUN_FIRST = (Platform.AUTODL, Platform.CONTAINER, Platform.KUBERNETES)
 
@@ -63,5 +64,5 @@ def plan(
         order = ["direct", "isolated", "mpirun", "bare"]
     if remembered in order:
         order.sort(key=lambda name: name != remembered)  # stable: the others keep their order
-    last = rung("without-mpi", "no MPI at all, since it starts in no way here", {**cured, WITHOUT_MPI: "1"})
+    last = rung(WITHOUT, "no MPI at all, since it starts in no way here", {**cured, WITHOUT_MPI: "1"})
     return [*(ways[name] for name in order), last]

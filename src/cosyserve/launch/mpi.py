@@ -4,19 +4,19 @@ import faulthandler
 import os
 import sys
 
-from cosyserve.launch.ladder import WITHOUT_MPI
-from cosyserve.settings import Settings
+from cosyserve.launch.ladder import PLAIN, RUNG, WITHOUT_MPI
 
 # Kept alive as TensorRT-LLM's module keeps its own: a communicator that is collected is freed.
 _communicators: list[object] = []
 
 
-def initialise(settings: Settings) -> None:
-    """The calls of TensorRT-LLM's `_utils` module. May hang for ever; the stack is written before the limit."""
-    if settings.mpi != "always" or WITHOUT_MPI in os.environ:
+def initialise(seconds: float) -> None:
+    """The calls of TensorRT-LLM's `_utils` module, on a rung with MPI. May hang for ever; the stack is written before
+    the limit, which is in `seconds`."""
+    if WITHOUT_MPI in os.environ or os.environ.get(RUNG, PLAIN) == PLAIN:
         return
     # Half way, as a slow interpreter may have used up much of the limit before it comes here.
-    faulthandler.dump_traceback_later(0.5 * settings.mpi_seconds, file=sys.stderr)
+    faulthandler.dump_traceback_later(0.5 * seconds, file=sys.stderr)
     from mpi4py import MPI
 
     world = MPI.COMM_WORLD

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -35,13 +35,23 @@ _TICK = 0.2  # seconds between looks at the child and at the signals
 _STACKS_SECONDS = 0.5  # for a server to write its stacks
 _STOP_MARGIN = 10  # seconds beyond the grace time for the server's own end
 _MISCONFIGURED = 2  # the exit status of a CosyError: another rung would end the same way
+ENGINE_UNUSABLE = 3  # the exit status where an engine cannot be loaded
 _RESTARTS, _RESTART_WINDOW = 5, 600  # more restarts than that in so many seconds are a crash loop
 _BACK_OFF = (1, 2, 4, 8, 16)  # seconds before each restart
 
 
 class Supervisor:
-    def __init__(self, settings: Settings, rungs: Sequence[Rung], tmpdir: str | None) -> None:
-        self._settings, self._rungs, self._tmpdir = settings, rungs, tmpdir
+    """`mend` makes a new engine in place of one that cannot be loaded; whether it could."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        rungs: Sequence[Rung],
+        tmpdir: str | None,
+        mend: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._settings, self._rungs, self._tmpdir, self._mend = settings, rungs, tmpdir, mend
+        self._breaks = 0
         self._stopping = threading.Event()
         self._restarts, self._reason = 0, ""
 
@@ -59,6 +69,7 @@ class Supervisor:
                     return server.stop(self._settings.grace_seconds + _STOP_MARGIN)
                 server.end()
                 reason = server.with_last_words(reason)
+                self._count_break(server)
             elif self._stopping.is_set() or not restarts:
                 return server
             else:  # it has run here, so what is in its way may pass: a port or a card that is not free yet
@@ -91,9 +102,25 @@ class Supervisor:
             status = server.end()
             if status == _MISCONFIGURED:
                 return status  # it has said itself what is wrong
+            if status == ENGINE_UNUSABLE:
+                return self._climb_without(server)
             log.warning("The rung '%s' does not bear: %s", rung.name, server.with_last_words(failure))
         log.error("%s", CosyError(errors.NO_RUNG))
         return 1
+
+    def _climb_without(self, server: "Server") -> "Server | int":
+        """The engine cannot be loaded, on whatever rung: a new one is made once, else PyTorch speaks."""
+        log.error("The engine cannot be used: %s", server.with_last_words("it does not load"))
+        if not self._mend():
+            self._rungs = self._rungs[-1:]
+        return self._climb()
+
+    def _count_break(self, server: "Server") -> None:
+        """An engine that breaks down once is started again; from the second time on PyTorch speaks."""
+        self._breaks += server.broke
+        if self._breaks > 1 and len(self._rungs) > 1:
+            log.error("The engine has failed %d times: from now on PyTorch speaks", self._breaks)
+            self._rungs = self._rungs[-1:]
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._stopping.set()
@@ -128,6 +155,10 @@ class Server:
             if self._last is not None and self._last.state == "ready":
                 return None
             if (status := self._process.poll()) is not None:
+                while self._hear():  # its last word may still be on the way
+                    pass
+                if self._last is not None and self._last.state == "ready":
+                    return None
                 return f"it ended with status {status} after {passed:.1f} s"
             if self._last is not None and self._last.state == "failed":
                 return "its warm-up failed"
@@ -145,6 +176,8 @@ class Server:
                 silent = 0.0
                 if self._last is not None and self._last.state == "stalled":
                     return "stood still in its synthesis"
+                if self.broke:
+                    return "lost its engine"
             elif (status := self._process.poll()) is not None:
                 return f"ended with status {status}"
             elif (silent := silent + _TICK) > heartbeat_seconds:
@@ -161,6 +194,21 @@ class Server:
                 self._process.wait(seconds)
         self.end()
         return 0
+
+    @property
+    def broke(self) -> bool:
+        """Whether it has said that its engine is gone."""
+        return self._last is not None and self._last.state == "broken"
+
+    @property
+    def has_told(self) -> bool:
+        """Whether it has ever been heard of, which it is once MPI is up."""
+        return self._last is not None
+
+    def join(self) -> None:
+        """Let it end by itself."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP_MARGIN)
 
     def end(self) -> int:
         """End every process of this start; the exit status of its first."""

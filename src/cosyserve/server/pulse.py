@@ -51,6 +51,10 @@ class WatchedSynthesizer:
     def voices(self) -> Mapping[str, Voice]:
         return self._synthesizer.voices
 
+    @property
+    def broken(self) -> str:
+        return self._synthesizer.broken
+
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         async with aclosing(self._synthesizer.synthesize(segment, voice, options)) as chunks:
             async for chunk in self._watched(chunks):

@@ -65,6 +65,8 @@ class DrainingServer(uvicorn.Server):
             if self._service.stalls():
                 _write_stacks()
                 continue
+            if self._service.breaks():
+                continue
             await asyncio.sleep(_BEAT_SECONDS if self._service.state is State.READY else _STARTING_BEAT_SECONDS)
         log.error("The supervisor is gone")
         self._drain_or_leave(signal.SIGTERM, None)

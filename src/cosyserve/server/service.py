@@ -42,6 +42,7 @@ class State(str, Enum):
     READY = "ready"
     FAILED = "failed"
     STALLED = "stalled"
+    BROKEN = "broken"
     STOPPING = "stopping"
 
 
@@ -49,6 +50,7 @@ _UNREADY: dict[State, Fault] = {
     State.STARTING: errors.STARTING,
     State.FAILED: errors.WARMUP_FAILED,
     State.STALLED: errors.STALLED,
+    State.BROKEN: errors.ENGINE_FAILED,
     State.STOPPING: errors.STOPPING,
 }
 _INCAPABLE: dict[Capability, Fault] = {
@@ -96,6 +98,14 @@ class Service:
         log.error("The synthesis has made nothing for %g s", self.settings.synthesis_seconds)
         return True
 
+    def breaks(self) -> bool:
+        """Whether the synthesizer has just been found to be unable to speak ever again in this process."""
+        if self.state is not State.READY or not self.synthesizer.broken:
+            return False
+        self.state = State.BROKEN
+        log.error("%s", CosyError(errors.ENGINE_FAILED, reason=self.synthesizer.broken))
+        return True
+
     async def drain(self) -> None:
         """Take no new requests and wait, for the grace time at most, until the running ones are done."""
         self.state = State.STOPPING
@@ -137,7 +147,7 @@ class Service:
     ) -> Utterance:
         """The same for a text that is still arriving, whose pieces the caller checks."""
         if self.state is not State.READY:
-            raise CosyError(_UNREADY[self.state], retry_after=1)
+            raise CosyError(_UNREADY[self.state], retry_after=1, reason=self.synthesizer.broken)
         self.require_capabilities(options)
         return Utterance(segments, self.voice(voice), speed, options)
 

@@ -3,11 +3,14 @@
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from cosyserve import errors
+from cosyserve.assets.backend import ENGINE
 from cosyserve.assets.disk import Folder, State
 from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.errors import CosyError
+from cosyserve.launch.ladder import WITHOUT_MPI
 from cosyserve.settings import Settings
 from cosyserve.speech.preview import PreviewSynthesizer
 from cosyserve.speech.synthesizer import Synthesizer
@@ -50,6 +53,8 @@ def choose(settings: Settings, threads: int = 1) -> Choice:
     try:
         return _cosyvoice2(settings, folder, threads)
     except CosyError as error:
+        if error.fault is errors.ENGINE_UNUSABLE:
+            raise  # the supervisor knows more ways than the preview
         log.error("%s", error)
         return Choice(
             PreviewSynthesizer(),
@@ -72,9 +77,13 @@ def _cosyvoice2(settings: Settings, folder: Folder, threads: int) -> Choice:
             raise CosyError(errors.TORCH_MISSING) from error
         raise CosyError(errors.PARTS_MISSING, package=error.name) from error
     way = way_of(settings, threads)
-    synthesizer = CosyVoice2Synthesizer(folder.path, settings.voices_dir, way)
+    engine = None if WITHOUT_MPI in os.environ else os.environ.get(ENGINE)
+    synthesizer = CosyVoice2Synthesizer(folder.path, settings.voices_dir, way, Path(engine) if engine else None)
+    name = Path(engine).name if engine else ""
+    by = f"TensorRT-LLM's engine {name} and PyTorch" if engine else "PyTorch"
+    by_zh = f"TensorRT-LLM 引擎 {name} 和 PyTorch" if engine else "PyTorch"
     return Choice(
         synthesizer,
-        f"CosyVoice2 from {folder.path}, by PyTorch on {synthesizer.device} in {way}.",
-        f"CosyVoice2（{folder.path}），由 PyTorch 在 {synthesizer.device} 上以 {way} 运行。",
+        f"CosyVoice2 from {folder.path}, by {by} on {synthesizer.device} in {way}.",
+        f"CosyVoice2（{folder.path}），由 {by_zh} 在 {synthesizer.device} 上以 {way} 运行。",
     )

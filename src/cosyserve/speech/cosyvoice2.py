@@ -3,24 +3,22 @@
 import asyncio
 import secrets
 import zlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from cosyserve import errors
 from cosyserve.cosyvoice2.config import FRAMES_PER_TOKEN, TOKENS_PER_SECOND, Config
 from cosyserve.cosyvoice2.flow import Flow
-from cosyserve.cosyvoice2.generation import Generator, Request
+from cosyserve.cosyvoice2.generation import Generator, Request, TokenGenerator
 from cosyserve.cosyvoice2.hift import Hift
 from cosyserve.cosyvoice2.int8 import quantised
 from cosyserve.cosyvoice2.listening import Listener, Prompt
-from cosyserve.cosyvoice2.loading import WeightsError, load_flow, load_hift, load_llm
-from cosyserve.cosyvoice2.qwen2 import Llm
+from cosyserve.cosyvoice2.loading import WeightsError, load_config, load_flow, load_hift, load_llm
 from cosyserve.cosyvoice2.sampling import length_limits
 from cosyserve.cosyvoice2.slots import slot_bytes
 from cosyserve.cosyvoice2.tokenizer import TextTokenizer
@@ -28,6 +26,7 @@ from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing, SlotVoicing, Voici
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.engine import Engine, Utterance
+from cosyserve.speech.engine_tokens import open_engine
 from cosyserve.speech.normalisation import normalised
 from cosyserve.speech.prompts import Prompts, VoicePrompt
 from cosyserve.speech.silence import LeadingSilence
@@ -37,11 +36,12 @@ from cosyserve.speech.way import Way
 
 # Positions of a slot: 30 s of recording with its words, a segment, and the longest that a segment may become.
 _POSITIONS = 2560
-_SIZES = "sizes.json"
 _NOTHING = torch.empty(0, dtype=torch.long)
 _PREPARING = 2  # threads that tokenize and listen
 _LONGEST_PAST = 60 * TOKENS_PER_SECOND  # where the past is not bounded: a segment is never that long
 _SHARE = 0.8  # of the memory that is free once the weights are there
+
+MakeGenerator = Callable[[int], TokenGenerator]  # for so many streams
 
 
 class CosyVoice2Synthesizer:
@@ -49,28 +49,33 @@ class CosyVoice2Synthesizer:
     model = "cosyvoice2-0.5b"
     capabilities = frozenset(Capability)
 
-    def __init__(self, folder: Path, voices: Path, way: Way) -> None:
-        """Load the model of `folder`; raises `CS-SYN-004` where it is not whole."""
+    def __init__(self, folder: Path, voices: Path, way: Way, engine: Path | None = None) -> None:
+        """Load the model of `folder`; raises `CS-SYN-004` where it is not whole. `engine` takes its language model's
+        place; raises `CS-ENGINE-002` where it cannot."""
         try:
-            config = _config_of(folder)
+            config = load_config(folder)
             self._tokenizer = TextTokenizer(folder)
             listener = Listener(folder, way.threads)
-            llm = load_llm(folder, config, way.dtype, way.device)
-            llm = quantised(llm) if way.int8 else llm
             flow = load_flow(folder, config, way.dtype, way.device)
             hift = load_hift(folder, config, way.device)
             if self._tokenizer.size > config.llm.vocabulary:
                 raise WeightsError(
                     f"the tokenizer has {self._tokenizer.size} tokens, the model {config.llm.vocabulary}"
                 )
+            self._positions = _POSITIONS
+            generator = self._generator(folder, config, way, engine)
             self._prompts = Prompts(voices, folder, listener)
             self.library = Library(voices, learn=self._prompts.of)
         except WeightsError as error:
             raise CosyError(errors.MODEL_UNUSABLE, reason=error) from error
         self.device = torch.cuda.get_device_name(way.device) if way.device.startswith("cuda") else way.device
         self._way = way
-        self._engine = _engine_of(llm, flow, hift, way)
+        self._engine = _engine_of(generator, flow, hift, way)
         self._preparing = ThreadPoolExecutor(_PREPARING, thread_name_prefix="prepare")
+
+    @property
+    def broken(self) -> str:
+        return self._engine.broken
 
     @property
     def voices(self) -> Mapping[str, Voice]:
@@ -99,6 +104,16 @@ class CosyVoice2Synthesizer:
         finally:
             self._engine.cancel(utterance)
 
+    def _generator(self, folder: Path, config: Config, way: Way, engine: Path | None) -> MakeGenerator:
+        """What makes the generator, once it is known for how many streams there is room."""
+        if engine is not None:
+            opened = open_engine(engine, way, config.llm, self._tokenizer.size)
+            self._positions = opened.length
+            return lambda streams: opened
+        llm = load_llm(folder, config, way.dtype, way.device)
+        llm = quantised(llm) if way.int8 else llm
+        return lambda streams: Generator(llm, streams, _POSITIONS)
+
     def close(self) -> None:
         self._preparing.shutdown(cancel_futures=True)
         self._engine.close()
@@ -114,8 +129,8 @@ class CosyVoice2Synthesizer:
         seed = secrets.randbits(63) if options.seed is None else options.seed
         # Every segment of a request has random numbers of its own.
         request = Request(text, prompt_text, prompt_speech, seed ^ zlib.crc32(segment.encode()))
-        if request.prompt_positions + length_limits(len(text))[0] >= _POSITIONS:
-            raise CosyError(errors.PROMPT_TOO_LONG, positions=request.prompt_positions, limit=_POSITIONS)
+        if request.prompt_positions + length_limits(len(text))[0] >= self._positions:
+            raise CosyError(errors.PROMPT_TOO_LONG, positions=request.prompt_positions, limit=self._positions)
         return request, heard.prompt
 
     def _heard(self, voice: Voice) -> VoicePrompt:
@@ -133,21 +148,12 @@ class CosyVoice2Synthesizer:
         return (words, heard.prompt.speech) if len(words) else (_NOTHING, _NOTHING)
 
 
-def _config_of(folder: Path) -> Config:
-    """The released sizes, unless the folder has a `sizes.json` with those of a model of another size."""
-    file = folder / _SIZES
-    try:
-        return TypeAdapter(Config).validate_json(file.read_bytes()) if file.exists() else Config()
-    except (OSError, ValidationError) as error:
-        raise WeightsError(f"{file} does not say the sizes of a model: {error}") from error
-
-
-def _engine_of(llm: Llm, flow: Flow, hift: Hift, way: Way) -> Engine:
+def _engine_of(generator: MakeGenerator, flow: Flow, hift: Hift, way: Way) -> Engine:
     """On a GPU as many streams as its memory has room for, all graphs made; on a processor one after the other."""
     hops = Hops()
     if way.device != "cuda":
         voicing: Voicing = SingleVoicing(flow, hift, hops, way.voices, way.keep_tokens)
-        return Engine(Generator(llm, way.streams, _POSITIONS), voicing, way.threads)
+        return Engine(generator(way.streams), voicing, way.threads)
     frames = FRAMES_PER_TOKEN * (_LONGEST_PAST if way.keep_tokens is None else way.keep_tokens)
     room = _SHARE * torch.cuda.mem_get_info()[0]
     streams = int(room // slot_bytes(flow, frames)) - way.voices - 1
@@ -156,4 +162,4 @@ def _engine_of(llm: Llm, flow: Flow, hift: Hift, way: Way) -> Engine:
     streams = min(streams, way.streams)
     slots = SlotVoicing(flow, hift, hops.first, streams, way.voices, frames)
     slots.prepare()
-    return Engine(Generator(llm, streams, _POSITIONS), slots, way.threads)
+    return Engine(generator(streams), slots, way.threads)

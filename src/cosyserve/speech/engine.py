@@ -12,13 +12,15 @@ from contextlib import contextmanager
 
 import torch
 
+from cosyserve.cosyvoice2.batching import EngineBrokenError
 from cosyserve.cosyvoice2.config import SAMPLE_RATE
-from cosyserve.cosyvoice2.generation import Generator, Request, Slot
+from cosyserve.cosyvoice2.generation import Request, Slot, TokenGenerator
 from cosyserve.cosyvoice2.listening import Prompt
 from cosyserve.cosyvoice2.voicing import Hop, Stream, Voicing
 from cosyserve.speech.audio import Pcm
 
 _WAITING_CHUNKS = 4  # made for a client that has not taken them yet
+_PATIENCE = 0.02  # seconds to wait for tokens where there is nothing else to do
 
 Give = Callable[[Pcm | Exception | None], None]
 
@@ -51,12 +53,13 @@ class Utterance:
 class Engine:
     """A thread with the model. Other threads start and cancel utterances."""
 
-    def __init__(self, generator: Generator, voicing: Voicing, threads: int) -> None:
+    def __init__(self, generator: TokenGenerator, voicing: Voicing, threads: int) -> None:
         self._generator, self._voicing = generator, voicing
         self._waiting: deque[Utterance] = deque()
         self._spoken: list[Utterance] = []
         self._changed = threading.Condition()
         self._closed = False
+        self.broken = ""  # why it will never speak again
         self._thread = threading.Thread(target=self._run, args=(threads,), name="cosyvoice2", daemon=True)
         self._thread.start()
 
@@ -82,6 +85,7 @@ class Engine:
             self._closed = True
             self._changed.notify()
         self._thread.join()
+        self._generator.close()
 
     def _run(self, threads: int) -> None:
         torch.set_num_threads(threads)  # of this thread's own pool
@@ -130,15 +134,23 @@ class Engine:
                 utterance.slot = self._generator.add(utterance.request)
 
     def _draw(self) -> None:
-        """One token for every request."""
+        """One token for every request, or as many as have come."""
+        patience = 0.0 if self._next() else _PATIENCE
         speaking = {id(each.slot): each for each in self._spoken if each.slot is not None and each.stream is not None}
         with self._failing(*speaking.values()):
-            for slot, token in self._generator.advance():
+            for slot, token in self._generator.advance(patience):
                 speaking[id(slot)].stream.tokens.add(token)  # type: ignore[union-attr]
             for utterance in speaking.values():
                 if utterance.slot.done:  # type: ignore[union-attr]
-                    utterance.stream.tokens.complete()  # type: ignore[union-attr]
-                    utterance.slot = None
+                    self._drawn(utterance, utterance.slot, utterance.stream)  # type: ignore[arg-type]
+
+    def _drawn(self, utterance: Utterance, slot: Slot, stream: Stream) -> None:
+        """The last token of an utterance is there, or none will come."""
+        with self._failing(utterance):
+            utterance.slot = None
+            if slot.problem is not None:
+                raise slot.problem
+            stream.tokens.complete()
 
     def _speak(self) -> None:
         """One hop, for those whose turn it is."""
@@ -176,6 +188,8 @@ class Engine:
         try:
             yield
         except Exception as problem:  # whatever it is, the other requests are none of its business
+            if isinstance(problem, EngineBrokenError):
+                self.broken = str(problem)
             for utterance in utterances:
                 if utterance in self._spoken:
                     self._end(utterance)

@@ -35,6 +35,7 @@ class PreviewSynthesizer:
     device = "cpu"
     capabilities: frozenset[Capability] = frozenset()
     library = None
+    broken = ""
 
     def __init__(self) -> None:
         self._espeak = espeak()

@@ -51,6 +51,11 @@ class Synthesizer(Protocol):
     capabilities: frozenset[Capability]
 
     @property
+    def broken(self) -> str:
+        """Why it will never speak again in this process; empty as long as it may."""
+        ...
+
+    @property
     def library(self) -> Library | None:
         """Where voices are added and removed; None where there are only the synthesizer's own."""
         ...

@@ -1,0 +1,47 @@
+"""Whether speech tokens come from an engine here, and from which."""
+
+import logging
+
+from cosyserve import errors
+from cosyserve.assets.build import weights_of
+from cosyserve.assets.disk import Folder
+from cosyserve.assets.engines import Engine, Engines, Shape, key_here
+from cosyserve.assets.manifest import DEFAULT, model_of
+from cosyserve.errors import CosyError
+from cosyserve.host.machine import Machine
+from cosyserve.host.system import installed
+from cosyserve.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# Internal to a launch, hence no setting: the folder of the engine that the server is to load.
+ENGINE = "_COSYSERVE_ENGINE"
+
+
+def engine_for(settings: Settings, machine: Machine) -> Engine | None:
+    """The engine to serve with, None where PyTorch (or the preview) is to speak.
+
+    Raises `CS-BUILD-…` or `CS-ENGINE-001` where `COSYSERVE_BACKEND=trtllm` asks for one and there can be or is none.
+    """
+    asked = settings.backend == "trtllm"
+    if settings.backend == "torch" or settings.synthesizer == "preview" or settings.device == "cpu":
+        return None
+    if installed("tensorrt-llm") is None and not asked:
+        return None
+    folder = Folder(settings.models_dir, model_of(DEFAULT))
+    if not folder.usable and not asked:
+        return None  # whoever chooses the synthesizer says so
+    engines = Engines(settings.models_dir)
+    try:
+        key = key_here(weights_of(folder), Shape(max_batch=settings.max_streams), machine)
+    except CosyError as error:
+        if asked:
+            raise
+        log.warning("PyTorch speaks instead of an engine: %s", error.cause)
+        return None
+    engine = engines.usable(key)
+    if engine is None and asked:
+        raise CosyError(errors.NO_ENGINE, folder=engines.root)
+    if engine is None:
+        log.warning("TensorRT-LLM is installed, and there is no engine for this card: `cosyserve build` makes one")
+    return engine

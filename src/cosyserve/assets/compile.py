@@ -1,0 +1,58 @@
+"""Builds an engine with the TensorRT-LLM that is installed: a program of its own, run on a rung of the launch ladder.
+
+Importing TensorRT-LLM may hang, and a build that is told to stop must end. Nothing is decided here; every name that is
+used is in tests/cosyvoice2/trtllm/contract.json.
+"""
+
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from cosyserve.assets.engines import Shape
+from cosyserve.launch import mpi
+from cosyserve.launch.beat import to_supervisor
+
+_BLOCK = 32  # positions of a block of the paged cache of keys and values
+
+
+class Work(BaseModel):
+    exported: Path
+    into: Path
+    shape: Shape
+    mpi_seconds: float
+
+
+def build(work: Work) -> None:
+    """From the exported model to `rank0.engine` and `config.json`. No checkpoint is written in between."""
+    from tensorrt_llm import builder
+    from tensorrt_llm.models.qwen.model import QWenForCausalLM
+
+    shape = work.shape
+    model = QWenForCausalLM.from_hugging_face(str(work.exported), dtype=shape.dtype)
+    config = builder.BuildConfig(
+        max_input_len=shape.max_seq,
+        max_seq_len=shape.max_seq,
+        max_batch_size=shape.max_batch,
+        max_num_tokens=shape.max_tokens,
+        max_beam_width=1,
+    )
+    config.plugin_config.gemm_plugin = shape.dtype
+    config.plugin_config.paged_kv_cache = True
+    config.plugin_config.tokens_per_block = _BLOCK
+    builder.build(model, config).save(str(work.into))
+
+
+def main() -> None:
+    work = Work.model_validate_json(sys.argv[1])
+    parent = to_supervisor()
+    mpi.initialise(work.mpi_seconds)
+    if parent is not None:
+        parent.tell("mpi")
+    build(work)
+    if parent is not None:
+        parent.tell("ready")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Runs a piece of work that needs MPI, on the first rung of the ladder that bears."""
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from cosyserve.launch.ladder import Rung
+from cosyserve.launch.supervisor import Server
+
+log = logging.getLogger(__name__)
+
+NO_MPI = "MPI starts in no way here; cosyserve doctor says why"
+
+
+def run(rungs: Sequence[Rung], tmpdir: str | None, seconds: float) -> str | None:
+    """None once the work says that it is done, else why it is not.
+
+    The next rung is tried only where MPI did not start: work that fails with MPI would fail on each of them. What the
+    work prints goes into the log. It has `seconds` in all once MPI is up.
+    """
+    never = threading.Event()
+    for rung in rungs:
+        try:
+            work = Server(rung, tmpdir, {})
+        except OSError as error:  # such as no mpirun on this machine
+            log.warning("The rung '%s' cannot be tried: %s", rung.name, error)
+            continue
+        try:
+            failure = work.wait_until_ready(never, seconds)
+            if failure is None:
+                work.join()
+                return None
+            failure = work.with_last_words(failure)
+            if work.has_told:
+                return failure
+        finally:
+            work.end()
+        log.warning("The rung '%s' does not bear: %s", rung.name, failure)
+    return NO_MPI

@@ -1,0 +1,196 @@
+"""The generator on an engine, with the stand-in executor: many requests, cancels, failures, slow readers."""
+
+import json
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from cosyserve.cosyvoice2.batching import Answer, Ask, EngineBrokenError, EngineGenerator, RequestFailedError
+from cosyserve.cosyvoice2.config import SPEECH_TOKENS, LlmConfig
+from cosyserve.cosyvoice2.generation import Request, Slot
+from cosyserve.cosyvoice2.sampling import length_limits
+from cosyserve.cosyvoice2.trtllm import TrtllmExecutor
+from cosyserve.cosyvoice2.vocabulary import Vocabulary
+from cosyserve.speech.engine_tokens import cache_fraction
+
+VOCABULARY = Vocabulary(300)
+BIAS = VOCABULARY.bias(torch.zeros(SPEECH_TOKENS + 3))
+
+
+def request(words: int = 5, seed: int = 0) -> Request:
+    nothing = torch.empty(0, dtype=torch.long)
+    return Request(torch.arange(words), nothing, nothing, seed)
+
+
+def opened(folder: Path, slots: int = 8, **behaviour: float) -> EngineGenerator:
+    (folder / "rank0.engine").write_bytes(b"stand-in")
+    (folder / "behaviour.json").write_text(json.dumps(behaviour))
+    return EngineGenerator(TrtllmExecutor(folder, BIAS, slots, 1000, 0.5), VOCABULARY, slots, 512)
+
+
+@pytest.fixture
+def generator(with_trtllm: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[EngineGenerator]:
+    monkeypatch.setenv("STANDIN_MPI", "none")
+    generator = opened(tmp_path)
+    yield generator
+    generator.close()
+
+
+def spoken(generator: EngineGenerator, *slots: Slot) -> list[list[int]]:
+    """The tokens of each, once all are done."""
+    tokens: dict[int, list[int]] = {id(slot): [] for slot in slots}
+    while not all(slot.done for slot in slots):
+        for slot, token in generator.advance(1.0):
+            tokens[id(slot)].append(token)
+    return [tokens[id(slot)] for slot in slots]
+
+
+def test_a_seed_gives_the_same_tokens_in_any_company(generator: EngineGenerator) -> None:
+    (alone,) = spoken(generator, generator.add(request(seed=7)))
+    among = spoken(generator, *[generator.add(request(seed=seed)) for seed in (1, 7, 3)])
+    assert among[1] == alone
+    assert among[0] != alone
+    assert length_limits(5)[0] <= len(alone) <= length_limits(5)[1]
+    assert all(0 <= token < SPEECH_TOKENS for token in alone)
+
+
+@pytest.mark.usefixtures("with_trtllm")
+def test_64_requests_with_cancels_failures_and_slow_readers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STANDIN_MPI", "none")
+    threads = threading.active_count()
+    generator = opened(tmp_path, slots=16, fails=0.2, strays=0.2)
+    draw = random.Random(5)
+    expected: dict[int, list[int]] = {}
+    open_files = psutil.Process().num_fds()
+    waiting = list(range(64))
+    running: dict[int, tuple[Slot, list[int]]] = {}
+    ended = {"done": 0, "failed": 0, "cancelled": 0}
+    while waiting or running:
+        while waiting and len(running) < generator.slots:
+            seed = waiting.pop()
+            running[seed] = generator.add(request(words=draw.randrange(1, 12), seed=seed)), []
+        if draw.random() < 0.1:  # a reader that is slow leaves much to be read at once
+            threading.Event().wait(0.01)
+        by_slot = {id(slot): tokens for slot, tokens in running.values()}
+        for slot, token in generator.advance(0.05):
+            by_slot[id(slot)].append(token)
+        for seed, (slot, tokens) in list(running.items()):
+            if slot.problem is not None:
+                assert isinstance(slot.problem, RequestFailedError)
+                assert slot.done
+                ended["failed"] += 1
+            elif slot.done:
+                assert tokens
+                expected[seed] = tokens
+                ended["done"] += 1
+            elif draw.random() < 0.02:
+                generator.remove(slot)
+                ended["cancelled"] += 1
+            else:
+                continue
+            del running[seed]
+    assert sum(ended.values()) == 64
+    assert min(ended.values()) > 0, ended
+    assert generator.dropped > 0
+    assert not generator.busy
+    executor = generator._executor._executor  # type: ignore[attr-defined]
+    while executor.requests:  # cancelled ones leave with the executor's next step
+        generator.advance(0.01)
+        threading.Event().wait(0.001)
+    generator.close()
+    assert threading.active_count() == threads
+    assert psutil.Process().num_fds() == open_files
+
+
+@pytest.mark.usefixtures("with_trtllm")
+def test_a_broken_engine_fails_all_and_is_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STANDIN_MPI", "none")
+    generator = opened(tmp_path, breaks_after=3)
+    generator.add(request())
+    with pytest.raises(EngineBrokenError, match="illegal memory access"):
+        for _ in range(1000):
+            generator.advance(0.05)
+    assert not generator.busy
+    generator.close()
+
+
+def test_a_request_without_room_is_refused(generator: EngineGenerator) -> None:
+    with pytest.raises(ValueError, match="no room"):
+        generator.add(request(words=300))
+
+
+class Scripted:
+    """An executor that says what it is told to."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers, self.cancelled, self.asked = list(answers), list[int](), list[Ask]()
+
+    def submit(self, ask: Ask) -> int:
+        self.asked.append(ask)
+        return len(self.asked)
+
+    def collect(self, seconds: float) -> list[Answer]:
+        answers, self.answers = self.answers, []
+        return answers
+
+    def cancel(self, number: int) -> None:
+        self.cancelled.append(number)
+
+    def close(self) -> None:
+        pass
+
+
+FIRST, END, SECOND_END = VOCABULARY.speech[0], VOCABULARY.stops[0], VOCABULARY.stops[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "ids", "final", "tokens", "done", "dropped", "cancelled"),
+    [
+        (1, [FIRST, FIRST + 5, END], True, [0, 5], True, 0, []),
+        (1, [FIRST, FIRST + 1, SECOND_END, FIRST], False, [0, 1], True, 0, [1]),  # the engine does not know it as one
+        (2, [FIRST, SECOND_END, FIRST + 2], False, [0, 2], False, 0, []),  # too soon: four tokens are the least
+        (1, [FIRST, 5, VOCABULARY.begin, FIRST + 1], False, [0, 1], False, 2, []),
+        (1, [VOCABULARY.speech[-1]], False, [SPEECH_TOKENS - 1], False, 0, []),
+    ],
+)
+def test_what_ends_an_utterance_and_what_is_dropped(
+    words: int, ids: list[int], final: bool, tokens: list[int], done: bool, dropped: int, cancelled: list[int]
+) -> None:
+    executor = Scripted(Answer(1, ids, final))
+    generator = EngineGenerator(executor, VOCABULARY, 4, 512)
+    slot = generator.add(request(words))
+    assert [token for _, token in generator.advance(0)] == tokens
+    assert (slot.done, generator.dropped, executor.cancelled) == (done, dropped, cancelled)
+
+
+def test_what_is_asked_of_the_engine() -> None:
+    executor = Scripted()
+    generator = EngineGenerator(executor, VOCABULARY, 4, 512)
+    text, words, speech = torch.tensor([1, 2]), torch.tensor([9]), torch.tensor([4, 5])
+    generator.add(Request(text, words, speech, seed=3, temperature=0.5))
+    (ask,) = executor.asked
+    assert ask.prompt == [VOCABULARY.begin, 9, 1, 2, VOCABULARY.task, FIRST + 4, FIRST + 5]
+    assert (ask.least, ask.most, ask.seed, ask.temperature, ask.end) == (4, 40, 3, 0.5, END)
+
+
+def test_the_last_words_of_a_cancelled_request_are_nobodys() -> None:
+    executor = Scripted()
+    generator = EngineGenerator(executor, VOCABULARY, 4, 512)
+    slot = generator.add(request())
+    other = generator.add(request())
+    generator.remove(slot)
+    executor.answers = [Answer(1, [FIRST], False), Answer(2, [FIRST], False)]
+    assert generator.advance(0) == [(other, 0)]
+    assert executor.cancelled == [1]
+
+
+def test_the_cache_takes_what_it_needs_and_never_all() -> None:
+    config = LlmConfig()
+    assert cache_fraction(16 * 2560, config, 20 << 30) == pytest.approx(1.1 * 16 * 2560 * 12288 / (20 << 30))
+    assert cache_fraction(16 * 2560, config, 100 << 20) == 0.9
+    assert cache_fraction(16 * 2560, config, 0) == 0.9
