@@ -2,11 +2,9 @@
 
 import sys
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 import click
-from tqdm import tqdm
-from typing_extensions import Never
 
 from cosyserve.assets.disk import human
 
@@ -29,18 +27,21 @@ class Progress(Protocol):
 
 class Bar:
     def __init__(self) -> None:
-        self._bar: tqdm[Never] | None = None
+        from tqdm import tqdm  # which takes a while to import, and is for terminals only
+
+        self._tqdm = tqdm
+        self._bar: Any = None
 
     def begin(self, what: str, done: int, total: int) -> None:
         self.end()
-        self._bar = tqdm(desc=what, initial=done, total=total, unit="B", unit_scale=True, leave=False)
+        self._bar = self._tqdm(desc=what, initial=done, total=total, unit="B", unit_scale=True, leave=False)
 
     def at(self, done: int) -> None:
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
 
     def say(self, text: str) -> None:
-        tqdm.write(text, file=sys.stderr)
+        self._tqdm.write(text, file=sys.stderr)
 
     def end(self) -> None:
         if self._bar is not None:

@@ -1,20 +1,42 @@
-"""The commands. Each module has those of one kind."""
+"""The commands. Each module has those of one kind, and is imported only for them: `fetch` is to be done in no time
+where there is nothing to fetch."""
 
 import logging
+from importlib import import_module
 from typing import Any
 
 import click
 
 from cosyserve import __version__
-from cosyserve.cli import assets, bench, serving, voices
 from cosyserve.errors import CosyError
 from cosyserve.launch.beat import to_supervisor
 
 log = logging.getLogger(__name__)
 
+_MODULES = {
+    "serve": "serving",
+    "say": "serving",
+    "doctor": "serving",
+    "fetch": "assets",
+    "models": "assets",
+    "build": "assets",
+    "engines": "assets",
+    "voices": "voices",
+    "bench": "bench",
+}
+
 
 class _Group(click.Group):
     """Ends with the error's text and status 2 where a command raises a CosyError."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _MODULES:
+            return None
+        command: click.Command = getattr(import_module(f"cosyserve.cli.{_MODULES[cmd_name]}"), cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -34,17 +56,3 @@ def main() -> None:
 
     Every setting can be given as COSYSERVE_… in the environment or in .env: see docs/settings.md.
     """
-
-
-for command in (
-    serving.serve,
-    serving.say,
-    serving.doctor,
-    assets.fetch,
-    assets.models,
-    assets.build,
-    assets.engines,
-    voices.voices,
-    bench.bench,
-):
-    main.add_command(command)
