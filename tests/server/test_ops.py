@@ -21,7 +21,7 @@ def test_readiness_says_what_serves_and_why(client: httpx.Client) -> None:
     assert ready.json()["synthesizer"] == "preview"
     assert ready.json()["rung"] == "python"
     assert "CosyVoice2" in ready.json()["why"]
-    assert "make run-local" in ready.json()["why_zh"]
+    assert "cosyserve fetch" in ready.json()["why_zh"]
     assert client.get("/health").json() == ready.json()
 
 
