@@ -1,6 +1,6 @@
 # Every target is a script in scripts/, so that a person, make and CI run the same thing.
 .DEFAULT_GOAL := help
-.PHONY: help run-local test test-fast test-pins lint format docs lock bench
+.PHONY: help run-local test test-fast test-pins lint format docs lock image docker-run docker-test compose-up bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,18 @@ docs: ## Generate the parts of docs/ that come from the code
 lock: ## Compile requirements/ anew after a dependency changed in pyproject.toml
 	@scripts/setup .venv-dev requirements/dev.txt
 	@PATH="$$PWD/.venv-dev/bin:$$PATH" scripts/lock
+
+image: ## Build the Docker image (FLAVOUR=cuda12, cuda13, slim or preview)
+	@scripts/image
+
+docker-run: ## Run it on http://127.0.0.1:6008/, with a volume named cosyserve
+	@scripts/image run
+
+docker-test: ## The container tests alone, starting a Docker engine where there is none
+	@scripts/test --containers
+
+compose-up: ## The same by compose; without a graphics card the preview voice
+	@scripts/image compose
 
 bench: ## Measure: the HTTP path against the pipeline, a ten-minute text, the start (as root: on broken hosts too)
 	@scripts/setup .venv-dev requirements/dev.txt

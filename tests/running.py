@@ -85,10 +85,10 @@ def addresses(log: str) -> list[str]:
     return re.findall(r"CosyServe: (http://[^/\s]+)/", log)
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen within ten seconds"
+        assert time.monotonic() < deadline, f"it did not happen within {seconds:g} seconds"
         time.sleep(0.01)
 
 

@@ -30,6 +30,7 @@ announcements.setLevel(logging.INFO)
 
 _STDERR = 2
 _PATIENCE = 200  # milliseconds that a line waits for a slow reader
+_CHECKS = ("/livez", "/readyz", "/health")
 _COMPLAINT_SECONDS = 60  # between two complaints about the log file
 
 _secrets: set[str] = set()
@@ -187,8 +188,15 @@ def _open_standard_descriptors() -> None:
     os.close(descriptor)
 
 
+def _is_no_check(record: logging.LogRecord) -> bool:
+    """An orchestrator asks every few seconds whether all is well; only the answer that it is not is worth a line."""
+    args = record.args
+    return not (isinstance(args, tuple) and len(args) == 5 and args[2] in _CHECKS and args[4] == 200)
+
+
 def start_in_server(settings: Settings) -> None:
     """The log of a supervised server: JSON for its supervisor."""
+    logging.getLogger("uvicorn.access").addFilter(_is_no_check)
     stream = Stream(_STDERR)
     stream.setFormatter(JsonFormatter())
     _install(settings, [stream])

@@ -170,6 +170,8 @@ def load_settings(**overrides: Any) -> Settings:
             for each in error.errors(include_input=False, include_url=False)
         )
         raise CosyError(errors.SETTING_INVALID, details=details) from None
+    except OSError as error:
+        raise CosyError(errors.SETTING_INVALID, details=f"{ENV_FILE} cannot be read: {error.strerror}") from None
 
 
 def unknown_keys() -> dict[str, str | None]:

@@ -225,7 +225,7 @@ def test_a_bad_model_ends_the_start_with_its_reason(models: Path, tmp_path: Path
     text = server.text()
     assert "CS-SYN-004" in text
     assert re.search(reason, text), text
-    assert "download it again" in text
+    assert "cosyserve models verify" in text
     assert "Traceback" not in text
     assert not (tmp_path / "executed").exists()
 

@@ -1,6 +1,7 @@
 """Whether speech tokens come from an engine here, and from which."""
 
 import logging
+from importlib.util import find_spec
 
 from cosyserve import errors
 from cosyserve.assets.build import weights_of
@@ -8,6 +9,7 @@ from cosyserve.assets.disk import Folder
 from cosyserve.assets.engines import Engine, Engines, Shape, key_here
 from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.errors import CosyError
+from cosyserve.host import gpu
 from cosyserve.host.machine import Machine
 from cosyserve.host.system import installed
 from cosyserve.settings import Settings
@@ -16,6 +18,17 @@ log = logging.getLogger(__name__)
 
 # Internal to a launch, hence no setting: the folder of the engine that the server is to load.
 ENGINE = "_COSYSERVE_ENGINE"
+
+
+def why_not_cosyvoice2(settings: Settings, machine: Machine) -> str:
+    """Why a server here would not speak with CosyVoice2, even if the model were there; empty where it would."""
+    if settings.synthesizer == "preview":
+        return "COSYSERVE_SYNTHESIZER=preview asks for the preview voice"
+    if find_spec("torch") is None:
+        return "PyTorch is not installed"
+    if settings.synthesizer == "cosyvoice2" or settings.device == "cpu" or gpu.cards(machine):
+        return ""
+    return "there is no graphics card (COSYSERVE_SYNTHESIZER=cosyvoice2 would use the processor)"
 
 
 def engine_for(settings: Settings, machine: Machine) -> Engine | None:

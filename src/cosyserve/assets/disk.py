@@ -50,9 +50,14 @@ class Folder:
         self.verified = _read(self.path / _RECORD)
 
     @property
+    def exists(self) -> bool:
+        """Whether anything has been put here; what may not be looked into counts as nothing."""
+        return os.access(self.path, os.F_OK)
+
+    @property
     def of_another_size(self) -> bool:
         """Whether somebody put a model here that the manifest does not know, such as the small ones of tests."""
-        return (self.path / _SIZES).exists() and all(file.path != _SIZES for file in self.model.files)
+        return os.access(self.path / _SIZES, os.F_OK) and all(file.path != _SIZES for file in self.model.files)
 
     def state(self, file: File) -> State:
         try:

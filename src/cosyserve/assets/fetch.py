@@ -18,7 +18,7 @@ from cosyserve.assets.progress import Progress
 from cosyserve.assets.sources import Name, Source
 from cosyserve.assets.transfer import Arrived, Failed, Order
 from cosyserve.errors import CosyError
-from cosyserve.host.machine import Machine
+from cosyserve.host.machine import Machine, nearest
 
 _STAGING = ".fetching"
 _MARGIN = 64 << 20  # left free on the disk
@@ -219,6 +219,4 @@ def _git_blob(path: Path) -> str:
 
 
 def _free(folder: Path) -> int:
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(nearest(folder)).free

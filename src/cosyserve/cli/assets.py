@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from cosyserve.errors import CosyError
 from cosyserve.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -20,14 +23,38 @@ _SOURCES = ("auto", "huggingface", "hf-mirror", "modelscope")
 @click.option("--source", type=click.Choice(_SOURCES), default="auto", show_default=True)
 @click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder instead of COSYSERVE_MODELS_DIR.")
 @click.option("--plan", "only_plan", is_flag=True, help="Say what would be done, and do nothing.")
-def fetch(name: str, source: str, folder: Path | None, only_plan: bool) -> None:
+@click.option("--if-wanted", is_flag=True, help="Only where a server here would use it; what fails is said, no more.")
+def fetch(name: str, source: str, folder: Path | None, only_plan: bool, if_wanted: bool) -> None:
     """Bring a model to disk: resumed, verified, whole or not at all. Does nothing where it is there."""
-    at_work = fetcher(load_settings(models_dir=folder), name, source)
+    settings = load_settings(models_dir=folder)
+    at_work = fetcher(settings, name, source)
     if only_plan:
         _print_plan(at_work)
-    else:
+        return
+    if if_wanted and (reason := _not_wanted(settings)):
+        click.echo(f"{name} is not fetched: {reason}", err=True)
+        return
+    with _forgiving(if_wanted and settings.synthesizer == "auto"):
         at_work.run()
         click.echo(f"{name} is whole in {at_work.folder.path}", err=True)
+
+
+def _not_wanted(settings: Settings) -> str:
+    from cosyserve.assets.backend import why_not_cosyvoice2
+    from cosyserve.host.machine import Machine
+
+    return why_not_cosyvoice2(settings, Machine())
+
+
+@contextmanager
+def _forgiving(forgives: bool) -> Iterator[None]:
+    """On the way to a server that speaks in any case, an error is said, and no reason to stop."""
+    try:
+        yield
+    except CosyError as error:
+        if not forgives:
+            raise
+        click.echo(f"cosyserve: {error}", err=True)
 
 
 def fetcher(settings: Settings, name: str, source: str = "auto") -> "Fetch":
@@ -107,7 +134,7 @@ def remove(name: str, yes: bool) -> None:
     from cosyserve.assets.manifest import model_of
 
     folder = Folder(load_settings().models_dir, model_of(name))
-    if not folder.path.is_dir():
+    if not folder.exists:
         return
     if not yes:
         click.confirm(f"Delete {folder.path} ({human(folder.model.size)})?", abort=True)
@@ -121,7 +148,10 @@ def remove(name: str, yes: bool) -> None:
 @click.option("--from-hub", is_flag=True, help="Take the model as somebody has exported it: 1.3 GB more to fetch.")
 @click.option("--force", is_flag=True, help="Build also where the engine is there.")
 @click.option("--plan", "only_plan", is_flag=True, help="Say what would be done, and do nothing.")
-def build(dtype: str, max_batch: int | None, max_seq: int, from_hub: bool, force: bool, only_plan: bool) -> None:
+@click.option("--if-possible", is_flag=True, help="Only where it can be built and used; what fails is said, no more.")
+def build(
+    dtype: str, max_batch: int | None, max_seq: int, from_hub: bool, force: bool, only_plan: bool, if_possible: bool
+) -> None:
     """Build the engine of TensorRT-LLM for this card. Does nothing where it is there."""
     from cosyserve import logs
     from cosyserve.assets.build import Build
@@ -139,10 +169,24 @@ def build(dtype: str, max_batch: int | None, max_seq: int, from_hub: bool, force
         for step in plan.steps:
             click.echo(f"  {step}")
         return
-    if from_hub:
-        fetcher(settings, EXPORTED).run()
-    engine = work.run(force=force)
-    click.echo(f"the engine is in {engine.folder}", err=True)
+    if if_possible and (reason := _not_buildable(settings)):
+        click.echo(f"no engine is built: {reason}", err=True)
+        return
+    with _forgiving(if_possible and settings.backend == "auto"):
+        if from_hub:
+            fetcher(settings, EXPORTED).run()
+        engine = work.run(force=force)
+        click.echo(f"the engine is in {engine.folder}", err=True)
+
+
+def _not_buildable(settings: Settings) -> str:
+    from cosyserve.host.system import installed
+
+    if settings.backend == "torch":
+        return "COSYSERVE_BACKEND=torch asks for PyTorch"
+    if settings.backend == "auto" and installed("tensorrt-llm") is None:
+        return "TensorRT-LLM is not installed, and PyTorch speaks"
+    return _not_wanted(settings)
 
 
 @click.group()

@@ -8,7 +8,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
 from cosyserve import __version__
-from cosyserve.host import gpu, models, mpi, network, system
+from cosyserve.host import folders, gpu, models, mpi, network, system
 from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.report import Check, Finding, Report, Text, worst
 from cosyserve.settings import Settings
@@ -23,11 +23,22 @@ _IMPORT_SECONDS = 45  # only asked for with --deep
 Question = Callable[[], "Finding | list[Finding]"]
 
 
-def examine(settings: Settings, models_folder: Path, *, deep: bool = False, machine: Machine | None = None) -> Report:
-    """The report on this machine. A check that does not answer in time is reported instead of waited for."""
+def examine(
+    settings: Settings,
+    models_folder: Path,
+    *,
+    key_is_made: bool = False,
+    deep: bool = False,
+    quick: bool = False,
+    machine: Machine | None = None,
+) -> Report:
+    """The report on this machine. A check that does not answer in time is reported instead of waited for.
+
+    `quick` leaves out what takes seconds: starts of MPI, which a launch tries by itself, and the network.
+    """
     machine = machine or Machine()
     began = time.monotonic()
-    findings = list(_answers(_questions(settings, models_folder, machine, deep), began + _SECONDS))
+    findings = list(_answers(_questions(settings, models_folder, machine, key_is_made, deep, quick), began + _SECONDS))
     return Report(
         cosyserve=__version__,
         platform=platform_of(machine).value,
@@ -37,7 +48,9 @@ def examine(settings: Settings, models_folder: Path, *, deep: bool = False, mach
     )
 
 
-def _questions(settings: Settings, folder: Path, machine: Machine, deep: bool) -> list[Question]:
+def _questions(
+    settings: Settings, folder: Path, machine: Machine, key_is_made: bool, deep: bool, quick: bool
+) -> list[Question]:
     questions: list[Question] = [
         lambda: system.platform(machine),
         lambda: system.system(machine),
@@ -46,6 +59,8 @@ def _questions(settings: Settings, folder: Path, machine: Machine, deep: bool) -
         lambda: system.memory(machine),
         lambda: system.shared_memory(machine),
         lambda: system.disk(machine, folder),
+        lambda: folders.folders(settings, key_is_made=key_is_made),
+        lambda: folders.volume(machine, folder),
         lambda: system.port(settings.port),
         system.clock,
         system.text_encoding,
@@ -55,12 +70,15 @@ def _questions(settings: Settings, folder: Path, machine: Machine, deep: bool) -
         lambda: mpi.leftover_variables(machine),
         lambda: mpi.temporary_folder(machine),
         mpi.names,
-        lambda: mpi.tensorrt_llm(machine, _IMPORT_SECONDS) if deep else mpi.start(machine, _PROBE_SECONDS),
         lambda: models.weights(folder),
         lambda: models.engines(folder),
-        network.sources,
         lambda: network.proxies(machine),
     ]
+    if not quick:
+        questions.append(network.sources)
+        questions.append(
+            lambda: mpi.tensorrt_llm(machine, _IMPORT_SECONDS) if deep else mpi.start(machine, _PROBE_SECONDS)
+        )
     return questions
 
 

@@ -42,6 +42,14 @@ class Machine:
         return sorted(self.root.glob(pattern.lstrip("/")))
 
 
+def nearest(folder: Path) -> Path:
+    """The folder, or the nearest above it that there is; one that may not be looked into counts as absent."""
+    folder = folder.absolute()
+    while not os.access(folder, os.F_OK):
+        folder = folder.parent
+    return folder
+
+
 def is_wsl(machine: Machine) -> bool:
     return "microsoft" in machine.read("/proc/sys/kernel/osrelease").lower() or "WSL_DISTRO_NAME" in machine.environ
 

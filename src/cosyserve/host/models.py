@@ -1,6 +1,7 @@
 """Models and engines on disk: there, whole by their size, and of the version that is installed."""
 
 import json
+import os
 from pathlib import Path
 
 from cosyserve.assets.disk import Folder, State
@@ -14,7 +15,7 @@ ENGINES = Check("CS-MODEL-002", Text("Engines", "引擎"))
 
 def weights(models_dir: Path) -> Finding:
     folder = Folder(models_dir, model_of(DEFAULT))
-    if not folder.path.is_dir():
+    if not folder.exists:
         return WEIGHTS.skipped(
             Text(f"none in {folder.path}; the preview voice needs none", f"{folder.path} 中没有；预览语音不需要")
         )
@@ -37,7 +38,8 @@ def weights(models_dir: Path) -> Finding:
 
 def engines(folder: Path) -> Finding:
     """An engine names the TensorRT-LLM it was built with in its config.json; another version cannot load it."""
-    found = sorted(config for config in folder.glob("**/config.json") if (config.parent / "rank0.engine").exists())
+    places = folder.glob("**/config.json") if os.access(folder, os.R_OK | os.X_OK) else ()
+    found = sorted(config for config in places if (config.parent / "rank0.engine").exists())
     if not found:
         return ENGINES.skipped(Text(f"none in {folder}", f"{folder} 中没有"))
     here = installed("tensorrt-llm")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from cosyserve.host.machine import Machine, Platform, is_container, platform_of
+from cosyserve.host.machine import Machine, Platform, is_container, nearest, platform_of
 from cosyserve.host.report import Check, Finding, Text
 
 PLATFORM = Check("CS-HOST-001", Text("Platform", "平台"))
@@ -202,8 +202,7 @@ def shared_memory(machine: Machine) -> Finding:
 
 def disk(machine: Machine, folder: Path) -> Finding:
     """Room where weights and engines go."""
-    while not folder.exists():
-        folder = folder.parent
+    folder = nearest(folder)
     free = shutil.disk_usage(folder).free
     facts = {"folder": str(folder), "free": free}
     if free < _MODEL_DISK:

@@ -25,6 +25,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def makes_key(settings: Settings) -> bool:
+    """Whether a server with these settings makes a key of its own."""
+    return settings.auth != "off" and not settings.key_list() and not is_loopback(settings.host)
+
+
 def accepted_keys(settings: Settings) -> list[str]:
     """The keys that let a client in; none means that everybody comes in.
 
@@ -39,9 +44,8 @@ def accepted_keys(settings: Settings) -> list[str]:
                 *(settings.host, settings.host),
             )
         return []
-    keys = settings.key_list()
-    if keys or is_loopback(settings.host):
-        return keys
+    if not makes_key(settings):
+        return settings.key_list()
     path = settings.state_dir / _KEY_FILE
     log.warning(
         "The server is open to the network on %s and COSYSERVE_API_KEYS is not set: clients need the key in %s. / "

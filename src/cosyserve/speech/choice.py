@@ -42,7 +42,7 @@ def choose(settings: Settings, threads: int = 1) -> Choice:
         )
     if settings.synthesizer == "cosyvoice2":
         return _cosyvoice2(settings, folder, threads)
-    if not folder.path.is_dir():
+    if not folder.exists:
         return Choice(
             PreviewSynthesizer(),
             f"The preview voice (eSpeak NG), because there is no CosyVoice2 model in {folder.path}. "
