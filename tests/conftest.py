@@ -19,6 +19,13 @@ from cosyserve.speech.synthesizer import Synthesizer
 from tests.running import Server, wait_until_warm
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, a file stays together, and so do the containers, which share images."""
+    for item in items:
+        together = "containers" if item.get_closest_marker("containers") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(together))
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

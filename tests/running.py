@@ -85,7 +85,7 @@ def addresses(log: str) -> list[str]:
     return re.findall(r"CosyServe: (http://[^/\s]+)/", log)
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"it did not happen within {seconds:g} seconds"
