@@ -14,14 +14,14 @@ _SECONDS = 4
 _STEPS = {"fetch": "fetching the model", "build": "building the engine", "doctor": "looking at the machine"}
 
 
-def health(port: int) -> tuple[bool, str]:
+def health(port: int, processes: Path = Path("/proc")) -> tuple[bool, str]:
     """Whether a server on `port` is alive and can speak, and what is to be said of it."""
     try:
         if _get(port, "/livez")[0] != 200:
             return False, "the server is not alive"
         status, body = _get(port, "/readyz")
     except OSError as error:
-        return False, _step() or f"nothing answers on port {port}: {error}"
+        return False, _step(processes) or f"nothing answers on port {port}: {error}"
     return status == 200, "ready" if status == 200 else json.loads(body)["status"]
 
 
@@ -35,9 +35,9 @@ def _get(port: int, path: str) -> tuple[int, bytes]:
         connection.close()
 
 
-def _step() -> str:
+def _step(processes: Path) -> str:
     """What the entrypoint is at, by the command that runs."""
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
+    for process in processes.glob("[0-9]*/cmdline"):
         try:
             command = process.read_bytes().decode(errors="replace").split("\0")
         except OSError:

@@ -10,7 +10,10 @@ import httpx
 import pytest
 from safetensors import safe_open
 
+from cosyserve.assets import manifest
 from cosyserve.assets.engines import BIAS, CONFIG, PLAN, Engine, Engines
+from cosyserve.assets.export import export
+from cosyserve.assets.manifest import MODEL_FOLDER
 from tests.cosyvoice2.trtllm.conftest import environment
 from tests.launch.supervised import Supervised, speaks
 from tests.running import eventually
@@ -99,6 +102,21 @@ def test_the_plan_builds_nothing(host: Host) -> None:
     for words in ("to be built", "max_batch_size 16", "direct", "TensorRT-LLM 1.2.1"):
         assert words in done.stdout
     assert host.built() == 0
+
+
+def test_what_somebody_else_has_exported_is_read_when_it_is_asked_for(host: Host, tmp_path: Path) -> None:
+    exported = host.models / "cosyvoice2_llm"
+    export(host.models / MODEL_FOLDER, exported)
+    known = json.loads(Path(str(manifest.__file__)).with_name("models.json").read_text(encoding="utf-8"))
+    for each in known["cosyvoice2-llm"]["files"]:
+        each |= {"size": None, "sha256": None}
+    (tmp_path / "manifest.json").write_text(json.dumps(known))
+    offline = {"_COSYSERVE_MANIFEST": str(tmp_path / "manifest.json"), "HF_HUB_OFFLINE": "1"}
+    done = host.runs("build", "--from-hub", **offline)
+    assert done.returncode == 0, done.stderr
+    assert "exporting" not in done.stderr
+    assert "lm_head.weight" in json.loads((host.engine().folder / CONFIG).read_text())["keys"]
+    assert exported.exists()
 
 
 def test_a_build_that_fails_says_why_and_leaves_nothing(host: Host) -> None:

@@ -1,5 +1,7 @@
 """The generator on an engine, with the stand-in executor: many requests, cancels, failures, slow readers."""
 
+import asyncio
+import contextlib
 import json
 import random
 import threading
@@ -9,17 +11,26 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from cosyserve.assets.engines import BIAS, CONFIG, PLAN, Engines
+from cosyserve.assets.export import head_bias
+from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.cosyvoice2.batching import Answer, Ask, EngineBrokenError, EngineGenerator, RequestFailedError
 from cosyserve.cosyvoice2.config import SPEECH_TOKENS, LlmConfig
 from cosyserve.cosyvoice2.generation import Request, Slot
 from cosyserve.cosyvoice2.sampling import length_limits
+from cosyserve.cosyvoice2.tokenizer import TextTokenizer
 from cosyserve.cosyvoice2.trtllm import TrtllmExecutor
 from cosyserve.cosyvoice2.vocabulary import Vocabulary
+from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
 from cosyserve.speech.engine_tokens import cache_fraction
+from cosyserve.speech.synthesizer import Options
+from cosyserve.speech.way import Way
+from tests.assets.test_engines import KEY
 
 VOCABULARY = Vocabulary(300)
-BIAS = VOCABULARY.bias(torch.zeros(SPEECH_TOKENS + 3))
+NO_BIAS = VOCABULARY.bias(torch.zeros(SPEECH_TOKENS + 3))
 
 
 def request(words: int = 5, seed: int = 0) -> Request:
@@ -30,7 +41,7 @@ def request(words: int = 5, seed: int = 0) -> Request:
 def opened(folder: Path, slots: int = 8, **behaviour: float) -> EngineGenerator:
     (folder / "rank0.engine").write_bytes(b"stand-in")
     (folder / "behaviour.json").write_text(json.dumps(behaviour))
-    return EngineGenerator(TrtllmExecutor(folder, BIAS, slots, 1000, 0.5), VOCABULARY, slots, 512)
+    return EngineGenerator(TrtllmExecutor(folder, NO_BIAS, slots, 1000, 0.5), VOCABULARY, slots, 512)
 
 
 @pytest.fixture
@@ -194,3 +205,39 @@ def test_the_cache_takes_what_it_needs_and_never_all() -> None:
     assert cache_fraction(16 * 2560, config, 20 << 30) == pytest.approx(1.1 * 16 * 2560 * 12288 / (20 << 30))
     assert cache_fraction(16 * 2560, config, 100 << 20) == 0.9
     assert cache_fraction(16 * 2560, config, 0) == 0.9
+
+
+@pytest.mark.usefixtures("with_trtllm")
+def test_a_request_that_fails_in_the_engine_is_one_clients_error(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the synthesizer: some clients are told, the others hear all they asked for."""
+    monkeypatch.setenv("STANDIN_MPI", "none")
+    folder = models / MODEL_FOLDER
+    vocabulary = Vocabulary(TextTokenizer(folder).size)
+
+    def write(into: Path) -> None:
+        (into / PLAN).write_bytes(b"stand-in")
+        (into / CONFIG).write_text("{}")
+        (into / "behaviour.json").write_text(json.dumps({"fails": 0.5}))
+        save_file({"bias": vocabulary.bias(head_bias(folder))}, into / BIAS)
+
+    engine = Engines(tmp_path).build(KEY, write)
+    way = Way("cpu", torch.float32, int8=False, threads=1, streams=4, keep_tokens=None, voices=1)
+    synthesizer = CosyVoice2Synthesizer(folder, tmp_path / "voices", way, engine.folder)
+    voice = next(iter(synthesizer.voices.values()))
+
+    async def listen(seed: int) -> int:
+        chunks = [pcm async for pcm in synthesizer.synthesize("Hello there.", voice, Options(seed=seed))]
+        return sum(map(len, chunks))
+
+    async def all_of_them() -> list[int | BaseException]:
+        return await asyncio.gather(*(listen(seed) for seed in range(12)), return_exceptions=True)
+
+    with contextlib.closing(synthesizer):
+        heard = asyncio.run(all_of_them())
+    failed = [each for each in heard if isinstance(each, BaseException)]
+    assert 0 < len(failed) < len(heard)
+    assert all(isinstance(each, RequestFailedError) for each in failed)
+    assert all(each > 0 for each in heard if not isinstance(each, BaseException))
+    assert not synthesizer.broken
