@@ -1,7 +1,8 @@
 """From `llm.pt` to a Qwen2 in Hugging Face's format, which TensorRT-LLM's conversion reads.
 
 The two embeddings and the head for speech become rows of one vocabulary (`cosyvoice2.vocabulary`). Tensors go from the
-mapped file to the new one in blocks, so memory stays small whatever the model's size.
+mapped file to the new one in blocks, so memory stays small whatever the model's size. A change of what is exported
+raises `engines.EXPORT`.
 """
 
 import json
@@ -23,7 +24,6 @@ from cosyserve.cosyvoice2.tokenizer import CONTROLS, FOLDER, MARKS, MERGES, VOCA
 from cosyserve.cosyvoice2.vocabulary import Vocabulary
 from cosyserve.errors import CosyError
 
-VERSION = 1  # part of an engine's key: another export is another engine
 _ROWS = 8192  # of a table that are in memory at once
 _PREFIX = "llm.model."
 _NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}

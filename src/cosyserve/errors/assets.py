@@ -84,7 +84,7 @@ BUILD_RESOURCES = Fault(
     500,
     "Building needs {needed} of {what}, and {free} are free.",
     "Free the rest, or use a larger machine; 'cosyserve engines prune' removes engines that are not used.",
-    "构建需要 {needed} 的{what}，当前剩余 {free}。",
+    "构建所需的资源（{what}）不足：需要 {needed}，剩余 {free}。",
     "请释放资源或使用更大的机器；'cosyserve engines prune' 可删除不用的引擎。",
 )
 BUILD_FAILED = Fault(
