@@ -15,7 +15,7 @@ from cosyserve.assets.disk import Folder, State, human
 from cosyserve.assets.engines import BIAS, Engine, Engines, Key, Shape, key_here
 from cosyserve.assets.manifest import DEFAULT, EXPORTED, model_of
 from cosyserve.errors import CosyError
-from cosyserve.host import cure, system
+from cosyserve.host import cure, system, wsl
 from cosyserve.host.machine import Machine, platform_of
 from cosyserve.launch import job, ladder
 from cosyserve.settings import Settings
@@ -114,7 +114,8 @@ class Build:
         return [rung for rung in rungs if rung.name != ladder.WITHOUT]
 
     def _around(self) -> cure.Surroundings:
-        return cure.look_around(self._machine.environ, system.usable_cores(self._machine))
+        machine = self._machine
+        return cure.look_around(machine.environ, system.usable_cores(machine), wsl.driver_folder(machine))
 
 
 def weights_of(folder: Folder) -> str:

@@ -18,7 +18,7 @@ from cosyserve.assets.engines import Engine, Engines
 from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.cli.assets import fetcher
 from cosyserve.errors import CosyError
-from cosyserve.host import cure, system
+from cosyserve.host import cure, system, wsl
 from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.report import Language
 from cosyserve.launch import ladder, memory, mpi
@@ -78,7 +78,7 @@ def _supervise(settings: Settings) -> int:
     if settings.mpi == "always" and find_spec("mpi4py") is None:
         raise CosyError(errors.MPI4PY_MISSING)
     machine = Machine()
-    around = cure.look_around(machine.environ, system.usable_cores(machine))
+    around = cure.look_around(machine.environ, system.usable_cores(machine), wsl.driver_folder(machine))
     server = [sys.executable, "-m", "cosyserve", "serve", "--host", settings.host, "--port", str(settings.port)]
     remembered = memory.recall(settings.state_dir)
     engine = engine_for(settings, machine)

@@ -36,12 +36,13 @@ class Surroundings:
     tmpdir: str | None  # a usable one
     libraries: str  # LD_LIBRARY_PATH without the folders that hold an MPI
     cores: int  # as many as affinity and quota leave
+    driver: str = ""  # a folder of the graphics driver that has to be named, as on WSL2
 
 
-def look_around(environ: Mapping[str, str], cores: float) -> Surroundings:
+def look_around(environ: Mapping[str, str], cores: float, driver: str = "") -> Surroundings:
     folders = environ.get("LD_LIBRARY_PATH", "").split(":")
     kept = [folder for folder in folders if folder and not _holds_mpi(Path(folder))]
-    return Surroundings(usable_tmpdir(tmpdir_candidates(environ)), ":".join(kept), max(1, int(cores)))
+    return Surroundings(usable_tmpdir(tmpdir_candidates(environ)), ":".join(kept), max(1, int(cores)), driver)
 
 
 def _holds_mpi(folder: Path) -> bool:
@@ -84,6 +85,7 @@ def cured(environ: Mapping[str, str], around: Surroundings) -> dict[str, str]:
     dropped = set(leftovers(environ))
     environment = {name: value for name, value in environ.items() if name not in dropped}
     environment["HWLOC_COMPONENTS"] = _NO_PLUGINS
+    _name_driver(environment, around)
     if around.tmpdir is not None:
         environment["TMPDIR"] = around.tmpdir
     for name in _THREADS:
@@ -109,7 +111,14 @@ def bare(environ: Mapping[str, str], around: Surroundings) -> dict[str, str]:
     environment |= {"HWLOC_COMPONENTS": _NO_PLUGINS, "OMPI_MCA_mca_base_param_files": os.devnull}
     if "LD_LIBRARY_PATH" in environment:
         environment["LD_LIBRARY_PATH"] = around.libraries
+    _name_driver(environment, around)
     return environment
+
+
+def _name_driver(environment: dict[str, str], around: Surroundings) -> None:
+    folders = [folder for folder in environment.get("LD_LIBRARY_PATH", "").split(":") if folder]
+    if around.driver and around.driver not in folders:
+        environment["LD_LIBRARY_PATH"] = ":".join((around.driver, *folders))
 
 
 # Open MPI 4 and 5 refuse root unless it is told twice.

@@ -8,7 +8,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
 from cosyserve import __version__
-from cosyserve.host import folders, gpu, models, mpi, network, system
+from cosyserve.host import folders, gpu, models, mpi, network, system, wsl
 from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.report import Check, Finding, Report, Text, worst
 from cosyserve.settings import Settings
@@ -64,6 +64,7 @@ def _questions(
         lambda: system.port(settings.port),
         system.clock,
         system.text_encoding,
+        lambda: wsl.examine(machine, folder.absolute(), settings.port),
         lambda: gpu.examine(machine),
         lambda: mpi.tools(machine),
         lambda: mpi.gl_plugin(machine),

@@ -13,6 +13,8 @@ import uvicorn
 
 from cosyserve import errors, logs
 from cosyserve.errors import CosyError
+from cosyserve.host.machine import Machine
+from cosyserve.host.wsl import windows_address
 from cosyserve.launch.beat import Beat, to_supervisor
 from cosyserve.server.app import create_app
 from cosyserve.server.service import Service, State
@@ -43,7 +45,9 @@ class DrainingServer(uvicorn.Server):
             self._beating = asyncio.create_task(self._beat(self._supervisor))
         if self.started and sockets:  # only now does the address answer
             choice = self._service.choice
-            logs.announcements.info("CosyServe: %s\n%s\n%s", url_of(sockets[0]), choice.why, choice.why_zh)
+            windows = windows_address(Machine(), sockets[0].getsockname()[1])
+            also = f" (in Windows: {windows})" if windows else ""
+            logs.announcements.info("CosyServe: %s%s\n%s\n%s", url_of(sockets[0]), also, choice.why, choice.why_zh)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
