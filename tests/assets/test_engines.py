@@ -121,6 +121,21 @@ def test_two_builders_build_once(tmp_path: Path) -> None:
     assert len(built) == 1
 
 
+def test_a_new_one_takes_the_place_of_an_old_one_only_when_it_is_whole(tmp_path: Path) -> None:
+    engines = Engines(tmp_path)
+    engines.build(KEY, write)
+
+    def fails(folder: Path) -> None:
+        assert engines.find(KEY)
+        raise CosyError(errors.BUILD_FAILED, reason="a test wants it")
+
+    with pytest.raises(CosyError):
+        engines.build(KEY, fails, anew=True)
+    assert engines.find(KEY)
+    engine = engines.build(KEY, lambda folder: write(folder, b"new"), anew=True)
+    assert (engine.folder / PLAN).read_bytes() == b"new"
+
+
 def test_an_engine_for_something_else_is_never_found(tmp_path: Path) -> None:
     engines = Engines(tmp_path)
     engine = engines.build(KEY, write)

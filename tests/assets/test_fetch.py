@@ -32,6 +32,7 @@ def test_a_model_is_fetched_whole(user: User, hub: Hub, source: str) -> None:
     assert len(hub.asked) == asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_a_fetch_that_is_killed_at_any_byte_goes_on_where_it_was(user: User, seed: int) -> None:
     draw = random.Random(seed)
@@ -67,6 +68,7 @@ def behaviour(name: str) -> Behaviour:
     return Behaviour(**vars(BROKEN[name]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["huggingface", "modelscope"])
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_source_that_fails_alone_is_said_with_a_remedy(user: User, name: str, source: str) -> None:

@@ -61,14 +61,11 @@ class Build:
     def run(self, *, force: bool = False) -> Engine:
         """The engine for this machine, which is there already or is built now; raises `CS-BUILD-…`."""
         key = self.plan().key
-        there = self._engines.find(key)
-        if there and not force:
+        if not force and (there := self._engines.find(key)):
             return there
         self._check_machine()
-        if there:
-            shutil.rmtree(there.folder)
         waiting = "another build is at work; waiting for it"
-        engine = self._engines.build(key, self._make, lambda: self._say(waiting))
+        engine = self._engines.build(key, self._make, lambda: self._say(waiting), anew=force)
         for old in self._engines.prune(self._settings.keep_engines):
             self._say(f"removed the engine {old.folder.name}, which was not used lately")
         return engine

@@ -133,14 +133,23 @@ class Engines:
         in_other_shapes = (each for each in self.all() if each.key.model_copy(update={"shape": key.shape}) == key)
         return self.find(key) or next(in_other_shapes, None)
 
-    def build(self, key: Key, builder: Callable[[Path], None], waiting: Callable[[], None] = lambda: None) -> Engine:
-        """The engine for `key`, made by `builder` in a new folder unless it is there. Two builders build once."""
+    def build(
+        self,
+        key: Key,
+        builder: Callable[[Path], None],
+        waiting: Callable[[], None] = lambda: None,
+        *,
+        anew: bool = False,
+    ) -> Engine:
+        """The engine for `key`, made by `builder` in a new folder unless it is there. Two builders build once.
+
+        `anew` makes another one all the same; the old one stays until that is whole.
+        """
         with alone(self.root / f".{key.digest}.lock", waiting):
             self._sweep(key)
-            if engine := self.find(key):
+            if not anew and (engine := self.find(key)):
                 return engine
             place, building = self.root / key.digest, self.root / f"{_BUILDING}{key.digest}-{os.getpid()}"
-            shutil.rmtree(place, ignore_errors=True)  # of another key with the same beginning, or not whole
             building.mkdir()
             try:
                 builder(building)
@@ -150,6 +159,7 @@ class Engines:
                 write_whole(building / _KEY, key.model_dump_json(indent=1))
                 for path in building.iterdir():
                     sync(path)
+                shutil.rmtree(place, ignore_errors=True)
                 building.replace(place)
             except BaseException:
                 shutil.rmtree(building, ignore_errors=True)

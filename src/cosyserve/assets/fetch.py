@@ -116,7 +116,7 @@ class Fetch:
 
     def _in_order(self, lacking: Sequence[File]) -> list[Source]:
         among = [source for source in self._sources if source.hub in self._model.hubs]
-        if len(among) == 1:
+        if len(among) < 2:
             return among
         speeds = sources.measured(self._model, lacking, among, self._machine)
         by_name = {source.name: source for source in among}
