@@ -1,26 +1,27 @@
 """What a container's health check says."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from cosyserve import health
+from cosyserve.health import health
 from tests.running import Server
 
 NOWHERE = 9
 
 
-def test_a_server_that_can_speak_is_healthy(server: Server) -> None:
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", str(health.__file__)],
-        env={**os.environ, "COSYSERVE_PORT": str(server.port)},
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stdout) == (0, "ready\n")
+def processes(folder: Path, *commands: str) -> Path:
+    """A /proc with these commands."""
+    for number, command in enumerate(commands, start=1):
+        (folder / str(number)).mkdir()
+        (folder / str(number) / "cmdline").write_text(command.replace(" ", "\0") + "\0")
+    return folder
+
+
+def test_a_server_that_can_speak_is_healthy_wherever_it_listens(server: Server, tmp_path: Path) -> None:
+    assert health(server.port, tmp_path) == (True, "ready")
+    serving = f"/opt/venv/bin/python3 -m cosyserve serve --host 0.0.0.0 --port {server.port}"
+    assert health(NOWHERE, processes(tmp_path, "tini -- entrypoint.sh", serving)) == (True, "ready")
 
 
 @pytest.mark.parametrize(
@@ -34,8 +35,6 @@ def test_a_server_that_can_speak_is_healthy(server: Server) -> None:
     ],
 )
 def test_one_that_builds_is_told_from_one_that_is_dead(tmp_path: Path, command: str, said: str) -> None:
-    (tmp_path / "7").mkdir()
-    (tmp_path / "7" / "cmdline").write_text(command.replace(" ", "\0") + "\0")
-    well, text = health.health(NOWHERE, tmp_path)
+    well, text = health(NOWHERE, processes(tmp_path, command))
     assert not well
     assert text.startswith(said)

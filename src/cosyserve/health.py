@@ -8,20 +8,33 @@ import http.client
 import json
 import os
 import sys
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 _SECONDS = 4
-_STEPS = {"fetch": "fetching the model", "build": "building the engine", "doctor": "looking at the machine"}
+_STEPS = {
+    "doctor": "looking at the machine",
+    "fetch": "fetching the model",
+    "build": "building the engine",
+    "serve": "loading the model",
+}
 
 
-def health(port: int, processes: Path = Path("/proc")) -> tuple[bool, str]:
-    """Whether a server on `port` is alive and can speak, and what is to be said of it."""
+def health(port: int, processes: Path) -> tuple[bool, str]:
+    """Whether the server is alive and can speak, and what is to be said of it.
+
+    `processes` is /proc: a port that was given as a flag stands there, else it is `port`.
+    """
+    commands = list(_commands(processes))
+    port = next((int(options["--port"]) for _, options in commands if "--port" in options), port)
     try:
         if _get(port, "/livez")[0] != 200:
             return False, "the server is not alive"
         status, body = _get(port, "/readyz")
     except OSError as error:
-        return False, _step(processes) or f"nothing answers on port {port}: {error}"
+        steps = [_STEPS[step] for step, _ in commands if step in _STEPS]
+        return False, f"starting: {steps[0]}" if steps else f"nothing answers on port {port}: {error}"
     return status == 200, "ready" if status == 200 else json.loads(body)["status"]
 
 
@@ -35,24 +48,20 @@ def _get(port: int, path: str) -> tuple[int, bytes]:
         connection.close()
 
 
-def _step(processes: Path) -> str:
-    """What the entrypoint is at, by the command that runs."""
+def _commands(processes: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Every command of cosyserve that runs, with what stands behind each of its words."""
     for process in processes.glob("[0-9]*/cmdline"):
         try:
-            command = process.read_bytes().decode(errors="replace").split("\0")
+            words = process.read_bytes().decode(errors="replace").rstrip("\0").split("\0")
         except OSError:
             continue
-        names = [Path(each).name for each in command]
-        if "cosyserve" in names:
-            step = command[names.index("cosyserve") + 1]
-            if step in _STEPS:
-                return f"starting: {_STEPS[step]}"
-            if step == "serve":
-                return "starting: loading the model"
-    return ""
+        names = [Path(word).name for word in words]
+        if "cosyserve" in names[:-1]:
+            rest = words[names.index("cosyserve") + 1 :]
+            yield rest[0], dict(pairwise(rest))
 
 
 if __name__ == "__main__":
-    well, said = health(int(os.environ.get("COSYSERVE_PORT") or 6008))
+    well, said = health(int(os.environ.get("COSYSERVE_PORT") or 6008), Path("/proc"))
     print(said)
     sys.exit(not well)

@@ -14,11 +14,7 @@ Ended = Callable[..., tuple[int, str]]
 
 def test_flags_alone_are_flags_of_the_server(preview: str, run: Start) -> None:
     running = run(preview, "--port", "7000", network_mode="none")
-    running.wait_for("starting")
-    for _ in range(100):
-        if "stands on the rung" in running.logs():
-            break
-        running.container.exec_run(["python3", "-c", "import time; time.sleep(0.1)"])
+    running.wait_for("healthy")
     assert "http://127.0.0.1:7000/" in running.logs()
 
 
