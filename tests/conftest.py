@@ -19,11 +19,13 @@ from cosyserve.speech.synthesizer import Synthesizer
 from tests.running import Server, wait_until_warm
 
 
+_TOGETHER = {"containers": "containers", "host": "mpi", "launch": "mpi"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, a file stays together, and so do the containers, which share images."""
+    """Where tests run side by side, a file stays together, and so do those that share images or well-known ports."""
     for item in items:
-        together = "containers" if item.get_closest_marker("containers") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(together))
+        item.add_marker(pytest.mark.xdist_group(_TOGETHER.get(item.path.parent.name, str(item.path))))
 
 
 @pytest.fixture

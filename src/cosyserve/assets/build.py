@@ -3,6 +3,7 @@
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,19 @@ class Plan:
 
 
 class Build:
-    def __init__(self, settings: Settings, machine: Machine, shape: Shape, say: Say, *, from_hub: bool = False) -> None:
+    """`stopping` ends a build that is at work, once somebody sets it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        machine: Machine,
+        shape: Shape,
+        say: Say,
+        *,
+        from_hub: bool = False,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        self._stopping = stopping or threading.Event()
         self._settings, self._machine, self._shape, self._say = settings, machine, shape, say
         self._engines = Engines(settings.models_dir)
         self._folder = Folder(settings.models_dir, model_of(DEFAULT))
@@ -94,8 +107,8 @@ class Build:
                 self._say(f"exporting {self._folder.path / LLM} …")
                 export(self._folder.path, exported, getattr(torch, self._shape.dtype))
             self._say("building the engine; this takes minutes …")
-            around = self._around()
-            failure = job.run(self._rungs(exported, into), around.tmpdir, self._settings.build_seconds)
+            rungs, tmpdir = self._rungs(exported, into), self._around().tmpdir
+            failure = job.run(rungs, tmpdir, self._settings.build_seconds, self._stopping)
             if failure is not None:
                 raise CosyError(errors.BUILD_FAILED, reason=failure)
         vocabulary = Vocabulary(TextTokenizer(self._folder.path).size)

@@ -75,7 +75,7 @@ class Lines:
 
 
 def progress() -> Progress:
-    return Bar() if sys.stderr.isatty() else Lines()
+    return Bar() if sys.stderr is not None and sys.stderr.isatty() else Lines()
 
 
 def _duration(seconds: float) -> str:

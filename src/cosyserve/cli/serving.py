@@ -6,6 +6,7 @@ import locale
 import logging
 import os
 import sys
+import threading
 from importlib.util import find_spec
 
 import click
@@ -63,7 +64,9 @@ def serve(context: click.Context, host: str | None, port: int | None, launch: st
 def _offer_to_fetch(settings: Settings) -> None:
     """Where there is somebody to ask, and no model yet. Without it the preview speaks."""
     folder = Folder(settings.models_dir, model_of(DEFAULT))
-    if settings.synthesizer == "preview" or folder.usable or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    # Whoever starts us without standard descriptors has given Python none of its streams.
+    somebody = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+    if settings.synthesizer == "preview" or folder.usable or not somebody:
         return
     size = human(sum(file.size or 0 for file in folder.lacking()))
     if not click.confirm(f"CosyVoice2 is not in {folder.path} yet. Fetch it now ({size})?", err=True):
@@ -85,15 +88,19 @@ def _supervise(settings: Settings) -> int:
     environ = {**machine.environ, **({ENGINE: str(engine.folder)} if engine else {})}
     needs = settings.model_copy(update={"mpi": "always"}) if engine else settings
     rungs = ladder.plan(needs, platform_of(machine), server, environ, around, remembered)
-    return Supervisor(settings, rungs, around.tmpdir, lambda: engine is not None and _rebuilt(settings, engine)).run()
+
+    def mend(stopping: threading.Event) -> bool:
+        return engine is not None and _rebuilt(settings, engine, stopping)
+
+    return Supervisor(settings, rungs, around.tmpdir, mend).run()
 
 
-def _rebuilt(settings: Settings, engine: Engine) -> bool:
+def _rebuilt(settings: Settings, engine: Engine, stopping: threading.Event) -> bool:
     """Make an engine anew that cannot be loaded, unless that has been done before; whether there is one now."""
     if not Engines(settings.models_dir).give_up(engine):
         return False
     try:
-        Build(settings, Machine(), engine.key.shape, log.info).run()
+        Build(settings, Machine(), engine.key.shape, log.info, stopping=stopping).run()
     except CosyError as error:
         log.error("%s", error)
         return False

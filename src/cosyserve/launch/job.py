@@ -12,13 +12,12 @@ log = logging.getLogger(__name__)
 NO_MPI = "MPI starts in no way here; cosyserve doctor says why"
 
 
-def run(rungs: Sequence[Rung], tmpdir: str | None, seconds: float) -> str | None:
+def run(rungs: Sequence[Rung], tmpdir: str | None, seconds: float, stopping: threading.Event) -> str | None:
     """None once the work says that it is done, else why it is not.
 
     The next rung is tried only where MPI did not start: work that fails with MPI would fail on each of them. What the
-    work prints goes into the log. It has `seconds` in all once MPI is up.
+    work prints goes into the log. It has `seconds` in all once MPI is up, and ends when `stopping` is set.
     """
-    never = threading.Event()
     for rung in rungs:
         try:
             work = Server(rung, tmpdir, {})
@@ -26,12 +25,12 @@ def run(rungs: Sequence[Rung], tmpdir: str | None, seconds: float) -> str | None
             log.warning("The rung '%s' cannot be tried: %s", rung.name, error)
             continue
         try:
-            failure = work.wait_until_ready(never, seconds)
+            failure = work.wait_until_ready(stopping, seconds)
             if failure is None:
                 work.join()
                 return None
             failure = work.with_last_words(failure)
-            if work.has_told:
+            if work.has_told or stopping.is_set():
                 return failure
         finally:
             work.end()

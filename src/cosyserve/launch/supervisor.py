@@ -41,14 +41,15 @@ _BACK_OFF = (1, 2, 4, 8, 16)  # seconds before each restart
 
 
 class Supervisor:
-    """`mend` makes a new engine in place of one that cannot be loaded; whether it could."""
+    """`mend` makes a new engine in place of one that cannot be loaded, unless the event is set meanwhile; whether it
+    could."""
 
     def __init__(
         self,
         settings: Settings,
         rungs: Sequence[Rung],
         tmpdir: str | None,
-        mend: Callable[[], bool] = lambda: False,
+        mend: Callable[[threading.Event], bool] = lambda stopping: False,
     ) -> None:
         self._settings, self._rungs, self._tmpdir, self._mend = settings, rungs, tmpdir, mend
         self._breaks = 0
@@ -87,6 +88,8 @@ class Supervisor:
     def _climb(self) -> "Server | int":
         """The first rung whose server becomes ready, or the exit status where none does."""
         for rung in self._rungs:
+            if self._stopping.is_set():
+                return 0
             try:
                 server = Server(rung, self._tmpdir, {RESTARTS: str(self._restarts), REASON: self._reason})
             except OSError as error:  # such as no mpirun on this machine
@@ -111,7 +114,7 @@ class Supervisor:
     def _climb_without(self, server: "Server") -> "Server | int":
         """The engine cannot be loaded, on whatever rung: a new one is made once, else PyTorch speaks."""
         log.error("The engine cannot be used: %s", server.with_last_words("it does not load"))
-        if not self._mend():
+        if not self._mend(self._stopping):
             self._rungs = self._rungs[-1:]
         return self._climb()
 

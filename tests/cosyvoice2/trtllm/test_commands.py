@@ -201,3 +201,19 @@ def test_who_asks_for_an_engine_where_none_is_gets_the_command(host: Host) -> No
     assert done.returncode == 2
     assert "CS-ENGINE-001" in done.stderr
     assert "cosyserve build" in done.stderr
+
+
+def test_a_stop_is_heard_while_an_engine_is_built_anew(
+    server_environment: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = server_environment
+    assert host.runs("build").returncode == 0
+    (host.engine().folder / PLAN).write_bytes(b"of another card")
+    monkeypatch.setenv("STANDIN_SECONDS", "60")
+    server = Supervised(tmp_path, models_dir=host.models, mpi="auto", synthesizer="cosyvoice2")
+    try:
+        eventually(lambda: "building the engine" in server.text(), 60)
+        assert server.stop() == 0
+        assert not server.left()
+    finally:
+        server.close()
