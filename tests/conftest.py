@@ -18,7 +18,6 @@ from cosyserve.speech.choice import Choice
 from cosyserve.speech.synthesizer import Synthesizer
 from tests.running import Server, wait_until_warm
 
-
 _TOGETHER = {"containers": "containers", "host": "mpi", "launch": "mpi"}
 
 
