@@ -23,6 +23,7 @@ from cosyserve.host.machine import Machine, nearest
 _STAGING = ".fetching"
 _MARGIN = 64 << 20  # left free on the disk
 _SHA1 = 40  # digits
+_TRIES = 20  # of a source whose line breaks, as long as each brings something
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Fetch:
         reasons: list[str] = []
         for source in self._in_order(lacking):
             self._progress.say(f"{self._name}: {human(self._needed(lacking))} from {source.name} ({source.endpoint})")
-            reason = self._from(source, folder, lacking)
+            reason = self._patiently_from(source, folder, lacking)
             if not lacking:
                 return
             self._progress.say(f"{source.name}: {reason}")
@@ -122,8 +123,24 @@ class Fetch:
         by_name = {source.name: source for source in among}
         return [by_name[name] for name in sources.order(self._machine, speeds)]
 
-    def _from(self, source: Source, folder: Folder, lacking: list[File]) -> str:
-        """Take what `source` gives out of `lacking`; why something is left."""
+    def _patiently_from(self, source: Source, folder: Folder, lacking: list[File]) -> str:
+        """Take what `source` gives out of `lacking`, as long as it brings something: a line that breaks is no reason
+        to leave a source, and not every client takes a body up again that ended early. Why something is left."""
+        reason = ""
+        for _ in range(_TRIES):
+            before = self._there(lacking)
+            reason, may_be_the_line = self._from(source, folder, lacking)
+            if not (lacking and may_be_the_line and self._there(lacking) > before):
+                break
+        return reason
+
+    def _there(self, lacking: Sequence[File]) -> int:
+        """Bytes that are here, verified or on the way."""
+        staged = allocated(self._staging) if self._staging.exists() else 0
+        return staged + sum(file.size or 0 for file in self._model.files if file not in lacking)
+
+    def _from(self, source: Source, folder: Folder, lacking: list[File]) -> tuple[str, bool]:
+        """One try: why something is left, and whether another might help."""
         at, into = self._model.hubs[source.hub], self._staging / source.hub
         order = Order(
             hub=source.hub,
@@ -135,7 +152,7 @@ class Fetch:
             into=into,
         )
         environ = sources.environment(source, self._machine)
-        reason, total = "it ended early", sum(file.size or 0 for file in lacking)
+        reason, again, total = "it ended early", True, sum(file.size or 0 for file in lacking)
         self._progress.begin(source.name, allocated(into) if into.exists() else 0, total)
         arrived = 0
         with closing(carry(order, environ, self._stall_seconds)) as events:
@@ -145,7 +162,7 @@ class Fetch:
                     known = folder.verified.get(file.path)
                     sha256 = self._verified(into / file.path, file, known.sha256 if known else event.digest)
                     if sha256 is None:
-                        reason = f"{file.path} is not the file that was released"
+                        reason, again = f"{file.path} is not the file that was released", False
                         continue
                     folder.take_in(into / file.path, file, sha256, source.name)
                     lacking.remove(file)
@@ -155,7 +172,7 @@ class Fetch:
                         raise OSError(event.disk, os.strerror(event.disk), str(into))
                     reason = f"{event.path}: {event.reason}" if event.path else event.reason
                 self._progress.at(arrived + allocated(into))
-        return reason
+        return reason, again
 
     def _verified(self, staged: Path, file: File, said: str | None) -> str | None:
         """The SHA-256 of a file that is what the manifest says, or the hub at first where the manifest does not
