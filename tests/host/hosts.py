@@ -1,14 +1,15 @@
 """Stand-in hosts on which Open MPI starts badly, each in a way that was met on a real one.
 
-They are made of namespaces and loopback listeners and need root; nothing outside them is changed.
+They are made of namespaces and loopback listeners inside them, and need root; nothing outside them is changed or used.
 """
 
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 
@@ -26,9 +27,14 @@ def instead_of(tool: str, body: str) -> tuple[str, ...]:
     return namespace("-m", script)
 
 
+def beside(port: int, banner: str = "") -> tuple[str, ...]:
+    """In a network of its own, where something listens on `port`, says `banner` and no more."""
+    return (*namespace("-n", "ip link set lo up"), sys.executable, "-m", "tests.host.hosts", str(port), banner)
+
+
 @dataclass(frozen=True)
 class Host:
-    """`wrap` stands before the command; `mute_port` is listened on by something that says `banner` and no more.
+    """`wrap` stands before the command, `environ` is added to its environment.
 
     `way` is the plainest way that has to work, `says` what the doctor has to say of why the plainest does not.
     """
@@ -36,15 +42,10 @@ class Host:
     way: str
     says: str = ""
     wrap: tuple[str, ...] = ()
-    mute_port: int | None = None
-    banner: bytes = b""
-
-    def around(self) -> AbstractContextManager[None]:
-        return listener(self.mute_port, self.banner) if self.mute_port else contextlib.nullcontext()
-
     environ: dict[str, str] = field(default_factory=dict)
 
 
+SSH = "SSH-2.0-OpenSSH_9.2p1\r\n"
 FULL = "mount -t tmpfs -o size=16k none /var/tmp; export TMPDIR=/var/tmp"
 READ_ONLY = "mount -t tmpfs -o ro none /var/tmp; export TMPDIR=/var/tmp"
 SWALLOW = "ip link set lo up; iptables -A INPUT -i lo -p tcp --dport 6000:6009 -j DROP"
@@ -62,9 +63,9 @@ exec "$@"
 
 HOSTS = {
     "healthy": Host("direct"),
-    "something on 6006": Host("cured", "port 6006", mute_port=6006),
-    "something on 6003": Host("cured", "port 6003", mute_port=6003),
-    "SSH on 6003": Host("cured", "port 6003", mute_port=6003, banner=b"SSH-2.0-OpenSSH_9.2p1\r\n"),
+    "something on 6006": Host("cured", "port 6006", beside(6006)),
+    "something on 6003": Host("cured", "port 6003", beside(6003)),
+    "SSH on 6003": Host("cured", "port 6003", beside(6003, SSH)),
     "loopback swallows packets": Host("cured", "swallows its packets", namespace("-n", SWALLOW)),
     "loopback sends no reset": Host("cured", "X display", namespace("-n", NO_RESET)),
     "no loopback": Host("isolated", "not even loopback", namespace("-n", ":")),
@@ -88,7 +89,7 @@ HOSTS = {
 
 
 @contextlib.contextmanager
-def listener(port: int, banner: bytes) -> Iterator[None]:
+def listener(port: int, banner: str) -> Iterator[None]:
     """Accepts, and never answers: what an idle HTTP server is to an X client."""
     server = socket.create_server(("127.0.0.1", port), backlog=64)
     held: list[socket.socket] = []
@@ -97,7 +98,7 @@ def listener(port: int, banner: bytes) -> Iterator[None]:
         with contextlib.suppress(OSError):
             while True:
                 held.append(server.accept()[0])
-                held[-1].sendall(banner)
+                held[-1].sendall(banner.encode())
 
     thread = threading.Thread(target=accept)
     thread.start()
@@ -108,3 +109,9 @@ def listener(port: int, banner: bytes) -> Iterator[None]:
         thread.join()
         for each in (server, *held):
             each.close()
+
+
+if __name__ == "__main__":
+    with listener(int(sys.argv[1]), sys.argv[2]):
+        status = subprocess.run(sys.argv[3:]).returncode
+    raise SystemExit(status)

@@ -15,7 +15,7 @@ import httpx
 
 from cosyserve.host import mpi, probe
 from cosyserve.host.machine import Machine
-from tests.host.hosts import listener
+from tests.host.hosts import SSH, listener
 from tests.launch.rungs import MPI_RUNGS
 from tests.launch.supervised import Supervised, speaks
 from tests.running import eventually
@@ -54,7 +54,7 @@ def second_start(folder: Path, rung: str) -> list[object]:
 def main() -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         folder = Path(name)
-        with tensorboard(folder), listener(6003, b"SSH-2.0-OpenSSH_9.2p1\r\n"), Supervised(folder, port=6008) as first:
+        with tensorboard(folder), listener(6003, SSH), Supervised(folder, port=6008) as first:
             ways = {way.name: way for way in mpi.ways(Machine())}
             python = [sys.executable, "-c", _IMPORT]
             result = {

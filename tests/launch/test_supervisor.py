@@ -22,15 +22,14 @@ from tests.running import ROOT, eventually
 @pytest.mark.parametrize("name", HOSTS)
 def test_it_comes_up_with_mpi_on_every_host_and_leaves_nothing(name: str) -> None:
     host = HOSTS[name]
-    with host.around():
-        done = subprocess.run(
-            [*host.wrap, sys.executable, "-m", "tests.launch.supervised"],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, **host.environ},
-            timeout=120,
-        )
+    done = subprocess.run(
+        [*host.wrap, sys.executable, "-m", "tests.launch.supervised"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **host.environ},
+        timeout=120,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     came = json.loads(done.stdout.splitlines()[-1])
     assert came["rung"] in (*MPI_RUNGS, "bare")  # and not the one without MPI
