@@ -20,6 +20,8 @@ GREETING = "你好，世界。Hello, world 3.14!"
 class Server:
     """`cosyserve serve` on a free port of loopback. Used with `with`, it speaks inside and is gone afterwards."""
 
+    arguments: tuple[str, ...] = ()
+
     def __init__(self, folder: Path, before: tuple[str, ...] = (), **settings: object) -> None:
         given = {"port": 0, "state_dir": folder / "state", **settings}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COSYSERVE_")}
@@ -28,7 +30,7 @@ class Server:
         self.url = ""
         with self.log.open("ab") as log:
             self.process = psutil.Popen(
-                [*before, sys.executable, "-m", "cosyserve", "serve"],
+                [*before, sys.executable, "-m", "cosyserve", "serve", *self.arguments],
                 env=environment,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,

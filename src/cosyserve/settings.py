@@ -103,6 +103,12 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(
         30, ge=0, description="Time that running streams get to finish after SIGTERM, in seconds."
     )
+    idle_shutdown_minutes: float = Field(
+        0,
+        ge=0,
+        description="A machine that is rented by the hour is switched off (`shutdown`) after so many minutes without a "
+        "request. 0 is never. The page shows it and can call it off.",
+    )
     launch: Literal["auto", "direct", "isolated", "mpirun"] = Field(
         "auto", description="How a server that needs MPI is started; `auto` tries each way until one works."
     )

@@ -34,8 +34,9 @@ log = logging.getLogger(__name__)
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="Port to listen on.")
 @click.option("--launch", type=click.Choice(["auto", "direct", "isolated", "mpirun"]), help="How to start MPI.")
+@click.option("--take-over", is_flag=True, help="Replace a server that runs there without cutting its streams off.")
 @click.pass_context
-def serve(context: click.Context, host: str | None, port: int | None, launch: str | None) -> None:
+def serve(context: click.Context, host: str | None, port: int | None, launch: str | None, take_over: bool) -> None:
     """Serve the page and the API until SIGTERM or Ctrl-C."""
     settings = load_settings(host=host, port=port, launch=launch)
     supervisor = to_supervisor()
@@ -43,7 +44,7 @@ def serve(context: click.Context, host: str | None, port: int | None, launch: st
         logs.start(settings)
         _warn_of_unknown_keys()
         _offer_to_fetch(settings)
-        context.exit(_supervise(settings))
+        context.exit(_supervise(settings, take_over))
     logs.start_in_server(settings)
     faulthandler.register(STACKS_SIGNAL, all_threads=True)
     mpi.initialise(settings.mpi_seconds)
@@ -58,7 +59,7 @@ def serve(context: click.Context, host: str | None, port: int | None, launch: st
             raise
         log.error("%s", error)
         context.exit(ENGINE_UNUSABLE)
-    run.serve(settings, choice)
+    run.serve(settings, choice, take_over=take_over)
 
 
 def _offer_to_fetch(settings: Settings) -> None:
@@ -76,13 +77,14 @@ def _offer_to_fetch(settings: Settings) -> None:
         raise CosyError(errors.TORCH_MISSING)
 
 
-def _supervise(settings: Settings) -> int:
+def _supervise(settings: Settings, take_over: bool) -> int:
     """The same command again, as a child on the rungs of the ladder."""
     if settings.mpi == "always" and find_spec("mpi4py") is None:
         raise CosyError(errors.MPI4PY_MISSING)
     machine = Machine()
     around = cure.look_around(machine.environ, system.usable_cores(machine), wsl.driver_folder(machine))
     server = [sys.executable, "-m", "cosyserve", "serve", "--host", settings.host, "--port", str(settings.port)]
+    server += ["--take-over"] if take_over else []
     remembered = memory.recall(settings.state_dir)
     engine = engine_for(settings, machine)
     environ = {**machine.environ, **({ENGINE: str(engine.folder)} if engine else {})}

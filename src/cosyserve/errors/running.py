@@ -34,6 +34,14 @@ PORT_TAKEN = Fault(
     "服务器无法监听 {host}:{port}：{reason}。",
     "请用 COSYSERVE_HOST 和 COSYSERVE_PORT 另选，或结束占用它的程序。",
 )
+CANNOT_SWITCH_OFF = Fault(
+    "CS-SET-003",
+    500,
+    "The machine was to be switched off for want of requests, and shutdown cannot be run: {reason}.",
+    "Switch it off yourself, or it goes on costing money; leave COSYSERVE_IDLE_SHUTDOWN_MINUTES out here.",
+    "因长时间无请求需要关机，但无法运行 shutdown：{reason}。",
+    "请手动关机，否则将继续计费；若本机没有 shutdown 命令，请勿设置 COSYSERVE_IDLE_SHUTDOWN_MINUTES。",
+)
 NO_PLAYER = Fault(
     "CS-SAY-001",
     500,

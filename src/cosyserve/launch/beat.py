@@ -11,6 +11,7 @@ from pathlib import Path
 # Internal to a launch, hence no settings: where to tell, and what a restarted server may tell others.
 SOCKET = "_COSYSERVE_BEAT"
 RESTARTS, REASON = "_COSYSERVE_RESTARTS", "_COSYSERVE_RESTART_REASON"
+RELEASE = "_COSYSERVE_RELEASE"  # which of several installed releases this is
 
 STACKS_SIGNAL = signal.SIGUSR1  # at which a server writes its stacks, also while its event loop stands still
 

@@ -66,8 +66,9 @@ class Supervisor:
             server = self._climb()
             if isinstance(server, Server):
                 reason = server.watch(self._stopping, self._settings.heartbeat_seconds)
-                if self._stopping.is_set():
-                    return server.stop(self._settings.grace_seconds + _STOP_MARGIN)
+                if self._stopping.is_set() or server.leaves:
+                    server.stop(self._settings.grace_seconds + _STOP_MARGIN)
+                    return self._switch_off() if server.last_state == "idle" else 0
                 server.end()
                 reason = server.with_last_words(reason)
                 self._count_break(server)
@@ -124,6 +125,15 @@ class Supervisor:
         if self._breaks > 1 and len(self._rungs) > 1:
             log.error("The engine has failed %d times: from now on PyTorch speaks", self._breaks)
             self._rungs = self._rungs[-1:]
+
+    def _switch_off(self) -> int:
+        """Where nobody needs this machine, nobody shall pay for it."""
+        log.warning("Switching this machine off: shutdown")
+        try:
+            return subprocess.run(["shutdown"], stdin=subprocess.DEVNULL, check=False).returncode  # noqa: S607
+        except OSError as error:
+            log.error("%s", CosyError(errors.CANNOT_SWITCH_OFF, reason=error.strerror))
+            return 1
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._stopping.set()
@@ -202,6 +212,15 @@ class Server:
     def broke(self) -> bool:
         """Whether it has said that its engine is gone."""
         return self._last is not None and self._last.state == "broken"
+
+    @property
+    def last_state(self) -> str:
+        return "" if self._last is None else self._last.state
+
+    @property
+    def leaves(self) -> bool:
+        """Whether it has said that it is not to be started again: a successor serves, or nobody wants anything."""
+        return self.last_state in ("retiring", "idle")
 
     @property
     def has_told(self) -> bool:

@@ -27,6 +27,7 @@ class Admission:
         self._idle.set()
         self.active = 0
         self.waiting = 0
+        self.last_use = -math.inf  # of the monotonic clock, when the last stream ended
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -42,6 +43,7 @@ class Admission:
                 yield
             finally:
                 self.active -= 1
+                self.last_use = time.monotonic()
                 self._places.release()
                 self._mean_seconds += _RECENT * (time.monotonic() - started - self._mean_seconds)
         finally:

@@ -13,11 +13,12 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
-from cosyserve import __version__
+from cosyserve import __version__, errors
+from cosyserve.errors import CosyError
 from cosyserve.server import auth, failures
 from cosyserve.server.middleware import BodyLimit, RequestId
 from cosyserve.server.routes import classic, cosyvoice, openai, ops, socket
-from cosyserve.server.service import Service
+from cosyserve.server.service import Service, State
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
 
@@ -27,13 +28,20 @@ _WEB = Path(__file__).parent / "web"
 _PAGE_HEADERS = {"Cache-Control": "no-cache", "Content-Security-Policy": "default-src 'self'"}
 
 
-def create_app(settings: Settings, choice: Choice) -> FastAPI:
-    """The server's ASGI application. It owns the synthesizer of `choice` and closes it at the end."""
+def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False) -> FastAPI:
+    """The server's ASGI application. It owns the synthesizer of `choice` and closes it at the end.
+
+    It warms up beside its first requests, or before any where `warm_first` is set.
+    """
     service = Service(settings, choice)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(service.warm_up())  # /livez answers meanwhile
+        if warm_first:
+            await warming
+            if service.state is State.FAILED:
+                raise CosyError(errors.WARMUP_FAILED)  # nobody is to be served by it
         yield
         warming.cancel()
         await asyncio.gather(warming, return_exceptions=True)

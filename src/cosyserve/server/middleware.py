@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cosyserve import errors, logs
 from cosyserve.errors import CosyError
 from cosyserve.server.failures import response_of
+from cosyserve.server.service import State
 
 
 class RequestId:
@@ -26,7 +27,10 @@ class RequestId:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                if scope["app"].state.service.state is State.RETIRING:
+                    headers["Connection"] = "close"  # the client's next request goes to the successor
             await send(message)
 
         await self._app(scope, receive, send_with_id)

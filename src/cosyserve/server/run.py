@@ -9,6 +9,7 @@ import socket
 import types
 from types import FrameType
 
+import anyio
 import uvicorn
 
 from cosyserve import errors, logs
@@ -17,12 +18,15 @@ from cosyserve.host.machine import Machine
 from cosyserve.host.wsl import windows_address
 from cosyserve.launch.beat import Beat, to_supervisor
 from cosyserve.server.app import create_app
+from cosyserve.server.handover import Inheritance, Offer, inherit
 from cosyserve.server.service import Service, State
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
 
 log = logging.getLogger(__name__)
 
+# Longer than uvicorn keeps a connection on which nothing is asked.
+_SEE_OFF_SECONDS = 10
 _BEAT_SECONDS, _STARTING_BEAT_SECONDS = 0.5, 0.05
 
 
@@ -32,15 +36,20 @@ class DrainingServer(uvicorn.Server):
     uvicorn alone would cut WebSockets off and has no notion of a queue whose requests are still to be served.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, heritage: Inheritance | None = None) -> None:
         super().__init__(config)
-        self._service = service
+        self._service, self._heritage = service, heritage
+        self._offer: Offer | None = None
         self._draining: asyncio.Task[None] | None = None
         self._supervisor = to_supervisor()
         self._beating: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self.started and sockets:
+            self._offer = Offer(self._service.settings.state_dir, sockets[0], self._retire)
+            if self._heritage is not None:
+                self._heritage.retire_predecessor()
         if self._supervisor is not None:
             self._beating = asyncio.create_task(self._beat(self._supervisor))
         if self.started and sockets:  # only now does the address answer
@@ -59,7 +68,7 @@ class DrainingServer(uvicorn.Server):
     def _drain_or_leave(self, sig: int, frame: FrameType | None) -> None:
         if self._draining is None and self.started:
             log.info("Stopping: running streams have %g s to finish", self._service.settings.grace_seconds)
-            self._draining = asyncio.create_task(self._drain())
+            self._draining = asyncio.create_task(self._drain(State.STOPPING))
         else:
             super().handle_exit(sig, frame)
 
@@ -71,14 +80,41 @@ class DrainingServer(uvicorn.Server):
                 continue
             if self._service.breaks():
                 continue
+            if self._service.idles() and self._draining is None:
+                log.warning("Nothing was asked for in %g minutes", self._service.settings.idle_shutdown_minutes)
+                self._draining = asyncio.create_task(self._drain(State.IDLE))
             await asyncio.sleep(_BEAT_SECONDS if self._service.state is State.READY else _STARTING_BEAT_SECONDS)
         log.error("The supervisor is gone")
         self._drain_or_leave(signal.SIGTERM, None)
 
-    async def _drain(self) -> None:
+    def _retire(self) -> None:
+        """Called in the offer's thread, once a successor accepts from the same socket."""
+        self._loop.call_soon_threadsafe(self._leave_to_successor)
+
+    def _leave_to_successor(self) -> None:
+        if self._draining is None:
+            log.info("Another server has taken over: running streams are finished")
+            self._draining = asyncio.create_task(self._drain(State.RETIRING))
+
+    async def _see_off(self) -> None:
+        """Clients that were let in before the successor came may be about to ask for something."""
+        self._service.state = State.RETIRING
+        with anyio.move_on_after(_SEE_OFF_SECONDS):
+            while True:
+                await anyio.sleep(_BEAT_SECONDS)
+                if not self.server_state.connections:
+                    return
+
+    async def _drain(self, state: State) -> None:
+        if self._supervisor is not None:
+            self._supervisor.tell(state.value)  # now: the next beat may come too late
+        if self._offer is not None:
+            self._offer.close()
         for listener in self.servers:
             listener.close()
-        await self._service.drain()
+        if state is State.RETIRING:
+            await self._see_off()
+        await self._service.drain(state)
         self.should_exit = True
 
 
@@ -119,10 +155,14 @@ def url_of(bound: socket.socket) -> str:
     return f"http://{host}:{port}/"
 
 
-def serve(settings: Settings, choice: Choice) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what runs and return."""
-    bound = listen(settings.host, settings.port)
-    app = create_app(settings, choice)
+def serve(settings: Settings, choice: Choice, *, take_over: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what runs and return.
+
+    With `take_over` a server that listens there already goes on until this one is warm, and then finishes its streams.
+    """
+    heritage = inherit(settings.state_dir, settings.host, settings.port) if take_over else None
+    bound = heritage.socket if heritage else listen(settings.host, settings.port)
+    app = create_app(settings, choice, warm_first=heritage is not None)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -136,4 +176,4 @@ def serve(settings: Settings, choice: Choice) -> None:
     # uvicorn raises the signal again once it has shut down; a stop that was asked for is a success.
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, lambda *_: None)
-    DrainingServer(config, app.state.service).run([bound])
+    DrainingServer(config, app.state.service, heritage).run([bound])

@@ -11,9 +11,10 @@ from fastapi.requests import HTTPConnection
 
 from cosyserve import errors
 from cosyserve.errors import CosyError, Fault
-from cosyserve.launch.beat import REASON, RESTARTS
+from cosyserve.launch.beat import REASON, RELEASE, RESTARTS
 from cosyserve.launch.ladder import PLAIN, RUNG
 from cosyserve.server.admission import Admission
+from cosyserve.server.idleness import Idleness
 from cosyserve.server.metrics import Metrics
 from cosyserve.server.pulse import WatchedSynthesizer
 from cosyserve.settings import Settings
@@ -43,6 +44,8 @@ class State(str, Enum):
     FAILED = "failed"
     STALLED = "stalled"
     BROKEN = "broken"
+    IDLE = "idle"
+    RETIRING = "retiring"
     STOPPING = "stopping"
 
 
@@ -51,6 +54,7 @@ _UNREADY: dict[State, Fault] = {
     State.FAILED: errors.WARMUP_FAILED,
     State.STALLED: errors.STALLED,
     State.BROKEN: errors.ENGINE_FAILED,
+    State.IDLE: errors.STOPPING,
     State.STOPPING: errors.STOPPING,
 }
 _INCAPABLE: dict[Capability, Fault] = {
@@ -66,11 +70,13 @@ class Service:
         self.synthesizer = WatchedSynthesizer(choice.synthesizer)
         self.state = State.STARTING
         self.admission = Admission(settings.max_streams, settings.max_queue, settings.queue_seconds)
+        self.idleness = Idleness(settings.idle_shutdown_minutes, self.admission)
         self.metrics = Metrics(self.admission)
         voice_of(self.synthesizer, settings.voice)  # a name that is not there is to be known at the start
         self.rung = os.environ.get(RUNG, PLAIN)
         self.restarts = int(os.environ.get(RESTARTS, "0"))
         self.restart_reason = os.environ.get(REASON, "")
+        self.release = os.environ.get(RELEASE, "")
         self.metrics.restarts.inc(self.restarts)
 
     @property
@@ -106,9 +112,20 @@ class Service:
         log.error("%s", CosyError(errors.ENGINE_FAILED, reason=self.synthesizer.broken))
         return True
 
-    async def drain(self) -> None:
-        """Take no new requests and wait, for the grace time at most, until the running ones are done."""
-        self.state = State.STOPPING
+    def idles(self) -> bool:
+        """Whether nothing has been asked for so long that the machine is to be switched off."""
+        return self.state is State.READY and self.idleness.seconds_left == 0
+
+    async def drain(self, state: State = State.STOPPING) -> None:
+        """Take no new requests and wait, for the grace time at most, until the running ones are done.
+
+        Where a successor serves already, they have all the time they need, and so have those of clients that had come
+        in before it did.
+        """
+        self.state = state
+        if state is State.RETIRING:
+            await self.admission.idle()
+            return
         self.admission.close()
         with anyio.move_on_after(self.settings.grace_seconds) as patience:
             await self.admission.idle()
@@ -146,7 +163,7 @@ class Service:
         self, segments: AsyncIterator[str], voice: str = "", speed: float = 1.0, options: Options = Options()
     ) -> Utterance:
         """The same for a text that is still arriving, whose pieces the caller checks."""
-        if self.state is not State.READY:
+        if self.state not in (State.READY, State.RETIRING):
             raise CosyError(_UNREADY[self.state], retry_after=1, reason=self.synthesizer.broken)
         self.require_capabilities(options)
         return Utterance(segments, self.voice(voice), speed, options)

@@ -23,6 +23,7 @@ class Readiness(BaseModel):
 
     status: State
     version: str
+    release: str
     synthesizer: str
     model: str
     device: str
@@ -34,6 +35,7 @@ class Readiness(BaseModel):
     active_streams: int
     max_streams: int
     waiting: int
+    seconds_to_shutdown: float | None
 
 
 @router.get("/livez")
@@ -54,6 +56,7 @@ async def readyz(request: Request, response: Response) -> Readiness:
     return Readiness(
         status=service.state,
         version=__version__,
+        release=service.release,
         synthesizer=service.synthesizer.name,
         model=service.synthesizer.model,
         device=service.synthesizer.device,
@@ -65,7 +68,16 @@ async def readyz(request: Request, response: Response) -> Readiness:
         active_streams=service.admission.active,
         max_streams=service.settings.max_streams,
         waiting=service.admission.waiting,
+        seconds_to_shutdown=service.idleness.seconds_left,
     )
+
+
+@router.delete(
+    "/v1/idle-shutdown", status_code=204, dependencies=[Depends(require_key)], responses={401: RESPONSES[401]}
+)
+async def keep_on(request: Request) -> None:
+    """Do not switch this machine off for want of requests, until the next start."""
+    service_of(request).idleness.cancel()
 
 
 @router.get(

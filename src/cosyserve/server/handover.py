@@ -1,0 +1,103 @@
+"""Passing a port to the next server without refusing a single connection.
+
+The new server is given the listening socket itself, over a Unix socket in the state folder. Connections wait in the
+socket's queue whoever accepts them, so nothing is lost while two servers share it, and nothing is ever bound twice.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_RETIRE = b"retire"
+_ANSWER_SECONDS = 5  # for a server that runs to give its socket
+_LONGEST_PATH = 107  # bytes of a Unix socket's address, less the zero at its end
+
+
+def _path(folder: Path, port: int) -> Path:
+    return folder.expanduser() / f"port-{port}.socket"
+
+
+class Offer:
+    """The running server's side: whoever may write to the state folder gets the socket, and may tell it to retire."""
+
+    def __init__(self, folder: Path, bound: socket.socket, retire: Callable[[], None]) -> None:
+        self._bound, self._retire = bound, retire
+        self._path = _path(folder, bound.getsockname()[1])
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._inode = 0
+        try:
+            self._listen()
+        except OSError as error:  # a server that cannot be relieved serves all the same
+            log.debug("%s cannot be made: %s", self._path, error)
+            return
+        threading.Thread(target=self._answer, daemon=True).start()
+
+    def _listen(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        if len(os.fsencode(partial)) > _LONGEST_PATH:
+            raise OSError("the path is too long for a socket")
+        partial.unlink(missing_ok=True)
+        self._socket.bind(str(partial))
+        partial.chmod(0o600)
+        self._socket.listen()
+        self._inode = partial.stat().st_ino
+        partial.replace(self._path)  # in place of the predecessor's
+
+    def _answer(self) -> None:
+        """One successor at a time. It says nothing more when it ends before it is ready."""
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                with connection, contextlib.suppress(OSError):
+                    socket.send_fds(connection, [b"port"], [self._bound.fileno()])
+                    if connection.recv(len(_RETIRE)) == _RETIRE:
+                        self._retire()
+                        return
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        with contextlib.suppress(OSError):
+            if self._path.stat().st_ino == self._inode:  # and not the successor's
+                self._path.unlink()
+
+
+class Inheritance:
+    """What a new server got: the listening `socket`, and the word to say once it accepts by itself."""
+
+    def __init__(self, bound: socket.socket, connection: socket.socket) -> None:
+        self.socket, self._connection = bound, connection
+
+    def retire_predecessor(self) -> None:
+        with self._connection, contextlib.suppress(OSError):
+            self._connection.sendall(_RETIRE)
+
+    def close(self) -> None:
+        """Leave the port to the predecessor."""
+        self.socket.close()
+        self._connection.close()
+
+
+def inherit(folder: Path, host: str, port: int) -> Inheritance | None:
+    """The socket of the server that listens there, None where there is none or it listens on another address."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(_ANSWER_SECONDS)
+    try:
+        connection.connect(str(_path(folder, port)))
+        _, descriptors, _, _ = socket.recv_fds(connection, 16, 1)
+        bound = socket.socket(fileno=descriptors[0])
+        if bound.getsockname() == socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4]:
+            return Inheritance(bound, connection)
+        bound.close()
+    except (OSError, IndexError, RuntimeError):  # the last where there is no home
+        pass
+    connection.close()
+    return None

@@ -1,0 +1,141 @@
+"""A server is replaced while it is used: by another one on the same port, without a request noticing."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from cosyserve.server.handover import Offer, inherit
+from tests.running import Server, eventually
+
+LONG = {"input": "This is one of many sentences. " * 300, "response_format": "pcm"}
+SHORT = {"input": "Hello.", "response_format": "pcm"}
+
+
+@contextmanager
+def asked_all_the_time(url: str) -> Iterator[list[int]]:
+    """What a client that opens a new connection for every request is answered."""
+    answers: list[int] = []
+    enough = threading.Event()
+
+    def ask() -> None:
+        while not enough.is_set():
+            try:
+                answers.append(httpx.post(f"{url}/v1/audio/speech", json=SHORT, timeout=30).status_code)
+            except httpx.TransportError:
+                answers.append(0)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        enough.set()
+        thread.join()
+
+
+class Successor(Server):
+    arguments = ("--take-over",)
+
+
+def test_a_successor_takes_the_port_over_and_no_request_is_lost(tmp_path: Path) -> None:
+    def start(name: str, kind: type[Server], **settings: Any) -> Server:
+        folder = tmp_path / name
+        folder.mkdir()
+        return servers.enter_context(kind(folder, **{"state_dir": tmp_path / "state", **settings}))
+
+    with ExitStack() as servers:
+        old = start("old", Server)
+        with (
+            asked_all_the_time(old.url) as answers,
+            httpx.stream("POST", f"{old.url}/v1/audio/speech", json=LONG, timeout=30) as response,
+        ):
+
+            def asked_more() -> None:
+                seen = len(answers)
+                eventually(lambda: len(answers) > seen + 3)
+
+            pieces = response.iter_raw()
+            received = len(next(pieces))
+            new = start("new", Successor, port=old.port, grace_seconds=0.1)
+            asked_more()
+            assert old.process.poll() is None  # it still has its stream
+            received += sum(map(len, pieces))
+            assert old.wait() == 0
+            asked_more()
+            assert new.process.poll() is None
+            start("newest", Successor, port=old.port)  # relieves the one that has relieved the first
+            assert new.wait() == 0
+            asked_more()
+        assert received / 2 / 24_000 > 200
+        assert set(answers) == {200}
+    for log in tmp_path.glob("*/server.log"):
+        assert "Traceback" not in log.read_text()
+
+
+def test_a_successor_that_cannot_speak_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    with Server(tmp_path) as old:
+        shared: dict[str, Any] = {"port": old.port, "state_dir": tmp_path / "state"}
+        new = Successor(tmp_path / "new", voice="nobody", **shared)
+        assert new.wait() == 2
+        assert httpx.post(f"{old.url}/v1/audio/speech", json=SHORT).status_code == 200
+
+
+def test_where_nobody_is_to_be_relieved_it_listens_by_itself(tmp_path: Path) -> None:
+    with Successor(tmp_path) as server:
+        assert httpx.post(f"{server.url}/v1/audio/speech", json=SHORT).status_code == 200
+
+
+@pytest.fixture
+def bound() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        yield bound
+
+
+def test_only_the_very_address_is_inherited(tmp_path: Path, bound: socket.socket) -> None:
+    port = bound.getsockname()[1]
+    offer = Offer(tmp_path, bound, lambda: None)
+    assert inherit(tmp_path, "127.0.0.2", port) is None
+    assert inherit(tmp_path, "127.0.0.1", 1) is None
+    heritage = inherit(tmp_path, "127.0.0.1", port)
+    assert heritage is not None
+    assert heritage.socket.getsockname() == bound.getsockname()
+    heritage.close()
+    offer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_else_may_ask_for_the_socket(tmp_path: Path, bound: socket.socket) -> None:
+    offer = Offer(tmp_path, bound, lambda: None)
+    assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o600]
+    offer.close()
+
+
+def test_a_successor_that_dies_on_the_way_changes_nothing(tmp_path: Path, bound: socket.socket) -> None:
+    retired = threading.Event()
+    offer = Offer(tmp_path, bound, retired.set)
+    port = bound.getsockname()[1]
+    first = inherit(tmp_path, "127.0.0.1", port)
+    assert first is not None
+    first.close()  # as the kernel does for a process that dies
+    second = inherit(tmp_path, "127.0.0.1", port)
+    assert second is not None
+    assert not retired.is_set()
+    second.socket.close()
+    second.retire_predecessor()
+    assert retired.wait(5)
+    offer.close()
+
+
+def test_a_folder_whose_path_is_too_long_costs_the_handover_and_nothing_else(
+    tmp_path: Path, bound: socket.socket
+) -> None:
+    folder = tmp_path / ("long" * 40)
+    Offer(folder, bound, lambda: None).close()
+    assert inherit(folder, "127.0.0.1", bound.getsockname()[1]) is None
