@@ -239,3 +239,17 @@ def test_works_under_any_path_prefix(browser: Browser, serving: Serving) -> None
             speak(page, "hello")
             expect(page.locator("#download")).to_be_visible()
             until(page, "window.heard.loud > 3")
+
+
+def test_a_machine_that_will_be_switched_off_says_so_and_can_be_kept_on(browser: Browser, tmp_path: Path) -> None:
+    with Server(tmp_path, idle_shutdown_minutes=30) as server, opened(browser, server.url) as page:
+        expect(page.locator("#idle-text")).to_have_text("Without a request this machine is switched off in 30 min.")
+        page.get_by_role("button", name="Keep it on").click()
+        expect(page.locator("#idle")).to_be_hidden()
+        assert httpx.get(f"{server.url}/readyz").json()["seconds_to_shutdown"] is None
+
+
+def test_usually_nothing_is_said_of_a_shutdown(browser: Browser, server: Server) -> None:
+    with opened(browser, server.url) as page:
+        expect(page.locator("#state")).to_have_attribute("data-state", "ready")
+        expect(page.locator("#idle")).to_be_hidden()

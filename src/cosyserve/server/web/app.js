@@ -48,7 +48,15 @@ async function refreshState() {
   const ready = parts.join(" · ");
   $("state").dataset.state = state.status;
   $("state-text").textContent = state.status === "ready" ? ready : texts[state.status];
+  $("idle").hidden = state.seconds_to_shutdown == null;
+  $("idle-text").textContent = texts.switchedOff(Math.ceil(state.seconds_to_shutdown / 60));
   $("why").textContent = (isChinese ? state.why_zh : state.why) ?? "";
+}
+
+async function keepOn() {
+  const response = await fetch("v1/idle-shutdown", { method: "DELETE", headers: headers() });
+  show(response.ok ? null : await problemOf(response));
+  await refreshState();
 }
 
 async function fillVoices() {
@@ -136,7 +144,7 @@ async function stream({ abort, player }, format) {
   } catch {
     throw new Error(texts.unplayable);
   }
-  if (broken) show(texts.broken);
+  if (broken) show(texts.brokenOff);
 }
 
 function stop() {
@@ -171,6 +179,7 @@ $("form").addEventListener("submit", (event) => {
   speak();
 });
 $("stop").addEventListener("click", stop);
+$("keep-on").addEventListener("click", keepOn);
 $("speed").addEventListener("input", () => ($("speed-value").textContent = `${$("speed").value}×`));
 $("key").addEventListener("change", () => {
   sessionStorage.setItem("key", $("key").value.trim());
