@@ -28,6 +28,9 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 announcements = logging.getLogger("cosyserve.announcement")
 announcements.setLevel(logging.INFO)
 
+# Set where the stream is a file that nobody turns over: it gets no more than what a start that fails has to say.
+DETACHED = "_COSYSERVE_DETACHED"
+
 _STDERR = 2
 _PATIENCE = 200  # milliseconds that a line waits for a slow reader
 _CHECKS = ("/livez", "/readyz", "/health")
@@ -167,6 +170,8 @@ def start(settings: Settings, unasked: Literal["text", "json"] | None = None) ->
     readable = chosen == "text" or (chosen is None and os.isatty(_STDERR))
     stream = Stream(_STDERR)
     stream.setFormatter(TextFormatter() if readable else JsonFormatter())
+    if settings.log_file is not None and DETACHED in os.environ:
+        stream.setLevel(logging.ERROR)
     handlers: list[logging.Handler] = [stream]
     if settings.log_file is not None:
         path = Path(os.path.expanduser(settings.log_file))  # noqa: PTH111 - which leaves alone what it cannot expand

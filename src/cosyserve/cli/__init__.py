@@ -23,6 +23,7 @@ _MODULES = {
     "engines": "assets",
     "voices": "voices",
     "bench": "bench",
+    "instance": "instance",
 }
 
 

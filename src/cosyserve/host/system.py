@@ -158,6 +158,17 @@ def memory_limit(machine: Machine) -> int | None:
     return None
 
 
+def free_memory(machine: Machine) -> int:
+    """Bytes that another process could have: what the machine has left, and the control group."""
+    available, limit = psutil.virtual_memory().available, memory_limit(machine)
+    group = machine.read("/sys/fs/cgroup/memory.current").strip()
+    if limit is None or not group.isdecimal():
+        return available
+    statistics = dict(line.split() for line in machine.read("/sys/fs/cgroup/memory.stat").splitlines())
+    held = int(group) - int(statistics.get("inactive_file", 0))  # a cache that is given back on demand
+    return min(available, limit - held)
+
+
 def memory(machine: Machine) -> Finding:
     available, limit = psutil.virtual_memory().available, memory_limit(machine)
     usable = min(available, limit) if limit else available

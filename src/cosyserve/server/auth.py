@@ -5,7 +5,6 @@ import ipaddress
 import logging
 import os
 import secrets
-from pathlib import Path
 
 from fastapi.requests import HTTPConnection
 
@@ -52,13 +51,14 @@ def accepted_keys(settings: Settings) -> list[str]:
         "服务器对网络开放且未设置 COSYSERVE_API_KEYS：客户端须使用 %s 中的密钥。",
         *(settings.host, path, path),
     )
-    key = _made_key(path)
+    key = made_key(settings)
     logs.hide(key)
     return [key]
 
 
-def _made_key(path: Path) -> str:
-    """The key in `path`, made at the first start. Readable by its owner only."""
+def made_key(settings: Settings) -> str:
+    """The key in the state folder, made at the first start. Readable by its owner only."""
+    path = settings.state_dir / _KEY_FILE
     try:
         path = path.expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)

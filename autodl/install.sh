@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# The environment of an unpacked release, made on the instance:  autodl/install.sh [INDEX…]
+# Does nothing where it is whole. It is made in its place and marked as whole at the very end, so that whatever breaks
+# off on the way is done again, with the downloads that are there.
+#
+# Statuses: 71 no Python, 72 no index, 73 the packages cannot be installed, 74 the disk is full.
+set -Eeuo pipefail
+
+release=$(cd "$(dirname "$0")/.." && pwd -P)
+root=$(cd "$release/../.." && pwd -P)
+venv=$release/venv tools=$root/tools
+export UV_CACHE_DIR=$root/cache/uv PIP_CACHE_DIR=$root/cache/pip TMPDIR=$root/cache/tmp
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore UV_SYSTEM_CERTS=1
+
+say() { printf '%s\n' "$*"; }
+
+# flavour: what release.json says can speak in it
+flavour() { sed -n 's/.*"flavour": *"\([a-z0-9]*\)".*/\1/p' "$release/release.json"; }
+
+# any_python: one that runs the measuring of indexes and brings uv, however old
+any_python() {
+  local candidate
+  for candidate in python3 /root/miniconda3/bin/python "$tools/python/bin/python" python; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 6))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+# choose_index INDEX…: the fastest that answers becomes that of uv and of pip
+choose_index() {
+  local python index
+  python=$(any_python) || exit 71
+  index=$("$python" "$release/autodl/fastest_index.py" "$@") || exit 72
+  say "packages come from $index"
+  export PIP_INDEX_URL=$index UV_DEFAULT_INDEX=$index
+}
+
+# get_uv: with the Python that is there; where that cannot be done, pip does the work
+get_uv() {
+  local python
+  command -v uv >/dev/null || [[ -x $tools/uv/bin/uv ]] && return
+  python=$(any_python)
+  if ! { "$python" -m venv --clear "$tools/uv" >/dev/null 2>&1 &&
+    "$tools/uv/bin/python" -m pip install --quiet --require-hashes --requirement "$release/requirements/uv.txt"; }; then
+    say "there is no uv, so pip installs, which takes longer"
+    rm -rf "$tools/uv"
+  fi
+}
+
+uv_path() { command -v uv || { [[ -x $tools/uv/bin/uv ]] && printf '%s\n' "$tools/uv/bin/uv"; }; }
+
+# packages ARGUMENT…: into the environment
+packages() {
+  local uv
+  if uv=$(uv_path); then
+    "$uv" pip install --python "$venv/bin/python" "$@"
+  else
+    "$venv/bin/python" -m pip install --progress-bar off "$@"
+  fi
+}
+
+make_environment() {
+  local uv python
+  python=$("$release/autodl/python.sh" "$root" "$1") || exit 71
+  say "Python: $("$python" --version 2>&1), $python"
+  if uv=$(uv_path); then
+    "$uv" venv --quiet --clear --python "$python" "$venv"
+  else
+    "$python" -m venv --clear "$venv"
+  fi
+}
+
+hashed() { packages --require-hashes "${@/#/--requirement=$release/requirements/}"; }
+
+# with_tensorrt_llm VERSION: its wheel comes from NVIDIA's index, and what it is to live with from the usual one
+with_tensorrt_llm() {
+  hashed "trtllm-$1-image.txt"
+  packages --extra-index-url "${TRTLLM_INDEX:-https://pypi.nvidia.com}" "tensorrt-llm==$1"
+}
+
+install_flavour() {
+  case $(flavour) in
+  preview)
+    make_environment "3.12 3.11 3.10 3.13"
+    hashed preview.txt mpi.txt
+    ;;
+  slim)
+    make_environment "3.12 3.11 3.10 3.13"
+    hashed cosyvoice2.txt mpi.txt
+    "$release/scripts/setup-torch" "$venv" auto
+    ;;
+  cuda12)
+    make_environment "3.12 3.10"
+    with_tensorrt_llm 1.0.0
+    ;;
+  cuda13)
+    make_environment "3.12 3.10"
+    with_tensorrt_llm 1.2.1
+    ;;
+  esac
+  packages --no-deps --no-index "$release"/wheel/*.whl
+}
+
+# why_failed STATUS: a full disk is worth a status of its own
+why_failed() {
+  local free
+  free=$(df --output=avail --block-size=1M "$root" | tail -n 1)
+  [[ $1 == 7[12] ]] && exit "$1"
+  [[ $free -lt 50 ]] && exit 74
+  exit 73
+}
+
+main() {
+  [[ -f $release/.complete ]] && return
+  mkdir -p "$TMPDIR" "$tools"
+  choose_index "$@"
+  get_uv
+  install_flavour
+  sync "$release" 2>/dev/null || sync
+  touch "$release/.complete"
+  say "the environment is whole"
+}
+
+trap 'why_failed $?' ERR
+main "$@"

@@ -1,0 +1,234 @@
+"""Putting a release to work: checked beside the one that serves, started, and only then made the current one."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import dotenv
+import psutil
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.host import gpu, system
+from cosyserve.host.machine import Machine
+from cosyserve.host.report import Report, State
+from cosyserve.instance import hook, servers
+from cosyserve.instance.home import Home, Release, write
+from cosyserve.instance.servers import Running, Say
+from cosyserve.settings import PREFIX, Settings, load_settings
+
+_CHECK_SECONDS = 180
+_BESIDE = 1.2  # free memory, as a share of what the running server has, with which a second one is started
+_MODEL_MEMORY = 8 * system.GIB  # what an instance without a card needs for CosyVoice2, and no-GPU mode does not have
+
+# What a new installation's settings say. The streams of a server that is replaced have all the time they need.
+_FIRST_SETTINGS = {"STATE_DIR": "state", "LOG_FILE": "logs/server.log", "LOG_FORMAT": "text", "GRACE_SECONDS": "3600"}
+
+
+def configure(home: Home, changes: Mapping[str, str]) -> None:
+    """Write settings into shared/.env, beside whatever else stands there. An empty value takes a line out."""
+    file = home.shared / ".env"
+    if not file.exists():
+        write(file, "# docs/settings.md lists what may stand here.\n")
+        changes = {**_FIRST_SETTINGS, **changes}
+    for name, value in changes.items():
+        if value:
+            dotenv.set_key(file, PREFIX + name, value, quote_mode="never")
+        elif PREFIX + name in dotenv.dotenv_values(file):
+            dotenv.unset_key(file, PREFIX + name, quote_mode="never")
+
+
+def settings_of(home: Home) -> Settings:
+    """As a server of this installation reads them: its working directory is shared/."""
+    os.chdir(home.shared)
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        del os.environ[name]  # a login shell's are not the server's
+    return load_settings()
+
+
+def waits_for_card(release: Release, machine: Machine) -> bool:
+    """Whether this is AutoDL's mode without a card, too small to do more than fetch and install."""
+    if release.flavour == "preview" or gpu.cards(machine):
+        return False
+    limit = system.memory_limit(machine) or psutil.virtual_memory().total
+    return limit < _MODEL_MEMORY
+
+
+def activate(home: Home, release: Release, changes: Mapping[str, str], say: Say) -> None:
+    """Check a complete release and make it the one that serves, with these settings changed.
+
+    What served before does so until then, and where the new one fails, it goes on with the settings it had.
+    """
+    if not release.complete:
+        raise CosyError(errors.RELEASE_BROKEN, release=release.name, reason="it is not whole", log=home.log)
+    configure(home, {})
+    with _or_as_before(home, say):
+        configure(home, changes)
+        _refuse_foreign_port(home, settings_of(home))
+        say("checking the release · 检查新版本")
+        _check(home, release)
+        put_to_work(home, release, say)
+    home.make_current(release)
+    _install_hook(home)
+    for name in home.prune({each.release for each in servers.running(home)}):
+        say(f"removed the old release {name} · 已删除旧版本 {name}")
+
+
+def put_to_work(home: Home, release: Release, say: Say) -> None:
+    """Fetch and build what it lacks, and start it. Where there is no card, that is left to the next boot with one."""
+    machine = Machine()
+    _step(home, release, say, "fetching the model where one is wanted · 按需下载模型", "fetch", "--if-wanted")
+    if waits_for_card(release, machine):
+        say("no GPU: the engine build and the start are left to the next boot with one, by itself")
+        say("无卡模式：引擎构建与启动将在下次有卡开机时自动进行")
+        return
+    _step(home, release, say, "building the engine where one can be · 按需构建引擎", "build", "--if-possible")
+    replace(home, release, say)
+
+
+def roll_back(home: Home, say: Say) -> Release:
+    """Go back to the release that served before this one; a second time comes back to this one."""
+    release = home.previous()
+    if release is None:
+        raise CosyError(errors.NO_PREVIOUS)
+    with _or_as_before(home, say):
+        replace(home, release, say)
+    home.make_current(release)
+    return release
+
+
+def restart(home: Home, say: Say) -> None:
+    """The current release anew, as its settings now say."""
+    release = current(home)
+    with _or_as_before(home, say):
+        replace(home, release, say)
+
+
+def boot(home: Home, say: Say) -> None:
+    """What is done when the instance has been switched on. Where a server runs already, nothing is."""
+    if not servers.running(home):
+        put_to_work(home, current(home), say)
+
+
+def current(home: Home) -> Release:
+    release = home.current()
+    if release is None:
+        raise CosyError(errors.NOT_INSTALLED, folder=home.root)
+    return release
+
+
+def uninstall(home: Home, *, everything: bool, say: Say) -> None:
+    """Remove what was installed; models, voices and settings stay unless `everything` is to go."""
+    servers.stop(home, servers.running(home), say)
+    hook.remove()
+    for name in ("current", "releases", "run", "tools", "cache", *(["shared"] if everything else [])):
+        path = home.root / name
+        path.unlink() if path.is_symlink() else shutil.rmtree(path, ignore_errors=True)
+    kept = home.shared if home.shared.exists() else None
+    if kept is None and home.root.exists() and not any(home.root.iterdir()):
+        home.root.rmdir()
+    say(f"kept: {kept} (models, voices, settings) · 保留：模型、音色与设置" if kept else "nothing is left · 已全部删除")
+
+
+def _refuse_foreign_port(home: Home, settings: Settings) -> None:
+    if who := servers.foreign(settings, servers.running(home)):
+        raise CosyError(errors.PORT_FOREIGN, port=settings.port, who=who)
+
+
+def _check(home: Home, release: Release) -> None:
+    """The doctor, and one synthesis with what the environment alone can do; raises `CS-DEP-014`."""
+    try:
+        report = Report.model_validate_json(_output(home, release, "doctor", "--json", "--quick").stdout)
+        reasons = [f"{each.id} {each.cause}" for each in report.findings if each.state is State.FAIL]
+        if not reasons:
+            done = _output(home, release, "say", "你好。", "--output", "-", synthesizer="preview")
+            if done.returncode or not any(done.stdout[64:]):
+                reasons = [_last_line(done.stderr) or "it is mute"]
+    except (ValueError, OSError, subprocess.SubprocessError) as error:
+        reasons = [f"the check itself failed: {error}"]
+    if reasons:
+        raise CosyError(errors.RELEASE_BROKEN, release=release.name, reason="; ".join(reasons), log=home.log)
+
+
+def _output(home: Home, release: Release, *command: str, **settings: str) -> "subprocess.CompletedProcess[bytes]":
+    given = {PREFIX + name.upper(): value for name, value in settings.items()}
+    return subprocess.run(  # noqa: S603 - argv is a release's own interpreter
+        [*release.command, *command],
+        cwd=home.shared,
+        env={**os.environ, **given},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=_CHECK_SECONDS,
+        check=False,
+    )
+
+
+def _last_line(output: bytes) -> str:
+    return next(iter(output.decode(errors="replace").strip().splitlines()[-1:]), "")
+
+
+def _step(home: Home, release: Release, say: Say, title: str, *command: str) -> None:
+    """A command of the release that says itself what it cannot do, and keeps no server from starting."""
+    say(title)
+    subprocess.run([*release.command, *command], cwd=home.shared, stdin=subprocess.DEVNULL, check=False)  # noqa: S603
+
+
+def replace(home: Home, release: Release, say: Say) -> None:
+    """Start the release's server; the one that runs goes on until it speaks, unless they cannot both be there."""
+    settings = settings_of(home)
+    old = servers.running(home)
+    _refuse_foreign_port(home, settings)
+    if old and not _can_run_beside(old, settings):
+        say("there is no room for both: the old server ends first · 资源不足，先停止旧服务")
+        servers.stop(home, old, say)
+    say(f"starting the server on port {settings.port} · 在端口 {settings.port} 启动服务")
+    new = servers.start(home, release, settings)
+    try:
+        servers.wait_until_ready(home, new, say)
+        delay, seconds = servers.speak(settings.port, servers.key_of(settings))
+    except (CosyError, OSError) as error:
+        servers.stop(home, [new], say)
+        if isinstance(error, CosyError):
+            raise
+        raise CosyError(errors.RELEASE_BROKEN, release=release.name, reason=error, log=home.log) from error
+    say(f"it speaks: {seconds:.1f} s of sound, the first of it after {delay:.2f} s · 合成正常")
+    servers.stop(home, [each for each in old if each.port != settings.port], say)
+
+
+def _can_run_beside(old: list[Running], settings: Settings) -> bool:
+    """Whether another server fits into what memory is free, and need not have the very port on another address."""
+    if old[-1].port == settings.port and old[-1].host != settings.host:
+        return False
+    used = sum(process.memory_info().rss for process in servers.family(old))
+    cards = [(card.total_mib, card.free_mib) for card in gpu.cards(Machine()) if card.total_mib and card.free_mib]
+    return used * _BESIDE <= system.free_memory(Machine()) and all(
+        (total - free) * _BESIDE <= free for total, free in cards
+    )
+
+
+@contextmanager
+def _or_as_before(home: Home, say: Say) -> Iterator[None]:
+    """Where the body fails, the settings are what they were, and the release that served serves again."""
+    old = servers.running(home)
+    before = (home.shared / ".env").read_text(encoding="utf-8")
+    try:
+        yield
+    except BaseException:
+        write(home.shared / ".env", before)
+        if old and servers.readiness(old[-1].port).get("status") != "ready":
+            say("starting the old release again · 重新启动旧版本")
+            servers.start(home, home.release(old[-1].release), settings_of(home))
+        raise
+
+
+def _install_hook(home: Home) -> None:
+    """Without it the server runs all the same; that is said as an error and ends nothing."""
+    script = home.root / "current/autodl/boot.sh"
+    try:
+        hook.install(script)
+    except OSError as error:
+        error_text = CosyError(errors.NO_HOOK, file=hook.BOOT_FILE, reason=error.strerror, script=script)
+        print(error_text, file=sys.stderr, flush=True)

@@ -1,0 +1,117 @@
+"""What lies where on a rented instance's data disk, and which of the installed releases is the one that serves.
+
+releases/VERSION-DIGEST/   a release with an environment of its own; `.complete` is written last
+current                    a link to the release that serves
+shared/                    what outlives every release: models, engines, voices, settings (.env), state, logs
+run/                       who runs, which releases have served, the running installation
+tools/, cache/             uv, Pythons, downloads: nothing that could not be fetched again
+"""
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+KEPT_RELEASES = 3
+
+
+@dataclass(frozen=True)
+class Release:
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def complete(self) -> bool:
+        return (self.folder / ".complete").is_file()
+
+    @property
+    def flavour(self) -> str:
+        return str(json.loads((self.folder / "release.json").read_text(encoding="utf-8"))["flavour"])
+
+    @property
+    def command(self) -> list[str]:
+        """Its own `cosyserve`."""
+        return [str(self.folder / "venv/bin/python"), "-m", "cosyserve"]
+
+
+@dataclass(frozen=True)
+class Home:
+    root: Path
+
+    @classmethod
+    def of_this_process(cls) -> "Home":
+        """A release's environment lies in releases/NAME/venv."""
+        return cls(Path(sys.prefix).parents[2])
+
+    @property
+    def shared(self) -> Path:
+        return self.root / "shared"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def log(self) -> Path:
+        return self.shared / "logs" / "server.log"
+
+    def release(self, name: str) -> Release:
+        return Release(self.root / "releases" / name)
+
+    def releases(self) -> list[Release]:
+        """Those that are complete, by name."""
+        found = (Release(folder) for folder in sorted((self.root / "releases").glob("*")))
+        return [release for release in found if release.complete]
+
+    def current(self) -> Release | None:
+        try:
+            return self.release((self.root / "current").readlink().name)
+        except OSError:
+            return None
+
+    def make_current(self, release: Release) -> None:
+        """Whole or not at all: the link is renamed into its place."""
+        partial = self.root / f".current.{os.getpid()}"
+        partial.unlink(missing_ok=True)
+        partial.symlink_to(Path("releases") / release.name)
+        partial.replace(self.root / "current")
+        history = [name for name in self.history() if name != release.name] + [release.name]
+        write(self.run / "history", "".join(f"{name}\n" for name in history))
+
+    def history(self) -> list[str]:
+        """The releases that have served, the newest last."""
+        try:
+            return (self.run / "history").read_text(encoding="utf-8").split()
+        except OSError:
+            return []
+
+    def previous(self) -> Release | None:
+        """What a rollback goes to: the one that served before the current one and still is here."""
+        current = self.current()
+        earlier = [self.release(name) for name in self.history() if current is None or name != current.name]
+        return next((release for release in reversed(earlier) if release.complete), None)
+
+    def prune(self, running: set[str]) -> list[str]:
+        """Remove all releases but the newest few of those that have served, and those that run; their names."""
+        kept = {*self.history()[-KEPT_RELEASES:], *running}
+        gone = [folder for folder in (self.root / "releases").glob("*") if folder.name not in kept]
+        for folder in gone:
+            (folder / ".complete").unlink(missing_ok=True)  # first: what is half removed is no release
+            shutil.rmtree(folder, ignore_errors=True)
+        return sorted(folder.name for folder in gone)
+
+
+def write(path: Path, text: str) -> None:
+    """A file that is whole or as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

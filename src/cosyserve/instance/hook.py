@@ -1,0 +1,63 @@
+"""The line in the file that AutoDL's platform runs at every boot.
+
+The file may be missing, or somebody else's: one line is added and taken out again, and nothing else is touched. It
+stands at the top, since a script may end early, and does nothing once the data disk is gone.
+"""
+
+import os
+from pathlib import Path
+
+BOOT_FILE = Path("/etc/autodl.sh")
+_MARK = "# CosyServe"
+_SHEBANG = "#!/bin/bash\n"
+
+
+def line(script: Path) -> str:
+    return f"[ ! -f '{script}' ] || bash '{script}'  {_MARK}\n"
+
+
+def install(script: Path, file: Path = BOOT_FILE) -> None:
+    """Make the platform run `script` at boot. Raises OSError where the file cannot be written."""
+    before = _read(file)
+    lines = [each for each in before.splitlines(keepends=True) if _MARK not in each]
+    if not lines:
+        lines = [_SHEBANG]
+    lines.insert(1 if lines[0].startswith("#!") else 0, line(script))
+    if not lines[0].endswith("\n"):
+        lines[0] += "\n"
+    _write(file, "".join(lines), before)
+
+
+def remove(file: Path = BOOT_FILE) -> None:
+    """Leave the file as it would be without us; one that we made is gone."""
+    before = _read(file)
+    if _MARK not in before:
+        return
+    after = "".join(each for each in before.splitlines(keepends=True) if _MARK not in each)
+    if after in ("", _SHEBANG):
+        file.unlink()
+    else:
+        _write(file, after, before)
+
+
+def installed(script: Path, file: Path = BOOT_FILE) -> bool:
+    return line(script) in _read(file)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError:
+        return ""
+
+
+def _write(file: Path, text: str, before: str) -> None:
+    """Whole or as it was; a link stays a link, and the mode stays the mode."""
+    if text == before:
+        return
+    target = file.resolve()
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o755
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8", errors="surrogateescape")
+    partial.chmod(mode)
+    partial.replace(target)

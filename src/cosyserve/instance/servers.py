@@ -1,0 +1,201 @@
+"""The servers of an instance: starting one in the background, knowing which run, stopping them."""
+
+import http.client
+import json
+import os
+import subprocess
+import time
+import wave
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+
+import psutil
+
+from cosyserve import errors, logs
+from cosyserve.errors import CosyError
+from cosyserve.host import system
+from cosyserve.instance.home import Home, Release, write
+from cosyserve.launch.beat import RELEASE
+from cosyserve.server.auth import made_key, makes_key
+from cosyserve.settings import Settings
+
+_TICK = 0.2
+_REQUEST_SECONDS = 120
+_SAME_START = 1.0  # seconds by which two readings of a process's start may differ
+_SENTENCE = "你好。Ready."
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A supervisor that was started here: its number is not enough, as numbers come again."""
+
+    pid: int
+    created: float
+    release: str
+    host: str
+    port: int
+
+    @property
+    def process(self) -> psutil.Process | None:
+        with suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created) < _SAME_START
+            if same and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+
+def running(home: Home) -> list[Running]:
+    """The servers that live, the newest last; those that still finish their streams are among them."""
+    with suppress(OSError, ValueError, TypeError):
+        kept = json.loads((home.run / "servers.json").read_text(encoding="utf-8"))
+        return [each for each in (Running(**fields) for fields in kept) if each.process is not None]
+    return []
+
+
+def start(home: Home, release: Release, settings: Settings) -> Running:
+    """Start the release's server, which takes over from one that listens on its port already."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COSYSERVE_")}
+    (home.shared / "logs").mkdir(parents=True, exist_ok=True)
+    with (home.shared / "logs/start.log").open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - argv is a release's own interpreter
+            [*release.command, "serve", "--take-over", "--host", settings.host, "--port", str(settings.port)],
+            cwd=home.shared,
+            env={**environ, RELEASE: release.name, logs.DETACHED: "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # it outlives the installation, and the connection that began that
+        )
+    started = Running(
+        process.pid, psutil.Process(process.pid).create_time(), release.name, settings.host, settings.port
+    )
+    _remember(home, [*running(home), started])
+    return started
+
+
+def _remember(home: Home, servers: list[Running]) -> None:
+    write(home.run / "servers.json", json.dumps([asdict(each) for each in servers]))
+
+
+def wait_until_ready(home: Home, server: Running, say: Say) -> None:
+    """Return once it serves; raises `CS-DEP-014` where it ends instead. What it logs meanwhile is said."""
+    lines = _new_lines(home.log)
+    while True:
+        for line in lines:
+            say(line)
+            if not line:
+                break
+        if server.process is None:
+            last = (home.shared / "logs/start.log").read_text(encoding="utf-8", errors="replace").strip()
+            say(last)
+            reason = last.splitlines()[0] if last else "its server ended before it was ready"
+            raise CosyError(errors.RELEASE_BROKEN, release=server.release, reason=reason, log=home.log)
+        state = readiness(server.port)
+        if state.get("release") == server.release and state.get("status") == "ready":
+            return
+        time.sleep(_TICK)
+
+
+def _new_lines(path: Path) -> Iterator[str]:
+    """What is written to the file from now on, which may be put aside meanwhile; an empty text where that is nothing."""
+    try:
+        position = path.stat().st_size
+    except OSError:
+        position = 0
+    while True:
+        with suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
+            position = position if position <= path.stat().st_size else 0
+            file.seek(position)
+            for line in file:
+                yield line.rstrip("\n")
+            position = file.tell()
+        yield ""
+
+
+def readiness(port: int) -> dict[str, object]:
+    """What /readyz says, nothing where nobody answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        state = json.loads(connection.getresponse().read())
+        return state if isinstance(state, dict) else {}
+    except (OSError, http.client.HTTPException, ValueError):
+        return {}
+    finally:
+        connection.close()
+
+
+def key_of(settings: Settings) -> str:
+    """A key that lets a client in, empty where none is needed."""
+    if settings.auth == "off":
+        return ""
+    if makes_key(settings):
+        return made_key(settings)
+    return next(iter(settings.key_list()), "")
+
+
+def speak(port: int, key: str) -> tuple[float, float]:
+    """Ask for a sentence as a client would: seconds to the first sound, and seconds of sound. Raises OSError."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_REQUEST_SECONDS)
+    body = json.dumps({"input": _SENTENCE, "response_format": "wav"})
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    began = time.monotonic()
+    try:
+        connection.request("POST", "/v1/audio/speech", body, headers)
+        answer = connection.getresponse()
+        first = answer.read(64)
+        delay = time.monotonic() - began
+        rest = answer.read()
+    except http.client.HTTPException as error:
+        raise OSError(f"the stream broke off: {error!r}") from error
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise OSError(f"it answers {answer.status}: {(first + rest)[:300].decode(errors='replace')}")
+    return delay, _seconds_of_sound(first + rest)
+
+
+def _seconds_of_sound(data: bytes) -> float:
+    """Raises OSError where the file is no sound, or a silent one."""
+    try:
+        with wave.open(BytesIO(data)) as sound:
+            samples, rate, width = sound.readframes(1 << 30), sound.getframerate(), sound.getsampwidth()
+    except (wave.Error, EOFError) as error:
+        raise OSError(f"what it sends is no sound: {error}") from error
+    if not any(samples):
+        raise OSError("what it sends is silent")
+    return float(len(samples) / width / rate)
+
+
+def stop(home: Home, servers: list[Running], say: Say) -> None:
+    """End servers: no new requests, and the running streams have the time that the settings give them."""
+    processes = [process for process in (server.process for server in servers) if process is not None]
+    for process in processes:
+        with suppress(psutil.Error):
+            process.terminate()
+    if processes:
+        say("waiting for running streams to end · 等待进行中的合成结束")
+    psutil.wait_procs(processes)
+    _remember(home, running(home))
+
+
+def family(servers: list[Running]) -> list[psutil.Process]:
+    """Every process of these servers."""
+    found = []
+    for process in filter(None, (server.process for server in servers)):
+        with suppress(psutil.Error):
+            found += [process, *process.children(recursive=True)]
+    return found
+
+
+def foreign(settings: Settings, own: list[Running]) -> str | None:
+    """Who else listens on the port, None where it is free or ours."""
+    taken = system.listeners()
+    if settings.port not in taken or taken[settings.port] in {process.pid for process in family(own)}:
+        return None
+    return system.command_of(taken[settings.port])
