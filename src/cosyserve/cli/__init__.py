@@ -23,6 +23,7 @@ _MODULES = {
     "engines": "assets",
     "voices": "voices",
     "bench": "bench",
+    "deploy": "deploy",
     "instance": "instance",
 }
 

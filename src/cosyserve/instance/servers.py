@@ -102,7 +102,7 @@ def wait_until_ready(home: Home, server: Running, say: Say) -> None:
 
 
 def _new_lines(path: Path) -> Iterator[str]:
-    """What is written to the file from now on, which may be put aside meanwhile; an empty text where that is nothing."""
+    """What is written to the file from now on, which may be put aside meanwhile; empty texts where that is nothing."""
     try:
         position = path.stat().st_size
     except OSError:

@@ -1,0 +1,84 @@
+"""A release as it travels: our wheel, the hashed requirements of its flavour, and the scripts that install it."""
+
+import gzip
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+
+Flavour = Literal["cuda12", "cuda13", "slim", "preview"]
+
+_REQUIREMENTS: dict[Flavour, tuple[str, ...]] = {
+    "preview": ("preview.txt", "mpi.txt"),
+    "slim": ("cosyvoice2.txt", "mpi.txt"),
+    "cuda12": ("trtllm-1.0.0-image.txt",),
+    "cuda13": ("trtllm-1.2.1-image.txt",),
+}
+_SCRIPTS = ("install.sh", "python.sh", "fastest_index.py", "boot.sh", "start_server_mpi.sh")
+_DIGEST_LETTERS = 10
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """`name` is that of the release, VERSION-DIGEST; `data` a compressed tar file, equal for equal sources."""
+
+    name: str
+    flavour: Flavour
+    data: bytes
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def make(sources: Path, flavour: Flavour) -> Bundle:
+    """Bundle the project in `sources`; raises `CS-DEP-019` where it is not there, or does not build."""
+    wanted = [
+        "pyproject.toml",
+        "scripts/setup-torch",
+        *(f"autodl/{name}" for name in _SCRIPTS),
+        *(f"requirements/{name}" for name in (*_REQUIREMENTS[flavour], "uv.txt")),
+    ]
+    for name in wanted:
+        if not (sources / name).is_file():
+            raise CosyError(errors.NO_SOURCES, folder=sources, lacking=name)
+    files = {name: (sources / name).read_bytes() for name in wanted[1:]}
+    wheel, content = _wheel(sources)
+    version = wheel.split("-")[1]
+    files[f"wheel/{wheel}"] = content
+    files["release.json"] = json.dumps({"version": version, "flavour": flavour}).encode() + b"\n"
+    tar = _tar(files)
+    digest = hashlib.sha256(tar).hexdigest()[:_DIGEST_LETTERS]
+    return Bundle(f"{version}-{digest}", flavour, gzip.compress(tar, mtime=0))
+
+
+def _wheel(sources: Path) -> tuple[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder]
+        done = subprocess.run(command, cwd=sources, capture_output=True, text=True, check=False)  # noqa: S603
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode or not wheels:
+            reason = (done.stderr.strip() or "a wheel").splitlines()[-1]
+            raise CosyError(errors.NO_SOURCES, folder=sources, lacking=reason)
+        return wheels[0].name, wheels[0].read_bytes()
+
+
+def _tar(files: dict[str, bytes]) -> bytes:
+    """The same bytes for the same files, whoever packs them, and whenever."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in sorted(files.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            entry.mode = 0o755 if name.endswith((".sh", "setup-torch")) else 0o644
+            tar.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()

@@ -1,0 +1,154 @@
+"""From a command to a speaking instance: look, plan, do, and tell what has come of it."""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cosyserve import errors
+from cosyserve.errors import CosyError, Fault
+from cosyserve.remote import bundle, survey
+from cosyserve.remote.machine import BrokenOffError, Machine
+from cosyserve.remote.plan import DEFAULT_FOLDER, FOLLOW_MARK, Options, Plan, Step, follow, plan
+from cosyserve.remote.suitability import choose_flavour, refuse
+from cosyserve.remote.survey import Instance
+
+Say = Callable[[str], None]
+Take = Callable[[bytes], None]
+
+# What the scripts on the instance end with, and what a user is told then.
+_FAULTS: dict[int, Fault] = {
+    71: errors.NO_PYTHON,
+    72: errors.NO_INDEX,
+    73: errors.INSTALL_FAILED,
+    74: errors.DISK_FULL,
+    75: errors.RELEASE_BROKEN,
+    76: errors.BUSY,
+}
+_VANISHED = 77  # the job was ended with its instance
+_SAID_ITSELF = 2  # a CosyError of `cosyserve instance`, whose words have been shown
+
+
+class WorkEndedError(Exception):
+    """The work on the instance has failed and has said why."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    instance: Instance
+    plan: Plan
+
+
+def look(machine: Machine, folder: str) -> Instance:
+    """Raises `CS-DEP-021` where there is no shell to be asked."""
+    _, answer = _run(machine, survey.script(folder, made_on_demand=folder != DEFAULT_FOLDER))
+    return survey.parse(answer.decode(errors="replace"))
+
+
+def prepare(machine: Machine, sources: Path, options: Options) -> Prepared:
+    """Look at the instance and plan; nothing is changed on it."""
+    instance = look(machine, options.folder)
+    refuse(instance, options.folder, time.time())
+    chosen, why = choose_flavour(instance)
+    if options.flavour is not None:
+        why = type(why)("as asked for", "按指定")
+    return Prepared(instance, plan(instance, bundle.make(sources, options.flavour or chosen), options, why))
+
+
+def carry_out(machine: Machine, planned: Plan, folder: str, say: Say, take: Take) -> None:
+    """Do what is planned. Every step may be done again, so that one whose connection broke off is."""
+    for number, step in enumerate(planned.steps, 1):
+        say(f"[{number}/{len(planned.steps)}] {step.title.en} · {step.title.zh}")
+        status = _do(machine, step, folder, take)
+        if status:
+            raise _failure(status, planned, folder)
+
+
+def _do(machine: Machine, step: Step, folder: str, take: Take) -> int:
+    status, _ = _run(machine, step.script, step.data, take)
+    return _follow(machine, folder, take) if step.followed and not status else status
+
+
+def _run(machine: Machine, script: str, data: bytes = b"", take: Take | None = None) -> tuple[int, bytes]:
+    while True:
+        try:
+            return machine.run(script, data, take)
+        except BrokenOffError:
+            machine.reconnect()
+
+
+def _follow(machine: Machine, folder: str, take: Take) -> int:
+    """Show the job's output, each byte once however often the connection is made anew; its status."""
+    seen = 0
+    while True:
+        head: bytes | None = b""
+
+        def show(piece: bytes) -> None:
+            nonlocal head, seen
+            if head is not None:  # a login may print what it likes before the script does
+                before, mark, piece = (head + piece).partition(FOLLOW_MARK)
+                head = None if mark else before
+            seen += len(piece)
+            if piece:
+                take(piece)
+
+        try:
+            return machine.run(follow(folder, seen), take=show)[0]
+        except BrokenOffError:
+            machine.reconnect()
+
+
+def _failure(status: int, planned: Plan, folder: str) -> Exception:
+    if status == _SAID_ITSELF:
+        return WorkEndedError()
+    log = f"{folder}/run/job.log"
+    return CosyError(
+        _FAULTS.get(status, errors.WORK_FAILED),
+        status="killed" if status == _VANISHED else status,
+        release=planned.release,
+        reason="it does not start",
+        log=log,
+        wanted="3.12 or 3.10" if planned.flavour.startswith("cuda") else "3.10 to 3.13",
+        folder=folder.rpartition("/")[0],
+        free="nothing",
+        flavour=planned.flavour,
+        needed="more",
+    )
+
+
+def command(machine: Machine, folder: str, arguments: list[str], take: Take) -> int:
+    """Run `cosyserve instance …` of the current release; raises `CS-DEP-016` where there is none."""
+    words = " ".join(_quoted(word) for word in arguments)
+    root = _quoted(folder)
+    script = (
+        f"[ -x {root}/current/venv/bin/python ] || exit 78\n"
+        f"cd {root} && exec {root}/current/venv/bin/python -m cosyserve instance --root {root} {words} 2>&1"
+    )
+    try:
+        status, _ = machine.run(script, take=take)
+    except BrokenOffError:  # it is not known how far it came, and some may not be done twice
+        raise CosyError(errors.COMMAND_BROKEN_OFF, command=arguments[0]) from None
+    if status == 78:
+        raise CosyError(errors.NOT_INSTALLED, folder=folder)
+    return status
+
+
+def _quoted(word: str) -> str:
+    return "'" + word.replace("'", "'\\''") + "'"
+
+
+def log_lines(folder: str, lines: int, *, follows: bool) -> str:
+    """The script that shows the server's log, and the last start's where that has something to say."""
+    logs = f"{_quoted(folder)}/shared/logs"
+    return (
+        f"[ -d {logs} ] || exit 78\ncd {logs}\n"
+        f"[ ! -s start.log ] || {{ echo '== start.log'; tail -n {lines} start.log; }}\n"
+        f"exec tail -n {lines} {'-F' if follows else ''} server.log"
+    )
+
+
+def public_address(instance: Instance, port: int) -> str | None:
+    """Where AutoDL publishes the port, as its environment says; never an address that holds anything else."""
+    address = instance.public.get(port, "")
+    return address if re.fullmatch(r"https?://[\w.:/-]+", address) else None
