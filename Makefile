@@ -1,12 +1,15 @@
 # Every target is a script in scripts/, so that a person, make and CI run the same thing.
 .DEFAULT_GOAL := help
-.PHONY: help run-local test test-fast test-pins lint format docs lock image docker-run docker-test compose-up bench
+.PHONY: help run-local deploy-autodl test test-fast test-pins lint format docs lock image docker-run docker-test compose-up bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run-local: ## Speak on this machine: http://127.0.0.1:6008/ (COSYSERVE_HOST, COSYSERVE_PORT change that)
 	@scripts/run-local
+
+deploy-autodl: ## Install on an AutoDL instance over SSH: make deploy-autodl HOST=connect.… PORT=12345 [ARGS="--plan"]
+	@scripts/deploy-autodl "$(HOST)" "$(PORT)" $(ARGS)
 
 test: ## All checks and tests, installing what they need
 	@scripts/test

@@ -56,7 +56,7 @@ uv_path() { command -v uv || { [[ -x $tools/uv/bin/uv ]] && printf '%s\n' "$tool
 packages() {
   local uv
   if uv=$(uv_path); then
-    "$uv" pip install --python "$venv/bin/python" "$@"
+    "$uv" pip install --python "$venv/bin/python" "$@" 2>&1 | sed --unbuffered '/^ [+-] /d'
   else
     "$venv/bin/python" -m pip install --progress-bar off "$@"
   fi

@@ -18,7 +18,7 @@ from cosyserve.speech.choice import Choice
 from cosyserve.speech.synthesizer import Synthesizer
 from tests.running import Server, wait_until_warm
 
-_TOGETHER = {"containers": "containers", "host": "mpi", "launch": "mpi"}
+_TOGETHER = {"containers": "containers", "remote": "containers", "host": "mpi", "launch": "mpi"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

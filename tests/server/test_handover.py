@@ -87,6 +87,17 @@ def test_a_successor_that_cannot_speak_leaves_everything_as_it_was(tmp_path: Pat
         assert httpx.post(f"{old.url}/v1/audio/speech", json=SHORT).status_code == 200
 
 
+def test_a_successor_whose_warm_up_fails_never_serves_anybody(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/sitecustomize.py").write_text("import cosyserve.server.service as s\ns._WARM_UP = None\n")
+    with Server(tmp_path) as old:
+        shared: dict[str, Any] = {"port": old.port, "state_dir": tmp_path / "state"}
+        before = ("env", f"PYTHONPATH={tmp_path / 'new'}")
+        with asked_all_the_time(old.url) as answers:
+            assert Successor(tmp_path / "new", before, **shared).wait() != 0
+        assert set(answers) == {200}
+
+
 def test_where_nobody_is_to_be_relieved_it_listens_by_itself(tmp_path: Path) -> None:
     with Successor(tmp_path) as server:
         assert httpx.post(f"{server.url}/v1/audio/speech", json=SHORT).status_code == 200

@@ -47,7 +47,7 @@ def installed(script: Path, file: Path = BOOT_FILE) -> bool:
 def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8", errors="surrogateescape")
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):  # the second cannot be written either, which is told then
         return ""
 
 

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import secrets
 import subprocess
 import time
 import wave
@@ -18,7 +19,7 @@ from cosyserve import errors, logs
 from cosyserve.errors import CosyError
 from cosyserve.host import system
 from cosyserve.instance.home import Home, Release, write
-from cosyserve.launch.beat import RELEASE
+from cosyserve.launch.beat import RELEASE, START
 from cosyserve.server.auth import made_key, makes_key
 from cosyserve.settings import Settings
 
@@ -31,13 +32,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Running:
-    """A supervisor that was started here: its number is not enough, as numbers come again."""
+    """A supervisor that was started here: its number is not enough, as numbers come again. `start` is its own name."""
 
     pid: int
     created: float
     release: str
     host: str
     port: int
+    start: str
 
     @property
     def process(self) -> psutil.Process | None:
@@ -60,20 +62,20 @@ def running(home: Home) -> list[Running]:
 def start(home: Home, release: Release, settings: Settings) -> Running:
     """Start the release's server, which takes over from one that listens on its port already."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COSYSERVE_")}
+    token = secrets.token_hex(8)
     (home.shared / "logs").mkdir(parents=True, exist_ok=True)
     with (home.shared / "logs/start.log").open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - argv is a release's own interpreter
             [*release.command, "serve", "--take-over", "--host", settings.host, "--port", str(settings.port)],
             cwd=home.shared,
-            env={**environ, RELEASE: release.name, logs.DETACHED: "1"},
+            env={**environ, RELEASE: release.name, START: token, logs.DETACHED: "1"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # it outlives the installation, and the connection that began that
         )
-    started = Running(
-        process.pid, psutil.Process(process.pid).create_time(), release.name, settings.host, settings.port
-    )
+    created = psutil.Process(process.pid).create_time()
+    started = Running(process.pid, created, release.name, settings.host, settings.port, token)
     _remember(home, [*running(home), started])
     return started
 
@@ -96,7 +98,7 @@ def wait_until_ready(home: Home, server: Running, say: Say) -> None:
             reason = last.splitlines()[0] if last else "its server ended before it was ready"
             raise CosyError(errors.RELEASE_BROKEN, release=server.release, reason=reason, log=home.log)
         state = readiness(server.port)
-        if state.get("release") == server.release and state.get("status") == "ready":
+        if state.get("start") == server.start and state.get("status") == "ready":
             return
         time.sleep(_TICK)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 # Internal to a launch, hence no settings: where to tell, and what a restarted server may tell others.
 SOCKET = "_COSYSERVE_BEAT"
 RESTARTS, REASON = "_COSYSERVE_RESTARTS", "_COSYSERVE_RESTART_REASON"
-RELEASE = "_COSYSERVE_RELEASE"  # which of several installed releases this is
+# Which of several installed releases this is, and which start of it.
+RELEASE, START = "_COSYSERVE_RELEASE", "_COSYSERVE_START"
 
 STACKS_SIGNAL = signal.SIGUSR1  # at which a server writes its stacks, also while its event loop stands still
 

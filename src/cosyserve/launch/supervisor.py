@@ -35,7 +35,7 @@ _TICK = 0.2  # seconds between looks at the child and at the signals
 _STACKS_SECONDS = 0.5  # for a server to write its stacks
 _STOP_MARGIN = 10  # seconds beyond the grace time for the server's own end
 _MISCONFIGURED = 2  # the exit status of a CosyError: another rung would end the same way
-ENGINE_UNUSABLE = 3  # the exit status where an engine cannot be loaded
+ENGINE_UNUSABLE = 33  # the exit status where an engine cannot be loaded; uvicorn has one of 3
 _RESTARTS, _RESTART_WINDOW = 5, 600  # more restarts than that in so many seconds are a crash loop
 _BACK_OFF = (1, 2, 4, 8, 16)  # seconds before each restart
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cosyserve import errors
 from cosyserve.errors import CosyError, Fault
+from cosyserve.host.report import Text
 from cosyserve.remote import bundle, survey
 from cosyserve.remote.machine import BrokenOffError, Machine
 from cosyserve.remote.plan import DEFAULT_FOLDER, FOLLOW_MARK, Options, Plan, Step, follow, plan
@@ -52,8 +53,8 @@ def prepare(machine: Machine, sources: Path, options: Options) -> Prepared:
     refuse(instance, options.folder, time.time())
     chosen, why = choose_flavour(instance)
     if options.flavour is not None:
-        why = type(why)("as asked for", "按指定")
-    return Prepared(instance, plan(instance, bundle.make(sources, options.flavour or chosen), options, why))
+        chosen, why = options.flavour, Text("as asked for", "按指定")
+    return Prepared(instance, plan(instance, bundle.make(sources, chosen), options, why))
 
 
 def carry_out(machine: Machine, planned: Plan, folder: str, say: Say, take: Take) -> None:

@@ -161,7 +161,7 @@ class Ssh:
         if re.search(r"Permission denied|Too many authentication failures", complaint):
             raise CosyError(errors.LOGIN_REFUSED, user=user, host=host, reason=last.rpartition(": ")[2].rstrip("."))
         if not self._reached:
-            raise CosyError(errors.NO_ANSWER, host=host, port=port, reason=last.strip())
+            raise CosyError(errors.NO_ANSWER, host=host, port=port, reason=last.strip().rpartition(": ")[2])
 
     def _end_connection(self) -> None:
         with suppress(OSError):

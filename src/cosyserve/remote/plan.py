@@ -72,7 +72,16 @@ def plan(instance: Instance, bundle: Bundle, options: Options, why_flavour: Text
         steps.append(_send(bundle, root))
     if missing or changes or not _at_work(instance, bundle):
         steps.append(_job(bundle, options, changes, key))
-    return Plan(bundle.name, bundle.flavour, port, tuple(steps), (why_flavour, *_notes(instance, options, port)))
+    return Plan(
+        bundle.name,
+        bundle.flavour,
+        port,
+        tuple(steps),
+        (
+            Text(f"{bundle.flavour}: {why_flavour.en}", f"{bundle.flavour}：{why_flavour.zh}"),
+            *_notes(instance, options, port),
+        ),
+    )
 
 
 def _at_work(instance: Instance, bundle: Bundle) -> bool:
@@ -150,33 +159,38 @@ exec venv/bin/python -m cosyserve instance --root {root} activate {shlex.quote(b
 """
     return Step(
         Text("install, check, start, switch", "安装、检查、启动、切换"),
-        "Runs on the instance by itself, and this computer only watches: a connection that breaks costs nothing. "
+        "Runs on the instance by itself while this computer watches: a connection that breaks costs nothing. "
         "`current` is switched once the new release has passed the doctor and has spoken.",
         f"""set -eu
 mkdir -p {root}/run
 cd {root}/run
-if ! flock -n lock true; then
+if ! flock -s -n lock true; then
   [ "$(cat job.id)" = {shlex.quote(key)} ] || exit 76
   exit 0
 fi
-cat >job.sh <<'JOB'
+cat >job.new <<'JOB'
 {work}JOB
+mv job.new job.sh
 rm -f job.status
 : >job.log
 echo {shlex.quote(key)} >job.id
-setsid nohup flock -n -o lock bash -c 'bash job.sh; echo $? >status.part; mv status.part job.status' \\
+setsid nohup flock -w 10 -o lock bash -c 'bash job.sh; ln -s $? job.status' \\
   >>job.log 2>&1 </dev/null &
-until [ -f job.status ] || ! flock -n lock true; do sleep 0.05; done
+until [ -L job.status ] || ! flock -s -n lock true; do sleep 0.05; done
 """,
         followed=True,
     )
 
 
+# Whoever looks takes the lock together with others who look; the job, which has it alone, waits for them.
 FOLLOW_MARK = b"cosyserve-follow\n"
 
 
 def follow(folder: str, seen: int) -> str:
-    """Show the job's output from byte `seen` on until it ends; the status is the job's, or 77 where it was ended."""
+    """Show the job's output from byte `seen` on until it ends; the status is the job's, or 77 where it was ended.
+
+    The status is kept as a link, which can be made on a disk that is full.
+    """
     return f"""cd {shlex.quote(folder)}/run || exit 77
 echo cosyserve-follow
 seen={seen}
@@ -187,13 +201,13 @@ show() {{
     seen=$size
   fi
 }}
-while [ ! -f job.status ]; do
-  if flock -n lock true && [ ! -f job.status ]; then show; exit 77; fi
+while [ ! -L job.status ]; do
+  if flock -s -n lock true && [ ! -L job.status ]; then show; exit 77; fi
   show
   sleep 0.2
 done
 show
-exit "$(cat job.status)"
+exit "$(readlink job.status)"
 """
 
 

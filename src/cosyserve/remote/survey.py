@@ -44,7 +44,7 @@ for release in "$root"/releases/*/; do
   [ -f "$release/.complete" ] && echo "complete=$(basename "$release")"
 done
 [ -L "$root/current" ] && echo "current=$(basename "$(readlink "$root/current")")"
-[ -e "$root/run/lock" ] && ! flock -n "$root/run/lock" true && echo "job=$(cat "$root/run/job.id")"
+[ -e "$root/run/lock" ] && ! flock -s -n "$root/run/lock" true && echo "job=$(cat "$root/run/job.id")"
 python=$root/current/venv/bin/python
 [ -x "$python" ] && echo "status=$(timeout 60 "$python" -m cosyserve instance --root "$root" status --json 2>/dev/null)"
 echo 'end=1'

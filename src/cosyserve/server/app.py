@@ -38,14 +38,16 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False) 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(service.warm_up())  # /livez answers meanwhile
-        if warm_first:
-            await warming
-            if service.state is State.FAILED:
-                raise CosyError(errors.WARMUP_FAILED)  # nobody is to be served by it
-        yield
-        warming.cancel()
-        await asyncio.gather(warming, return_exceptions=True)
-        service.synthesizer.close()
+        try:
+            if warm_first:
+                await warming
+                if service.state is State.FAILED:
+                    raise CosyError(errors.WARMUP_FAILED)  # nobody is to be served by it
+            yield
+        finally:
+            warming.cancel()
+            await asyncio.gather(warming, return_exceptions=True)
+            service.synthesizer.close()
 
     # FastAPI's own documentation pages load scripts from a CDN, which this server does without.
     app = FastAPI(title="CosyServe", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)

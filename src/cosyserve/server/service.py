@@ -11,7 +11,7 @@ from fastapi.requests import HTTPConnection
 
 from cosyserve import errors
 from cosyserve.errors import CosyError, Fault
-from cosyserve.launch.beat import REASON, RELEASE, RESTARTS
+from cosyserve.launch.beat import REASON, RELEASE, RESTARTS, START
 from cosyserve.launch.ladder import PLAIN, RUNG
 from cosyserve.server.admission import Admission
 from cosyserve.server.idleness import Idleness
@@ -76,7 +76,7 @@ class Service:
         self.rung = os.environ.get(RUNG, PLAIN)
         self.restarts = int(os.environ.get(RESTARTS, "0"))
         self.restart_reason = os.environ.get(REASON, "")
-        self.release = os.environ.get(RELEASE, "")
+        self.release, self.start = os.environ.get(RELEASE, ""), os.environ.get(START, "")
         self.metrics.restarts.inc(self.restarts)
 
     @property

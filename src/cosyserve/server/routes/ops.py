@@ -24,6 +24,7 @@ class Readiness(BaseModel):
     status: State
     version: str
     release: str
+    start: str
     synthesizer: str
     model: str
     device: str
@@ -57,6 +58,7 @@ async def readyz(request: Request, response: Response) -> Readiness:
         status=service.state,
         version=__version__,
         release=service.release,
+        start=service.start,
         synthesizer=service.synthesizer.name,
         model=service.synthesizer.model,
         device=service.synthesizer.device,

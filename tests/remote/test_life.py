@@ -1,0 +1,249 @@
+"""The life of an installation on a rented instance, from an empty data disk to a bare one again."""
+
+import os
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.remote.conftest import HOME, MIRROR, Rent, StandIn, docker, speaks
+from tests.running import ROOT, eventually
+
+pytestmark = pytest.mark.containers
+
+LONG = {"input": "This is one of many sentences. " * 400, "response_format": "pcm"}
+Sources = Callable[..., Path]
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Sources:
+    """`sources(version, **changes)`: the project as it would be in another version; changes are appended to files."""
+
+    def make(version: str, changes: dict[str, str] | None = None) -> Path:
+        folder = tmp_path / version
+        for name in ("src", "requirements", "autodl", "scripts"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+            shutil.copy(ROOT / name, folder / name)
+        (folder / "src/cosyserve/__init__.py").write_text(f'"""Another version."""\n\n__version__ = "{version}"\n')
+        for name, text in (changes or {}).items():
+            with (folder / name).open("a") as file:
+                file.write(text)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def instance(renting: Rent) -> StandIn:
+    """As `make deploy-autodl` leaves it."""
+    rented = renting()
+    before = set(docker("diff", rented.name).splitlines())
+    arguments = (
+        f"--flavour preview --index {MIRROR} --identity {rented.identity} --ssh-config {rented.computer}/ssh_config"
+    )
+    began = time.monotonic()
+    done = subprocess.run(
+        ["make", "deploy-autodl", "HOST=127.0.0.1", f"PORT={rented.port}", f"ARGS={arguments}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={name: value for name, value in os.environ.items() if name != "MAKEFLAGS"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ": ready (" in done.stdout
+    assert f"ssh -N -L 6008:127.0.0.1:6008 -p {rented.port} root@127.0.0.1" in done.stdout
+    assert "https://u1-6008.example.invalid:8443" in done.stdout  # where it could be published
+    assert "this-is-a-secret" not in done.stdout + done.stderr
+    assert rented.current() in rented.complete()
+    print(f"from empty to speech: {time.monotonic() - began:.0f} s")
+    # The small system disk has got the one line, and nothing else that stays.
+    outside = set(docker("diff", rented.name).splitlines()) - before
+    assert {
+        line for line in outside if not re.match(r". (/etc$|/etc/autodl\.sh|/tmp|/root$|/root/\.ssh|/var)", line)
+    } == set()
+    return rented
+
+
+@contextmanager
+def streaming(url: str) -> Iterator[Callable[[], float]]:
+    """A long stream that has begun; called, the rest is read: seconds of sound. A cut one raises."""
+    with httpx.stream("POST", f"{url}/v1/audio/speech", json=LONG, timeout=60) as response:
+        pieces = response.iter_raw()
+        received = len(next(pieces))
+        yield lambda: (received + sum(map(len, pieces))) / 2 / 24_000
+
+
+@contextmanager
+def asked_all_the_time(url: str) -> Iterator[list[bool]]:
+    answers: list[bool] = []
+    enough = threading.Event()
+
+    def ask() -> None:
+        while not enough.is_set():
+            answers.append(speaks(url))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        enough.set()
+        thread.join()
+
+
+def test_it_speaks_through_the_tunnel_and_is_shut_to_everybody_else(instance: StandIn) -> None:
+    with instance.tunnel() as url:
+        assert speaks(url)
+        state = httpx.get(f"{url}/readyz").json()
+        assert (state["release"], state["synthesizer"]) == (instance.current(), "preview")
+    address = docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", instance.name)
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"http://{address}:6008/readyz", timeout=5)
+
+
+def test_the_same_command_again_does_nothing(instance: StandIn) -> None:
+    changed = instance.runs(f"stat -c %Y {HOME}/run/job.log")
+    said = instance.told("autodl")
+    assert "[1/" not in said
+    assert ": ready (" in said
+    assert instance.runs(f"stat -c %Y {HOME}/run/job.log") == changed
+
+
+def test_an_upgrade_cuts_no_stream_and_refuses_no_request(instance: StandIn, sources: Sources) -> None:
+    old = instance.current()
+    with instance.tunnel() as url, streaming(url) as rest, asked_all_the_time(url) as answers:
+        instance.told("autodl", "--release", str(sources("9.1")))
+        assert instance.current().startswith("9.1-")
+        assert httpx.get(f"{url}/readyz").json()["release"] == instance.current()
+        assert rest() > 300
+    assert set(answers) == {True}
+    assert old in instance.complete()
+
+
+BROKEN = {
+    "does not start": {"src/cosyserve/cli/__init__.py": "\nraise RuntimeError('broken on purpose')\n"},
+    "finds its machine unfit": {
+        "src/cosyserve/host/doctor.py": (
+            "\n_CHECK = UNANSWERED\n_examine = examine\n\n\ndef examine(*args, **rest):\n"
+            "    report = _examine(*args, **rest)\n"
+            "    report.findings.append(_CHECK.fail(Text('broken on purpose', 'x'), Text('x', 'x')))\n"
+            "    return report\n"
+        )
+    },
+    "fails its warm-up": {"src/cosyserve/server/service.py": "\n_WARM_UP = None\n"},
+    "serves, and is mute": {
+        "src/cosyserve/speech/pipeline.py": (
+            "\n_speak = speak\n\n\nasync def speak(*args, **rest):\n"
+            "    async for pcm in _speak(*args, **rest):\n        yield pcm * 0\n"
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_release_is_found_out_and_the_old_one_serves(instance: StandIn, sources: Sources, how: str) -> None:
+    before = instance.current()
+    done = instance.deploys("--release", str(sources("9.9", BROKEN[how])), "--idle-shutdown", "77")
+    assert done.returncode == 2, done.stdout
+    assert "CS-DEP-014" in done.stdout + done.stderr
+    assert instance.current() == before
+    with instance.tunnel() as url:
+        eventually(lambda: speaks(url), 20)
+        state = httpx.get(f"{url}/readyz").json()
+        assert (state["release"], state["seconds_to_shutdown"]) == (before, None)
+
+
+def test_a_rollback_takes_seconds_and_a_second_one_comes_back(instance: StandIn) -> None:
+    first = instance.current()
+    with instance.tunnel() as url, streaming(url) as rest, asked_all_the_time(url) as answers:
+        began = time.monotonic()
+        instance.told("rollback")
+        print(f"rollback: {time.monotonic() - began:.1f} s")
+        second = instance.current()
+        assert second != first
+        assert httpx.get(f"{url}/readyz").json()["release"] == second
+        assert rest() > 300
+    assert set(answers) == {True}
+    instance.told("rollback")
+    assert instance.current() == first
+
+
+def test_after_a_reboot_it_serves_by_itself(instance: StandIn) -> None:
+    instance.reboot()
+    with instance.tunnel() as url:
+        eventually(lambda: speaks(url), 60)
+        assert httpx.get(f"{url}/readyz").json()["release"] == instance.current()
+    assert "boot" in instance.runs(f"cat {HOME}/shared/logs/boot.log")
+    assert instance.runs("cat /tmp/autodl.sh.log") == ""
+    instance.runs("rm -rf /tmp/cosyserve*")  # what the killed server had; the platform's own /tmp is not tidied
+    instance.told("restart")
+
+
+def test_settings_are_changed_without_a_cut_where_that_can_be(instance: StandIn) -> None:
+    instance.told("autodl", "--idle-shutdown", "90")
+    with instance.tunnel() as url:
+        assert 5000 < httpx.get(f"{url}/readyz").json()["seconds_to_shutdown"] <= 5400
+    said = instance.told("autodl", "--public", "--idle-shutdown", "0")
+    key = re.search(r"key · 密钥: (\S{20,})", said)
+    assert key, said
+    with instance.tunnel() as url:
+        assert not speaks(url)  # who has no key stays outside
+        headers = {"Authorization": f"Bearer {key[1]}"}
+        body = {"input": "Hello.", "response_format": "wav"}
+        assert httpx.post(f"{url}/v1/audio/speech", json=body, headers=headers).status_code == 200
+    instance.told("autodl", "--port", "6006")
+    with instance.tunnel(6006) as url:
+        assert httpx.get(f"{url}/readyz").status_code == 200
+    instance.told("autodl", "--port", "6008", "--private")
+    with instance.tunnel() as url:
+        assert speaks(url)
+
+
+def test_status_logs_restart_and_stop(instance: StandIn) -> None:
+    state = instance.told("status")
+    assert re.search(r"state +ready", state)
+    assert re.search(r"boot +by itself", state)
+    assert "POST /v1/audio/speech" in instance.told("logs", "--lines", "50")
+    with instance.tunnel() as url, streaming(url) as rest, asked_all_the_time(url) as answers:
+        instance.told("restart")
+        assert rest() > 300
+    assert set(answers) == {True}
+    instance.told("stop")
+    assert re.search(r"state +stopped", instance.told("status"))
+    instance.told("autodl")
+    with instance.tunnel() as url:
+        assert speaks(url)
+
+
+def test_when_nobody_needs_it_the_instance_is_switched_off(instance: StandIn) -> None:
+    instance.write("/usr/bin/shutdown", "#!/bin/sh\ntouch /tmp/switched-off\n")
+    instance.runs("chmod +x /usr/bin/shutdown")
+    instance.told("autodl", "--idle-shutdown", "0.02")
+    eventually(lambda: instance.runs("ls /tmp/switched-off || true") != "", 20)
+    instance.told("autodl", "--idle-shutdown", "0")
+    instance.runs("rm /usr/bin/shutdown /tmp/switched-off")
+
+
+def test_uninstalled_it_leaves_nothing_but_what_it_says(instance: StandIn) -> None:
+    instance.runs(f"mkdir -p {HOME}/shared/voices && touch {HOME}/shared/voices/mine.wav")
+    said = instance.told("uninstall")
+    assert f"kept: {HOME}/shared" in said
+    assert instance.runs(f"ls {HOME}") == "shared"
+    assert "mine.wav" in instance.runs(f"ls {HOME}/shared/voices")
+    assert instance.runs("ls /etc/autodl.sh || true") == ""
+    everything = instance.runs("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    assert "cosyserve" not in everything
+    assert instance.asks("status").returncode == 2
+    instance.told("autodl")
+    assert "nothing is left" in instance.told("uninstall", "--all")
+    assert instance.runs("ls -A /root/autodl-tmp") == ""
+    assert instance.runs("ls -d /tmp/cosyserve* || true") == ""
