@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.remote.conftest import HOME, MIRROR, Rent, speaks
+from tests.remote.conftest import Rent
+from tests.remote.standin import HOME, MIRROR, speaks
 from tests.running import ROOT
 
 pytestmark = pytest.mark.containers

@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.remote.conftest import HOME, MIRROR, Rent, StandIn, docker, speaks
+from tests.remote.conftest import Rent
+from tests.remote.standin import HOME, MIRROR, StandIn, docker, speaks
 from tests.running import ROOT, eventually
 
 pytestmark = pytest.mark.containers
@@ -42,9 +43,9 @@ def sources(tmp_path: Path) -> Sources:
 
 
 @pytest.fixture(scope="module")
-def instance(renting: Rent) -> StandIn:
+def instance(rent: Rent) -> StandIn:
     """As `make deploy-autodl` leaves it."""
-    rented = renting()
+    rented = rent()
     before = set(docker("diff", rented.name).splitlines())
     arguments = (
         f"--flavour preview --index {MIRROR} --identity {rented.identity} --ssh-config {rented.computer}/ssh_config"
