@@ -164,9 +164,7 @@ def test_python_missing(instance: StandIn) -> None:
 def test_without_uv_pip_does_the_work(instance: StandIn) -> None:
     """Where the base Python cannot make environments, and so brings no uv."""
     instance.runs("mv /usr/local/bin/python3 /usr/local/bin/kept && ln -s /bin/false /usr/local/bin/python3")
-    instance.runs(
-        f"mkdir -p {HOME}/tools && rm -rf {HOME}/tools/uv && touch {HOME}/tools/uv"
-    )
+    instance.runs(f"mkdir -p {HOME}/tools && rm -rf {HOME}/tools/uv && touch {HOME}/tools/uv")
     try:
         done = instance.deploys()
         assert done.returncode == 0, done.stdout + done.stderr

@@ -12,6 +12,10 @@ folder = Path(sys.argv[1])
 
 
 class Index(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
     def do_GET(self):
         if self.path.endswith(".metadata"):
             self.send(metadata(folder / Path(self.path).name[: -len(".metadata")]), "text/plain")
@@ -50,4 +54,5 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+ThreadingHTTPServer.request_queue_size = 128  # uv asks for all at once
 ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), lambda *rest: Index(*rest, directory=str(folder))).serve_forever()
