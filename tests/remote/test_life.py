@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.remote import standin
 from tests.remote.conftest import Rent
 from tests.remote.standin import HOME, MIRROR, StandIn, docker, speaks
 from tests.running import ROOT, eventually
@@ -25,21 +25,8 @@ Sources = Callable[..., Path]
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Sources:
-    """`sources(version, **changes)`: the project as it would be in another version; changes are appended to files."""
-
-    def make(version: str, changes: dict[str, str] | None = None) -> Path:
-        folder = tmp_path / version
-        for name in ("src", "requirements", "autodl", "scripts"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
-            shutil.copy(ROOT / name, folder / name)
-        (folder / "src/cosyserve/__init__.py").write_text(f'"""Another version."""\n\n__version__ = "{version}"\n')
-        for name, text in (changes or {}).items():
-            with (folder / name).open("a") as file:
-                file.write(text)
-        return folder
-
-    return make
+    """`sources(version, changes)`: the project in another version."""
+    return lambda version, changes=None: standin.another_version(tmp_path / version, version, changes)
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +210,26 @@ def test_status_logs_restart_and_stop(instance: StandIn) -> None:
     instance.told("autodl")
     with instance.tunnel() as url:
         assert speaks(url)
+
+
+def test_beside_the_platforms_tensorboard_mpi_starts_all_the_same(instance: StandIn) -> None:
+    """As TensorRT-LLM would start it, where plain Python hangs. Open MPI comes with the release."""
+    assert "6007" in instance.runs("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+    instance.runs(f"echo COSYSERVE_MPI=always >>{HOME}/shared/.env")
+    try:
+        instance.told("restart")
+        with instance.tunnel() as url:
+            assert httpx.get(f"{url}/readyz").json()["rung"] == "mpirun"
+            assert speaks(url)
+    finally:
+        instance.runs(f"sed -i /COSYSERVE_MPI/d {HOME}/shared/.env")
+    instance.told("restart")
+
+
+def test_the_original_guides_script_starts_what_is_installed(instance: StandIn) -> None:
+    said = instance.runs(f"{HOME}/current/autodl/start_server_mpi.sh --help")
+    assert "mpirun" in said
+    assert "--take-over" in said
 
 
 def test_when_nobody_needs_it_the_instance_is_switched_off(instance: StandIn) -> None:

@@ -146,9 +146,9 @@ BUSY = Fault(
     "CS-DEP-018",
     500,
     "Another installation is at work on this instance: {release}.",
-    "Wait until it is done (cosyserve deploy status says so), then run the same command again.",
+    "Wait until it is done, then run the same command again; a job that hangs is ended by a reboot.",
     "实例上正在进行另一次安装：{release}。",
-    "请等待其完成（可用 cosyserve deploy status 查看），然后重新运行同一命令。",
+    "请等待其完成，然后重新运行同一命令；若其挂起，重启实例即可结束。",
 )
 NO_SOURCES = Fault(
     "CS-DEP-019",

@@ -158,7 +158,7 @@ def _output(home: Home, release: Release, *command: str, **settings: str) -> "su
     return subprocess.run(  # noqa: S603 - argv is a release's own interpreter
         [*release.command, *command],
         cwd=home.shared,
-        env={**os.environ, **given},
+        env=release.environ(**given),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=_CHECK_SECONDS,
@@ -173,7 +173,8 @@ def _last_line(output: bytes) -> str:
 def _step(home: Home, release: Release, say: Say, title: str, *command: str) -> None:
     """A command of the release that says itself what it cannot do, and keeps no server from starting."""
     say(title)
-    subprocess.run([*release.command, *command], cwd=home.shared, stdin=subprocess.DEVNULL, check=False)  # noqa: S603
+    argv = [*release.command, *command]
+    subprocess.run(argv, cwd=home.shared, env=release.environ(), stdin=subprocess.DEVNULL, check=False)  # noqa: S603
 
 
 def replace(home: Home, release: Release, say: Say) -> None:
@@ -204,9 +205,13 @@ def _can_run_beside(old: list[Running], settings: Settings) -> bool:
         return False
     used = sum(process.memory_info().rss for process in servers.family(old))
     cards = [(card.total_mib, card.free_mib) for card in gpu.cards(Machine()) if card.total_mib and card.free_mib]
-    return used * _BESIDE <= system.free_memory(Machine()) and all(
-        (total - free) * _BESIDE <= free for total, free in cards
-    )
+    return fits(used, system.free_memory(Machine()), cards)
+
+
+def fits(used: int, free: int, cards: list[tuple[int, int]]) -> bool:
+    """Whether as much as a running server has is free again: bytes of memory, and of each card the total and the free
+    MiB, where what is not free counts as the server's."""
+    return used * _BESIDE <= free and all((total - free_mib) * _BESIDE <= free_mib for total, free_mib in cards)
 
 
 @contextmanager

@@ -38,6 +38,11 @@ class Release:
         """Its own `cosyserve`."""
         return [str(self.folder / "venv/bin/python"), "-m", "cosyserve"]
 
+    def environ(self, **more: str) -> dict[str, str]:
+        """What its commands run in: its own mpirun is found, and no setting of the shell that we were called from."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("COSYSERVE_")}
+        return {**kept, "PATH": f"{self.folder / 'venv/bin'}:{kept.get('PATH', os.defpath)}", **more}
+
 
 @dataclass(frozen=True)
 class Home:

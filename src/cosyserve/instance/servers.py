@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import secrets
 import subprocess
 import time
@@ -61,14 +60,13 @@ def running(home: Home) -> list[Running]:
 
 def start(home: Home, release: Release, settings: Settings) -> Running:
     """Start the release's server, which takes over from one that listens on its port already."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("COSYSERVE_")}
     token = secrets.token_hex(8)
     (home.shared / "logs").mkdir(parents=True, exist_ok=True)
     with (home.shared / "logs/start.log").open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - argv is a release's own interpreter
             [*release.command, "serve", "--take-over", "--host", settings.host, "--port", str(settings.port)],
             cwd=home.shared,
-            env={**environ, RELEASE: release.name, START: token, logs.DETACHED: "1"},
+            env=release.environ(**{RELEASE: release.name, START: token, logs.DETACHED: "1"}),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

