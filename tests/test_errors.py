@@ -4,12 +4,19 @@ import string
 import pytest
 
 from cosyserve.errors import CATALOGUE, CosyError, Fault
+from tests.running import ROOT
 
 
 def test_ids_are_unique_and_of_one_form() -> None:
     ids = [fault.id for fault in CATALOGUE]
     assert len(set(ids)) == len(ids) > 20
     assert all(re.fullmatch(r"CS-[A-Z]+-\d{3}", each) for each in ids)
+
+
+def test_no_fault_hides_another_of_the_same_name() -> None:
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "src/cosyserve/errors").glob("*.py"))
+    written = [each for source in sources for each in re.findall(r'"(CS-[A-Z]+-\d{3})"', source)]
+    assert sorted(written) == sorted(fault.id for fault in CATALOGUE)
 
 
 @pytest.mark.parametrize("fault", CATALOGUE, ids=lambda fault: fault.id)

@@ -79,6 +79,7 @@ def test_settings_are_written_beside_those_of_the_user(home: Home) -> None:
     activation.configure(home, {"PORT": "6006", "HOST": "::1"})
     activation.configure(home, {"PORT": "6008", "HOST": ""})
     text = file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
     assert "# mine\nCOSYSERVE_VOICE='cosy'\n" in text
     assert "COSYSERVE_PORT=6008\n" in text
     assert "HOST" not in text
@@ -103,6 +104,17 @@ def test_a_number_that_has_come_again_is_no_server_of_ours(home: Home) -> None:
     assert servers.running(home) == []
 
 
+def machine_with(folder: Path, card: str, limit: int) -> Machine:
+    """One whose control group grants `limit` bytes, and whose nvidia-smi, a stand-in, lists `card`."""
+    group = folder / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text(f"{limit}\n")
+    if card:
+        (folder / "nvidia-smi").write_text(f"#!/bin/sh\necho '{card}'\n")
+        (folder / "nvidia-smi").chmod(0o755)
+    return Machine(folder, {"PATH": f"{folder}:/bin"})
+
+
 @pytest.mark.parametrize(
     ("flavour", "card", "limit", "waits"),
     [
@@ -114,14 +126,27 @@ def test_a_number_that_has_come_again_is_no_server_of_ours(home: Home) -> None:
     ],
 )
 def test_what_waits_for_a_card(home: Home, tmp_path: Path, flavour: str, card: str, limit: int, waits: bool) -> None:
-    folder = tmp_path / "sys/fs/cgroup"
-    folder.mkdir(parents=True)
-    (folder / "memory.max").write_text(f"{limit}\n")
-    if card:
-        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho '{card}'\n")
-        (tmp_path / "nvidia-smi").chmod(0o755)
-    machine = Machine(tmp_path, {"PATH": f"{tmp_path}:/bin"})
+    machine = machine_with(tmp_path, card, limit)
     assert activation.waits_for_card(install(home, "1-a", flavour), machine) == waits
+
+
+def test_without_a_card_the_model_is_fetched_and_nothing_else_is_done(home: Home, tmp_path: Path) -> None:
+    release = install(home, "1-a", "cuda12")
+    done = tmp_path / "done"
+    python = release.folder / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\necho \"$*\" >>'{done}'\nexit 1\n")  # and the hub cannot be reached
+    python.chmod(0o755)
+    activation.configure(home, {})
+    said: list[str] = []
+    here = Path.cwd()
+    try:
+        activation.put_to_work(home, release, said.append, machine_with(tmp_path, "", 2 << 30))
+    finally:
+        os.chdir(here)
+    assert done.read_text() == "-m cosyserve fetch\n"
+    assert any("next boot" in line for line in said)
+    assert any("下次有卡开机" in line for line in said)
 
 
 @pytest.mark.parametrize(

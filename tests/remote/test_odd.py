@@ -231,6 +231,7 @@ def test_without_a_card_what_needs_one_waits_for_the_next_boot_that_has_one(inst
     instance.asks("stop")
     # The preview needs no card, so the release is called what its environment is not.
     instance.runs(f"sed -i 's/preview/slim/' {HOME}/current/release.json")
+    instance.runs(f"echo COSYSERVE_SYNTHESIZER=preview >>{HOME}/shared/.env")  # there is no hub to fetch a model from
     limit = "/sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes"  # of either version
     docker("update", "--memory", "2g", "--memory-swap", "2g", instance.name)
     assert instance.runs(f"cat {limit} 2>/dev/null || true") == str(2 << 30)

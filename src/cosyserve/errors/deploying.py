@@ -68,7 +68,7 @@ NO_DATA_DISK = Fault(
     "实例没有数据盘：缺少 {folder}。",
     "请在 AutoDL 控制台中添加数据盘，或用 --folder 指定其他可持久保存的目录（系统盘空间较小）。",
 )
-DISK_FULL = Fault(
+INSTANCE_FULL = Fault(
     "CS-DEP-009",
     500,
     "{folder} has {free} free, and {flavour} needs {needed}.",

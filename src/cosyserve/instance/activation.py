@@ -24,6 +24,8 @@ _CHECK_SECONDS = 180
 _BESIDE = 1.2  # free memory, as a share of what the running server has, with which a second one is started
 _MODEL_MEMORY = 8 * system.GIB  # what an instance without a card needs for CosyVoice2, and no-GPU mode does not have
 
+_SECRET = 0o600  # keys may stand among the settings
+
 # What a new installation's settings say. The streams of a server that is replaced have all the time they need.
 _FIRST_SETTINGS = {"STATE_DIR": "state", "LOG_FILE": "logs/server.log", "LOG_FORMAT": "text", "GRACE_SECONDS": "3600"}
 
@@ -32,7 +34,7 @@ def configure(home: Home, changes: Mapping[str, str]) -> None:
     """Write settings into shared/.env, beside whatever else stands there. An empty value takes a line out."""
     file = home.shared / ".env"
     if not file.exists():
-        write(file, "# docs/settings.md lists what may stand here.\n")
+        write(file, "# docs/settings.md lists what may stand here.\n", _SECRET)
         changes = {**_FIRST_SETTINGS, **changes}
     for name, value in changes.items():
         if value:
@@ -77,15 +79,17 @@ def activate(home: Home, release: Release, changes: Mapping[str, str], say: Say)
         say(f"removed the old release {name} · 已删除旧版本 {name}")
 
 
-def put_to_work(home: Home, release: Release, say: Say) -> None:
+def put_to_work(home: Home, release: Release, say: Say, machine: Machine | None = None) -> None:
     """Fetch and build what it lacks, and start it. Where there is no card, that is left to the next boot with one."""
-    machine = Machine()
-    _step(home, release, say, "fetching the model where one is wanted · 按需下载模型", "fetch", "--if-wanted")
-    if waits_for_card(release, machine):
+    wants_model = release.flavour != "preview" and settings_of(home).synthesizer != "preview"
+    if wants_model:
+        _step(home, release, say, "fetching the model · 下载模型", "fetch")
+    if waits_for_card(release, machine or Machine()):
         say("no GPU: the engine build and the start are left to the next boot with one, by itself")
         say("无卡模式：引擎构建与启动将在下次有卡开机时自动进行")
         return
-    _step(home, release, say, "building the engine where one can be · 按需构建引擎", "build", "--if-possible")
+    if wants_model:
+        _step(home, release, say, "building the engine where one can be · 按需构建引擎", "build", "--if-possible")
     replace(home, release, say)
 
 
@@ -222,7 +226,7 @@ def _or_as_before(home: Home, say: Say) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        write(home.shared / ".env", before)
+        write(home.shared / ".env", before, _SECRET)
         if old and servers.readiness(old[-1].port).get("status") != "ready":
             say("starting the old release again · 重新启动旧版本")
             servers.start(home, home.release(old[-1].release), settings_of(home))

@@ -111,10 +111,11 @@ class Home:
         return sorted(folder.name for folder in gone)
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, text: str, mode: int = 0o644) -> None:
     """A file that is whole or as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.touch(mode)
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

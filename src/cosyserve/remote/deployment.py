@@ -23,7 +23,7 @@ _FAULTS: dict[int, Fault] = {
     71: errors.NO_PYTHON,
     72: errors.NO_INDEX,
     73: errors.INSTALL_FAILED,
-    74: errors.DISK_FULL,
+    74: errors.INSTANCE_FULL,
     75: errors.RELEASE_BROKEN,
     76: errors.BUSY,
 }

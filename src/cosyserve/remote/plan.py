@@ -63,7 +63,7 @@ def plan(instance: Instance, bundle: Bundle, options: Options, why_flavour: Text
         needed = _NEEDED_MIB[bundle.flavour]
         if (instance.free_mib or 0) < needed:
             raise CosyError(
-                errors.DISK_FULL,
+                errors.INSTANCE_FULL,
                 folder=root.rpartition("/")[0],
                 free=f"{instance.free_mib} MiB",
                 needed=f"{needed} MiB",

@@ -44,7 +44,10 @@ def choose_flavour(instance: Instance) -> tuple[Flavour, Text]:
 
 def _without_card(instance: Instance) -> tuple[Flavour, Text]:
     if instance.memory_mib >= _MODEL_MIB:
-        return "slim", Text("no card: PyTorch on the processor", "无显卡：使用 CPU 上的 PyTorch")
+        return "preview", Text(
+            "no card (--flavour slim would have CosyVoice2 on the processor)",
+            "无显卡（--flavour slim 可在 CPU 上运行 CosyVoice2）",
+        )
     return "cuda12", Text(
         "no card and little memory, as in AutoDL's no-GPU mode: installed for the next boot with a card (CUDA 12)",
         "无显卡且内存较小（AutoDL 无卡模式）：为下次有卡开机安装（CUDA 12）",
