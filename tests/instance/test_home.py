@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -147,6 +149,17 @@ def test_without_a_card_the_model_is_fetched_and_nothing_else_is_done(home: Home
     assert done.read_text() == "-m cosyserve fetch\n"
     assert any("next boot" in line for line in said)
     assert any("下次有卡开机" in line for line in said)
+
+
+def test_no_other_folder_is_taken_for_an_installation(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "cache").mkdir()
+    command = [sys.executable, "-m", "cosyserve", "instance", "--root", str(tmp_path), "uninstall", "--all"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "CS-DEP-016" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "cache"}
+    assert subprocess.run([*command[:4], "status"], capture_output=True).returncode == 2  # nor is this clone
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def test_whatever_stands_there_is_as_it_was_once_we_are_gone(text: str) -> None:
 
 @pytest.mark.parametrize("before", [None, "", "#!/bin/sh", "#!/bin/sh\nexit 0\n", "exit 0", "set -e\nfalse\n"])
 def test_the_line_runs_first_and_the_rest_as_ever(tmp_path: Path, before: str | None) -> None:
-    file, script = tmp_path / "autodl.sh", tmp_path / "it is here" / "boot.sh"
+    file, script = tmp_path / "autodl.sh", tmp_path / "it's here" / "boot.sh"
     script.parent.mkdir()
     script.write_text(f"touch '{tmp_path}/booted'\n")
     if before is not None:

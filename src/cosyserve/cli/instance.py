@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.instance.home import Home
 
@@ -24,6 +25,8 @@ def say(text: str) -> None:
 def instance(context: click.Context, root: Path | None) -> None:
     """Install, start and stop releases on this very machine (what `cosyserve deploy` does over SSH)."""
     context.obj = Home(root.absolute()) if root else Home.of_this_process()
+    if not context.obj.exists:  # and not whatever folder lies there: `uninstall` removes what it finds
+        raise CosyError(errors.NOT_INSTALLED, folder=context.obj.root)
 
 
 @instance.command()

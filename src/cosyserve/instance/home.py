@@ -54,6 +54,10 @@ class Home:
         return cls(Path(sys.prefix).parents[2])
 
     @property
+    def exists(self) -> bool:
+        return any((self.root / "releases").glob("*/release.json"))
+
+    @property
     def shared(self) -> Path:
         return self.root / "shared"
 

@@ -5,6 +5,7 @@ stands at the top, since a script may end early, and does nothing once the data 
 """
 
 import os
+import shlex
 from pathlib import Path
 
 BOOT_FILE = Path("/etc/autodl.sh")
@@ -13,7 +14,8 @@ _SHEBANG = "#!/bin/bash\n"
 
 
 def line(script: Path) -> str:
-    return f"[ ! -f '{script}' ] || bash '{script}'  {_MARK}\n"
+    path = shlex.quote(str(script))
+    return f"[ ! -f {path} ] || bash {path}  {_MARK}\n"
 
 
 def install(script: Path, file: Path = BOOT_FILE) -> None:

@@ -174,13 +174,12 @@ def _seconds_of_sound(data: bytes) -> float:
 
 def stop(home: Home, servers: list[Running], say: Say) -> None:
     """End servers: no new requests, and the running streams have the time that the settings give them."""
-    processes = [process for process in (server.process for server in servers) if process is not None]
-    for process in processes:
+    for process in filter(None, (server.process for server in servers)):
+        say("waiting for running streams to end · 等待进行中的合成结束")
         with suppress(psutil.Error):
             process.terminate()
-    if processes:
-        say("waiting for running streams to end · 等待进行中的合成结束")
-    psutil.wait_procs(processes)
+    while any(server.process for server in servers):
+        time.sleep(_TICK)
     _remember(home, running(home))
 
 

@@ -1,6 +1,7 @@
 """From a command to a speaking instance: look, plan, do, and tell what has come of it."""
 
 import re
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,8 +121,8 @@ def _failure(status: int, planned: Plan, folder: str) -> Exception:
 
 def command(machine: Machine, folder: str, arguments: list[str], take: Take) -> int:
     """Run `cosyserve instance …` of the current release; raises `CS-DEP-016` where there is none."""
-    words = " ".join(_quoted(word) for word in arguments)
-    root = _quoted(folder)
+    words = shlex.join(arguments)
+    root = shlex.quote(folder)
     script = (
         f"[ -x {root}/current/venv/bin/python ] || exit 78\n"
         f"cd {root} && exec {root}/current/venv/bin/python -m cosyserve instance --root {root} {words} 2>&1"
@@ -135,13 +136,9 @@ def command(machine: Machine, folder: str, arguments: list[str], take: Take) -> 
     return status
 
 
-def _quoted(word: str) -> str:
-    return "'" + word.replace("'", "'\\''") + "'"
-
-
 def log_lines(folder: str, lines: int, *, follows: bool) -> str:
     """The script that shows the server's log, and the last start's where that has something to say."""
-    logs = f"{_quoted(folder)}/shared/logs"
+    logs = f"{shlex.quote(folder)}/shared/logs"
     return (
         f"[ -d {logs} ] || exit 78\ncd {logs}\n"
         f"[ ! -s start.log ] || {{ echo '== start.log'; tail -n {lines} start.log; }}\n"

@@ -86,6 +86,8 @@ class Ssh:
         while True:
             status, output, complaint = self._run(script, data, take)
             if status != _SSH_FAILED:
+                if not self._reached and "Permanently added" in complaint:
+                    print(complaint.strip().splitlines()[0], "· 已记住该主机密钥", file=sys.stderr)
                 self._reached = True
                 return status, output
             try:
