@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.launch.faults import PATH as FAULTS
-from tests.launch.rungs import RUNGS, settings_of
+from tests.launch.rungs import MPI_RUNGS, RUNGS, settings_of
 from tests.launch.supervised import Supervised, speaks
 from tests.running import Server, addresses, eventually
 
@@ -161,6 +161,20 @@ def test_a_hung_synthesis_is_shown_and_the_server_comes_back(
         assert reason in httpx.get(f"{url}/readyz").json()["restart_reason"]
         assert "sitecustomize.py" in supervised.text()
         assert "in synthesize" in supervised.text()
+
+
+@pytest.mark.mpi
+def test_what_keeps_crashing_with_mpi_is_tried_without(tmp_path: Path, faulty: pytest.MonkeyPatch) -> None:
+    """As an engine does that takes the whole process with it."""
+    faulty.setenv("STAND_IN_FAULT", "obey")
+    with Supervised(tmp_path) as supervised:
+        for start in range(1, 4):
+            rung, url = supervised.wait_until_it_stands(starts=start)
+            assert rung in MPI_RUNGS
+            say(url, "crash now")
+        rung, url = supervised.wait_until_it_stands(starts=4)
+        assert rung == "without-mpi"
+        assert speaks(url)
 
 
 def test_a_crash_loop_ends_with_the_last_words_and_a_remedy(tmp_path: Path, faulty: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,40 @@ def test_a_password_from_a_file_lets_in_and_a_wrong_one_does_not(instance: Stand
     instance.password = False
 
 
+def test_at_a_terminal_the_password_is_asked_for_once(instance: StandIn) -> None:
+    instance.password = True
+    terminal, theirs = os.openpty()
+    try:
+        command = ["setsid", "--ctty", "--wait", *instance.argv("autodl", "--flavour", "preview", "--plan")]
+        with subprocess.Popen(command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs) as client:
+            os.close(theirs)
+            said = _read_until(terminal, b"Password of root@127.0.0.1")
+            os.write(terminal, b"open sesame\n")
+            said += _read_until(terminal, b"install, check, start, switch")
+            os.set_blocking(terminal, False)
+            eventually(lambda: _drained(terminal) and client.poll() is not None)
+        assert client.returncode == 0
+        assert b"sesame" not in said
+    finally:
+        os.close(terminal)
+        instance.password = False
+
+
+def _read_until(terminal: int, mark: bytes) -> bytes:
+    said = b""
+    while mark not in said:
+        said += os.read(terminal, 4096)
+    return said
+
+
+def _drained(terminal: int) -> bool:
+    """What is still said is taken, so that nobody waits for us. A terminal whose other end is shut raises."""
+    try:
+        return not os.read(terminal, 1 << 16)
+    except OSError:
+        return True
+
+
 def test_an_agent_is_asked_for_the_key(instance: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     agent = subprocess.run(["ssh-agent", "-a", str(tmp_path / "agent")], capture_output=True, text=True, check=True)
     pid = re.search(r"SSH_AGENT_PID=(\d+)", agent.stdout)

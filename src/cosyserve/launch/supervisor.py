@@ -37,6 +37,7 @@ _STOP_MARGIN = 10  # seconds beyond the grace time for the server's own end
 _MISCONFIGURED = 2  # the exit status of a CosyError: another rung would end the same way
 ENGINE_UNUSABLE = 33  # the exit status where an engine cannot be loaded; uvicorn has one of 3
 _RESTARTS, _RESTART_WINDOW = 5, 600  # more restarts than that in so many seconds are a crash loop
+_RESTARTS_WITH_MPI = 2  # more of them than that, and an engine that takes the process with it may be the reason
 _BACK_OFF = (1, 2, 4, 8, 16)  # seconds before each restart
 
 
@@ -78,6 +79,8 @@ class Supervisor:
                 reason = "could not be started"
             now = time.monotonic()
             restarts = [*(when for when in restarts if now - when < _RESTART_WINDOW), now]
+            if len(restarts) > _RESTARTS_WITH_MPI and self._goes_without_mpi():
+                restarts = [now]
             if len(restarts) > _RESTARTS:
                 log.error("%s", CosyError(errors.CRASH_LOOP, count=_RESTARTS, reason=reason))
                 return 1
@@ -122,9 +125,16 @@ class Supervisor:
     def _count_break(self, server: "Server") -> None:
         """An engine that breaks down once is started again; from the second time on PyTorch speaks."""
         self._breaks += server.broke
-        if self._breaks > 1 and len(self._rungs) > 1:
-            log.error("The engine has failed %d times: from now on PyTorch speaks", self._breaks)
-            self._rungs = self._rungs[-1:]
+        if self._breaks > 1:
+            self._goes_without_mpi()
+
+    def _goes_without_mpi(self) -> bool:
+        """Take the last rung, where there is no MPI and no engine, unless it is the only one already."""
+        if len(self._rungs) == 1:
+            return False
+        log.error("That was once too often: from now on the server goes without MPI, and PyTorch speaks")
+        self._rungs = self._rungs[-1:]
+        return True
 
     def _switch_off(self) -> int:
         """Where nobody needs this machine, nobody shall pay for it."""
