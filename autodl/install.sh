@@ -41,33 +41,35 @@ choose_index() {
 # get_uv: with the Python that is there; where that cannot be done, pip does the work
 get_uv() {
   local python
-  command -v uv >/dev/null || [[ -x $tools/uv/bin/uv ]] && return
+  export PATH=$tools/bin:$PATH
+  command -v uv >/dev/null && return
   python=$(any_python)
-  if ! { "$python" -m venv --clear "$tools/uv" >/dev/null 2>&1 &&
-    "$tools/uv/bin/python" -m pip install --quiet --require-hashes --requirement "$release/requirements/uv.txt"; }; then
+  if "$python" -m venv --clear "$tools/uv" >/dev/null 2>&1 &&
+    "$tools/uv/bin/python" -m pip install --quiet --require-hashes --requirement "$release/requirements/uv.txt"; then
+    mkdir -p "$tools/bin"
+    ln -sf ../uv/bin/uv "$tools/bin/uv"
+  else
     say "there is no uv, so pip installs, which takes longer"
     rm -rf "$tools/uv"
   fi
 }
 
-uv_path() { command -v uv || { [[ -x $tools/uv/bin/uv ]] && printf '%s\n' "$tools/uv/bin/uv"; }; }
-
-# packages ARGUMENT…: into the environment
+# packages ARGUMENT…: into the environment, without a line for each. That the disk was full is noted: what did not fit
+# is removed again before anybody could look.
 packages() {
-  local uv
-  if uv=$(uv_path); then
-    "$uv" pip install --python "$venv/bin/python" "$@" 2>&1 | sed --unbuffered '/^ [+-] /d'
-  else
-    "$venv/bin/python" -m pip install --progress-bar off "$@"
+  local installer=("$venv/bin/python" -m pip install --progress-bar off)
+  if command -v uv >/dev/null; then
+    installer=(uv pip install --python "$venv/bin/python")
   fi
+  "${installer[@]}" "$@" 2>&1 | sed --unbuffered -e "/No space left on device/w $full" -e '/^ [+-] /d'
 }
 
 make_environment() {
-  local uv python
+  local python
   python=$("$release/autodl/python.sh" "$root" "$1") || exit 71
   say "Python: $("$python" --version 2>&1), $python"
-  if uv=$(uv_path); then
-    "$uv" venv --quiet --clear --python "$python" "$venv"
+  if command -v uv >/dev/null; then
+    uv venv --quiet --clear --python "$python" "$venv"
   else
     "$python" -m venv --clear "$venv"
   fi
@@ -107,10 +109,8 @@ install_flavour() {
 
 # why_failed STATUS: a full disk is worth a status of its own
 why_failed() {
-  local free
-  free=$(df --output=avail --block-size=1M "$root" | tail -n 1)
   [[ $1 == 7[12] ]] && exit "$1"
-  [[ $free -lt 50 ]] && exit 74
+  [[ -s $full || $(df --output=avail --block-size=1M "$root" | tail -n 1) -lt 50 ]] && exit 74
   exit 73
 }
 
@@ -125,5 +125,7 @@ main() {
   say "the environment is whole"
 }
 
+full=$(mktemp --tmpdir=/tmp) # on the system disk
+trap 'rm -f "$full"' EXIT
 trap 'why_failed $?' ERR
 main "$@"

@@ -6,14 +6,7 @@ set -Eeuo pipefail
 
 root=$1 wanted=$2
 tools=$root/tools
-
-uv() {
-  if command -v uv >/dev/null; then
-    command uv "$@"
-  else
-    "$tools/uv/bin/uv" "$@"
-  fi
-}
+PATH=$tools/bin:$PATH # where install.sh puts uv
 
 # fits PYTHON: one of the wanted versions, with what environments are made of
 fits() {

@@ -116,3 +116,13 @@ def test_a_release_that_was_left_half_installed_is_installed_again() -> None:
     instance = survey.parse((RECORDED / "autodl-upgrade.txt").read_text())
     steps = plan(instance, bundle.Bundle("1.2.0-0", "cuda12", b""), Options(), choose_flavour(instance)[1]).steps
     assert [step.followed for step in steps] == [False, True]
+
+
+def test_what_was_downloaded_before_need_not_fit_on_the_disk_again() -> None:
+    recorded = (RECORDED / "autodl-small-disk.txt").read_text()
+    instance = survey.parse(recorded.replace("end=1", "cached_mib=20000\nend=1"))
+    chosen, why = choose_flavour(instance)
+    assert plan(instance, bundle.Bundle("1-0", chosen, b""), Options(), why).steps
+    with pytest.raises(CosyError) as caught:
+        plan(survey.parse(recorded), bundle.Bundle("1-0", chosen, b""), Options(), why)
+    assert caught.value.fault is errors.INSTANCE_FULL

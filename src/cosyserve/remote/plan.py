@@ -61,7 +61,7 @@ def plan(instance: Instance, bundle: Bundle, options: Options, why_flavour: Text
         raise CosyError(errors.BUSY, release=instance.job.partition(" ")[0])
     if missing and instance.job is None:
         needed = _NEEDED_MIB[bundle.flavour]
-        if (instance.free_mib or 0) < needed:
+        if (instance.free_mib or 0) + instance.cached_mib < needed:  # what is there already need not fit again
             raise CosyError(
                 errors.INSTANCE_FULL,
                 folder=root.rpartition("/")[0],

@@ -23,6 +23,7 @@ echo "user=$(id -u)"
 echo "machine=$(uname -s) $(uname -m)"
 echo "system=$( (. /etc/os-release && echo "$PRETTY_NAME") 2>/dev/null)"
 [ -d "$parent" ] && echo "free_mib=$(df -Pm "$parent" | awk 'END { print $4 }')"
+[ -d "$root/cache" ] && echo "cached_mib=$(du -sm "$root/cache" | cut -f 1)"
 echo "memory_mib=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)"
 for limit in /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; do
   [ -r "$limit" ] && grep -Eqx '[0-9]{1,15}' "$limit" && echo "limit_mib=$(($(cat "$limit") / 1048576))"
@@ -66,6 +67,7 @@ class Instance:
     system: str
     free_mib: int | None
     memory_mib: int
+    cached_mib: int = 0
     lacks: tuple[str, ...] = ()
     cards: tuple[Card, ...] = ()
     cuda: str | None = None
@@ -100,6 +102,7 @@ def parse(answer: str) -> Instance:
         system=one["system"],
         free_mib=int(one["free_mib"]) if one.get("free_mib", "").isdecimal() else None,
         memory_mib=min(memory, default=0),
+        cached_mib=int(one["cached_mib"]) if one.get("cached_mib", "").isdecimal() else 0,
         lacks=tuple(found["lacks"]),
         cards=tuple(parse_cards("\n".join(found["card"]))),
         cuda=parse_cuda(one.get("cuda", "")),
