@@ -4,14 +4,19 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import httpx
 import psutil
 from typing_extensions import Self
+
+Answer = TypeVar("Answer")
 
 ROOT = Path(__file__).parent.parent
 GREETING = "你好，世界。Hello, world 3.14!"
@@ -85,6 +90,25 @@ class Server:
 def addresses(log: str) -> list[str]:
     """The addresses that servers have announced, in either format of the log."""
     return re.findall(r"CosyServe: (http://[^/\s]+)/", log)
+
+
+@contextmanager
+def meanwhile(ask: Callable[[], Answer]) -> Iterator[list[Answer]]:
+    """What `ask` answers while the body runs, called again and again in a thread of its own."""
+    answers: list[Answer] = []
+    enough = threading.Event()
+
+    def go_on() -> None:
+        while not enough.is_set():
+            answers.append(ask())
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        enough.set()
+        thread.join()
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:

@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import pytest
 from tests.remote import standin
 from tests.remote.conftest import Rent
 from tests.remote.standin import HOME, MIRROR, StandIn, docker, speaks
-from tests.running import ROOT, eventually
+from tests.running import ROOT, eventually, meanwhile
 
 pytestmark = pytest.mark.containers
 
@@ -70,24 +69,6 @@ def streaming(url: str) -> Iterator[Callable[[], float]]:
         yield lambda: (received + sum(map(len, pieces))) / 2 / 24_000
 
 
-@contextmanager
-def asked_all_the_time(url: str) -> Iterator[list[bool]]:
-    answers: list[bool] = []
-    enough = threading.Event()
-
-    def ask() -> None:
-        while not enough.is_set():
-            answers.append(speaks(url))
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield answers
-    finally:
-        enough.set()
-        thread.join()
-
-
 def test_it_speaks_through_the_tunnel_and_is_shut_to_everybody_else(instance: StandIn) -> None:
     with instance.tunnel() as url:
         assert speaks(url)
@@ -108,7 +89,7 @@ def test_the_same_command_again_does_nothing(instance: StandIn) -> None:
 
 def test_an_upgrade_cuts_no_stream_and_refuses_no_request(instance: StandIn, sources: Sources) -> None:
     old = instance.current()
-    with instance.tunnel() as url, streaming(url) as rest, asked_all_the_time(url) as answers:
+    with instance.tunnel() as url, streaming(url) as rest, meanwhile(lambda: speaks(url)) as answers:
         instance.told("autodl", "--release", str(sources("9.1")))
         assert instance.current().startswith("9.1-")
         assert httpx.get(f"{url}/readyz").json()["release"] == instance.current()
@@ -152,7 +133,7 @@ def test_a_broken_release_is_found_out_and_the_old_one_serves(instance: StandIn,
 
 def test_a_rollback_takes_seconds_and_a_second_one_comes_back(instance: StandIn) -> None:
     first = instance.current()
-    with instance.tunnel() as url, streaming(url) as rest, asked_all_the_time(url) as answers:
+    with instance.tunnel() as url, streaming(url) as rest, meanwhile(lambda: speaks(url)) as answers:
         began = time.monotonic()
         instance.told("rollback")
         print(f"rollback: {time.monotonic() - began:.1f} s")
@@ -201,7 +182,7 @@ def test_status_logs_restart_and_stop(instance: StandIn) -> None:
     assert re.search(r"state +ready", state)
     assert re.search(r"boot +by itself", state)
     assert "POST /v1/audio/speech" in instance.told("logs", "--lines", "50")
-    with instance.tunnel() as url, streaming(url) as rest, asked_all_the_time(url) as answers:
+    with instance.tunnel() as url, streaming(url) as rest, meanwhile(lambda: speaks(url)) as answers:
         instance.told("restart")
         assert rest() > 300
     assert set(answers) == {True}

@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +11,18 @@ import httpx
 import pytest
 
 from cosyserve.server.handover import Offer, inherit
-from tests.running import Server, eventually
+from tests.running import Server, eventually, meanwhile
 
 LONG = {"input": "This is one of many sentences. " * 300, "response_format": "pcm"}
 SHORT = {"input": "Hello.", "response_format": "pcm"}
 
 
-@contextmanager
-def asked_all_the_time(url: str) -> Iterator[list[int]]:
-    """What a client that opens a new connection for every request is answered."""
-    answers: list[int] = []
-    enough = threading.Event()
-
-    def ask() -> None:
-        while not enough.is_set():
-            try:
-                answers.append(httpx.post(f"{url}/v1/audio/speech", json=SHORT, timeout=30).status_code)
-            except httpx.TransportError:
-                answers.append(0)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
+def answer_of(url: str) -> int:
+    """The status that a client is given on a connection of its own, 0 where it is given none."""
     try:
-        yield answers
-    finally:
-        enough.set()
-        thread.join()
+        return httpx.post(f"{url}/v1/audio/speech", json=SHORT, timeout=30).status_code
+    except httpx.TransportError:
+        return 0
 
 
 class Successor(Server):
@@ -52,7 +38,7 @@ def test_a_successor_takes_the_port_over_and_no_request_is_lost(tmp_path: Path) 
     with ExitStack() as servers:
         old = start("old", Server)
         with (
-            asked_all_the_time(old.url) as answers,
+            meanwhile(lambda: answer_of(old.url)) as answers,
             httpx.stream("POST", f"{old.url}/v1/audio/speech", json=LONG, timeout=30) as response,
         ):
 
@@ -93,7 +79,7 @@ def test_a_successor_whose_warm_up_fails_never_serves_anybody(tmp_path: Path) ->
     with Server(tmp_path) as old:
         shared: dict[str, Any] = {"port": old.port, "state_dir": tmp_path / "state"}
         before = ("env", f"PYTHONPATH={tmp_path / 'new'}")
-        with asked_all_the_time(old.url) as answers:
+        with meanwhile(lambda: answer_of(old.url)) as answers:
             assert Successor(tmp_path / "new", before, **shared).wait() != 0
         assert set(answers) == {200}
 
