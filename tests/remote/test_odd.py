@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.remote.conftest import Rent
-from tests.remote.standin import DATA, HOME, StandIn, docker, speaks
+from tests.remote.standin import DATA, HOME, MIRROR, StandIn, docker, speaks
 from tests.running import ROOT, eventually
 
 pytestmark = pytest.mark.containers
@@ -138,6 +139,20 @@ def test_an_agent_is_asked_for_the_key(instance: StandIn, monkeypatch: pytest.Mo
     finally:
         instance.password = False
         os.kill(int(pid[1]), 15)
+
+
+def test_who_stops_watching_stops_nothing(instance: StandIn) -> None:
+    command = instance.argv("autodl", "--flavour", "preview", "--index", MIRROR)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        for line in client.stdout:
+            if line.startswith("packages come from"):
+                client.send_signal(signal.SIGINT)
+        assert client.wait() == 130
+        assert client.stderr is not None
+        assert "the same command watches on" in client.stderr.read()
+    instance.told("autodl")
+    assert instance.current() in instance.complete()
 
 
 # ---- what is there

@@ -14,7 +14,7 @@ from cosyserve.errors import CosyError
 from cosyserve.remote import deployment
 from cosyserve.remote.bundle import Flavour
 from cosyserve.remote.deployment import Prepared, WorkEndedError
-from cosyserve.remote.machine import Here, Machine, Ssh
+from cosyserve.remote.machine import BrokenOffError, Here, Machine, Ssh
 from cosyserve.remote.plan import DEFAULT_FOLDER, Options, as_text
 from cosyserve.remote.target import Target
 
@@ -101,6 +101,10 @@ def autodl(
             deployment.carry_out(machine, prepared.plan, options.folder, click.echo, _show)
         except WorkEndedError:
             context.exit(2)
+        except KeyboardInterrupt:
+            click.echo("\nWhat was begun goes on there; the same command watches on.", err=True)
+            click.echo("已开始的工作会在实例上继续，重新运行同一命令可继续查看。", err=True)
+            context.exit(130)
         _tell(machine, prepared, options, connection["address"], time.monotonic() - began)
 
 
@@ -183,7 +187,10 @@ def logs(context: click.Context, /, lines: int, follow: bool, **connection: Any)
     """The server's log."""
     folder = connection["folder"].rstrip("/")
     with _machine(connection) as machine:
-        outcome, _ = machine.run(deployment.log_lines(folder, lines, follows=follow), take=_show)
+        try:
+            outcome, _ = machine.run(deployment.log_lines(folder, lines, follows=follow), take=_show)
+        except BrokenOffError:
+            raise CosyError(errors.COMMAND_BROKEN_OFF, command="logs") from None
     if outcome == 78:
         raise CosyError(errors.NOT_INSTALLED, folder=folder)
     context.exit(outcome)
