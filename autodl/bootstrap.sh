@@ -4,7 +4,7 @@
 set -Eeuo pipefail
 cd "$(dirname "$0")/.."
 
-root=${COSYSERVE_FOLDER:-/root/autodl-tmp/cosyserve}
+root=/root/autodl-tmp/cosyserve
 [[ -d $(dirname "$root") ]] || root=$HOME/.cache/cosyserve # the command will say that there is no data disk
 if ! python=$(autodl/python.sh "$root" "3.12 3.11 3.10 3.13"); then
   printf 'CS-DEP-010: there is no Python 3.10 to 3.13 here, and none could be fetched.\n' >&2

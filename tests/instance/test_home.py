@@ -9,6 +9,7 @@ import pytest
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
+from cosyserve.host import system
 from cosyserve.host.machine import Machine
 from cosyserve.instance import activation, servers
 from cosyserve.instance.home import KEPT_RELEASES, Home, Release
@@ -176,3 +177,27 @@ def test_a_second_server_is_started_beside_the_first_where_as_much_is_free(
     used: int, free: int, cards: list[tuple[int, int]], fits: bool
 ) -> None:
     assert activation.fits(used, free, cards) == fits
+
+
+@pytest.mark.parametrize(
+    ("folder", "files"),
+    [
+        ("", {"memory.max": "9000", "memory.current": "5000", "memory.stat": "anon 1\ninactive_file 3000"}),
+        (
+            "memory/",
+            {
+                "memory.limit_in_bytes": "9000",
+                "memory.usage_in_bytes": "5000",
+                "memory.stat": "inactive_file 1\ntotal_inactive_file 3000",
+            },
+        ),
+    ],
+)
+def test_free_is_what_the_control_group_has_left_in_either_version(
+    tmp_path: Path, folder: str, files: dict[str, str]
+) -> None:
+    group = tmp_path / "sys/fs/cgroup" / folder
+    group.mkdir(parents=True)
+    for name, text in files.items():
+        (group / name).write_text(text + "\n")
+    assert system.free_memory(Machine(tmp_path, {})) == 9000 - (5000 - 3000)

@@ -161,12 +161,21 @@ def memory_limit(machine: Machine) -> int | None:
 def free_memory(machine: Machine) -> int:
     """Bytes that another process could have: what the machine has left, and the control group."""
     available, limit = psutil.virtual_memory().available, memory_limit(machine)
-    group = machine.read("/sys/fs/cgroup/memory.current").strip()
-    if limit is None or not group.isdecimal():
+    if limit is None:
         return available
-    statistics = dict(line.split() for line in machine.read("/sys/fs/cgroup/memory.stat").splitlines())
-    held = int(group) - int(statistics.get("inactive_file", 0))  # a cache that is given back on demand
-    return min(available, limit - held)
+    return min(available, limit - _held(machine))
+
+
+def _held(machine: Machine) -> int:
+    """Bytes that the control group has, less a cache that is given back on demand. Version 2, then 1."""
+    for folder, used, cache in (
+        ("/sys/fs/cgroup", "memory.current", "inactive_file"),
+        ("/sys/fs/cgroup/memory", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        if (held := machine.read(f"{folder}/{used}").strip()).isdecimal():
+            statistics = dict(line.split() for line in machine.read(f"{folder}/memory.stat").splitlines())
+            return int(held) - int(statistics.get(cache, 0))
+    return 0
 
 
 def memory(machine: Machine) -> Finding:

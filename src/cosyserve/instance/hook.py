@@ -21,7 +21,7 @@ def line(script: Path) -> str:
 def install(script: Path, file: Path = BOOT_FILE) -> None:
     """Make the platform run `script` at boot. Raises OSError where the file cannot be written."""
     before = _read(file)
-    lines = [each for each in before.splitlines(keepends=True) if _MARK not in each]
+    lines = [each for each in before.splitlines(keepends=True) if not _is_ours(each)]
     if not lines:
         lines = [_SHEBANG]
     lines.insert(1 if lines[0].startswith("#!") else 0, line(script))
@@ -33,13 +33,19 @@ def install(script: Path, file: Path = BOOT_FILE) -> None:
 def remove(file: Path = BOOT_FILE) -> None:
     """Leave the file as it would be without us; one that we made is gone."""
     before = _read(file)
-    if _MARK not in before:
+    lines = before.splitlines(keepends=True)
+    after = "".join(each for each in lines if not _is_ours(each))
+    if after == before:
         return
-    after = "".join(each for each in before.splitlines(keepends=True) if _MARK not in each)
     if after in ("", _SHEBANG):
         file.unlink()
     else:
         _write(file, after, before)
+
+
+def _is_ours(text: str) -> bool:
+    """A line that we have written, for whatever place; somebody's remark about us is none."""
+    return text.startswith("[ ! -f ") and text.rstrip("\n").endswith(f"  {_MARK}")
 
 
 def installed(script: Path, file: Path = BOOT_FILE) -> bool:
