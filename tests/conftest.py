@@ -21,6 +21,7 @@ from tests.running import Server, wait_until_warm
 _TOGETHER = {"containers": "containers", "remote": "containers", "host": "mpi", "launch": "mpi"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side, a file stays together, and so do those that share images or well-known ports."""
     for item in items:

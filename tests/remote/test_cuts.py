@@ -28,7 +28,8 @@ def test_whatever_is_cut_the_same_command_again_ends_well(rent: Rent) -> None:
                 client.kill()  # and nobody watches any more
             output, _ = client.communicate(timeout=60)
         if not cut % 2:
-            assert client.returncode == 0, output
+            # A cut before the first word is told, and nothing has begun then.
+            assert client.returncode == 0 or "CS-DEP-004" in output, output
         current = instance.current()
         assert not current or current in instance.complete()
         if current and cut < CUTS - 1:  # from the beginning, with what lies in the cache

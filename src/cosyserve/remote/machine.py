@@ -155,14 +155,15 @@ class Ssh:
     def _explain(self, complaint: str) -> None:
         """Raise where trying again would help nobody; a connection that was there once may come back."""
         host, port, user = self._target.host, self._target.port, self._target.user
-        last = (complaint.strip() or "no answer").splitlines()[-1]
+        last = complaint.strip().rpartition("\n")[2]
         if "Could not resolve hostname" in complaint and not self._reached:
             raise CosyError(errors.HOST_UNKNOWN, host=host)
         if "HOST IDENTIFICATION HAS CHANGED" in complaint or "Host key verification failed" in complaint:
             raise CosyError(errors.HOST_KEY_CHANGED, host=host, port=port)
         if re.search(r"Permission denied|Too many authentication failures", complaint):
             raise CosyError(errors.LOGIN_REFUSED, user=user, host=host, reason=last.rpartition(": ")[2].rstrip("."))
-        if not self._reached:
+        # Of a connection that is lost after the login ssh says nothing at all.
+        if complaint.strip() and not self._reached:
             raise CosyError(errors.NO_ANSWER, host=host, port=port, reason=last.strip().rpartition(": ")[2])
 
     def _end_connection(self) -> None:
