@@ -18,14 +18,20 @@ from cosyserve.speech.choice import Choice
 from cosyserve.speech.synthesizer import Synthesizer
 from tests.running import Server, wait_until_warm
 
-_TOGETHER = {"containers": "containers", "remote": "containers", "host": "mpi", "launch": "mpi"}
+_TOGETHER = {"containers": "containers", "remote": "containers", "host": "mpi", "launch": "mpi", "scale": "scale"}
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side, a file stays together, and so do those that share images or well-known ports."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_TOGETHER.get(item.path.parent.name, str(item.path))))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Groups that are silently lost let tests of one instance run side by side, and fail now and then."""
+    if getattr(session.config.option, "loadgroup", False):
+        assert all("@" in item.nodeid for item in session.items), "pytest-xdist does not group"
 
 
 @pytest.fixture

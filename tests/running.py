@@ -49,11 +49,14 @@ class Server:
     def wait_until_it_stands(self, starts: int = 1, seconds: float = 60) -> tuple[str, str]:
         """The rung and the address, once it has become ready for the `starts`th time."""
         deadline = time.monotonic() + seconds
-        while len(stands := re.findall(r"stands on the rung '([\w-]+)'", self.text())) < starts:
+        stands: list[str] = []
+        found: list[str] = []
+        while min(len(stands), len(found)) < starts:  # the supervisor's line and the server's own, in either order
+            stands, found = re.findall(r"stands on the rung '([\w-]+)'", self.text()), addresses(self.text())
             assert time.monotonic() < deadline, self.text()
             assert self.process.poll() is None, self.text()
             time.sleep(0.02)
-        self.url = addresses(self.text())[-1]
+        self.url = found[-1]
         return stands[-1], self.url
 
     @property

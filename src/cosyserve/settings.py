@@ -86,6 +86,13 @@ class Settings(BaseSettings):
         ge=1,
         description="Requests that are served at the same time. On a CPU CosyVoice2 speaks two of them at once.",
     )
+    replicas: int = Field(
+        0,
+        ge=0,
+        description="Replicas that speak on this machine, on Ray Serve, each with a graphics card of its own or a "
+        "share of one; `COSYSERVE_MAX_STREAMS` is what each of them does. 0 is a server that speaks itself, without "
+        "Ray.",
+    )
     max_queue: int = Field(32, ge=0, description="Requests that may wait for a free stream; more get a 429.")
     queue_seconds: float = Field(
         30, gt=0, description="Longest wait for a free stream, in seconds; then a 429 is sent."

@@ -29,5 +29,23 @@ def test_a_damaged_file_is_no_memory(tmp_path: Path, text: str) -> None:
     assert memory.recall(tmp_path) is None
 
 
+def test_falls_are_counted_while_they_are_recent(tmp_path: Path) -> None:
+    memory.remember(tmp_path, "mpirun")
+    memory.note_fall(tmp_path, 60)
+    memory.note_fall(tmp_path, 60)
+    assert (memory.falls(tmp_path, 60), memory.falls(tmp_path, 0)) == (2, 0)
+    assert memory.recall(tmp_path) == "mpirun"
+    memory.note_fall(tmp_path, 0)
+    assert memory.falls(tmp_path, 60) == 1
+
+
+@pytest.mark.parametrize("falls", ["many", 3, None, ["yesterday"], {}])
+def test_damaged_falls_are_none(tmp_path: Path, falls: object) -> None:
+    memory.remember(tmp_path, "mpirun")
+    file = tmp_path / "launch.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "falls": falls}))
+    assert memory.falls(tmp_path, 60) == 0
+
+
 def test_where_nothing_can_be_written_nothing_fails() -> None:
     memory.remember(Path("/proc/nowhere"), "direct")

@@ -25,6 +25,7 @@ _MODULES = {
     "bench": "bench",
     "deploy": "deploy",
     "instance": "instance",
+    "replica": "serving",
 }
 
 

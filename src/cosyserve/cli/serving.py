@@ -5,9 +5,13 @@ import faulthandler
 import locale
 import logging
 import os
+import signal
 import sys
 import threading
+from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,15 +21,19 @@ from cosyserve.assets.build import Build
 from cosyserve.assets.disk import Folder, human
 from cosyserve.assets.engines import Engine, Engines
 from cosyserve.assets.manifest import DEFAULT, model_of
-from cosyserve.cli.assets import fetcher
+from cosyserve.cli.assets import build, fetcher
 from cosyserve.errors import CosyError
 from cosyserve.host import cure, system, wsl
 from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.report import Language
 from cosyserve.launch import ladder, memory, mpi
-from cosyserve.launch.beat import STACKS_SIGNAL, to_supervisor
+from cosyserve.launch.beat import STACKS_SIGNAL, Beat, to_supervisor
 from cosyserve.launch.supervisor import ENGINE_UNUSABLE, Supervisor
+from cosyserve.scale import surroundings
 from cosyserve.settings import Settings, load_settings, unknown_keys
+
+if TYPE_CHECKING:
+    from cosyserve.speech.choice import Choice
 
 log = logging.getLogger(__name__)
 
@@ -34,32 +42,91 @@ log = logging.getLogger(__name__)
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="Port to listen on.")
 @click.option("--launch", type=click.Choice(["auto", "direct", "isolated", "mpirun"]), help="How to start MPI.")
+@click.option("--replicas", type=int, help="So many of it, each with a card or a share of one, on Ray Serve.")
 @click.option("--take-over", is_flag=True, help="Replace a server that runs there without cutting its streams off.")
 @click.pass_context
-def serve(context: click.Context, host: str | None, port: int | None, launch: str | None, take_over: bool) -> None:
+def serve(
+    context: click.Context,
+    host: str | None,
+    port: int | None,
+    launch: str | None,
+    replicas: int | None,
+    take_over: bool,
+) -> None:
     """Serve the page and the API until SIGTERM or Ctrl-C."""
-    settings = load_settings(host=host, port=port, launch=launch)
+    settings = load_settings(host=host, port=port, launch=launch, replicas=replicas)
     supervisor = to_supervisor()
     if supervisor is None:
         logs.start(settings)
         _warn_of_unknown_keys()
+        if settings.replicas and find_spec("ray") is None:
+            raise CosyError(errors.RAY_MISSING)
         _offer_to_fetch(settings)
-        context.exit(_supervise(settings, take_over))
+        server = ["serve", "--host", settings.host, "--port", str(settings.port), "--replicas", str(settings.replicas)]
+        server += ["--take-over"] if take_over else []
+        context.exit(_supervise(settings, server, surroundings.environ() if settings.replicas else None))
+    _start_as_child(settings, supervisor)
+    from cosyserve.server import run
+
+    if settings.replicas:
+        from cosyserve.scale import local
+
+        with local.replicas(settings, threads()) as (together, choice, fleet):
+            run.serve(together, choice, take_over=take_over, fleet=fleet)
+    else:
+        run.serve(settings, _chosen(context, settings), take_over=take_over)
+
+
+@click.command(hidden=True)
+@click.argument("place", type=click.Path(path_type=Path))
+@click.pass_context
+def replica(context: click.Context, place: Path) -> None:
+    """What an actor of Ray Serve starts: a launch like any, whose server speaks over the Unix socket PLACE.
+
+    It ends with its input, and when its server does: to begin again is Serve's business.
+    """
+    settings = load_settings().model_copy(update={"log_file": None, "idle_shutdown_minutes": 0})
+    supervisor = to_supervisor()
+    if supervisor is None:
+        logs.start(settings)
+        _end_with_input()
+        context.invoke(build, if_possible=True)
+        context.exit(_supervise(settings, ["replica", str(place)], keeps_up=False))
+    _start_as_child(settings, supervisor)
+    from cosyserve.scale import worker
+
+    worker.serve(settings, _chosen(context, settings), place, supervisor)
+
+
+def _start_as_child(settings: Settings, supervisor: Beat) -> None:
+    """MPI first: nothing that was loaded before may be what hangs."""
     logs.start_in_server(settings)
     faulthandler.register(STACKS_SIGNAL, all_threads=True)
     mpi.initialise(settings.mpi_seconds)
     supervisor.tell("mpi")
-    from cosyserve.server import run
+
+
+def _chosen(context: click.Context, settings: Settings) -> "Choice":
     from cosyserve.speech.choice import choose
 
     try:
-        choice = choose(settings, threads())
+        return choose(settings, threads())
     except CosyError as error:
         if error.fault is not errors.ENGINE_UNUSABLE:
             raise
         log.error("%s", error)
         context.exit(ENGINE_UNUSABLE)
-    run.serve(settings, choice, take_over=take_over)
+
+
+def _end_with_input() -> None:
+    """Whoever started us holds the other end, so that we are told to stop however he ends."""
+
+    def wait() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _offer_to_fetch(settings: Settings) -> None:
@@ -77,24 +144,30 @@ def _offer_to_fetch(settings: Settings) -> None:
         raise CosyError(errors.TORCH_MISSING)
 
 
-def _supervise(settings: Settings, take_over: bool) -> int:
-    """The same command again, as a child on the rungs of the ladder."""
+def _supervise(
+    settings: Settings, command: list[str], for_ray: Mapping[str, str] | None = None, *, keeps_up: bool = True
+) -> int:
+    """The same command again, as a child on the rungs of the ladder.
+
+    One that has others speak, for whose Ray there is an environment, needs no MPI.
+    """
+    speaks = for_ray is None
     if settings.mpi == "always" and find_spec("mpi4py") is None:
         raise CosyError(errors.MPI4PY_MISSING)
     machine = Machine()
     around = cure.look_around(machine.environ, system.usable_cores(machine), wsl.driver_folder(machine))
-    server = [sys.executable, "-m", "cosyserve", "serve", "--host", settings.host, "--port", str(settings.port)]
-    server += ["--take-over"] if take_over else []
+    server = [sys.executable, "-m", "cosyserve", *command]
     remembered = memory.recall(settings.state_dir)
-    engine = engine_for(settings, machine)
-    environ = {**machine.environ, **({ENGINE: str(engine.folder)} if engine else {})}
-    needs = settings.model_copy(update={"mpi": "always"}) if engine else settings
+    engine = engine_for(settings, machine) if speaks else None
+    environ = {**machine.environ, **({ENGINE: str(engine.folder)} if engine else {}), **(for_ray or {})}
+    mpi_is = "always" if engine else settings.mpi if speaks else "auto"
+    needs = settings.model_copy(update={"mpi": mpi_is})
     rungs = ladder.plan(needs, platform_of(machine), server, environ, around, remembered)
 
     def mend(stopping: threading.Event) -> bool:
         return engine is not None and _rebuilt(settings, engine, stopping)
 
-    return Supervisor(settings, rungs, around.tmpdir, mend).run()
+    return Supervisor(settings, rungs, around.tmpdir, mend, keeps_up=keeps_up).run()
 
 
 def _rebuilt(settings: Settings, engine: Engine, stopping: threading.Event) -> bool:
@@ -151,7 +224,10 @@ def doctor(context: click.Context, as_json: bool, lang: Language | None, deep: b
 
 
 def threads() -> int:
-    return max(1, int(system.usable_cores(Machine())))
+    """As many as there are cores, or fewer where somebody has shared them out."""
+    cores = max(1, int(system.usable_cores(Machine())))
+    share = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(share)) if share.isdecimal() and int(share) else cores
 
 
 def _warn_of_unknown_keys() -> None:

@@ -26,6 +26,7 @@ class CosyError(Exception):
         self.fault = fault
         self.param = param
         self.retry_after = retry_after
+        self.facts = facts
         self.cause = fault.cause.format(**facts)
         self.remedy = fault.remedy.format(**facts)
         self.cause_zh = fault.cause_zh.format(**facts)

@@ -138,3 +138,53 @@ NO_CUDA = Fault(
     "PyTorch 在此未检测到 CUDA 设备。",
     "请运行 cosyserve doctor 查看 CS-GPU-… 各行；'cosyserve bench model' 不需要显卡。",
 )
+RAY_MISSING = Fault(
+    "CS-RAY-001",
+    500,
+    "Several replicas run on Ray Serve, which is not installed.",
+    "Install it: pip install --require-hashes -r requirements/scale.txt; or serve with one replica.",
+    "多副本需要 Ray Serve，但尚未安装。",
+    "请安装：pip install --require-hashes -r requirements/scale.txt；或只用一个副本运行。",
+)
+REPLICAS_FAILED = Fault(
+    "CS-RAY-002",
+    500,
+    "The replicas cannot be started: {reason}.",
+    "What each of them wrote stands in the log above; a replica starts as `cosyserve serve` does, so try that alone.",
+    "无法启动副本：{reason}。",
+    "各副本的输出见上方日志；副本的启动方式与 `cosyserve serve` 相同，可先单独运行该命令排查。",
+)
+REPLICA_LOST = Fault(
+    "CS-RAY-003",
+    503,
+    "The replica that was speaking is gone.",
+    "Ask again: the others serve, and a new one is on its way.",
+    "正在合成的副本已丢失。",
+    "请重试：其他副本仍在服务，新副本正在启动。",
+)
+NO_REPLICA = Fault(
+    "CS-RAY-004",
+    503,
+    "No replica is ready to speak at the moment.",
+    "Ask again in a moment: they are started again; /readyz says how many are ready.",
+    "当前没有可用的副本。",
+    "请稍后重试：副本正在重新启动，就绪数量见 /readyz。",
+)
+CLUSTER_KEY_MISSING = Fault(
+    "CS-RAY-005",
+    500,
+    "A server of a cluster needs an API key, and none is set.",
+    "Give every node the same COSYSERVE_API_KEYS or COSYSERVE_API_KEYS_FILE, or let everybody in with "
+    "COSYSERVE_AUTH=off.",
+    "集群中的服务器需要 API 密钥，但未设置。",
+    "请为每个节点设置相同的 COSYSERVE_API_KEYS 或 COSYSERVE_API_KEYS_FILE；"
+    "如允许任何人访问，请设置 COSYSERVE_AUTH=off。",
+)
+VOICES_NOT_SHARED = Fault(
+    "CS-RAY-006",
+    503,
+    "The replica does not see the voice that was just written to {folder}.",
+    "Let COSYSERVE_VOICES_DIR be a folder that every node mounts.",
+    "副本看不到刚写入 {folder} 的音色文件。",
+    "请将 COSYSERVE_VOICES_DIR 设为所有节点共同挂载的目录。",
+)

@@ -100,9 +100,18 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
-def end(mark: str) -> None:
-    """End every process that carries the marker."""
-    while left := marked(mark):
+def _of_session(session: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def end(mark: str, session: int | None = None) -> None:
+    """End every process that carries the marker, and every one of a session: who renames itself may lose its marker."""
+    while left := marked(mark) + ([] if session is None else _of_session(session)):
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()

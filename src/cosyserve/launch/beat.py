@@ -13,6 +13,8 @@ SOCKET = "_COSYSERVE_BEAT"
 RESTARTS, REASON = "_COSYSERVE_RESTARTS", "_COSYSERVE_RESTART_REASON"
 # Which of several installed releases this is, and which start of it.
 RELEASE, START = "_COSYSERVE_RELEASE", "_COSYSERVE_START"
+# The share of a graphics card's memory that a replica has; the rest belongs to others.
+GPU_SHARE = "_COSYSERVE_GPU_SHARE"
 
 STACKS_SIGNAL = signal.SIGUSR1  # at which a server writes its stacks, also while its event loop stands still
 
@@ -48,6 +50,11 @@ def to_supervisor() -> Beat | None:
     """The way to the supervisor that started this process, None where nobody did."""
     path = os.environ.get(SOCKET)
     return Beat(path) if path else None
+
+
+def folder_of_start() -> Path:
+    """A folder of this start of a server, which its supervisor removes at the end."""
+    return Path(os.environ[SOCKET]).parent
 
 
 class Ear:

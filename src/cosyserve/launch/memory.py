@@ -1,10 +1,13 @@
-"""Remembers which rung worked, for this host, boot, Python and version: anything else may need another."""
+"""Remembers which rung worked and which servers fell, for this host, boot, Python and version: any other may fare
+better or worse."""
 
 import json
 import os
 import socket
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 from cosyserve import __version__
 
@@ -21,20 +24,45 @@ def _key() -> dict[str, str]:
 
 def recall(folder: Path) -> str | None:
     """The rung that worked last time, None where that is not known, or not of this host, boot and version."""
-    try:
-        kept = json.loads((folder.expanduser() / _FILE).read_text(encoding="utf-8"))
-        return str(kept["rung"]) if kept["key"] == _key() else None
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # the last where there is no home
-        return None
+    rung = _kept(folder).get("rung")
+    return None if rung is None else str(rung)
 
 
 def remember(folder: Path, rung: str) -> None:
+    _keep(folder, {**_kept(folder), "rung": rung})
+
+
+def falls(folder: Path, seconds: float) -> int:
+    """How many servers have fallen here of late, of whatever launch."""
+    return len(_recent_falls(folder, seconds))
+
+
+def note_fall(folder: Path, seconds: float) -> None:
+    """What is older than `seconds` is forgotten."""
+    _keep(folder, {**_kept(folder), "falls": [*_recent_falls(folder, seconds), time.time()]})
+
+
+def _recent_falls(folder: Path, seconds: float) -> list[float]:
+    found = _kept(folder).get("falls")
+    times = [when for when in found if isinstance(when, float)] if isinstance(found, list) else []
+    return [when for when in times if time.time() - when < seconds]
+
+
+def _kept(folder: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads((folder.expanduser() / _FILE).read_text(encoding="utf-8"))
+        return dict(kept) if kept["key"] == _key() else {}
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # the last where there is no home
+        return {}
+
+
+def _keep(folder: Path, known: dict[str, Any]) -> None:
     """Whole or absent; a host where nothing can be written simply remembers nothing."""
     try:
         folder = folder.expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f"{_FILE}.{os.getpid()}"
-        partial.write_text(json.dumps({"rung": rung, "key": _key()}), encoding="utf-8")
+        partial.write_text(json.dumps({**known, "key": _key()}), encoding="utf-8")
         partial.replace(folder / _FILE)
     except (OSError, RuntimeError):
         pass

@@ -43,7 +43,7 @@ _BACK_OFF = (1, 2, 4, 8, 16)  # seconds before each restart
 
 class Supervisor:
     """`mend` makes a new engine in place of one that cannot be loaded, unless the event is set meanwhile; whether it
-    could."""
+    could. Without `keeps_up` a server that has stood once is not started again: `run` returns 1."""
 
     def __init__(
         self,
@@ -51,7 +51,10 @@ class Supervisor:
         rungs: Sequence[Rung],
         tmpdir: str | None,
         mend: Callable[[threading.Event], bool] = lambda stopping: False,
+        *,
+        keeps_up: bool = True,
     ) -> None:
+        self._keeps_up = keeps_up
         self._settings, self._rungs, self._tmpdir, self._mend = settings, rungs, tmpdir, mend
         self._breaks = 0
         self._stopping = threading.Event()
@@ -63,6 +66,8 @@ class Supervisor:
             if signal.getsignal(sig) is not signal.SIG_IGN:  # nohup's, for SIGHUP
                 signal.signal(sig, self._stop)
         restarts: list[float] = []
+        if not self._keeps_up and memory.falls(self._settings.state_dir, _RESTART_WINDOW) > _RESTARTS_WITH_MPI:
+            self._goes_without_mpi()
         while not self._stopping.is_set():
             server = self._climb()
             if isinstance(server, Server):
@@ -77,6 +82,10 @@ class Supervisor:
                 return server
             else:  # it has run here, so what is in its way may pass: a port or a card that is not free yet
                 reason = "could not be started"
+            if not self._keeps_up:
+                log.error("The server %s", reason)
+                memory.note_fall(self._settings.state_dir, _RESTART_WINDOW)
+                return 1
             now = time.monotonic()
             restarts = [*(when for when in restarts if now - when < _RESTART_WINDOW), now]
             if len(restarts) > _RESTARTS_WITH_MPI and self._goes_without_mpi():
@@ -245,7 +254,7 @@ class Server:
     def end(self) -> int:
         """End every process of this start; the exit status of its first."""
         status = self._process.poll()
-        probe.end(self._mark)
+        probe.end(self._mark, session=self._process.pid)
         self._process.wait()
         self._output.close()
         self._ear.close()

@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from cosyserve import __version__, errors
 from cosyserve.errors import CosyError
 from cosyserve.server import auth, failures
+from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.middleware import BodyLimit, RequestId
 from cosyserve.server.routes import classic, cosyvoice, openai, ops, socket
 from cosyserve.server.service import Service, State
@@ -28,12 +29,12 @@ _WEB = Path(__file__).parent / "web"
 _PAGE_HEADERS = {"Cache-Control": "no-cache", "Content-Security-Policy": "default-src 'self'"}
 
 
-def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False) -> FastAPI:
+def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, fleet: Fleet = ALONE) -> FastAPI:
     """The server's ASGI application. It owns the synthesizer of `choice` and closes it at the end.
 
     It warms up beside its first requests, or before any where `warm_first` is set.
     """
-    service = Service(settings, choice)
+    service = Service(settings, choice, fleet)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from cosyserve.server.admission import Admission
+from cosyserve.server.fleet import Fleet
 
 _FIRST_CHUNK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30)
 _REAL_TIME_FACTOR_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5)
@@ -15,7 +16,7 @@ _REAL_TIME_FACTOR_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 
 class Metrics:
     """One registry a server, so that several servers in one process do not share counts."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, fleet: Fleet) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
             "cosyserve_requests", "Speech requests by outcome", ("endpoint", "outcome"), registry=registry
@@ -42,6 +43,9 @@ class Metrics:
         )
         Gauge("cosyserve_active_streams", "Requests being synthesized", registry=registry).set_function(
             lambda: admission.active
+        )
+        Gauge("cosyserve_replicas_ready", "Replicas that can speak", registry=registry).set_function(
+            lambda: fleet.ready
         )
 
     def count(self, endpoint: str, outcome: str) -> None:

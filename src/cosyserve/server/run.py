@@ -1,12 +1,9 @@
 """Runs the application under uvicorn, from the first bound socket to the last finished stream."""
 
 import asyncio
-import faulthandler
-import gc
 import logging
 import signal
 import socket
-import types
 from types import FrameType
 
 import anyio
@@ -16,9 +13,11 @@ from cosyserve import errors, logs
 from cosyserve.errors import CosyError
 from cosyserve.host.machine import Machine
 from cosyserve.host.wsl import windows_address
-from cosyserve.launch.beat import Beat, to_supervisor
+from cosyserve.launch.beat import to_supervisor
 from cosyserve.server.app import create_app
+from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.handover import Inheritance, Offer, inherit
+from cosyserve.server.heartbeat import beat
 from cosyserve.server.service import Service, State
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
@@ -27,7 +26,7 @@ log = logging.getLogger(__name__)
 
 # Longer than uvicorn keeps a connection on which nothing is asked.
 _SEE_OFF_SECONDS = 10
-_BEAT_SECONDS, _STARTING_BEAT_SECONDS = 0.5, 0.05
+_LOOK_SECONDS = 0.5
 
 
 class DrainingServer(uvicorn.Server):
@@ -51,7 +50,8 @@ class DrainingServer(uvicorn.Server):
             if self._heritage is not None:
                 self._heritage.retire_predecessor()
         if self._supervisor is not None:
-            self._beating = asyncio.create_task(self._beat(self._supervisor))
+            beating = beat(self._service, self._supervisor, self._leave_idle, self._stop)
+            self._beating = asyncio.create_task(beating)
         if self.started and sockets:  # only now does the address answer
             choice = self._service.choice
             windows = windows_address(Machine(), sockets[0].getsockname()[1])
@@ -72,19 +72,12 @@ class DrainingServer(uvicorn.Server):
         else:
             super().handle_exit(sig, frame)
 
-    async def _beat(self, supervisor: Beat) -> None:
-        """Tell how it is, from the event loop, so that a loop that stands still falls silent."""
-        while supervisor.tell(self._service.state.value):
-            if self._service.stalls():
-                _write_stacks()
-                continue
-            if self._service.breaks():
-                continue
-            if self._service.idles() and self._draining is None:
-                log.warning("Nothing was asked for in %g minutes", self._service.settings.idle_shutdown_minutes)
-                self._draining = asyncio.create_task(self._drain(State.IDLE))
-            await asyncio.sleep(_BEAT_SECONDS if self._service.state is State.READY else _STARTING_BEAT_SECONDS)
-        log.error("The supervisor is gone")
+    def _leave_idle(self) -> None:
+        if self._draining is None:
+            log.warning("Nothing was asked for in %g minutes", self._service.settings.idle_shutdown_minutes)
+            self._draining = asyncio.create_task(self._drain(State.IDLE))
+
+    def _stop(self) -> None:
         self._drain_or_leave(signal.SIGTERM, None)
 
     def _retire(self) -> None:
@@ -101,7 +94,7 @@ class DrainingServer(uvicorn.Server):
         self._service.state = State.RETIRING
         with anyio.move_on_after(_SEE_OFF_SECONDS):
             while True:
-                await anyio.sleep(_BEAT_SECONDS)
+                await anyio.sleep(_LOOK_SECONDS)
                 if not self.server_state.connections:
                     return
 
@@ -116,22 +109,6 @@ class DrainingServer(uvicorn.Server):
             await self._see_off()
         await self._service.drain(state)
         self.should_exit = True
-
-
-def _write_stacks() -> None:
-    """Where every thread, coroutine and generator is, into the log.
-
-    A task's own stack ends at the first asynchronous generator, so they are asked one by one.
-    """
-    faulthandler.dump_traceback(all_threads=True)
-    for waiting in gc.get_objects():
-        frame = None
-        if isinstance(waiting, types.CoroutineType):
-            frame = waiting.cr_frame
-        elif isinstance(waiting, types.AsyncGeneratorType):
-            frame = waiting.ag_frame
-        if frame is not None:
-            log.error("waits at %s:%d in %s", frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -155,14 +132,14 @@ def url_of(bound: socket.socket) -> str:
     return f"http://{host}:{port}/"
 
 
-def serve(settings: Settings, choice: Choice, *, take_over: bool = False) -> None:
+def serve(settings: Settings, choice: Choice, *, take_over: bool = False, fleet: Fleet = ALONE) -> None:
     """Serve until SIGTERM or SIGINT, then finish what runs and return.
 
     With `take_over` a server that listens there already goes on until this one is warm, and then finishes its streams.
     """
     heritage = inherit(settings.state_dir, settings.host, settings.port) if take_over else None
     bound = heritage.socket if heritage else listen(settings.host, settings.port)
-    app = create_app(settings, choice, warm_first=heritage is not None)
+    app = create_app(settings, choice, warm_first=heritage is not None, fleet=fleet)
     config = uvicorn.Config(
         app,
         log_config=None,

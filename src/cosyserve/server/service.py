@@ -3,7 +3,9 @@
 import logging
 import math
 import os
+import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from enum import Enum
 
 import anyio
@@ -14,6 +16,7 @@ from cosyserve.errors import CosyError, Fault
 from cosyserve.launch.beat import REASON, RELEASE, RESTARTS, START
 from cosyserve.launch.ladder import PLAIN, RUNG
 from cosyserve.server.admission import Admission
+from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.idleness import Idleness
 from cosyserve.server.metrics import Metrics
 from cosyserve.server.pulse import WatchedSynthesizer
@@ -36,6 +39,7 @@ OPENAI_MODELS = frozenset(("tts-1", "tts-1-hd", "gpt-4o-mini-tts"))
 PRODUCT_MODEL = "cosyvoice2-0.5b"
 
 _WARM_UP = "你好。Ready."
+_NEW_REPLICA_SECONDS = 5  # after which it is worth asking again
 
 
 class State(str, Enum):
@@ -64,14 +68,15 @@ _INCAPABLE: dict[Capability, Fault] = {
 
 
 class Service:
-    def __init__(self, settings: Settings, choice: Choice) -> None:
+    def __init__(self, settings: Settings, choice: Choice, fleet: Fleet = ALONE) -> None:
         self.settings = settings
         self.choice = choice
+        self.fleet = fleet
         self.synthesizer = WatchedSynthesizer(choice.synthesizer)
         self.state = State.STARTING
         self.admission = Admission(settings.max_streams, settings.max_queue, settings.queue_seconds)
         self.idleness = Idleness(settings.idle_shutdown_minutes, self.admission)
-        self.metrics = Metrics(self.admission)
+        self.metrics = Metrics(self.admission, fleet)
         voice_of(self.synthesizer, settings.voice)  # a name that is not there is to be known at the start
         self.rung = os.environ.get(RUNG, PLAIN)
         self.restarts = int(os.environ.get(RESTARTS, "0"))
@@ -82,6 +87,11 @@ class Service:
     @property
     def default_voice(self) -> Voice:
         return voice_of(self.synthesizer, self.settings.voice)
+
+    @property
+    def condition(self) -> State:
+        """The state as others see it: with no replica that could speak, the server is at its start again."""
+        return State.STARTING if self.state is State.READY and not self.fleet.ready else self.state
 
     async def warm_up(self) -> None:
         """Speak once before the first client does; only then is the server ready."""
@@ -166,7 +176,9 @@ class Service:
         if self.state not in (State.READY, State.RETIRING):
             raise CosyError(_UNREADY[self.state], retry_after=1, reason=self.synthesizer.broken)
         self.require_capabilities(options)
-        return Utterance(segments, self.voice(voice), speed, options)
+        if not self.fleet.ready:
+            raise CosyError(errors.NO_REPLICA, retry_after=_NEW_REPLICA_SECONDS)
+        return Utterance(segments, self.voice(voice), speed, replace(options, stream=uuid.uuid4().hex))
 
 
 def service_of(connection: HTTPConnection) -> Service:

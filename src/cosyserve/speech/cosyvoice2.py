@@ -155,7 +155,8 @@ def _engine_of(generator: MakeGenerator, flow: Flow, hift: Hift, way: Way) -> En
         voicing: Voicing = SingleVoicing(flow, hift, hops, way.voices, way.keep_tokens)
         return Engine(generator(way.streams), voicing, way.threads)
     frames = FRAMES_PER_TOKEN * (_LONGEST_PAST if way.keep_tokens is None else way.keep_tokens)
-    room = _SHARE * torch.cuda.mem_get_info()[0]
+    free, memory = torch.cuda.mem_get_info()
+    room = _SHARE * min(free, way.gpu_share * memory - torch.cuda.memory_reserved())
     streams = int(room // slot_bytes(flow, frames)) - way.voices - 1
     if streams < 1:
         raise CosyError(errors.GPU_MEMORY, gib=f"{room / 2**30:.1f}", seconds=frames // 50)

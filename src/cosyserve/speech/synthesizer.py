@@ -33,6 +33,7 @@ class Options:
     instructions: str = ""
     prompt: Prompt | None = None
     seed: int | None = None  # the same seed gives the same speech
+    stream: str = ""  # which request a segment belongs to: of several replicas one speaks all of them
 
     def needs(self) -> frozenset[Capability]:
         asked = {Capability.INSTRUCT: self.instructions, Capability.CLONE: self.prompt}

@@ -98,6 +98,11 @@ class Library:
         audio = recording.written(recording.read(data))
         return self._publish(name, transcript.strip(), consent.strip(), audio, ".flac")
 
+    def learn(self, entry: Entry) -> None:
+        """Work out what speaking in that voice needs, whether or not it is there yet; raises `CS-VOICE-…`."""
+        if self._learn is not None:
+            self._learn(entry)
+
     def adopt(self, name: str, features: bytes) -> Entry:
         """A new voice from features that were worked out elsewhere (a safetensors file)."""
         name = checked_name(name)
@@ -131,8 +136,7 @@ class Library:
             entry = Entry(name, transcript, Path(place), consent)
             card = Path(place).with_suffix(".partial")
             try:
-                if self._learn is not None:
-                    self._learn(entry)
+                self.learn(entry)
                 written = _Card(transcript=transcript, consent=consent, file=entry.file.name)
                 card.write_text(written.model_dump_json(indent=2), encoding="utf-8")
                 os.link(card, self.folder / f"{name}.json")

@@ -1,5 +1,6 @@
 """How CosyVoice2 runs on a machine: device, number type, and how much at once."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from cosyserve import errors
 from cosyserve.cosyvoice2.config import TOKENS_PER_SECOND
 from cosyserve.errors import CosyError
+from cosyserve.launch.beat import GPU_SHARE
 from cosyserve.settings import Settings
 
 # On a processor, streams share its cores: more at once would make all late, and each takes gigabytes.
@@ -28,6 +30,7 @@ class Way:
     keep_tokens: int | None  # how far back the flow sees, see `Past`
     voices: int  # whose recordings are kept as they are after the flow, some hundred megabytes each
     trim_silence: bool = False
+    gpu_share: float = 1.0  # of the card's memory
 
     def __str__(self) -> str:
         return "int8" if self.int8 else str(self.dtype).removeprefix("torch.")
@@ -63,4 +66,5 @@ def way_of(settings: Settings, threads: int) -> Way:
         keep_tokens=round(settings.past_seconds * TOKENS_PER_SECOND) or None,
         voices=_VOICES_ON_GPU if on_gpu else _VOICES_ON_CPU,
         trim_silence=settings.trim_silence,
+        gpu_share=float(os.environ.get(GPU_SHARE, 1)),
     )

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from cosyserve import __version__
 from cosyserve.server.auth import require_key
 from cosyserve.server.failures import RESPONSES
+from cosyserve.server.fleet import Load
 from cosyserve.server.service import State, service_of
 
 router = APIRouter()
@@ -37,6 +38,8 @@ class Readiness(BaseModel):
     max_streams: int
     waiting: int
     seconds_to_shutdown: float | None
+    replicas: int
+    replicas_ready: int
 
 
 @router.get("/livez")
@@ -53,9 +56,12 @@ _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Readiness, "descri
 async def readyz(request: Request, response: Response) -> Readiness:
     """200 once a warm-up synthesis has succeeded, 503 before that and while shutting down."""
     service = service_of(request)
-    response.status_code = 200 if service.state is State.READY else 503
+    status = service.condition
+    admission = service.admission
+    load = await service.fleet.load(Load(admission.active, admission.waiting, service.settings.max_streams))
+    response.status_code = 200 if status is State.READY else 503
     return Readiness(
-        status=service.state,
+        status=status,
         version=__version__,
         release=service.release,
         start=service.start,
@@ -67,10 +73,12 @@ async def readyz(request: Request, response: Response) -> Readiness:
         why_zh=service.choice.why_zh,
         restarts=service.restarts,
         restart_reason=service.restart_reason,
-        active_streams=service.admission.active,
-        max_streams=service.settings.max_streams,
-        waiting=service.admission.waiting,
+        active_streams=load.active,
+        max_streams=load.streams,
+        waiting=load.waiting,
         seconds_to_shutdown=service.idleness.seconds_left,
+        replicas=service.fleet.wanted,
+        replicas_ready=service.fleet.ready if service.state is not State.STARTING else 0,
     )
 
 
@@ -90,4 +98,7 @@ async def keep_on(request: Request) -> None:
 )
 async def metrics(request: Request) -> Response:
     """Prometheus text format."""
-    return Response(generate_latest(service_of(request).metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    service = service_of(request)
+    return Response(
+        await service.fleet.metrics(generate_latest(service.metrics.registry)), media_type=CONTENT_TYPE_LATEST
+    )

@@ -44,6 +44,7 @@ async function refreshState() {
   const synthesizer = state.synthesizer === "preview" ? texts.preview : "CosyVoice2";
   const load = texts.load(state.active_streams, state.max_streams);
   const parts = [synthesizer, state.device, state.rung, load];
+  if (state.replicas > 1) parts.push(texts.replicas(state.replicas_ready, state.replicas));
   if (state.restarts) parts.push(texts.restarts(state.restarts, state.restart_reason));
   const ready = parts.join(" · ");
   $("state").dataset.state = state.status;

@@ -29,6 +29,7 @@ const english = {
   unplayable: "This browser cannot play this format. It can still be downloaded.",
   retry: (seconds) => `Try again in ${seconds} s.`,
   load: (active, most) => `${active} of ${most} streams`,
+  replicas: (ready, all) => `${ready} of ${all} replicas`,
   restarts: (count, reason) => `restarted ${count} times (it ${reason})`,
 };
 
@@ -61,6 +62,7 @@ const chinese = {
   unplayable: "此浏览器无法播放该格式，但仍可下载。",
   retry: (seconds) => `请在 ${seconds} 秒后重试。`,
   load: (active, most) => `${active}/${most} 路`,
+  replicas: (ready, all) => `副本 ${ready}/${all}`,
   restarts: (count, reason) => `已重启 ${count} 次（${reason}）`,
 };
 

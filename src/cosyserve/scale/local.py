@@ -1,0 +1,73 @@
+"""Replicas on this machine: Ray for this server alone, on loopback, gone with it."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.handle import DeploymentHandle
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.launch.beat import folder_of_start
+from cosyserve.scale import sweeper
+from cosyserve.scale.app import APPLICATION, QUIET, REPLICA, replica, scaled
+from cosyserve.scale.fleet import ServeFleet
+from cosyserve.scale.wire import Description
+from cosyserve.settings import Settings
+from cosyserve.speech.choice import Choice
+
+log = logging.getLogger(__name__)
+
+_OBJECT_STORE = 100 * 2**20  # bytes; what Serve passes is small and seldom stored
+
+
+def gpus_of_each(cards: int, replicas: int) -> float:
+    """How much of a card a replica gets: one of its own where there are enough, else an equal share of one."""
+    return 1 / -(-replicas // cards) if cards else 0.0
+
+
+@contextmanager
+def replicas(settings: Settings, cores: int) -> Iterator[tuple[Settings, Choice, ServeFleet]]:
+    """Ray and `settings.replicas` replicas, all of them warm: what a server before them needs.
+
+    Raises `CS-RAY-002` where they do not start.
+    """
+    with sweeper.at_hand():
+        try:
+            handle = _deployed(settings, cores)
+            described = Description.decode(handle.describe.remote().result())
+        except (RuntimeError, RayError) as error:
+            raise CosyError(errors.REPLICAS_FAILED, reason=str(error).strip().partition("\n")[0]) from error
+        settings, choice = scaled(settings, handle, described, settings.replicas)
+        fleet = ServeFleet(APPLICATION, REPLICA)
+        yield settings, choice, fleet
+        fleet.close()
+        serve.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()
+
+
+def _deployed(settings: Settings, cores: int) -> DeploymentHandle[Any]:
+    _start_ray(cores)
+    serve.start(proxy_location="Disabled", logging_config=QUIET)
+    cards = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+    cores_of_each = int(100 * cores / settings.replicas) / 100
+    resources = {"num_gpus": gpus_of_each(cards, settings.replicas), "num_cpus": cores_of_each}
+    deployment = replica(settings.max_streams, num_replicas=settings.replicas, ray_actor_options=resources)
+    return serve.run(deployment.bind(str(Path.cwd())), name=APPLICATION, route_prefix=None, logging_config=QUIET)
+
+
+def _start_ray(cores: int) -> None:
+    ray.init(
+        address="local",
+        num_cpus=cores,
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE,
+        logging_level=logging.WARNING,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=str(folder_of_start() / "ray"),
+    )

@@ -1,0 +1,57 @@
+"""A replica as Ray Serve sees it: an actor that hands frames to the launch behind it, and lives as long as it does."""
+
+import logging
+import os
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import ray
+
+from cosyserve.scale.launch import Launch
+from cosyserve.scale.wire import DESCRIBE
+
+log = logging.getLogger(__name__)
+
+
+class Replica:
+    """Ready once its launch has spoken; gone when its launch is, whereupon Serve starts another."""
+
+    async def __init__(self, folder: str = ".") -> None:  # type: ignore[misc] # as Serve has it
+        """`folder` is where the launch runs: relative settings and `.env` are read from there."""
+        resources = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]
+        self._launch = Launch(Path(folder), resources.get("GPU", 0.0), on_end=_leave)
+        await self._launch.ready()
+
+    async def describe(self) -> bytes:
+        return await self._one(DESCRIBE)
+
+    async def learn(self, question: bytes) -> bytes:
+        """An empty frame, or the failure."""
+        return await self._one(question)
+
+    async def synthesize(self, question: bytes) -> AsyncGenerator[bytes, None]:
+        """Frames of sound, perhaps with a failure as the last."""
+        try:
+            async for frame in self._launch.ask(question):
+                yield frame
+        except (OSError, EOFError):
+            _leave()  # its worker is gone, and so are all other streams of it
+
+    async def check_health(self) -> None:
+        """Its supervisor listens to the heartbeat, and ends with a worker that has none."""
+        if not self._launch.runs:
+            raise RuntimeError("its launch has ended")
+
+    def __del__(self) -> None:
+        """Called by Serve once the running requests are done."""
+        if launch := getattr(self, "_launch", None):
+            launch.stop()
+
+    async def _one(self, question: bytes) -> bytes:
+        return b"".join([frame async for frame in self._launch.ask(question)])
+
+
+def _leave() -> None:
+    """At once: Ray then tells everybody that waits for this replica, and sends no more to it."""
+    log.error("The launch of this replica has ended")
+    os._exit(1)

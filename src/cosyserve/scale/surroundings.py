@@ -1,0 +1,18 @@
+"""The environment that Ray has to find before it is imported. Nothing of Ray is imported here."""
+
+import secrets
+
+
+def environ() -> dict[str, str]:
+    """For a Ray of one server alone.
+
+    Whoever reaches Ray runs what he likes here, so other users of this machine are kept out by a token.
+    """
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # What replicas write comes through Ray into this server's log: all of it, and as it is.
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_COLOR_PREFIX": "0",
+    }

@@ -1,0 +1,121 @@
+"""What passes between a server and a replica: one segment to be spoken, and frames of sound or of failure.
+
+A frame is the same between processes and through Ray: a byte that says what it is, and what it holds. Nothing in it is
+pickled.
+"""
+
+import asyncio
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.speech.audio import Pcm
+from cosyserve.speech.synthesizer import Capability, Options, Prompt
+from cosyserve.speech.voices import Entry, Voice
+
+SEGMENT, LEARN, DESCRIBE = b"S", b"L", b"D"  # what may be asked for
+SOUND, FAILURE, END = b"s", b"f", b"e"  # what may be answered
+
+_LENGTH_BYTES = 4
+_LONGEST = 1 << 28
+_FAULTS = {fault.id: fault for fault in errors.CATALOGUE}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One call of `Synthesizer.synthesize`."""
+
+    text: str
+    voice: str
+    options: Options
+
+    def encode(self) -> bytes:
+        """The frame: a line of JSON, then the recording as it is."""
+        prompt = self.options.prompt
+        head = {
+            "text": self.text,
+            "voice": self.voice,
+            "instructions": self.options.instructions,
+            "seed": self.options.seed,
+            "transcript": None if prompt is None else prompt.transcript,
+        }
+        return SEGMENT + json.dumps(head).encode() + b"\n" + (b"" if prompt is None else prompt.recording)
+
+    @classmethod
+    def decode(cls, held: bytes) -> "Segment":
+        """What the frame holds, its first byte left out."""
+        line, _, recording = held.partition(b"\n")
+        head = json.loads(line)
+        prompt = None if head["transcript"] is None else Prompt(recording, head["transcript"])
+        return cls(head["text"], head["voice"], Options(head["instructions"], prompt, head["seed"]))
+
+
+def learn(entry: Entry) -> bytes:
+    """The frame that asks for what a voice needs, whose recording lies in the folder of voices."""
+    told = {"name": entry.name, "transcript": entry.transcript, "file": entry.file.name}
+    return LEARN + json.dumps(told).encode()
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a synthesizer in another process is."""
+
+    name: str
+    model: str
+    device: str
+    capabilities: tuple[str, ...]
+    voices: tuple[Voice, ...]
+    has_library: bool
+    rung: str
+    why: str
+    why_zh: str
+
+    def encode(self) -> bytes:
+        return DESCRIBE + json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Description":
+        held = json.loads(data[1:])
+        voices = tuple(Voice(**{**each, "languages": tuple(each["languages"])}) for each in held.pop("voices"))
+        return cls(**{**held, "capabilities": tuple(held["capabilities"]), "voices": voices})
+
+    @property
+    def capability_set(self) -> frozenset[Capability]:
+        return frozenset(map(Capability, self.capabilities))
+
+
+def sound(pcm: Pcm) -> bytes:
+    """A frame of float32 samples, little-endian."""
+    return SOUND + np.ascontiguousarray(pcm, dtype="<f4").tobytes()
+
+
+def failure(error: CosyError) -> bytes:
+    told = {"id": error.fault.id, "param": error.param, "retry_after": error.retry_after, "facts": error.facts}
+    return FAILURE + json.dumps(told, default=str).encode()
+
+
+def opened(frame: bytes) -> Pcm:
+    """The samples of a frame; raises the failure that it is."""
+    kind, held = frame[:1], frame[1:]
+    if kind == SOUND:
+        pcm: Pcm = np.frombuffer(held, dtype="<f4").astype(np.float32, copy=False)
+        return pcm
+    told: dict[str, Any] = json.loads(held)
+    raise CosyError(_FAULTS[told["id"]], param=told["param"], retry_after=told["retry_after"], **told["facts"])
+
+
+async def send(writer: asyncio.StreamWriter, frame: bytes) -> None:
+    writer.write(len(frame).to_bytes(_LENGTH_BYTES, "big") + frame)
+    await writer.drain()
+
+
+async def receive(reader: asyncio.StreamReader) -> bytes:
+    """The next frame; raises `asyncio.IncompleteReadError` where the other side is gone."""
+    length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
+    if length > _LONGEST:
+        raise ValueError(f"a frame of {length} bytes")
+    return await reader.readexactly(length)

@@ -1,0 +1,121 @@
+"""The process of a replica that speaks: segments over a Unix socket, with ladder and heartbeat as any server."""
+
+import asyncio
+import json
+import logging
+import signal
+from contextlib import aclosing
+from pathlib import Path
+
+import anyio
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.launch.beat import Beat
+from cosyserve.scale.wire import DESCRIBE, END, LEARN, SEGMENT, Description, Segment, failure, receive, send, sound
+from cosyserve.server.heartbeat import beat
+from cosyserve.server.service import Service, State
+from cosyserve.settings import Settings
+from cosyserve.speech.choice import Choice
+from cosyserve.speech.synthesizer import voice_of
+from cosyserve.speech.voices import Entry
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings, choice: Choice, place: Path, supervisor: Beat) -> None:
+    """Speak for whoever connects to the socket at `place`, which is there once the warm-up is over, until SIGTERM."""
+    asyncio.run(_Worker(Service(settings, choice)).run(place, supervisor))
+
+
+class _Worker:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._stopping = asyncio.Event()
+
+    async def run(self, place: Path, supervisor: Beat) -> None:
+        loop = asyncio.get_running_loop()
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sig, self._stopping.set)
+        beating = asyncio.create_task(beat(self._service, supervisor, lambda: None, self._stopping.set))
+        await self._service.warm_up()
+        if self._service.state is State.READY:
+            await self._listen(place)
+        await self._stopping.wait()
+        await self._service.drain()
+        beating.cancel()
+        self._service.synthesizer.close()
+
+    async def _listen(self, place: Path) -> None:
+        # Whole or absent: a client that finds the socket is answered.
+        beginning = place.with_suffix(".new")
+        await asyncio.start_unix_server(self._converse, beginning)
+        beginning.rename(place)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One question, and its answer in frames; a client that goes away stops the work."""
+        try:
+            question = await receive(reader)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_leave_with, reader, tasks.cancel_scope)
+                await self._answer(question[:1], question[1:], writer)
+                tasks.cancel_scope.cancel()
+        except (OSError, EOFError):
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, kind: bytes, held: bytes, writer: asyncio.StreamWriter) -> None:
+        try:
+            if kind == DESCRIBE:
+                await send(writer, self._description().encode())
+            elif kind == LEARN:
+                await anyio.to_thread.run_sync(self._learn, held)
+            elif kind == SEGMENT:
+                await self._speak(Segment.decode(held), writer)
+            await send(writer, END)
+        except CosyError as error:
+            await send(writer, failure(error))
+        except OSError:
+            raise
+        except Exception:
+            log.exception("A segment could not be spoken")
+            await send(writer, failure(CosyError(errors.INTERNAL)))
+
+    async def _speak(self, segment: Segment, writer: asyncio.StreamWriter) -> None:
+        synthesizer = self._service.synthesizer
+        voice = voice_of(synthesizer, segment.voice)
+        chunks = synthesizer.synthesize(segment.text, voice, segment.options)
+        async with self._service.admission.place(), aclosing(chunks):
+            async for pcm in chunks:
+                await send(writer, sound(pcm))
+
+    def _learn(self, held: bytes) -> None:
+        """What a voice needs, whose recording another process has just written to the folder of voices."""
+        library = self._service.library()
+        told = json.loads(held)
+        file = library.folder / Path(told["file"]).name
+        if not file.is_file():
+            raise CosyError(errors.VOICES_NOT_SHARED, folder=library.folder)
+        library.learn(Entry(told["name"], told["transcript"], file))
+
+    def _description(self) -> Description:
+        synthesizer, choice = self._service.synthesizer, self._service.choice
+        return Description(
+            name=synthesizer.name,
+            model=synthesizer.model,
+            device=synthesizer.device,
+            capabilities=tuple(capability.value for capability in synthesizer.capabilities),
+            voices=() if synthesizer.library else tuple(synthesizer.voices.values()),
+            has_library=synthesizer.library is not None,
+            rung=self._service.rung,
+            why=choice.why,
+            why_zh=choice.why_zh,
+        )
+
+
+async def _leave_with(reader: asyncio.StreamReader, scope: anyio.CancelScope) -> None:
+    """Nothing more is said by a client; the end of the connection is the end of its wish."""
+    while await reader.read(1):
+        pass
+    scope.cancel()

@@ -1,0 +1,76 @@
+"""Two replicas of CosyVoice2, in a small size: what one learns all know, and what is lost amid a sentence."""
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Semaphore
+
+import httpx
+import pytest
+
+from tests.cosyvoice2.conftest import models as models
+from tests.running import Server, eventually
+from tests.scale.conftest import Scaled
+from tests.scale.test_local import heard, ready, workers
+from tests.speech.recordings import speech
+
+
+@pytest.fixture(scope="module")
+def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("scaled")
+    with Scaled(folder, synthesizer="cosyvoice2", models_dir=models, dtype="float32", max_streams=4) as running:
+        yield running
+        assert running.stop() == 0
+
+
+def spoken(client: httpx.Client, voice: str) -> httpx.Response:
+    asked = {"input": "Hi.", "voice": voice, "response_format": "pcm", "seed": 7}
+    return client.post("/v1/audio/speech", json=asked)
+
+
+def test_a_voice_that_one_has_learnt_is_heard_through_all(client: httpx.Client, server: Server) -> None:
+    form = {"name": "anna", "transcript": "你好", "consent": "a machine spoke it"}
+    added = client.post("/v1/audio/voices", data=form, files={"audio": ("anna.wav", speech(), "audio/wav")})
+    assert added.status_code == 201, added.text
+    before = [sum(worker.cpu_times()[:2]) for worker in workers(server)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: spoken(client, "anna"), range(12)))
+    assert {answer.status_code for answer in answers} == {200}, answers[0].text
+    assert len({answer.content for answer in answers}) == 1  # the same seed, whoever speaks
+    assert all(sum(worker.cpu_times()[:2]) > was for worker, was in zip(workers(server), before, strict=True))
+    assert client.delete("/v1/audio/voices/anna").status_code == 200
+    with ThreadPoolExecutor(4) as pool:
+        assert {answer.status_code for answer in pool.map(lambda _: spoken(client, "anna"), range(8))} == {400}
+
+
+def test_a_bad_recording_is_refused_by_the_replica_with_the_reason(client: httpx.Client) -> None:
+    form = {"name": "bad", "transcript": "你好", "consent": "a machine spoke it"}
+    refused = client.post("/v1/audio/voices", data=form, files={"audio": ("x.wav", b"no sound", "audio/wav")})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["code"].startswith("CS-VOICE-")
+
+
+def test_a_recording_that_comes_with_a_request_is_spoken_in(client: httpx.Client) -> None:
+    answer = client.post(
+        "/inference_zero_shot",
+        data={"tts_text": "Hi.", "prompt_text": "你好"},
+        files={"prompt_wav": ("prompt.wav", speech(), "audio/wav")},
+    )
+    assert answer.status_code == 200, answer.text
+    assert len(answer.content) > 1000
+
+
+def test_a_sentence_that_was_being_heard_ends_with_an_error_and_the_rest_is_spoken(
+    client: httpx.Client, server: Server
+) -> None:
+    first = Semaphore(0)
+    with ThreadPoolExecutor(2) as pool:
+        streams = [pool.submit(heard, client, "Here is a sentence.", first.release) for _ in range(2)]
+        assert all(first.acquire(timeout=60) for _ in range(2))
+        os.kill(workers(server)[0].pid, signal.SIGKILL)
+        ends = [failed for _, failed in (stream.result() for stream in streams)]
+    assert sorted(ends) == ["", "CS-RAY-003"]  # one on each: they go where there is room
+    eventually(lambda: ready(client) == 2, 60)
+    assert spoken(client, "").status_code == 200

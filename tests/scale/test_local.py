@@ -1,0 +1,175 @@
+"""`cosyserve serve --replicas 2` on this machine."""
+
+import base64
+import json
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from tests.running import GREETING, Server, eventually, meanwhile
+from tests.scale.conftest import Scaled
+from tests.server.test_socket import audio_until, open_socket, send
+from tests.signals import from_s16le, is_speech
+
+LONG = "Here is a sentence, and it has a number of words. " * 150
+
+
+def replicas(server: Server) -> list[psutil.Process]:
+    """The actors that speak for it, oldest first."""
+    family = server.process.children(recursive=True)
+    return [process for process in family if process.cmdline()[0].startswith("ray::ServeReplica:cosyserve:Replica")]
+
+
+def workers(server: Server) -> list[psutil.Process]:
+    """The processes that speak, one in each replica."""
+    return [child for actor in replicas(server) for launch in actor.children() for child in launch.children()]
+
+
+def ready(client: httpx.Client) -> int:
+    return int(client.get("/readyz").json()["replicas_ready"])
+
+
+def speaks(client: httpx.Client) -> bool:
+    response = client.post("/v1/audio/speech", json={"input": "Hello.", "response_format": "pcm"})
+    return response.status_code == 200 and len(response.content) > 10_000
+
+
+def heard(client: httpx.Client, text: str = LONG, at_first: Callable[[], None] = lambda: None) -> tuple[float, str]:
+    """Seconds of a stream, and the id of the failure that ended it. `at_first` is called at its first sound."""
+    seconds, failed = 0.0, ""
+    asked = {"input": text, "response_format": "pcm", "stream_format": "sse"}
+    with client.stream("POST", "/v1/audio/speech", json=asked) as response:
+        for line in response.iter_lines():
+            if not line.startswith("data: "):
+                continue
+            event = json.loads(line.removeprefix("data: "))
+            if event["type"] == "error":
+                failed = event["error"]["code"]
+            if not seconds and "audio" in event:
+                at_first()
+            seconds += len(base64.b64decode(event.get("audio", ""))) / 2 / 24_000
+    return seconds, failed
+
+
+def test_it_says_what_speaks_and_how_many_are_ready(client: httpx.Client) -> None:
+    state = client.get("/readyz").json()
+    assert (state["status"], state["synthesizer"]) == ("ready", "preview")
+    assert (state["replicas"], state["replicas_ready"], state["max_streams"]) == (2, 2, 8)
+    assert "Ray Serve" in state["why"]
+    assert "cosyserve_replicas_ready 2.0" in client.get("/metrics").text
+
+
+def test_it_has_the_same_page_endpoints_and_voices(client: httpx.Client, server: Server) -> None:
+    assert "text/html" in client.get("/").headers["content-type"]
+    assert client.get("/v1/audio/voices").json()["voices"][0]["id"] == "mandarin"
+    refused = client.post("/v1/audio/speech", json={"input": "Hi.", "voice": "nobody"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "CS-VOICE-001")
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0) as api:
+        speech = api.audio.speech.create(model="tts-1", voice="alloy", input=GREETING, response_format="pcm")
+        assert is_speech(from_s16le(speech.content))
+    classic = client.post("/inference_sft", data={"tts_text": "Hello.", "spk_id": "english"})
+    assert is_speech(from_s16le(classic.content))
+    with open_socket(server.url) as socket:
+        send(socket, "input_text.append", text=GREETING)
+        send(socket, "input_text.end")
+        assert is_speech(from_s16le(audio_until(socket, "speech.audio.done")[0]))
+
+
+def test_all_replicas_speak_and_requests_add_up(client: httpx.Client, server: Server) -> None:
+    before = [sum(worker.cpu_times()[:2]) for worker in workers(server)]
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: speaks(client), range(40)))
+    assert all(sum(worker.cpu_times()[:2]) > was for worker, was in zip(workers(server), before, strict=True))
+    counted = client.get("/metrics").text
+    assert 'cosyserve_requests_total{endpoint="/v1/audio/speech",outcome="ok"}' in counted
+
+
+def test_a_client_that_leaves_stops_the_work_behind_it(client: httpx.Client, server: Server) -> None:
+    asked = {"input": LONG, "response_format": "pcm"}
+    with client.stream("POST", "/v1/audio/speech", json=asked) as response:
+        next(response.iter_raw())
+    eventually(lambda: client.get("/readyz").json()["active_streams"] == 0)
+
+
+@pytest.mark.parametrize("of_each", [replicas, workers], ids=["the actor", "its worker"])
+def test_what_is_killed_takes_only_its_own_streams_and_comes_back(
+    client: httpx.Client, server: Server, of_each: object
+) -> None:
+    with (
+        ThreadPoolExecutor(8) as pool,
+        meanwhile(lambda: speaks(client)) as answers,
+        meanwhile(lambda: ready(client)) as known,
+    ):
+        streams = [pool.submit(heard, client) for _ in range(7)]
+        eventually(lambda: client.get("/readyz").json()["active_streams"] >= 7)
+        assert callable(of_each)
+        os.kill(of_each(server)[0].pid, signal.SIGKILL)
+        eventually(lambda: known[-1] == 1, 20)
+        ends = [stream.result() for stream in streams]
+        eventually(lambda: known[-1] == 2, 60)
+    whole = max(seconds for seconds, _ in ends)
+    assert whole > 300
+    assert {failed for _, failed in ends} <= {"", "CS-RAY-003"}
+    assert [seconds for seconds, failed in ends if not failed] == pytest.approx(
+        [whole] * sum(not failed for _, failed in ends), abs=0.1
+    )
+    assert sum(bool(failed) for _, failed in ends) < 7
+    assert answers.count(False) <= 1  # one that was being spoken there
+    assert all(speaks(client) for _ in range(10))
+    assert len(replicas(server)) == 2
+
+
+def test_at_the_end_streams_are_finished_and_nothing_is_left(tmp_path: Path) -> None:
+    with Scaled(tmp_path, synthesizer="preview", max_streams=4) as server, httpx.Client(base_url=server.url) as client:
+        family = server.process.children(recursive=True)
+        with ThreadPoolExecutor(1) as pool:
+            stream = pool.submit(heard, client)
+            eventually(lambda: client.get("/readyz").json()["active_streams"] == 1)
+            assert server.stop() == 0
+            assert stream.result()[0] > 300
+            assert stream.result()[1] == ""
+        _, alive = psutil.wait_procs(family, timeout=10)
+        assert alive == []
+
+
+def test_a_server_that_is_killed_leaves_nothing_either(tmp_path: Path) -> None:
+    with Scaled(tmp_path, synthesizer="preview") as server:
+        family = server.process.children(recursive=True)
+        assert len(family) > 8
+        server.process.kill()
+        _, alive = psutil.wait_procs(family, timeout=20)
+        assert alive == []
+
+
+def test_each_replica_has_a_card_of_its_own_or_a_share_of_one(tmp_path: Path) -> None:
+    """By Ray's own accounting of cards that are declared: there is none here."""
+    expected = {2: [("0", "1.0"), ("1", "1.0")], 4: [("0", "0.5"), ("0", "0.5"), ("1", "0.5"), ("1", "0.5")]}
+    for number, shares in expected.items():
+        folder = tmp_path / str(number)
+        folder.mkdir()
+
+        class Declared(Scaled):
+            arguments = ("--replicas", str(number))
+
+        before = ("env", 'RAY_OVERRIDE_RESOURCES={"GPU": 2}')
+        with Declared(folder, before=before, synthesizer="preview") as server:
+            environs = [worker.environ() for worker in workers(server)]
+            found = [(each["CUDA_VISIBLE_DEVICES"], each["_COSYSERVE_GPU_SHARE"]) for each in environs]
+            assert sorted(found) == shares
+
+
+def test_replicas_that_cannot_start_end_the_server_with_the_reason(tmp_path: Path) -> None:
+    server = Scaled(tmp_path, synthesizer="cosyvoice2", models_dir=tmp_path / "nothing")
+    try:
+        assert server.process.wait(120) == 2
+        assert "CS-RAY-002" in server.text()
+        assert "CS-FETCH" in server.text()  # what the replica itself said
+    finally:
+        server.close()
