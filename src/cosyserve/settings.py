@@ -93,6 +93,11 @@ class Settings(BaseSettings):
         "share of one; `COSYSERVE_MAX_STREAMS` is what each of them does. 0 is a server that speaks itself, without "
         "Ray.",
     )
+    replica_python: Path | None = Field(
+        None,
+        description="The Python of another environment that replicas speak in, such as one with TensorRT-LLM, which "
+        "cannot be installed beside Ray. Empty is the server's own.",
+    )
     max_queue: int = Field(32, ge=0, description="Requests that may wait for a free stream; more get a 429.")
     queue_seconds: float = Field(
         30, gt=0, description="Longest wait for a free stream, in seconds; then a 429 is sent."

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import httpx
 import openai
 import psutil
@@ -80,6 +81,19 @@ def test_it_has_the_same_page_endpoints_and_voices(client: httpx.Client, server:
         send(socket, "input_text.append", text=GREETING)
         send(socket, "input_text.end")
         assert is_speech(from_s16le(audio_until(socket, "speech.audio.done")[0]))
+
+
+def test_whatever_of_it_is_reached_from_outside_asks_for_the_token(server: Server) -> None:
+    """Loopback, but for a port that Serve opens for each replica, behind which pickles are read."""
+    family = [server.process, *server.process.children(recursive=True)]
+    bound = [each for process in family for each in process.net_connections("tcp") if each.status == "LISTEN"]
+    outside = [each.laddr.port for each in bound if "127.0.0.1" not in each.laddr.ip]
+    assert len(bound) > 8
+    assert len(outside) == 2
+    for port in outside:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary("/ray.serve.ASGIService/HandleRequest")(b"", timeout=10)
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_all_replicas_speak_and_requests_add_up(client: httpx.Client, server: Server) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import TextIO
 
 import click
 
@@ -12,9 +13,10 @@ from cosyserve.errors import CosyError
 
 
 @click.group()
-def bench() -> None:
+@click.pass_context
+def bench(context: click.Context) -> None:
     """Measure CosyVoice2 on this machine, at the released size, with weights that need no file."""
-    if find_spec("torch") is None:
+    if context.invoked_subcommand != "capacity" and find_spec("torch") is None:
         raise CosyError(errors.TORCH_MISSING)
 
 
@@ -55,6 +57,37 @@ def gpu(as_json: bool, dtype: str) -> None:
     if not torch.cuda.is_available():
         raise CosyError(errors.NO_CUDA)
     _print_measured(measure_gpu.gpu(getattr(torch, dtype)), as_json)
+
+
+@bench.command()
+@click.option("--streams", type=click.IntRange(min=1), required=True, help="How many are to be served at a time.")
+@click.option("--first-chunk-ms", type=click.FloatRange(min=1), default=300, show_default=True, help="Limit for it.")
+@click.option("--measured", type=click.File(), help="What `cosyserve bench gpu --json` printed on a card of yours.")
+@click.option("--spare", type=click.IntRange(min=0), default=1, show_default=True, help="Cards for when one is lost.")
+def capacity(streams: int, first_chunk_ms: float, measured: TextIO | None, spare: int) -> None:
+    """How many cards a number of streams takes, with the figures that this rests on: nothing is measured here."""
+    from cosyserve.scale.capacity import H100, figures_of
+    from cosyserve.scale.capacity import capacity as capacity_of
+
+    try:
+        figures = figures_of(json.load(measured)) if measured else H100
+    except (ValueError, KeyError, AttributeError) as error:
+        raise CosyError(errors.NOT_MEASURED, reason=error) from None
+    click.echo(f"{figures.device}, streams that begin at once:")
+    for point in figures.points:
+        click.echo(
+            f"  {point.streams:3} streams: first chunk after {point.first_chunk_ms:.0f} ms, "
+            f"{point.audio_seconds:g} s of sound in a second"
+        )
+    found = capacity_of(figures, streams, first_chunk_ms, spare)
+    if not found.streams:
+        click.echo(f"None begins within {first_chunk_ms:g} ms on it: one alone takes {found.first_chunk_ms:.0f} ms.")
+        return
+    click.echo(
+        f"{found.streams} streams on each card, bound by {found.bound_by}, first chunk after "
+        f"{found.first_chunk_ms:.0f} ms when all begin at once."
+    )
+    click.echo(f"{streams} streams: {found.cards} cards, {spare} of them to spare.")
 
 
 def _print_measured(measured: Iterator[tuple[str, object]], as_json: bool) -> None:

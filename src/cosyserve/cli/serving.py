@@ -62,7 +62,8 @@ def serve(
         if settings.replicas and find_spec("ray") is None:
             raise CosyError(errors.RAY_MISSING)
         _offer_to_fetch(settings)
-        server = ["serve", "--host", settings.host, "--port", str(settings.port), "--replicas", str(settings.replicas)]
+        server = ["serve", "--host", settings.host, "--port", str(settings.port)]
+        server += ["--replicas", str(settings.replicas)] if settings.replicas else []
         server += ["--take-over"] if take_over else []
         context.exit(_supervise(settings, server, surroundings.environ() if settings.replicas else None))
     _start_as_child(settings, supervisor)
@@ -140,7 +141,7 @@ def _offer_to_fetch(settings: Settings) -> None:
     if not click.confirm(f"CosyVoice2 is not in {folder.path} yet. Fetch it now ({size})?", err=True):
         return
     fetcher(settings, DEFAULT).run()
-    if find_spec("torch") is None:
+    if find_spec("torch") is None and settings.replica_python is None:
         raise CosyError(errors.TORCH_MISSING)
 
 

@@ -142,9 +142,9 @@ RAY_MISSING = Fault(
     "CS-RAY-001",
     500,
     "Several replicas run on Ray Serve, which is not installed.",
-    "Install it: pip install --require-hashes -r requirements/scale.txt; or serve with one replica.",
+    "In a clone: scripts/setup-ray .venv; elsewhere: pip install --require-hashes -r requirements/scale.txt.",
     "多副本需要 Ray Serve，但尚未安装。",
-    "请安装：pip install --require-hashes -r requirements/scale.txt；或只用一个副本运行。",
+    "在本仓库中：scripts/setup-ray .venv；其他环境：pip install --require-hashes -r requirements/scale.txt。",
 )
 REPLICAS_FAILED = Fault(
     "CS-RAY-002",
@@ -179,6 +179,14 @@ CLUSTER_KEY_MISSING = Fault(
     "集群中的服务器需要 API 密钥，但未设置。",
     "请为每个节点设置相同的 COSYSERVE_API_KEYS 或 COSYSERVE_API_KEYS_FILE；"
     "如允许任何人访问，请设置 COSYSERVE_AUTH=off。",
+)
+NOT_MEASURED = Fault(
+    "CS-RAY-007",
+    400,
+    "The file is not what `cosyserve bench gpu --json` prints: {reason}.",
+    "Run that on the card in question, and give the file it was written to.",
+    "该文件不是 `cosyserve bench gpu --json` 的输出：{reason}。",
+    "请在目标显卡上运行该命令，并提供其输出文件。",
 )
 VOICES_NOT_SHARED = Fault(
     "CS-RAY-006",

@@ -4,6 +4,7 @@
 Every setting of CosyServe comes from the environment of the nodes, or of `runtime_env`.
 """
 
+import sys
 from typing import Any
 
 from fastapi import FastAPI
@@ -39,11 +40,11 @@ _DRAIN_SECONDS = 600  # the longest that a segment or a stream may go on on a re
 _LOOK_SECONDS = 2.0  # between two looks at whether one that drains is done
 
 
-def replica(streams: int, **options: Any) -> serve.Deployment:
-    """The deployment of replicas, each of which speaks so many segments at once."""
+def replicas(settings: Settings, folder: str = ".", **options: Any) -> serve.Application:
+    """Replicas whose launches run in `folder`; `options` are those of a deployment."""
     deployment: serve.Deployment = serve.deployment(
         name=REPLICA,
-        max_ongoing_requests=streams,
+        max_ongoing_requests=settings.max_streams,
         request_router_config=_ROUTING,
         graceful_shutdown_timeout_s=_DRAIN_SECONDS,
         graceful_shutdown_wait_loop_s=_LOOK_SECONDS,
@@ -52,7 +53,8 @@ def replica(streams: int, **options: Any) -> serve.Deployment:
         health_check_timeout_s=30,
         **options,
     )(Replica)
-    return deployment
+    application: serve.Application = deployment.bind(str(settings.replica_python or sys.executable), folder)
+    return application
 
 
 def scaled(
@@ -105,5 +107,5 @@ def build(args: dict[str, Any]) -> serve.Application:
         graceful_shutdown_wait_loop_s=_LOOK_SECONDS,
         logging_config=QUIET,
     )(Front)
-    application: serve.Application = front.bind(replica(settings.max_streams).bind(), most)
+    application: serve.Application = front.bind(replicas(settings), most)
     return application

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import AsyncGenerator, Callable
@@ -25,8 +24,11 @@ class LaunchEndedError(Exception):
 class Launch:
     """One launch, in `folder`, from whose `.env` and relative paths it reads as a server started there would."""
 
-    def __init__(self, folder: Path, gpu_share: float, on_end: Callable[[], None]) -> None:
-        """`on_end` is called in a thread when the launch ends without having been told to."""
+    def __init__(self, python: str, folder: Path, gpu_share: float, on_end: Callable[[], None]) -> None:
+        """`python` is that of the environment to speak in, which need have nothing of Ray.
+
+        `on_end` is called in a thread when the launch ends without having been told to.
+        """
         self._own = tempfile.TemporaryDirectory(prefix="cosyserve-")
         self._place = Path(self._own.name) / "worker"
         self._on_end, self._stopping = on_end, False
@@ -35,7 +37,7 @@ class Launch:
         if gpu_share:
             environ[GPU_SHARE] = str(gpu_share)
         self._process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "cosyserve", "replica", str(self._place)],
+            [python, "-m", "cosyserve", "replica", str(self._place)],
             cwd=folder,
             env=environ,
             stdin=subprocess.PIPE,  # its end is ours, however we end

@@ -14,8 +14,8 @@ from ray.serve.handle import DeploymentHandle
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.launch.beat import folder_of_start
-from cosyserve.scale import sweeper
-from cosyserve.scale.app import APPLICATION, QUIET, REPLICA, replica, scaled
+from cosyserve.scale import app, sweeper
+from cosyserve.scale.app import APPLICATION, QUIET, REPLICA, scaled
 from cosyserve.scale.fleet import ServeFleet
 from cosyserve.scale.wire import Description
 from cosyserve.settings import Settings
@@ -57,8 +57,8 @@ def _deployed(settings: Settings, cores: int) -> DeploymentHandle[Any]:
     cards = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
     cores_of_each = int(100 * cores / settings.replicas) / 100
     resources = {"num_gpus": gpus_of_each(cards, settings.replicas), "num_cpus": cores_of_each}
-    deployment = replica(settings.max_streams, num_replicas=settings.replicas, ray_actor_options=resources)
-    return serve.run(deployment.bind(str(Path.cwd())), name=APPLICATION, route_prefix=None, logging_config=QUIET)
+    application = app.replicas(settings, str(Path.cwd()), num_replicas=settings.replicas, ray_actor_options=resources)
+    return serve.run(application, name=APPLICATION, route_prefix=None, logging_config=QUIET)
 
 
 def _start_ray(cores: int) -> None:
@@ -68,6 +68,5 @@ def _start_ray(cores: int) -> None:
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE,
         logging_level=logging.WARNING,
-        _node_ip_address="127.0.0.1",
         _temp_dir=str(folder_of_start() / "ray"),
     )

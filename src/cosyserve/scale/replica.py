@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 class Replica:
     """Ready once its launch has spoken; gone when its launch is, whereupon Serve starts another."""
 
-    async def __init__(self, folder: str = ".") -> None:  # type: ignore[misc] # as Serve has it
-        """`folder` is where the launch runs: relative settings and `.env` are read from there."""
+    async def __init__(self, python: str, folder: str = ".") -> None:  # type: ignore[misc] # as Serve has it
+        """The launch runs on `python` and in `folder`: relative settings and `.env` are read from there."""
         resources = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]
-        self._launch = Launch(Path(folder), resources.get("GPU", 0.0), on_end=_leave)
+        self._launch = Launch(python, Path(folder), resources.get("GPU", 0.0), on_end=_leave)
         await self._launch.ready()
 
     async def describe(self) -> bytes:

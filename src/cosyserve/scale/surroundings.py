@@ -11,6 +11,8 @@ def environ() -> dict[str, str]:
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        # Named after the systems where it is the default: what can listen on loopback does.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         # What replicas write comes through Ray into this server's log: all of it, and as it is.
         "RAY_DEDUP_LOGS": "0",

@@ -1,0 +1,83 @@
+"""How many streams a graphics card carries, and how many cards a number of them takes. Pure; from measured figures."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+_RESERVE = 1.25  # seconds of sound to be made in a second for each stream, so that none runs dry
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was measured with so many streams that begin at once."""
+
+    streams: int
+    first_chunk_ms: float
+    audio_seconds: float  # of all together, in a second
+
+
+@dataclass(frozen=True)
+class Figures:
+    device: str
+    points: Sequence[Point]  # by streams
+
+
+# `cosyserve bench gpu`, bfloat16, tokens by PyTorch; the worst of several hosts (docs/model.md).
+H100 = Figures("NVIDIA H100 80GB HBM3", (Point(1, 92, 8.4), Point(4, 142, 21), Point(16, 381, 31)))
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """`streams` on each card, 0 where even one begins too late, and all the `cards`."""
+
+    streams: int
+    first_chunk_ms: float
+    cards: int
+    bound_by: str
+
+
+def figures_of(measured: Mapping[str, object]) -> Figures:
+    """From what `cosyserve bench gpu --json` prints; raises `KeyError` or `ValueError` where that is something else."""
+    first, audio = "streams: median ms to the first chunk", "streams: seconds of audio in a second"
+    numbers = sorted(int(name.split()[0]) for name in measured if name.endswith(first))
+    if not numbers:
+        raise ValueError("nothing was measured with streams")
+    points = [Point(n, _number(measured[f"{n} {first}"]), _number(measured[f"{n} {audio}"])) for n in numbers]
+    return Figures(str(measured["device"]), points)
+
+
+def capacity(figures: Figures, streams: int, first_chunk_ms: float, spare: int) -> Capacity:
+    """The cards for so many streams at the same time whose first chunks come in time, with `spare` cards on top.
+
+    Between two numbers of streams that were measured, both figures are straight lines; beyond the last nothing is said.
+    """
+    points, most = figures.points, figures.points[-1].streams
+
+    def holds(condition: Callable[[Point], bool]) -> int:
+        """Up to how many streams it does."""
+        return next((n - 1 for n in range(1, most + 1) if not condition(_between(points, n))), most)
+
+    in_time = holds(lambda point: point.first_chunk_ms <= first_chunk_ms)
+    in_real_time = holds(lambda point: point.audio_seconds >= _RESERVE * point.streams)
+    each = min(in_time, in_real_time)
+    bound_by = "what was measured"
+    if each < most:
+        bound_by = "the first chunk" if each == in_time else "real time"
+    cards = math.ceil(streams / each) + spare if each else 0
+    return Capacity(each, _between(points, max(1, each)).first_chunk_ms, cards, bound_by)
+
+
+def _between(points: Sequence[Point], streams: int) -> Point:
+    for low, high in pairwise(points):
+        if low.streams <= streams <= high.streams:
+            share = (streams - low.streams) / (high.streams - low.streams)
+            first = low.first_chunk_ms + share * (high.first_chunk_ms - low.first_chunk_ms)
+            return Point(streams, first, low.audio_seconds + share * (high.audio_seconds - low.audio_seconds))
+    return points[0] if streams <= points[0].streams else points[-1]
+
+
+def _number(value: object) -> float:
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return float(value)
+    raise ValueError(f"{value} is no number")
