@@ -3,7 +3,7 @@
 All in one run on this machine, for the preview voice and for CosyVoice2 in a small size with seeded weights. Memory is
 what all processes of the server take together, each shared page counted once.
 
-    python -m bench.replicas [--seconds 10] [--clients 4]
+    python -m bench.replicas [--seconds 10] [--clients 4] [--only preview]
 """
 
 import argparse
@@ -21,10 +21,11 @@ import psutil
 
 from cosyserve.assets.manifest import MODEL_FOLDER
 from tests.cosyvoice2.folder import make_model
-from tests.running import Server
+from tests.running import Server, wait_until_warm
 
-_ASKED = {"input": "This is one sentence of some length. And here is another.", "response_format": "pcm"}
-_FIRST_CHUNKS = 30
+# Untrained weights speak for as long as they may, twenty speech tokens for each of the text.
+_TEXTS = {"preview": "This is one sentence of some length. And here is another.", "CosyVoice2, small": "Hi."}
+_FIRST_CHUNKS = 9
 _KINDS = {"without Ray": (), "1 replica": ("--replicas", "1"), "2 replicas": ("--replicas", "2")}
 
 
@@ -41,26 +42,33 @@ def server(arguments: tuple[str, ...], **settings: object) -> Iterator[tuple[Ser
     kind = type("Bench", (Server,), {"arguments": arguments})
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, kind(Path(folder), **settings) as running:
+        wait_until_warm(running.url)  # replicas say in the log that they stand before the server does
         yield running, time.perf_counter() - began
         running.stop()
 
 
-def first_chunk(client: httpx.Client) -> float:
+def asked(text: str) -> dict[str, str]:
+    return {"input": text, "response_format": "pcm"}
+
+
+def first_chunk(client: httpx.Client, text: str) -> float:
     began = time.perf_counter()
-    with client.stream("POST", "/v1/audio/speech", json=_ASKED) as response:
-        next(response.iter_raw())
+    with client.stream("POST", "/v1/audio/speech", json=asked(text)) as response:
+        pieces = response.iter_raw()
+        next(pieces)
         took = time.perf_counter() - began
-        response.read()
+        for _ in pieces:
+            pass
     return took
 
 
-def throughput(client: httpx.Client, clients: int, seconds: float) -> float:
+def throughput(client: httpx.Client, text: str, clients: int, seconds: float) -> float:
     began = time.perf_counter()
 
     def listen(_: int) -> int:
         heard = 0
         while time.perf_counter() - began < seconds:
-            heard += len(client.post("/v1/audio/speech", json=_ASKED).raise_for_status().content)
+            heard += len(client.post("/v1/audio/speech", json=asked(text)).raise_for_status().content)
         return heard
 
     with ThreadPoolExecutor(clients) as pool:
@@ -68,13 +76,15 @@ def throughput(client: httpx.Client, clients: int, seconds: float) -> float:
     return heard / 2 / 24_000 / (time.perf_counter() - began)
 
 
-def measured(arguments: tuple[str, ...], clients: int, seconds: float, settings: dict[str, object]) -> Figures:
+def measured(
+    text: str, arguments: tuple[str, ...], clients: int, seconds: float, settings: dict[str, object]
+) -> Figures:
     with (
         server(arguments, **settings) as (running, start_up),
         httpx.Client(base_url=running.url, timeout=300) as client,
     ):
-        chunks = [first_chunk(client) for _ in range(_FIRST_CHUNKS)]
-        spoken = throughput(client, clients, seconds)
+        chunks = [first_chunk(client, text) for _ in range(_FIRST_CHUNKS)]
+        spoken = throughput(client, text, clients, seconds)
         family = [running.process, *running.process.children(recursive=True)]
         return Figures(start_up, sum(map(pss, family)) / 2**20, statistics.median(chunks), spoken)
 
@@ -90,14 +100,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--only", choices=_TEXTS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder) / MODEL_FOLDER)
         small: dict[str, object] = {"synthesizer": "cosyvoice2", "models_dir": folder, "dtype": "float32"}
         preview: dict[str, object] = {"synthesizer": "preview"}
         for name, settings in {"preview": preview, "CosyVoice2, small": small}.items():
+            if given.only not in (None, name):
+                continue
             load = (given.clients, given.seconds)
-            print_table(name, {kind: measured(way, *load, settings) for kind, way in _KINDS.items()})
+            print_table(name, {kind: measured(_TEXTS[name], way, *load, settings) for kind, way in _KINDS.items()})
 
 
 def print_table(name: str, found: dict[str, Figures]) -> None:

@@ -83,9 +83,9 @@ class Cluster:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            # A host that is lost is known to be after three seconds.
+            # A host that is lost is known to be after a quarter of a minute, and one that is only busy is not.
             "RAY_health_check_period_ms": "1000",
-            "RAY_health_check_timeout_ms": "1000",
+            "RAY_health_check_timeout_ms": "5000",
             "RAY_health_check_failure_threshold": "3",
         }
         self.folder = folder

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyserve.cli.bench import bench
-from cosyserve.scale.capacity import H100, Figures, Point, capacity, figures_of
+from cosyserve.scale.capacity import H100, Figures, Point, capacity, figures_of, share_of_card
 
 FIGURES = st.builds(
     lambda steps: Figures("any", [Point(4**n, 50.0 * (n + 1) + step, 8.0 + step) for n, step in enumerate(steps)]),
@@ -76,3 +76,10 @@ def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
 def test_who_asks_for_the_impossible_is_told() -> None:
     said = CliRunner().invoke(bench, ["capacity", "--streams", "10", "--first-chunk-ms", "20"])
     assert "one alone takes 92 ms" in said.output
+
+
+@pytest.mark.parametrize(
+    ("cards", "number", "of_each"), [(0, 3, 0.0), (2, 2, 1.0), (2, 1, 1.0), (2, 3, 0.5), (2, 4, 0.5), (1, 4, 0.25)]
+)
+def test_every_replica_gets_as_much_of_a_card_as_there_is(cards: int, number: int, of_each: float) -> None:
+    assert share_of_card(cards, number) == of_each

@@ -5,6 +5,7 @@ measured on broken hosts (docs/doctor.md); the probes do the same three calls in
 """
 
 import os
+import re
 import shutil
 import socket
 import sys
@@ -39,6 +40,7 @@ MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
 libraries = {line.split()[-1] for line in open("/proc/self/maps") if re.search(r"/libmpi(ch)?\.so", line)}
 print("cosyserve-mpi", MPI.Get_library_version().split(",")[0].strip(), *sorted(libraries), sep="|")
 """
+_SPIED = re.compile(r"\(.+:\d+\)$")  # a frame as py-spy writes it
 _IMPORT = """
 import faulthandler, sys
 faulthandler.dump_traceback_later(float(sys.argv[1]), file=sys.stdout)
@@ -266,8 +268,9 @@ def _seen(name: str, result: Result) -> list[str]:
         return [f"{name}: ok after {result.seconds:.1f} s"]
     how = "hung" if result.outcome is Outcome.HUNG else f"ended with status {result.status}"
     lines = [f"{name}: {how} after {result.seconds:.1f} s", *(f"  {each.line()}" for each in result.stuck)]
-    stack = result.stack or result.output
-    return lines + [f"  {line.strip()}" for line in stack.splitlines() if "File " in line and "<frozen" not in line][:6]
+    own = [line for line in result.output.splitlines() if "File " in line and "<frozen" not in line]
+    spied = [line for line in result.stack.splitlines() if _SPIED.search(line)]
+    return lines + [f"  {line.strip()}" for line in own or spied][:6]
 
 
 def tensorrt_llm(machine: Machine, limit: float) -> Finding:

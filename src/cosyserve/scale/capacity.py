@@ -68,6 +68,11 @@ def capacity(figures: Figures, streams: int, first_chunk_ms: float, spare: int) 
     return Capacity(each, _between(points, max(1, each)).first_chunk_ms, cards, bound_by)
 
 
+def share_of_card(cards: int, replicas: int) -> float:
+    """What each replica on a machine gets: a card of its own where there are enough, else an equal share of one."""
+    return 1 / math.ceil(replicas / cards) if cards else 0.0
+
+
 def _between(points: Sequence[Point], streams: int) -> Point:
     for low, high in pairwise(points):
         if low.streams <= streams <= high.streams:

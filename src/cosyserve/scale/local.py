@@ -16,6 +16,7 @@ from cosyserve.errors import CosyError
 from cosyserve.launch.beat import folder_of_start
 from cosyserve.scale import app, sweeper
 from cosyserve.scale.app import APPLICATION, QUIET, REPLICA, scaled
+from cosyserve.scale.capacity import share_of_card
 from cosyserve.scale.fleet import ServeFleet
 from cosyserve.scale.wire import Description
 from cosyserve.settings import Settings
@@ -24,11 +25,6 @@ from cosyserve.speech.choice import Choice
 log = logging.getLogger(__name__)
 
 _OBJECT_STORE = 100 * 2**20  # bytes; what Serve passes is small and seldom stored
-
-
-def gpus_of_each(cards: int, replicas: int) -> float:
-    """How much of a card a replica gets: one of its own where there are enough, else an equal share of one."""
-    return 1 / -(-replicas // cards) if cards else 0.0
 
 
 @contextmanager
@@ -56,7 +52,7 @@ def _deployed(settings: Settings, cores: int) -> DeploymentHandle[Any]:
     serve.start(proxy_location="Disabled", logging_config=QUIET)
     cards = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
     cores_of_each = int(100 * cores / settings.replicas) / 100
-    resources = {"num_gpus": gpus_of_each(cards, settings.replicas), "num_cpus": cores_of_each}
+    resources = {"num_gpus": share_of_card(cards, settings.replicas), "num_cpus": cores_of_each}
     application = app.replicas(settings, str(Path.cwd()), num_replicas=settings.replicas, ray_actor_options=resources)
     return serve.run(application, name=APPLICATION, route_prefix=None, logging_config=QUIET)
 
