@@ -66,6 +66,8 @@ def test_every_host_answers_and_they_count_together(cluster: Cluster) -> None:
         with client(cluster.head.url) as asking:
             return asking.get("/metrics").text
 
+    state = cluster.head.inside(lambda: httpx.get(f"{cluster.other.url}/readyz").json())
+    assert (state["replicas"], state["replicas_ready"], state["max_streams"]) == (2, 2, 32)
     assert 'cosyserve_requests_total{endpoint="/v1/audio/speech",outcome="ok"} 2.0' in cluster.head.inside(metrics)
 
 

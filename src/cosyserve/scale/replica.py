@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 
 import ray
@@ -32,8 +33,9 @@ class Replica:
     async def synthesize(self, question: bytes) -> AsyncGenerator[bytes, None]:
         """Frames of sound, perhaps with a failure as the last."""
         try:
-            async for frame in self._launch.ask(question):
-                yield frame
+            async with aclosing(self._launch.ask(question)) as frames:
+                async for frame in frames:
+                    yield frame
         except (OSError, EOFError):
             _leave()  # its worker is gone, and so are all other streams of it
 

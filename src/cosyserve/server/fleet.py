@@ -6,14 +6,14 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Load:
-    """Requests that are served, that wait, and that can be served at once."""
+    """Requests that are served, that wait, and that can be served at once, which is up to the same replicas for all."""
 
     active: int
     waiting: int
     streams: int
 
     def __add__(self, other: "Load") -> "Load":
-        return Load(self.active + other.active, self.waiting + other.waiting, self.streams + other.streams)
+        return Load(self.active + other.active, self.waiting + other.waiting, max(self.streams, other.streams))
 
 
 class Fleet(Protocol):
