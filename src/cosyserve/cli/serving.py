@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="Port to listen on.")
 @click.option("--launch", type=click.Choice(["auto", "direct", "isolated", "mpirun"]), help="How to start MPI.")
-@click.option("--replicas", type=int, help="So many of it, each with a card or a share of one, on Ray Serve.")
+@click.option("--replicas", type=int, help="How many replicas speak, each on a card or a share of one (Ray Serve).")
 @click.option("--take-over", is_flag=True, help="Replace a server that runs there without cutting its streams off.")
 @click.pass_context
 def serve(
