@@ -42,6 +42,14 @@ PROMPT_TOO_LONG = Fault(
     "文本、指令和录音共占用 {positions} 个位置，模型最多 {limit} 个。",
     "请缩短指令或录音文本。",
 )
+FIELD_TOO_LONG = Fault(
+    "CS-TEXT-006",
+    400,
+    "The field {field} has {length} characters; {limit} are the most it takes.",
+    "Shorten it; what is to be spoken belongs into the text itself.",
+    "字段 {field} 有 {length} 个字符，最多允许 {limit} 个。",
+    "请缩短该字段；需要朗读的内容应放在文本中。",
+)
 VOICE_UNKNOWN = Fault(
     "CS-VOICE-001",
     400,
