@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 
 from cosyserve.server.app import create_app
-from cosyserve.server.run import listen, url_of
+from cosyserve.server.run import config_of, listen, url_of
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.synthesizer import Synthesizer
@@ -67,10 +67,6 @@ def client(server: Server) -> Iterator[httpx.Client]:
         yield client
 
 
-def _config(app: Any) -> uvicorn.Config:
-    return uvicorn.Config(app, log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=1)
-
-
 Serving = Callable[..., AbstractContextManager[str]]
 
 
@@ -81,8 +77,9 @@ def serving() -> Serving:
     @contextmanager
     def run(synthesizer: Synthesizer, wrap: Callable[[Any], Any] = lambda app: app, **settings: Any) -> Iterator[str]:
         bound = listen("127.0.0.1", 0)
-        app = create_app(Settings(**settings), Choice(synthesizer, "a test asked for it", "测试需要"))
-        uvicorn_server = uvicorn.Server(_config(wrap(app)))
+        given = Settings(**settings)
+        app = create_app(given, Choice(synthesizer, "a test asked for it", "测试需要"))
+        uvicorn_server = uvicorn.Server(config_of(wrap(app), given))
         thread = threading.Thread(target=uvicorn_server.run, args=([bound],))
         thread.start()
         try:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from cosyserve import logs
 from cosyserve.logs import File, JsonFormatter, Stream, TextFormatter, record_of
+from cosyserve.repeats import Repeats
 from tests.launch.faults import PATH as FAULTS
 from tests.launch.rungs import RUNGS, settings_of
 from tests.launch.supervised import Supervised, speaks
@@ -126,6 +127,48 @@ def test_a_file_that_cannot_be_written_is_told_once() -> None:
     assert "No space left" in told[0]
 
 
+def test_a_burst_of_one_line_is_counted_and_buries_nothing() -> None:
+    written: list[str] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            written.append(record.getMessage())
+
+    handler = Kept()
+    handler.addFilter(Repeats(handler))
+    for number in range(100_000):
+        handler.handle(record("no descriptor is left", created=1000.0 + number / 50_000))
+        if number % 10_000 == 0:
+            handler.handle(record(f"another line {number}", created=1000.0 + number / 50_000))
+    assert len(written) < 100
+    assert sum(line.startswith("another line") for line in written) == 10
+    handler.handle(record("much later", created=2000.0))
+    told = next(line for line in written if "more lines" in line)
+    assert "99950 more lines" in told
+    assert "no descriptor is left" in told
+    assert written[-1] == "much later"
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 60)), max_size=400))
+def test_no_line_is_lost_without_being_counted(lines: list[tuple[str, float]]) -> None:
+    seen, counted = 0, 0
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            nonlocal seen, counted
+            if found := re.match(r"(\d+) more lines", record.getMessage()):
+                counted += int(found[1])
+            else:
+                seen += 1
+
+    handler = Kept()
+    handler.addFilter(Repeats(handler))
+    for message, when in sorted(lines, key=lambda line: line[1]):
+        handler.handle(record(message, created=when))
+    handler.handle(record("the end", created=1000.0))
+    assert seen + counted == len(lines) + 1
+
+
 @pytest.mark.parametrize("rung", RUNGS)
 def test_every_line_of_a_server_is_json_and_requests_are_known_by_their_ids(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rung: str
@@ -145,7 +188,7 @@ def test_every_line_of_a_server_is_json_and_requests_are_known_by_their_ids(
     assert "\\xff\\xfe broken" in printed
     of_request = [each for each in records if each.get("request_id") == about]
     assert any("first chunk after" in each["message"] for each in of_request)
-    assert any("200" in each["message"] and each["logger"] == "uvicorn.access" for each in of_request)
+    assert any("200" in each["message"] and each["logger"] == "cosyserve.access" for each in of_request)
     assert not any(about in each["message"] for each in records)
 
 

@@ -17,6 +17,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Literal
 
+from cosyserve.repeats import Repeats
 from cosyserve.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,6 @@ DETACHED = "_COSYSERVE_DETACHED"
 
 _STDERR = 2
 _PATIENCE = 200  # milliseconds that a line waits for a slow reader
-_CHECKS = ("/livez", "/readyz", "/health")
 _COMPLAINT_SECONDS = 60  # between two complaints about the log file
 
 _secrets: set[str] = set()
@@ -193,15 +193,12 @@ def _open_standard_descriptors() -> None:
     os.close(descriptor)
 
 
-def _is_no_check(record: logging.LogRecord) -> bool:
-    """An orchestrator asks every few seconds whether all is well; only the answer that it is not is worth a line."""
-    args = record.args
-    return not (isinstance(args, tuple) and len(args) == 5 and args[2] in _CHECKS and args[4] == 200)
-
-
 def start_in_server(settings: Settings) -> None:
     """The log of a supervised server: JSON for its supervisor."""
-    logging.getLogger("uvicorn.access").addFilter(_is_no_check)
+    # Libraries that print addresses, headers and texts at level debug, and an address for each WebSocket at any.
+    for name in ("uvicorn.error", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "WebSocket %s" not in str(record.msg))
     stream = Stream(_STDERR)
     stream.setFormatter(JsonFormatter())
     _install(settings, [stream])
@@ -211,6 +208,7 @@ def _install(settings: Settings, handlers: list[logging.Handler]) -> None:
     for key in settings.key_list():
         hide(key)
     for handler in handlers:
+        handler.addFilter(Repeats(handler))
         handler.addFilter(_add_request_id)
     logging.basicConfig(level=settings.log_level.upper(), handlers=handlers, force=True)
     logging.captureWarnings(True)

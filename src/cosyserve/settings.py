@@ -81,6 +81,21 @@ class Settings(BaseSettings):
         "",
         description="Web origins whose pages may call the API, separated by commas; `*` is all. Empty is none.",
     )
+    allowed_hosts: str = Field(
+        "",
+        description="Names by which a server that asks for no key may be addressed, besides those of this machine, "
+        "separated by commas; `*` is all. A web page that has its own name point here is thus kept out.",
+    )
+    max_connections: int = Field(
+        1024,
+        ge=1,
+        description="Connections that are open at the same time, as far as the system's limit of open files lets.",
+    )
+    idle_seconds: float = Field(
+        300,
+        gt=0,
+        description="A WebSocket on which nothing is written or spoken for so many seconds is closed.",
+    )
     max_streams: int = Field(
         16,
         ge=1,
@@ -174,7 +189,14 @@ class Settings(BaseSettings):
         return [key.strip() for key in self.api_keys.get_secret_value().replace(",", "\n").split("\n") if key.strip()]
 
     def cors_list(self) -> list[str]:
-        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+        return _listed(self.cors_origins)
+
+    def allowed_host_list(self) -> list[str]:
+        return _listed(self.allowed_hosts)
+
+
+def _listed(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]
 
 
 def load_settings(**overrides: Any) -> Settings:

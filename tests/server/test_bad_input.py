@@ -117,7 +117,7 @@ def exchange(url: str, request: bytes, *, hang_up: bool) -> bytes:
 
 
 def test_an_upload_that_breaks_off_harms_nobody(server: Server, client: httpx.Client) -> None:
-    head = b"POST /inference_zero_shot HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    head = b"POST /inference_zero_shot HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
     part = b'--b\r\nContent-Disposition: form-data; name="prompt_wav"; filename="a.wav"\r\n\r\nRIFF'
     unterminated = head + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(part) + part
     assert exchange(server.url, unterminated, hang_up=False).startswith(b"HTTP/1.1 400")

@@ -108,7 +108,7 @@ def _status(home: Home) -> dict[str, Any]:
 
     settings, running = activation.settings_of(home), servers.running(home)
     release = activation.current(home)
-    state = servers.readiness(settings.port) if running else {}
+    state = servers.readiness(settings.port, servers.key_of(settings)) if running else {}
     waits = activation.waits_for_card(release, Machine()) and not running
     return {
         "release": release.name,

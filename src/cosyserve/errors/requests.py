@@ -202,6 +202,22 @@ METHOD_UNKNOWN = Fault(
     "此地址不支持该请求方法。",
     "支持的方法见本服务器的 /openapi.json。",
 )
+HEAD_TOO_LARGE = Fault(
+    "CS-REQ-006",
+    431,
+    "The head of the request is larger than {limit} bytes or has more than {headers} headers.",
+    "Send shorter headers and a shorter address; texts belong into the body.",
+    "请求头超过 {limit} 字节，或多于 {headers} 个。",
+    "请缩短请求头和地址；文本应放在请求体中。",
+)
+REQUEST_SLOW = Fault(
+    "CS-REQ-007",
+    408,
+    "The request did not come to its end in time.",
+    "Send it again; where the line is slow, send a shorter recording.",
+    "请求未能及时发送完毕。",
+    "请重新发送；网络较慢时请使用更短的录音。",
+)
 KEY_REFUSED = Fault(
     "CS-AUTH-001",
     401,
@@ -209,6 +225,22 @@ KEY_REFUSED = Fault(
     "Send the header 'Authorization: Bearer KEY'; whoever runs the server knows the key.",
     "本服务器需要 API 密钥，而请求没有携带密钥或密钥错误。",
     "请发送请求头 'Authorization: Bearer 密钥'；密钥可向服务器的管理者索取。",
+)
+HOST_REFUSED = Fault(
+    "CS-AUTH-002",
+    403,
+    "This server asks for no key, so it answers only where it is addressed as this machine, not as {host}.",
+    "Add the name to COSYSERVE_ALLOWED_HOSTS on the server, or set COSYSERVE_API_KEYS there.",
+    "本服务器不需要密钥，因此只接受以本机地址发来的请求，不接受 {host}。",
+    "请在服务器上将该名称加入 COSYSERVE_ALLOWED_HOSTS，或设置 COSYSERVE_API_KEYS。",
+)
+ORIGIN_REFUSED = Fault(
+    "CS-AUTH-003",
+    403,
+    "Web pages of {origin} may not use this server.",
+    "Add that origin to COSYSERVE_CORS_ORIGINS on the server, separated by commas from others.",
+    "来自 {origin} 的网页无权使用本服务器。",
+    "请在服务器上将该来源加入 COSYSERVE_CORS_ORIGINS，多个来源用逗号分隔。",
 )
 QUEUE_FULL = Fault(
     "CS-BUSY-001",
@@ -225,6 +257,14 @@ QUEUE_TIMEOUT = Fault(
     "Try again after the time in Retry-After, or raise COSYSERVE_QUEUE_SECONDS on the server.",
     "等待 {seconds:g} 秒后仍没有空闲的合成通道。",
     "请在 Retry-After 所示时间后重试，或在服务器上调大 COSYSERVE_QUEUE_SECONDS。",
+)
+CONNECTIONS_FULL = Fault(
+    "CS-BUSY-004",
+    503,
+    "All {limit} connections that this server takes are in use.",
+    "Try again in a moment, or raise COSYSERVE_MAX_CONNECTIONS on the server.",
+    "本服务器允许的 {limit} 个连接均被占用。",
+    "请稍后重试，或在服务器上调大 COSYSERVE_MAX_CONNECTIONS。",
 )
 STARTING = Fault(
     "CS-SRV-001",

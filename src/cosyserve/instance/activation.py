@@ -192,8 +192,9 @@ def replace(home: Home, release: Release, say: Say) -> None:
     say(f"starting the server on port {settings.port} · 在端口 {settings.port} 启动服务")
     new = servers.start(home, release, settings)
     try:
-        servers.wait_until_ready(home, new, say)
-        delay, seconds = servers.speak(settings.port, servers.key_of(settings))
+        key = servers.key_of(settings)
+        servers.wait_until_ready(home, new, key, say)
+        delay, seconds = servers.speak(settings.port, key)
     except (CosyError, OSError) as error:
         servers.stop(home, [new], say)
         if isinstance(error, CosyError):
@@ -227,7 +228,7 @@ def _or_as_before(home: Home, say: Say) -> Iterator[None]:
         yield
     except BaseException:
         write(home.shared / ".env", before, _SECRET)
-        if old and servers.readiness(old[-1].port).get("status") != "ready":
+        if old and servers.readiness(old[-1].port, key="").get("status") != "ready":
             say("starting the old release again · 重新启动旧版本")
             servers.start(home, home.release(old[-1].release), settings_of(home))
         raise

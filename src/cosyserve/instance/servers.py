@@ -82,8 +82,8 @@ def _remember(home: Home, servers: list[Running]) -> None:
     write(home.run / "servers.json", json.dumps([asdict(each) for each in servers]))
 
 
-def wait_until_ready(home: Home, server: Running, say: Say) -> None:
-    """Return once it serves; raises `CS-DEP-014` where it ends instead. What it logs meanwhile is said."""
+def wait_until_ready(home: Home, server: Running, key: str, say: Say) -> None:
+    """Return once it serves, which it tells whoever has a key; raises `CS-DEP-014` where it ends instead. What it logs meanwhile is said."""
     lines = _new_lines(home.log)
     while True:
         for line in lines:
@@ -95,7 +95,7 @@ def wait_until_ready(home: Home, server: Running, say: Say) -> None:
             say(last)
             reason = last.splitlines()[0] if last else "its server ended before it was ready"
             raise CosyError(errors.RELEASE_BROKEN, release=server.release, reason=reason, log=home.log)
-        state = readiness(server.port)
+        state = readiness(server.port, key)
         if state.get("start") == server.start and state.get("status") == "ready":
             return
         time.sleep(_TICK)
@@ -117,11 +117,11 @@ def _new_lines(path: Path) -> Iterator[str]:
         yield ""
 
 
-def readiness(port: int) -> dict[str, object]:
-    """What /readyz says, nothing where nobody answers."""
+def readiness(port: int, key: str) -> dict[str, object]:
+    """What /readyz says to whoever has that key, or has none; nothing where nobody answers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", "/readyz", headers=_authorization(key))
         state = json.loads(connection.getresponse().read())
         return state if isinstance(state, dict) else {}
     except (OSError, http.client.HTTPException, ValueError):
@@ -139,11 +139,16 @@ def key_of(settings: Settings) -> str:
     return next(iter(settings.key_list()), "")
 
 
+def _authorization(key: str) -> dict[str, str]:
+    # http.client would write a text in latin-1; a key is compared as the bytes of UTF-8.
+    return {"Authorization": f"Bearer {key}".encode().decode("latin-1")} if key else {}
+
+
 def speak(port: int, key: str) -> tuple[float, float]:
     """Ask for a sentence as a client would: seconds to the first sound, and seconds of sound. Raises OSError."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_REQUEST_SECONDS)
     body = json.dumps({"input": _SENTENCE, "response_format": "wav"})
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    headers = {"Content-Type": "application/json", **_authorization(key)}
     began = time.monotonic()
     try:
         connection.request("POST", "/v1/audio/speech", body, headers)

@@ -32,6 +32,7 @@ class Beat:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self.folder = Path(path).parent  # of this start, which the supervisor removes at its end
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 

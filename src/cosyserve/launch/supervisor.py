@@ -26,6 +26,7 @@ from cosyserve.host.child import die_with_parent
 from cosyserve.launch import memory
 from cosyserve.launch.beat import REASON, RESTARTS, SOCKET, STACKS_SIGNAL, Ear, Told
 from cosyserve.launch.ladder import Rung
+from cosyserve.launch.ledger import Ledger
 from cosyserve.launch.output import Output
 from cosyserve.settings import Settings
 
@@ -65,7 +66,8 @@ class Supervisor:
         for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(sig) is not signal.SIG_IGN:  # nohup's, for SIGHUP
                 signal.signal(sig, self._stop)
-        restarts: list[float] = []
+        falls: list[float] = []  # of servers, whosever fault
+        restarts: list[float] = []  # after falls that no request can have caused
         if not self._keeps_up and memory.falls(self._settings.state_dir, _RESTART_WINDOW) > _RESTARTS_WITH_MPI:
             self._goes_without_mpi()
         while not self._stopping.is_set():
@@ -78,7 +80,7 @@ class Supervisor:
                 server.end()
                 reason = server.with_last_words(reason)
                 self._count_break(server)
-            elif self._stopping.is_set() or not restarts:
+            elif self._stopping.is_set() or not falls:
                 return server
             else:  # it has run here, so what is in its way may pass: a port or a card that is not free yet
                 reason = "could not be started"
@@ -86,16 +88,20 @@ class Supervisor:
                 log.error("The server %s", reason)
                 memory.note_fall(self._settings.state_dir, _RESTART_WINDOW)
                 return 1
-            now = time.monotonic()
-            restarts = [*(when for when in restarts if now - when < _RESTART_WINDOW), now]
-            if len(restarts) > _RESTARTS_WITH_MPI and self._goes_without_mpi():
-                restarts = [now]
+            falls = _recent(falls)
+            if len(falls) > _RESTARTS_WITH_MPI and self._goes_without_mpi():
+                falls, restarts = falls[-1:], []
+            if isinstance(server, Server) and server.requests:
+                # Whoever can bring a server down by a request could otherwise bring it down for good.
+                reason = f"{reason}, at {server.requests} requests"
+            else:
+                restarts = _recent(restarts)
             if len(restarts) > _RESTARTS:
                 log.error("%s", CosyError(errors.CRASH_LOOP, count=_RESTARTS, reason=reason))
                 return 1
             log.error("The server %s, and is started again", reason)
             self._restarts, self._reason = self._restarts + 1, reason
-            self._stopping.wait(_BACK_OFF[len(restarts) - 1])
+            self._stopping.wait(_BACK_OFF[max(0, min(len(restarts), len(_BACK_OFF)) - 1)])
         return 0
 
     def _climb(self) -> "Server | int":
@@ -158,6 +164,12 @@ class Supervisor:
         self._stopping.set()
 
 
+def _recent(times: list[float]) -> list[float]:
+    """Those within the window, and now."""
+    now = time.monotonic()
+    return [*(when for when in times if now - when < _RESTART_WINDOW), now]
+
+
 class Server:
     """One start of the server on one rung, with everything that came of it."""
 
@@ -165,6 +177,9 @@ class Server:
         self._rung, self._mark = rung, uuid.uuid4().hex
         self._folder = tempfile.TemporaryDirectory(prefix="cosyserve-", dir=tmpdir)
         self._ear = Ear(Path(self._folder.name))
+        self._ledger = Ledger(Path(self._folder.name))
+        self.requests = 0
+        """It was at so many when it ended."""
         self._last: Told | None = None
         own = {probe.MARKER: self._mark, SOCKET: self._ear.path, "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(  # noqa: S603 - argv is the ladder's
@@ -258,6 +273,8 @@ class Server:
         self._process.wait()
         self._output.close()
         self._ear.close()
+        self.requests = self._ledger.requests
+        self._ledger.close()
         self._folder.cleanup()
         return self._process.returncode if status is None else status
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
@@ -16,8 +15,10 @@ from starlette.staticfiles import StaticFiles
 from cosyserve import __version__, errors
 from cosyserve.errors import CosyError
 from cosyserve.server import auth, failures
+from cosyserve.server.bodies import MOST_BYTES
+from cosyserve.server.door import Cors, Door
 from cosyserve.server.fleet import ALONE, Fleet
-from cosyserve.server.middleware import BodyLimit, RequestId
+from cosyserve.server.middleware import Addresses, BodyLimit, Envelope
 from cosyserve.server.routes import classic, cosyvoice, openai, ops, socket
 from cosyserve.server.service import Service, State
 from cosyserve.settings import Settings
@@ -26,7 +27,10 @@ from cosyserve.speech.choice import Choice
 log = logging.getLogger(__name__)
 
 _WEB = Path(__file__).parent / "web"
-_PAGE_HEADERS = {"Cache-Control": "no-cache", "Content-Security-Policy": "default-src 'self'"}
+_PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
+}
 
 
 def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, fleet: Fleet = ALONE) -> FastAPI:
@@ -51,25 +55,34 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
             service.synthesizer.close()
 
     # FastAPI's own documentation pages load scripts from a CDN, which this server does without.
-    app = FastAPI(title="CosyServe", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    # Redirects would repeat whatever host they were asked for and lose a proxy's prefix.
+    app = FastAPI(
+        title="CosyServe",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     app.state.service = service
-    app.state.keys = auth.accepted_keys(settings)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     failures.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
-    if origins := settings.cors_list():
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=["X-Request-Id", "X-Sample-Rate", "X-CosyServe-Synthesizer", "Retry-After"],
-        )
-    app.add_middleware(RequestId)
+    # The last that is added is the first that a request meets.
+    app.add_middleware(BodyLimit, max_bytes=MOST_BYTES, max_bytes_of_upload=settings.max_upload_bytes)
+    app.add_middleware(Door, keys=auth.accepted_keys(settings), settings=settings)
+    app.add_middleware(
+        Cors,
+        allow_origins=settings.cors_list(),
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["X-Request-Id", "X-Sample-Rate", "X-CosyServe-Synthesizer", "Retry-After"],
+    )
+    app.add_middleware(Addresses)
+    app.add_middleware(Envelope)
     for room in (openai, classic, cosyvoice, socket, ops):
         app.include_router(room.router)
 
-    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(_WEB / "index.html", headers=_PAGE_HEADERS)
 

@@ -1,12 +1,9 @@
-"""Bearer keys: who has to send one, and whether it is right."""
+"""The keys that let clients in: set, or made where none is set and one is needed."""
 
-import hmac
 import ipaddress
 import logging
 import os
 import secrets
-
-from fastapi.requests import HTTPConnection
 
 from cosyserve import errors, logs
 from cosyserve.errors import CosyError
@@ -73,14 +70,3 @@ def made_key(settings: Settings) -> str:
     except (OSError, RuntimeError) as error:  # the second where there is no home
         raise CosyError(errors.SETTING_INVALID, details=f"COSYSERVE_STATE_DIR: {error}") from error
     return path.read_text(encoding="ascii").strip()
-
-
-async def require_key(connection: HTTPConnection) -> None:
-    """FastAPI dependency of every route that does work or tells about it; raises `CS-AUTH-001`."""
-    keys: list[str] = connection.app.state.keys
-    scheme, _, given = connection.headers.get("authorization", "").partition(" ")
-    sent = given.strip().encode() if scheme.lower() == "bearer" else b""
-    # Every key is compared, each in constant time, so that timing tells nothing about any.
-    matches = [hmac.compare_digest(sent, key.encode()) for key in keys]
-    if keys and not any(matches):
-        raise CosyError(errors.KEY_REFUSED)

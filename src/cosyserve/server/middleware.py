@@ -1,5 +1,6 @@
-"""What happens to every request before a route sees it."""
+"""What happens to every request around the routes."""
 
+import logging
 import secrets
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -11,9 +12,17 @@ from cosyserve.errors import CosyError
 from cosyserve.server.failures import response_of
 from cosyserve.server.service import State
 
+access = logging.getLogger("cosyserve.access")
 
-class RequestId:
-    """Gives each request an id: in its response as `X-Request-Id` and in every log line about it."""
+_LONGEST_PATH = 200  # characters of it in the log
+_CHECKS = ("/livez", "/readyz", "/health")
+_STARTS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
+_ACCEPTED = 101
+
+
+class Envelope:
+    """Gives each request an id, in its response as `X-Request-Id` and in every log line about it; a line of its own in
+    the log; and the headers that keep browsers from taking a response for something else or framing it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -25,30 +34,84 @@ class RequestId:
         request_id = secrets.token_hex(8)
         logs.request_id.set(request_id)  # this task serves this request and no other
 
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
+        async def send_in_envelope(message: Message) -> None:
+            if message["type"] in _STARTS:
+                _note(scope, message.get("status", _ACCEPTED))
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Content-Security-Policy", "frame-ancestors 'none'")
                 if scope["app"].state.service.state is State.RETIRING:
                     headers["Connection"] = "close"  # the client's next request goes to the successor
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        await self._app(scope, receive, send_in_envelope)
+
+
+def _note(scope: Scope, status: int) -> None:
+    """The path alone: queries hold texts, and keys that do not belong there."""
+    path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
+    if status == 200 and path in _CHECKS:
+        return  # an orchestrator asks every few seconds; only the answer that all is not well is worth a line
+    client = "{}:{}".format(*scope["client"]) if scope.get("client") else "?"
+    access.info('%s "%s %s" %d', client, scope.get("method", "WebSocket"), path[:_LONGEST_PATH], status)
+
+
+class Addresses:
+    """A slash at the end of an address makes no difference, and HEAD is GET without its body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if len(path := scope["path"]) > 1 and path.endswith("/"):
+            scope["path"] = path.rstrip("/") or "/"
+        if scope.get("method") == "HEAD":
+            await _head(self._app, {**scope, "method": "GET"}, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+async def _head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Nobody waits for more once the head is sent, so whatever makes the body is told that its client has left."""
+    started = False
+
+    async def send_head(message: Message) -> None:
+        nonlocal started
+        if not started:
+            started = True
+            await send(message)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def receive_until_head() -> Message:
+        return {"type": "http.disconnect"} if started else await receive()
+
+    await app(scope, receive_until_head, send_head)
 
 
 class BodyLimit:
-    """Refuses bodies over a size: at once by their declared length, else as soon as they exceed it."""
+    """Refuses bodies over a size: at once by their declared length, else as soon as they exceed it.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app, self._max_bytes = app, max_bytes
+    Only a recording is large; anything else would keep a parser busy for its whole length.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, max_bytes_of_upload: int) -> None:
+        self._app, self._max_bytes, self._max_bytes_of_upload = app, max_bytes, max_bytes_of_upload
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("content-length", "0")
-        if declared.isdecimal() and int(declared) > self._max_bytes:
-            await response_of(self._error())(scope, receive, send)
+        headers = Headers(scope=scope)
+        is_upload = headers.get("content-type", "").lower().startswith("multipart/form-data")
+        limit = self._max_bytes_of_upload if is_upload else min(self._max_bytes, self._max_bytes_of_upload)
+        too_large = CosyError(errors.BODY_TOO_LARGE, limit=limit)
+        declared = headers.get("content-length", "0")
+        if declared.isdecimal() and int(declared) > limit:
+            await response_of(too_large)(scope, receive, send)
             return
         received = 0
 
@@ -56,12 +119,9 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max_bytes:
+            if received > limit:
                 # An HTTPException, because that is what FastAPI lets through while it reads a body.
-                raise HTTPException(413) from self._error()
+                raise HTTPException(413) from too_large
             return message
 
         await self._app(scope, counted, send)
-
-    def _error(self) -> CosyError:
-        return CosyError(errors.BODY_TOO_LARGE, limit=self._max_bytes)

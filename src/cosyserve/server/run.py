@@ -4,20 +4,27 @@ import asyncio
 import logging
 import signal
 import socket
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 import anyio
 import uvicorn
+from fastapi import FastAPI
 
 from cosyserve import errors, logs
 from cosyserve.errors import CosyError
 from cosyserve.host.machine import Machine
 from cosyserve.host.wsl import windows_address
 from cosyserve.launch.beat import to_supervisor
+from cosyserve.launch.ledger import Ledger
 from cosyserve.server.app import create_app
+from cosyserve.server.bodies import MOST_BYTES
+from cosyserve.server.connections import Connections, limits_of
 from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.handover import Inheritance, Offer, inherit
 from cosyserve.server.heartbeat import beat
+from cosyserve.server.protocol import Http, Socket
 from cosyserve.server.service import Service, State
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
@@ -132,6 +139,23 @@ def url_of(bound: socket.socket) -> str:
     return f"http://{host}:{port}/"
 
 
+def config_of(app: FastAPI, settings: Settings, count: Callable[[int], None] | None = None) -> uvicorn.Config:
+    """uvicorn with our bounds on connections. `count` is told of every request that begins (1) and ends (-1)."""
+    connections = Connections(limits_of(settings), count or (lambda change: None))
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,  # the application writes its own, without queries
+        http=partial(Http, connections),  # type: ignore[arg-type] # whatever makes a protocol
+        ws=partial(Socket, connections),  # type: ignore[arg-type]
+        ws_max_size=MOST_BYTES,
+        ws_per_message_deflate=False,  # sound cannot be compressed, and a bomb could be unpacked
+        server_header=False,
+        # Streams had their grace time; what is left are idle keep-alive connections and cut-off streams.
+        timeout_graceful_shutdown=1,
+    )
+
+
 def serve(settings: Settings, choice: Choice, *, take_over: bool = False, fleet: Fleet = ALONE) -> None:
     """Serve until SIGTERM or SIGINT, then finish what runs and return.
 
@@ -140,16 +164,8 @@ def serve(settings: Settings, choice: Choice, *, take_over: bool = False, fleet:
     heritage = inherit(settings.state_dir, settings.host, settings.port) if take_over else None
     bound = heritage.socket if heritage else listen(settings.host, settings.port)
     app = create_app(settings, choice, warm_first=heritage is not None, fleet=fleet)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        http="httptools",
-        ws="websockets-sansio",
-        ws_max_size=settings.max_upload_bytes,
-        server_header=False,
-        # Streams had their grace time; what is left are idle keep-alive connections and cut-off streams.
-        timeout_graceful_shutdown=1,
-    )
+    supervisor = to_supervisor()
+    config = config_of(app, settings, Ledger(supervisor.folder).add if supervisor else None)
     # uvicorn raises the signal again once it has shut down; a stop that was asked for is a success.
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, lambda *_: None)

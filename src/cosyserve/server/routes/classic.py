@@ -5,16 +5,16 @@ Its page at `/` is ours now. `/tts_to_audio` is the shape that XTTS clients (Sil
 
 from typing import Any
 
-from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from cosyserve.server.auth import require_key
+from cosyserve.server.bodies import BoundedRoute
 from cosyserve.server.delivery import SpeechResponse
 from cosyserve.server.failures import RESPONSES
 from cosyserve.server.service import service_of
 from cosyserve.speech.encoders import FORMATS
 
-router = APIRouter(dependencies=[Depends(require_key)], responses=RESPONSES)
+router = APIRouter(route_class=BoundedRoute, responses=RESPONSES)
 
 
 def audio_response(name: str) -> dict[int | str, dict[str, Any]]:

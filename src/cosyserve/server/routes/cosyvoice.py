@@ -6,9 +6,9 @@ Its client sends forms with GET, so every one takes GET and POST.
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
-from cosyserve.server.auth import require_key
+from cosyserve.server.bodies import BoundedRoute
 from cosyserve.server.delivery import SpeechResponse
 from cosyserve.server.failures import RESPONSES
 from cosyserve.server.routes.classic import audio_response
@@ -16,7 +16,7 @@ from cosyserve.server.service import service_of
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.synthesizer import Options, Prompt
 
-router = APIRouter(dependencies=[Depends(require_key)], responses=RESPONSES, tags=["speech"])
+router = APIRouter(route_class=BoundedRoute, responses=RESPONSES, tags=["speech"])
 
 Endpoint = Callable[..., Any]
 

@@ -3,10 +3,10 @@
 from typing import Annotated, Any, Literal
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Depends, File, Form, Request, Response, UploadFile
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
-from cosyserve.server.auth import require_key
+from cosyserve.server.bodies import BoundedRoute
 from cosyserve.server.delivery import ServerSentEvents, SpeechResponse
 from cosyserve.server.failures import RESPONSES
 from cosyserve.server.service import PRODUCT_MODEL, service_of
@@ -15,7 +15,7 @@ from cosyserve.speech.synthesizer import Options
 from cosyserve.speech.timestretch import FASTEST, SLOWEST
 from cosyserve.speech.voices import Voice
 
-router = APIRouter(dependencies=[Depends(require_key)], responses=RESPONSES)
+router = APIRouter(route_class=BoundedRoute, responses=RESPONSES)
 
 Speed = Annotated[float, Field(ge=SLOWEST, le=FASTEST, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

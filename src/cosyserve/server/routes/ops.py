@@ -2,12 +2,11 @@
 
 from typing import Any, Literal
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 from cosyserve import __version__
-from cosyserve.server.auth import require_key
 from cosyserve.server.failures import RESPONSES
 from cosyserve.server.fleet import Load
 from cosyserve.server.service import State, service_of
@@ -19,10 +18,15 @@ class Alive(BaseModel):
     status: Literal["alive"] = "alive"
 
 
-class Readiness(BaseModel):
-    """What serves here, and why it was chosen."""
+class Status(BaseModel):
+    """What everybody may know."""
 
     status: State
+
+
+class Readiness(Status):
+    """What serves here, and why it was chosen."""
+
     version: str
     release: str
     start: str
@@ -48,18 +52,23 @@ async def livez() -> Alive:
     return Alive()
 
 
-_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Readiness, "description": "Not ready to speak"}}
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Readiness | Status, "description": "Not ready to speak"}}
 
 
 @router.get("/readyz", responses=_NOT_READY)
 @router.get("/health", responses=_NOT_READY)
-async def readyz(request: Request, response: Response) -> Readiness:
-    """200 once a warm-up synthesis has succeeded, 503 before that and while shutting down."""
+async def readyz(request: Request, response: Response) -> Readiness | Status:
+    """200 once a warm-up synthesis has succeeded, 503 before that and while shutting down.
+
+    Where keys are needed, a request without one is told the status alone.
+    """
     service = service_of(request)
     status = service.condition
+    response.status_code = 200 if status is State.READY else 503
+    if not request.state.known:
+        return Status(status=status)
     admission = service.admission
     load = await service.fleet.load(Load(admission.active, admission.waiting, service.settings.max_streams))
-    response.status_code = 200 if status is State.READY else 503
     return Readiness(
         status=status,
         version=__version__,
@@ -82,9 +91,7 @@ async def readyz(request: Request, response: Response) -> Readiness:
     )
 
 
-@router.delete(
-    "/v1/idle-shutdown", status_code=204, dependencies=[Depends(require_key)], responses={401: RESPONSES[401]}
-)
+@router.delete("/v1/idle-shutdown", status_code=204, responses={401: RESPONSES[401]})
 async def keep_on(request: Request) -> None:
     """Do not switch this machine off for want of requests, until the next start."""
     service_of(request).idleness.cancel()
@@ -92,7 +99,6 @@ async def keep_on(request: Request) -> None:
 
 @router.get(
     "/metrics",
-    dependencies=[Depends(require_key)],
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, 401: RESPONSES[401]},
 )

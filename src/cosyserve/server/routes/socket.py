@@ -11,13 +11,13 @@ from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 import anyio
-from fastapi import APIRouter, Depends, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.server.auth import require_key
 from cosyserve.server.delivery import ClientGoneError, Delivery, as_cosy_error, usage
+from cosyserve.server.door import chosen_protocol
 from cosyserve.server.failures import body_of, outcome_of
 from cosyserve.server.routes.openai import FormatName, Seed, Speed
 from cosyserve.server.service import service_of
@@ -27,7 +27,7 @@ from cosyserve.speech.segments import Segmenter
 from cosyserve.speech.synthesizer import Options
 from cosyserve.speech.text import clean_piece
 
-router = APIRouter(dependencies=[Depends(require_key)])
+router = APIRouter()
 
 _PATH = "/v1/audio/speech/stream"
 _MAX_WAITING = 16  # complete texts of one session that are not being spoken yet; each may be of the full length
@@ -217,5 +217,5 @@ class Session:
 
 @router.websocket(_PATH)
 async def stream_speech(socket: WebSocket) -> None:
-    await socket.accept()
+    await socket.accept(chosen_protocol(socket.scope["subprotocols"]))
     await Session(socket).run()

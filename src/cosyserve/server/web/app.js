@@ -34,21 +34,26 @@ function show(problem) {
   $("error").textContent = problem ?? "";
 }
 
-async function refreshState() {
-  let state = { status: "unreachable" };
-  try {
-    state = await (await fetch("readyz")).json();
-  } catch {
-    // The server is gone for now: the page says so and asks again.
-  }
+// Without the key that a server needs, it tells no more than that it is ready.
+function described(state) {
+  if (!state.synthesizer) return texts.ready;
   const synthesizer = state.synthesizer === "preview" ? texts.preview : "CosyVoice2";
   const load = texts.load(state.active_streams, state.max_streams);
   const parts = [synthesizer, state.device, state.rung, load];
   if (state.replicas > 1) parts.push(texts.replicas(state.replicas_ready, state.replicas));
   if (state.restarts) parts.push(texts.restarts(state.restarts, state.restart_reason));
-  const ready = parts.join(" · ");
+  return parts.join(" · ");
+}
+
+async function refreshState() {
+  let state = { status: "unreachable" };
+  try {
+    state = await (await fetch("readyz", { headers: headers() })).json();
+  } catch {
+    // The server is gone for now: the page says so and asks again.
+  }
   $("state").dataset.state = state.status;
-  $("state-text").textContent = state.status === "ready" ? ready : texts[state.status];
+  $("state-text").textContent = state.status === "ready" ? described(state) : texts[state.status];
   $("idle").hidden = state.seconds_to_shutdown == null;
   $("idle-text").textContent = texts.switchedOff(Math.ceil(state.seconds_to_shutdown / 60));
   $("why").textContent = (isChinese ? state.why_zh : state.why) ?? "";
@@ -185,6 +190,7 @@ $("speed").addEventListener("input", () => ($("speed-value").textContent = `${$(
 $("key").addEventListener("change", () => {
   sessionStorage.setItem("key", $("key").value.trim());
   fillVoices();
+  refreshState();
 });
 window.addEventListener("resize", () => running || waveform.draw(Infinity));
 

@@ -1,0 +1,96 @@
+"""All connections of a server: how many there may be, and for how long each may keep the server waiting."""
+
+import asyncio
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from cosyserve.settings import Settings
+
+_SWEEP_SECONDS = 1.0
+_SPARE_DESCRIPTORS = 256  # for files, threads and children
+_MOST_DESCRIPTORS = 65_536  # where the machine knows no limit, children would spend seconds on closing them
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a connection may do before it is closed. Times in seconds, sizes in bytes."""
+
+    connections: int = 1024
+    head_bytes: int = 64 * 1024
+    headers: int = 128
+    head_seconds: float = 10
+    # A body that trickles is as good as one that has stopped: so long, and a second more for each of so many bytes.
+    body_seconds: float = 30
+    body_bytes_per_second: float = 500
+    stall_seconds: float = 60  # nothing comes, or nothing is taken
+    idle_seconds: float = 300  # nothing is said on a socket
+    parting_seconds: float = 2  # for a client to read why it was refused
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Raises the number of descriptors as far as the machine lets, and stays below what there is."""
+    return Limits(
+        connections=min(settings.max_connections, max(1, _descriptors() - _SPARE_DESCRIPTORS)),
+        stall_seconds=settings.stall_seconds,
+        idle_seconds=settings.idle_seconds,
+    )
+
+
+def _descriptors() -> int:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(soft, wanted)
+
+
+class Connection(Protocol):
+    transport: asyncio.Transport
+
+    @property
+    def waits_since(self) -> float | None:
+        """Since when the server has waited for a request, by the loop's clock; None while there is one."""
+        ...
+
+    def look(self, now: float) -> None:
+        """Close the connection where it is overdue."""
+        ...
+
+
+class Connections:
+    """`count` is told of every request that begins (1) and ends (-1)."""
+
+    def __init__(self, limits: Limits, count: Callable[[int], None] = lambda change: None) -> None:
+        self.limits, self.count = limits, count
+        self._open: set[Connection] = set()
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    def admit(self, connection: Connection) -> bool:
+        """Whether there is room for it. Whoever has let the server wait longest makes room."""
+        if len(self._open) >= self.limits.connections:
+            waiting = [each for each in self._open if each.waits_since is not None]
+            if not waiting:
+                return False
+            longest = min(waiting, key=lambda each: each.waits_since or 0.0)
+            self.leave(longest)
+            longest.transport.abort()
+        self._open.add(connection)
+        if self._sweeping is None:
+            self._schedule()
+        return True
+
+    def leave(self, connection: Connection) -> None:
+        self._open.discard(connection)
+
+    def _schedule(self) -> None:
+        self._sweeping = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for connection in tuple(self._open):
+            connection.look(now)
+        self._sweeping = None
+        if self._open:
+            self._schedule()
