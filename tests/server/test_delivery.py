@@ -100,6 +100,6 @@ def _sent(url: str, text: str) -> socket.socket:
     address = urlsplit(url)
     connection = socket.create_connection((str(address.hostname), address.port or 80), timeout=10)
     body = json.dumps({"input": text, "response_format": "pcm"}).encode()
-    head = f"POST {SPEECH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    connection.sendall(head.encode() + body)
+    head = f"POST {SPEECH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     return connection

@@ -83,7 +83,10 @@ def _remember(home: Home, servers: list[Running]) -> None:
 
 
 def wait_until_ready(home: Home, server: Running, key: str, say: Say) -> None:
-    """Return once it serves, which it tells whoever has a key; raises `CS-DEP-014` where it ends instead. What it logs meanwhile is said."""
+    """Return once it serves, which it tells whoever has a key; raises `CS-DEP-014` where it ends instead.
+
+    What it logs meanwhile is said.
+    """
     lines = _new_lines(home.log)
     while True:
         for line in lines:
