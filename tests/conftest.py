@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 
 from cosyserve.server.app import create_app
+from cosyserve.server.connections import Connections, Limits, limits_of
 from cosyserve.server.run import config_of, listen, url_of
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
@@ -75,11 +76,16 @@ def serving() -> Serving:
     """`with serving(synthesizer, max_streams=2) as url:` a server in this process, in a thread."""
 
     @contextmanager
-    def run(synthesizer: Synthesizer, wrap: Callable[[Any], Any] = lambda app: app, **settings: Any) -> Iterator[str]:
+    def run(
+        synthesizer: Synthesizer,
+        wrap: Callable[[Any], Any] = lambda app: app,
+        limits: Limits | None = None,
+        **settings: Any,
+    ) -> Iterator[str]:
         bound = listen("127.0.0.1", 0)
         given = Settings(**settings)
         app = create_app(given, Choice(synthesizer, "a test asked for it", "测试需要"))
-        uvicorn_server = uvicorn.Server(config_of(wrap(app), given))
+        uvicorn_server = uvicorn.Server(config_of(wrap(app), Connections(limits or limits_of(given))))
         thread = threading.Thread(target=uvicorn_server.run, args=([bound],))
         thread.start()
         try:

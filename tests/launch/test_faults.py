@@ -181,8 +181,8 @@ def test_a_crash_loop_ends_with_the_last_words_and_a_remedy(tmp_path: Path, faul
     faulty.setenv("STAND_IN_FAULT", "obey")
     with Supervised(tmp_path, mpi="auto") as supervised:
         for start in range(1, 7):
-            _, url = supervised.wait_until_it_stands(starts=start)
-            say(url, "crash now")
+            supervised.wait_until_it_stands(starts=start)
+            supervised.server().send_signal(signal.SIGUSR2)
         assert supervised.wait() == 1
     text = supervised.text()
     assert "CS-RUN-003" in text
@@ -191,6 +191,21 @@ def test_a_crash_loop_ends_with_the_last_words_and_a_remedy(tmp_path: Path, faul
     assert "解决后重新启动" in text
     assert supervised.left() == []
     eventually(lambda: is_free(supervised.port))
+
+
+def test_requests_that_bring_it_down_never_end_it(tmp_path: Path, faulty: pytest.MonkeyPatch) -> None:
+    """More often than a server may fall by itself; it says whom it was serving."""
+    faulty.setenv("STAND_IN_FAULT", "obey")
+    with Supervised(tmp_path, mpi="auto") as supervised:
+        for start in range(1, 8):
+            _, url = supervised.wait_until_it_stands(starts=start)
+            say(url, "crash now")
+        _, url = supervised.wait_until_it_stands(starts=8)
+        assert speaks(url)
+        ready = httpx.get(f"{url}/readyz").json()
+        assert ready["restarts"] == 7
+        assert "at 1 requests" in ready["restart_reason"]
+        assert supervised.stop() == 0
 
 
 @pytest.mark.mpi

@@ -42,14 +42,8 @@ def refusal(response: httpx.Response) -> str:
 
 
 HERE = [
-    "localhost",
-    "LOCALHOST:6008",
-    "localhost.",
-    "127.0.0.1:80",
-    "127.9.9.9",
-    "[::1]",
-    "[::1]:6008",
-    "a.localhost:1",
+    *("localhost", "LOCALHOST:6008", "localhost.", "a.localhost:1"),
+    *("127.0.0.1:80", "127.9.9.9", "[::1]", "[::1]:6008"),
 ]
 ELSEWHERE = [
     *("evil.example", "evil.example:6008", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1", "[::2]"),
@@ -125,8 +119,8 @@ def test_a_foreign_page_can_do_nothing(keyless: httpx.Client, server: Server, or
     assert refusal(keyless.get("/inference_sft", params={"tts_text": "hi"}, headers=headers)) == "CS-AUTH-003"
     with (
         pytest.raises(InvalidStatus) as refused,
-        connect(f"{server.url}{SOCKET}".replace("http", "ws", 1), origin=origin),
-    ):  # type: ignore[arg-type]
+        opened_by(server.url, origin),
+    ):
         pass
     assert refused.value.response.status_code == 403
 
@@ -208,7 +202,7 @@ def test_keys_are_compared_as_they_were_written(serving: Serving, key: str) -> N
     with serving(ToneSynthesizer(), api_keys=key) as url:
         for given, status in ((key, 200), (key + "x", 401), (key[:-1], 401), (key.upper() + key.lower(), 401)):
             headers = {b"Authorization": b"Bearer " + given.encode()}
-            assert httpx.get(f"{url}/v1/models", headers=headers).status_code == status  # type: ignore[arg-type]
+            assert httpx.get(f"{url}/v1/models", headers=headers).status_code == status
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -5,7 +5,9 @@ What is refused here never reaches the application: a head that is too large, a 
 
 import asyncio
 import logging
+import sys
 from enum import Enum
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.server.connections import Connections
+from cosyserve.server.connections import Connections, cut
 from cosyserve.server.failures import response_of
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ class _Writing:
         elif self._since is None:
             self._since = now
         elif now - self._since > self._patience:
-            self._transport.abort()
+            cut(self._transport)
 
 
 class Http(HttpToolsProtocol):
@@ -74,6 +76,8 @@ class Http(HttpToolsProtocol):
         self._received = 0  # bytes of the head or the body
         self._requests = 0  # that have begun and are not answered
         self._too_large = False
+        self._piece = b""  # that is being parsed
+        self._body_left = 0  # bytes of a body that the parser does not read
 
     @property
     def waits_since(self) -> float | None:
@@ -94,11 +98,15 @@ class Http(HttpToolsProtocol):
         while data and self._phase is not _Phase.PARTING and not self.transport.is_closing():
             if self._phase is _Phase.NOTHING:
                 self._enter(_Phase.HEAD)
+            if self._body_left:
+                self._take_body(data)
+                return
             piece = data
             if self._phase is _Phase.HEAD:
                 piece = data[: self._limits.head_bytes - self._received]
                 self._received += len(piece)
             data = data[len(piece) :]
+            self._piece = piece
             super().data_received(piece)
             if self.transport.get_protocol() is not self:
                 return  # it has become a WebSocket
@@ -107,7 +115,7 @@ class Http(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        extensions: Any = {ABORT: self.transport.abort}
+        extensions: Any = {ABORT: partial(cut, self.transport)}
         self.scope["extensions"] = extensions
         if self._phase is not _Phase.HEAD:  # it comes right behind another one
             self._enter(_Phase.HEAD)
@@ -136,6 +144,11 @@ class Http(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade() and not self._should_upgrade() and not self._body_left:
+            length = next((value for name, value in self.headers if name == b"content-length"), b"0")
+            self._body_left = int(length)  # the parser has seen that it is a number
+            if self._body_left:
+                return
         super().on_message_complete()
         answered = self.cycle is not None and self.cycle.response_complete
         self._enter(_Phase.NOTHING if answered else _Phase.ANSWER)
@@ -152,7 +165,19 @@ class Http(HttpToolsProtocol):
         return self.scope.get("method") == "GET" and super()._should_upgrade()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Clients offer HTTP/2 in passing; that is no news."""
+        """Some clients offer HTTP/2 in passing. The parser takes it as agreed on, and leaves the body to us."""
+        problem = sys.exc_info()[1]  # which uvicorn is handling; it says how far the head went
+        if problem is not None:
+            self._take_body(self._piece[problem.args[0] :])
+
+    def _take_body(self, data: bytes) -> None:
+        body = data[: self._body_left]
+        if body:
+            self.on_body(body)
+        if self._body_left and len(body) == self._body_left:
+            super().on_message_complete()
+            self._enter(_Phase.ANSWER)
+        self._body_left -= len(body)
 
     def handle_websocket_upgrade(self) -> None:
         self._leave()  # the socket takes the place
@@ -175,7 +200,7 @@ class Http(HttpToolsProtocol):
             if waited > limits.stall_seconds or now - self._body_began > allowed:
                 self._refuse(CosyError(errors.REQUEST_SLOW))
         elif self._phase is _Phase.PARTING and waited > limits.parting_seconds:
-            self.transport.abort()
+            cut(self.transport)
         self._writing.look(now, paused=self.flow.write_paused)
 
     def _enter(self, phase: _Phase) -> None:
@@ -201,7 +226,7 @@ class Http(HttpToolsProtocol):
             return
         if self.cycle is not None and not self.cycle.response_complete:
             if self.cycle.response_started:
-                self.transport.abort()
+                cut(self.transport)
                 return
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -237,19 +262,19 @@ class Socket(WebSocketsSansIOProtocol):
             super().data_received(data)
         except Exception as problem:  # of the library, over a head that is no WebSocket's
             log.info("A WebSocket is closed: %r", problem)
-            self.transport.abort()
+            cut(self.transport)
         if self.transport.get_write_buffer_size() > _MOST_UNSENT:
-            self.transport.abort()
+            cut(self.transport)
 
     def handle_connect(self, event: Any) -> None:
         super().handle_connect(event)
         if self.handshake_initiated and not self.handshake_complete:
-            extensions: Any = {**self.scope["extensions"], ABORT: self.transport.abort}
+            extensions: Any = {**self.scope["extensions"], ABORT: partial(cut, self.transport)}
             self.scope["extensions"] = extensions
 
     def handle_parser_exception(self) -> None:
         if self.conn.close_sent is None:  # it has not even begun
-            self.transport.abort()
+            cut(self.transport)
         else:
             super().handle_parser_exception()
 
@@ -268,7 +293,7 @@ class Socket(WebSocketsSansIOProtocol):
 
     def _close_idle(self) -> None:
         if not self.handshake_complete:
-            self.transport.abort()
+            cut(self.transport)
             return
         self.stop_keepalive()
         self.conn.send_close(_GONE_IDLE, "nothing was said for too long")

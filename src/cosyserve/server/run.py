@@ -4,7 +4,6 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable
 from functools import partial
 from types import FrameType
 
@@ -139,9 +138,8 @@ def url_of(bound: socket.socket) -> str:
     return f"http://{host}:{port}/"
 
 
-def config_of(app: FastAPI, settings: Settings, count: Callable[[int], None] | None = None) -> uvicorn.Config:
-    """uvicorn with our bounds on connections. `count` is told of every request that begins (1) and ends (-1)."""
-    connections = Connections(limits_of(settings), count or (lambda change: None))
+def config_of(app: FastAPI, connections: Connections) -> uvicorn.Config:
+    """uvicorn with our bounds on connections and what they send."""
     return uvicorn.Config(
         app,
         log_config=None,
@@ -165,7 +163,10 @@ def serve(settings: Settings, choice: Choice, *, take_over: bool = False, fleet:
     bound = heritage.socket if heritage else listen(settings.host, settings.port)
     app = create_app(settings, choice, warm_first=heritage is not None, fleet=fleet)
     supervisor = to_supervisor()
-    config = config_of(app, settings, Ledger(supervisor.folder).add if supervisor else None)
+    connections = Connections(limits_of(settings))
+    if supervisor is not None:
+        connections.count = Ledger(supervisor.folder).add
+    config = config_of(app, connections)
     # uvicorn raises the signal again once it has shut down; a stop that was asked for is a success.
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, lambda *_: None)

@@ -6,6 +6,7 @@ STAND_IN_FAULT says what happens, STAND_IN_RUNG on which rung alone. The supervi
 import asyncio
 import importlib.abc
 import os
+import signal
 import socket
 import sys
 import time
@@ -45,9 +46,16 @@ def chatter() -> None:
     os.write(1, b"\xff\xfe broken\n")
 
 
+def crash(*_: object) -> None:
+    print("MemoryError: the stand-in was told to crash", file=sys.stderr, flush=True)
+    os._exit(3)
+
+
 def obey() -> None:
-    """The synthesizer does what a segment says."""
+    """The synthesizer does what a segment says; a signal makes the server crash with nothing to do."""
     from cosyserve.speech.preview import PreviewSynthesizer
+
+    signal.signal(signal.SIGUSR2, crash)
 
     really = PreviewSynthesizer.synthesize
 
@@ -58,8 +66,7 @@ def obey() -> None:
         if "block now" in segment:
             hang()
         if "crash now" in segment:
-            print("MemoryError: the stand-in was told to crash", file=sys.stderr, flush=True)
-            os._exit(3)
+            crash()
         async for chunk in really(*arguments):
             yield chunk
 

@@ -1,0 +1,287 @@
+"""Connections that send too much, too slowly, nothing, or take nothing: each is ended, and nobody else notices."""
+
+import json
+import math
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosyserve.server.connections import Limits
+from tests.conftest import Serving
+from tests.running import Server, eventually
+from tests.standins import GatedSynthesizer, ToneSynthesizer
+
+SPEECH = "/v1/audio/speech"
+SHORT = Limits(head_seconds=0.3, body_seconds=0.5, body_bytes_per_second=1e6, stall_seconds=0.5, idle_seconds=0.5)
+UPGRADE = (
+    b"GET /v1/audio/speech/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@contextmanager
+def connected(url: str) -> Iterator[socket.socket]:
+    address = urlsplit(url)
+    with socket.create_connection((str(address.hostname), address.port or 80), timeout=60) as connection:
+        yield connection
+
+
+def answer(connection: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    data = b""
+    try:
+        while piece := connection.recv(65536):
+            data += piece
+    except ConnectionResetError:
+        pass
+    return data
+
+
+def code_in(data: bytes) -> str:
+    head, _, body = data.partition(b"\r\n\r\n")
+    error = json.loads(body)["error"]
+    assert error["remedy_zh"]
+    assert b"connection: close" in head.lower()
+    return str(error["code"])
+
+
+HEADS = {
+    "a long type": b"Content-Type: multipart/form-data" + b";" * 12_000_000,
+    "a long address": b"",
+    "a long name": b"x" * 200_000 + b": 1",
+    "many headers": b"\r\n".join(b"a%d: b" % number for number in range(5000)),
+    "many small headers": b"a:\r\n" * 200,
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_head_has_a_largest_size(server: Server, kind: str) -> None:
+    address = b"/" + b"y" * 200_000 if kind == "a long address" else SPEECH.encode()
+    with connected(server.url) as connection:
+        connection.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n" % (address, HEADS[kind]))
+        data = answer(connection)
+    assert data.startswith(b"HTTP/1.1 431 ")
+    assert code_in(data) == "CS-REQ-006"
+
+
+@pytest.mark.parametrize("before", [b"\r\n" * 100_000, b"\r\n"])
+def test_empty_lines_before_a_request_are_part_of_its_head(server: Server, before: bytes) -> None:
+    with connected(server.url) as connection:
+        connection.sendall(before + b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert answer(connection).startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 200 "))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(1, 3000), max_size=8), st.integers(0, 5000))
+def test_a_request_is_understood_however_it_arrives(server: Server, cuts: list[int], padding: int) -> None:
+    body = json.dumps({"input": "hi", "response_format": "pcm", "padding": "p" * padding}).encode()
+    request = b"POST %s HTTP/1.1\r\nHost: localhost\r\nX-Padding: %s\r\n" % (SPEECH.encode(), b"q" * padding)
+    request += b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    request += b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"  # right behind it
+    with connected(server.url) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for cut in cuts:
+            connection.sendall(request[:cut])
+            request = request[cut:]
+        connection.sendall(request)
+        assert answer(connection).count(b"HTTP/1.1 200 OK") == 2
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [b"\0\0\0\0\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n", b"BREW / HTTP/1.1\r\n\r\n"]
+    + [b"GET /\xff HTTP/1.1\r\n\r\n", b"GET http:// HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n"],
+)
+def test_what_is_no_request_is_told_so(server: Server, rubbish: bytes) -> None:
+    with connected(server.url) as connection:
+        connection.sendall(rubbish)
+        assert code_in(answer(connection)).startswith("CS-")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"GET /livez HT", b"GET /livez HTTP/1.1\r\nHost: local", b"\r\n"],
+)
+def test_a_head_that_does_not_end_is_waited_for_no_longer(serving: Serving, head: bytes) -> None:
+    with serving(ToneSynthesizer(), limits=SHORT) as url, connected(url) as connection:
+        connection.sendall(head)
+        assert code_in(answer(connection)) == "CS-REQ-007"
+
+
+def test_a_second_head_that_does_not_end_neither(serving: Serving) -> None:
+    with serving(ToneSynthesizer(), limits=SHORT) as url, connected(url) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\nGET /livez")
+        assert answer(connection).count(b"HTTP/1.1 ") == 2
+
+
+@pytest.mark.parametrize("kind", ["Content-Length: 100000", "Transfer-Encoding: chunked"])
+def test_a_body_that_does_not_come_is_waited_for_no_longer(serving: Serving, kind: str) -> None:
+    with serving(ToneSynthesizer(), limits=SHORT) as url, connected(url) as connection:
+        head = f"POST {SPEECH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{kind}\r\n\r\n"
+        connection.sendall(head.encode())
+        assert code_in(answer(connection)) == "CS-REQ-007"
+
+
+def test_a_body_that_trickles_is_as_good_as_one_that_stops(serving: Serving) -> None:
+    with serving(ToneSynthesizer(), limits=SHORT) as url, connected(url) as connection:
+        connection.sendall(f"POST {SPEECH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n".encode())
+        connection.settimeout(0.1)
+        data = b""
+        for _ in range(600):
+            try:
+                data = connection.recv(65536)
+                break
+            except TimeoutError:
+                connection.sendall(b" ")
+        assert code_in(data) == "CS-REQ-007"
+
+
+def test_whoever_takes_nothing_is_cut_off(serving: Serving) -> None:
+    synthesizer = ToneSynthesizer()
+    with serving(synthesizer, stall_seconds=0.3) as url, ExitStack() as open_:
+        body = json.dumps({"input": "x" * 3000, "response_format": "pcm"}).encode()
+        head = f"POST {SPEECH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        readers = [open_.enter_context(connected(url)) for _ in range(5)]
+        for reader in readers:
+            reader.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        # Cut off and not closed in order: the rest is never waited for.
+        eventually(lambda: all(_is_reset(reader) for reader in readers))
+
+
+def _is_reset(connection: socket.socket) -> bool:
+    """Whether the peer has let go of it, seen without reading."""
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 7  # TCP_CLOSE
+
+
+def test_a_socket_that_takes_nothing_is_cut_off(serving: Serving) -> None:
+    with serving(ToneSynthesizer(), stall_seconds=0.3) as url, connected(url) as connection:
+        connection.sendall(UPGRADE + b"\r\n")
+        assert b" 101 " in connection.recv(100)
+        for message in ({"type": "input_text.append", "text": "x" * 5000}, {"type": "input_text.flush"}):
+            connection.sendall(frame(json.dumps(message).encode()))
+        eventually(lambda: _is_reset(connection))
+
+
+def frame(payload: bytes, opcode: int = 1) -> bytes:
+    """A client's frame, masked with zeros."""
+    length = struct.pack("!BH", 0xFE, len(payload)) if len(payload) > 125 else struct.pack("!B", 0x80 | len(payload))
+    return bytes([0x80 | opcode]) + length + bytes(4) + payload
+
+
+def test_a_socket_on_which_nothing_is_said_is_closed(serving: Serving) -> None:
+    """Pings keep a line open, not a conversation."""
+    with serving(ToneSynthesizer(), limits=SHORT) as url, connected(url) as connection:
+        connection.sendall(UPGRADE + b"\r\n")
+        connection.settimeout(0.05)
+        data = b""
+        while not data.endswith(b"nothing was said for too long"):
+            try:
+                connection.sendall(frame(b"", opcode=9))
+                data += connection.recv(65536)
+            except TimeoutError:
+                continue
+
+
+def test_pings_whose_answers_nobody_takes_do_not_pile_up(serving: Serving) -> None:
+    with serving(ToneSynthesizer()) as url, connected(url) as connection:
+        connection.sendall(UPGRADE + b"\r\n")
+        pings = frame(b"p" * 125, opcode=9) * 10_000
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            for _ in range(200):
+                connection.sendall(pings)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        b"X: y\r\n" * 126,
+        b"X: " + b"y" * 10_000 + b"\r\n",
+        b"X: \xff\r\n",
+        b"Sec-WebSocket-Version: 99\r\n",
+        b"\r\n" * 3,
+    ],
+)
+def test_a_socket_that_begins_badly_leaves_nothing_behind(serving: Serving, more: bytes) -> None:
+    with serving(ToneSynthesizer()) as url:
+        for _ in range(3):
+            with connected(url) as connection:
+                connection.sendall(UPGRADE + more + b"\r\n")
+                connection.shutdown(socket.SHUT_WR)
+                answer(connection)
+        assert httpx.get(f"{url}/livez").status_code == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_an_upgrade_that_is_none_is_answered(serving: Serving, method: str) -> None:
+    body = b'{"input": "hello", "response_format": "pcm"}'
+    with serving(ToneSynthesizer()) as url, connected(url) as connection:
+        head = UPGRADE.replace(b"GET /v1/audio/speech/stream", method.encode() + b" " + SPEECH.encode())
+        connection.sendall(head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        assert answer(connection).startswith(b"HTTP/1.1 200" if method == "POST" else b"HTTP/1.1 405")
+
+
+def test_over_the_bound_the_one_that_says_nothing_makes_room(serving: Serving) -> None:
+    with serving(ToneSynthesizer(), limits=Limits(connections=5)) as url, ExitStack() as open_:
+        silent = [open_.enter_context(connected(url)) for _ in range(20)]
+        assert httpx.get(f"{url}/livez").status_code == 200
+        eventually(lambda: sum(_is_reset(each) for each in silent) >= 15)
+
+
+def test_where_all_are_at_work_one_more_is_told_to_come_again(serving: Serving) -> None:
+    synthesizer = GatedSynthesizer()
+    with serving(synthesizer, limits=Limits(connections=3)) as url, ExitStack() as open_:
+        synthesizer.budget = 0
+        for _ in range(3):
+            connection = open_.enter_context(connected(url))
+            body = b'{"input": "hello", "response_format": "pcm"}'
+            head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" % SPEECH.encode()
+            connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        eventually(lambda: synthesizer.inside == 3)
+        with connected(url) as one_more:
+            data = answer(one_more)
+        assert data.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after" in data.lower()
+        assert code_in(data) == "CS-BUSY-004"
+        synthesizer.budget = math.inf
+
+
+def test_a_key_is_asked_for_before_a_body_is_read(serving: Serving) -> None:
+    """The answer comes although the body never does."""
+    with serving(ToneSynthesizer(), api_keys="sesame") as url, connected(url) as connection:
+        head = f"POST {SPEECH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: 9000000\r\n\r\n".encode())
+        assert b" 401 " in connection.recv(100)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [
+        ("application/json", b"[0]," * 2_500_000),
+        ("application/json", b"[" * 1_000_000),
+        ("application/json", b'{"input": ' + b"1" * 1_000_000 + b"}"),
+        ("text/plain", b"x" * 9_000_000),
+        ("application/x-www-form-urlencoded", b"a&" * 4_000_000),
+        ("application/x-www-form-urlencoded", b"a=b&" * 200_000),
+        ("multipart/form-data; boundary=b", b'--b\r\nContent-Disposition: form-data; name="a"' + b";" * 9_000_000),
+        ("multipart/form-data; boundary=b", b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n' * 100_000),
+        ("multipart/form-data; boundary=b", b"\r\n--" * 2_000_000),
+        ("multipart/form-data; boundary=" + "b" * 5000, b"x"),
+        ("multipart/form-data" + ";" * 60_000, b"x"),
+        ("multipart/form-data", b"x"),
+    ],
+)
+@pytest.mark.parametrize("path", [SPEECH, "/tts", "/v1/audio/voices"])
+def test_no_body_holds_the_server_up(client: httpx.Client, path: str, media_type: str, body: bytes) -> None:
+    began = time.monotonic()
+    refused = client.post(path, content=body, headers={"Content-Type": media_type})
+    assert refused.status_code in (400, 413)
+    assert refused.json()["error"]["code"].startswith("CS-")
+    assert time.monotonic() - began < 30  # what this is about took minutes
