@@ -204,7 +204,7 @@ def test_requests_that_bring_it_down_never_end_it(tmp_path: Path, faulty: pytest
         assert speaks(url)
         ready = httpx.get(f"{url}/readyz").json()
         assert ready["restarts"] == 7
-        assert "at 1 requests" in ready["restart_reason"]
+        assert "while it served 1 request" in ready["restart_reason"]
         assert supervised.stop() == 0
 
 

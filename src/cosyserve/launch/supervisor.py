@@ -93,7 +93,7 @@ class Supervisor:
                 falls, restarts = falls[-1:], []
             if isinstance(server, Server) and server.requests:
                 # Whoever can bring a server down by a request could otherwise bring it down for good.
-                reason = f"{reason}, at {server.requests} requests"
+                reason = f"{reason}, while it served {server.requests} request{'s' * (server.requests != 1)}"
             else:
                 restarts = _recent(restarts)
             if len(restarts) > _RESTARTS:

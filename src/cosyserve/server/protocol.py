@@ -285,6 +285,8 @@ class Socket(WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
         await super().send(message)
         self._since = self.loop.time()
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True  # refused; uvicorn would complain that nobody answered
 
     def look(self, now: float) -> None:
         if now - self._since > self._all.limits.idle_seconds and not self.close_sent:
