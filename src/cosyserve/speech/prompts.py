@@ -7,8 +7,10 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import soxr
@@ -41,37 +43,59 @@ class VoicePrompt:
 
 
 class Prompts:
-    """Threads may share it; recordings are listened to one after the other."""
+    """Threads may share it. Recordings are listened to one after the other, in a thread of its own; who asks for a voice
+    that has been heard waits for nobody."""
 
     def __init__(self, folder: Path, model: Path, listener: Listener) -> None:
         """`folder` is the library's; `model` the model's, whose digest goes into the names of what is kept."""
         self._folder, self._listener = folder / FEATURES, listener
         self._model = _model_digest(model)
         self._recent: OrderedDict[str, VoicePrompt] = OrderedDict()
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()  # of what is in memory, and never held for long
+        self._listening = ThreadPoolExecutor(1, thread_name_prefix="listen")
 
     def of(self, entry: Entry) -> VoicePrompt:
         """The prompt of a voice of the library; raises `CS-VOICE-…` where its file is no good."""
-        digest = digest_of(entry.file)
+        return self.begun(entry).result()
+
+    def begun(self, entry: Entry) -> "Future[VoicePrompt]":
+        """The same, without waiting for it."""
         work_out = self._imported if entry.file.suffix == ".safetensors" else self._heard
-        voice = self._recalled(digest, lambda: work_out(entry.file, digest))
-        return replace(voice, transcript=entry.transcript)
+        return self._prompt(digest_of(entry.file), entry.transcript, partial(work_out, entry.file))
 
-    def of_upload(self, data: bytes, transcript: str) -> VoicePrompt:
+    def begun_upload(self, data: bytes, transcript: str) -> "Future[VoicePrompt]":
         """The prompt of a recording that came with a request. Nothing of it is written to disk."""
-        voice = self._recalled(hashlib.sha256(data).hexdigest(), lambda: VoicePrompt(self._listen(data)))
-        return replace(voice, transcript=transcript)
+        return self._prompt(hashlib.sha256(data).hexdigest(), transcript, lambda _: VoicePrompt(self._listen(data)))
 
-    def _recalled(self, digest: str, work_out: Callable[[], VoicePrompt]) -> VoicePrompt:
-        with self._turn:
-            if digest not in self._recent:
-                self._recent[digest] = work_out()
-            self._recent.move_to_end(digest)
+    def close(self) -> None:
+        self._listening.shutdown(cancel_futures=True)
+
+    def _prompt(
+        self, digest: str, transcript: str, work_out: Callable[[str], VoicePrompt]
+    ) -> "Future[VoicePrompt]":
+        voice = self._recalled(digest)
+        if voice is None:
+            return self._listening.submit(lambda: replace(self._worked_out(digest, work_out), transcript=transcript))
+        known: Future[VoicePrompt] = Future()
+        known.set_result(replace(voice, transcript=transcript))
+        return known
+
+    def _recalled(self, digest: str) -> VoicePrompt | None:
+        with self._lock:
+            if digest in self._recent:
+                self._recent.move_to_end(digest)
+            return self._recent.get(digest)
+
+    def _worked_out(self, digest: str, work_out: Callable[[str], VoicePrompt]) -> VoicePrompt:
+        """In the one thread that listens: who asked for the same before has had it heard."""
+        voice = self._recalled(digest) or work_out(digest)
+        with self._lock:
+            self._recent[digest] = voice
             if len(self._recent) > _IN_MEMORY:
                 self._recent.popitem(last=False)
-            return self._recent[digest]
+        return voice
 
-    def _imported(self, file: Path, _digest: str) -> VoicePrompt:
+    def _imported(self, file: Path, _: str) -> VoicePrompt:
         return unpacked(file.read_bytes(), file)
 
     def _heard(self, file: Path, digest: str) -> VoicePrompt:
@@ -92,10 +116,14 @@ class Prompts:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             # A name of its own: servers that share the folder may be at it at the same time.
-            handle, partial = tempfile.mkstemp(".partial", dir=self._folder)
-            with os.fdopen(handle, "wb") as whole:
-                whole.write(packed(prompt))
-            Path(partial).replace(file)
+            handle, place = tempfile.mkstemp(".partial", dir=self._folder)
+            try:
+                with os.fdopen(handle, "wb") as whole:
+                    whole.write(packed(prompt))
+                Path(place).replace(file)
+            except BaseException:
+                Path(place).unlink(missing_ok=True)
+                raise
         except OSError as error:
             log.warning("Features of a voice could not be kept in %s: %s", self._folder, error)
 
