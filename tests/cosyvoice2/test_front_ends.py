@@ -133,7 +133,9 @@ def test_a_voice_is_listened_to_once_for_a_recording_and_a_model(models: Path, t
 
 def test_the_recording_of_a_request_is_not_kept_on_disk(models: Path, tmp_path: Path) -> None:
     prompts = Prompts(tmp_path, models / MODEL_FOLDER, Listener(models / MODEL_FOLDER, 1))
-    assert prompts.of_upload(RECORDING, "Hi.").prompt is prompts.of_upload(RECORDING, "Ho.").prompt
+    assert (
+        prompts.hear_upload(RECORDING, "Hi.").result().prompt is prompts.hear_upload(RECORDING, "Ho.").result().prompt
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyserve.errors import CosyError
-from cosyserve.speech.voices import BUNDLED, Entry, Library, checked_name
+from cosyserve.speech import names
+from cosyserve.speech.voices import BUNDLED, Entry, Library
 from tests.speech.recordings import REFUSED, encoded, tone
 
 RECORDING = encoded(tone(2))
@@ -125,15 +126,15 @@ def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
 )
 def test_names_that_are_no_file_names_are_refused(name: str) -> None:
     with refused("CS-VOICE-002"):
-        checked_name(name)
+        names.checked(name)
 
 
 @given(st.text(max_size=60))
 def test_a_checked_name_stays_in_its_folder(name: str) -> None:
     try:
-        checked = checked_name(name)
+        checked = names.checked(name)
     except CosyError:
         return
     assert Path(f"{checked}.json").name == f"{checked}.json"
-    assert checked_name(checked) == checked
+    assert names.checked(checked) == checked
     assert len(checked.encode()) < 250

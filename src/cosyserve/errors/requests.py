@@ -62,8 +62,8 @@ VOICE_NAME = Fault(
     "CS-VOICE-002",
     400,
     "A voice cannot have that name.",
-    "Use 1 to 48 letters of any script, digits, spaces or ._-'·, beginning with a letter or digit and ending in no dot; "
-    "CON, NUL, COM1 and the like belong to Windows.",
+    "Use 1 to 48 letters of any script, digits, spaces or ._-'·, a letter or digit first and no dot last; CON, NUL and "
+    "the like are names of Windows' devices.",
     "音色不能使用这个名称。",
     "请使用 1 至 48 个任意文字、字母、数字、空格或 ._-'·，以文字、字母或数字开头，不以点结尾；"
     "CON、NUL、COM1 等是 Windows 的保留名。",

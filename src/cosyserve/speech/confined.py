@@ -33,7 +33,7 @@ _START_SECONDS = 60.0  # for the imports, on a machine that has other things to 
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-class Unfinished(Exception):
+class UnfinishedError(Exception):
     """The child ended without an answer: it met a bound, or crashed."""
 
 
@@ -59,7 +59,7 @@ class Confined:
         atexit.register(self.close)
 
     def __call__(self, argument: bytes) -> bytes:
-        """Raises `Unfinished`, or the `CosyError` that the function raised."""
+        """Raises `UnfinishedError`, or the `CosyError` that the function raised."""
         with self._turns:
             child = self._child()
             try:
@@ -67,7 +67,7 @@ class Confined:
                 answer = _received(child)
             except (OSError, EOFError) as error:
                 child.close()
-                raise Unfinished(str(error)) from error
+                raise UnfinishedError(str(error)) from error
             self._keep(child)
         if answer[:1] == _FAILED:
             raise unpacked(answer[1:])
@@ -134,7 +134,7 @@ class _Forker:
                 process = subprocess.Popen(  # noqa: S603 - argv is ours
                     self._argv,
                     env={**os.environ, **_ONE_THREAD},
-                    stdin=theirs,
+                    stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     start_new_session=True,  # a terminal's signals are for the server, which may still need it
                 )

@@ -17,17 +17,17 @@ from cosyserve.cosyvoice2.flow import Flow
 from cosyserve.cosyvoice2.generation import Generator, Request, TokenGenerator
 from cosyserve.cosyvoice2.hift import Hift
 from cosyserve.cosyvoice2.int8 import quantised
-from cosyserve.cosyvoice2.listening import Listener, Prompt
+from cosyserve.cosyvoice2.listening import Listener
 from cosyserve.cosyvoice2.loading import WeightsError, load_config, load_flow, load_hift, load_llm
 from cosyserve.cosyvoice2.sampling import length_limits
 from cosyserve.cosyvoice2.slots import slot_bytes
 from cosyserve.cosyvoice2.tokenizer import TextTokenizer
 from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing, SlotVoicing, Voicing
 from cosyserve.errors import CosyError
+from cosyserve.speech import normalisation
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.engine import Engine, Utterance
 from cosyserve.speech.engine_tokens import open_engine
-from cosyserve.speech import normalisation
 from cosyserve.speech.normalisation import normalised
 from cosyserve.speech.prompts import Prompts, VoicePrompt
 from cosyserve.speech.silence import LeadingSilence
@@ -87,9 +87,7 @@ class CosyVoice2Synthesizer:
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         loop = asyncio.get_running_loop()
-        # The recording may wait for others to be listened to. No thread does.
-        begun = await loop.run_in_executor(self._preparing, self._begun, voice, options)
-        heard = await asyncio.wrap_future(begun)
+        heard = await self._heard(voice, options)
         request = await loop.run_in_executor(self._preparing, self._request, segment, heard, options)
         made: asyncio.Queue[Pcm | Exception | None] = asyncio.Queue()
 
@@ -126,16 +124,22 @@ class CosyVoice2Synthesizer:
         self._prompts.close()
         self._engine.close()
 
-    def _begun(self, voice: Voice, options: Options) -> "Future[VoicePrompt]":
+    async def _heard(self, voice: Voice, options: Options) -> VoicePrompt:
         """The prompt of a request's recording, else of its voice, which may have been deleted since the request came;
         raises `CS-VOICE-…`, `CS-TEXT-…`."""
-        if options.prompt is not None:
-            return self._prompts.begun_upload(options.prompt.recording, _words(options.prompt.transcript))
+        loop = asyncio.get_running_loop()
         with suppress(KeyError, FileNotFoundError):
-            entry = self.library.entries[voice.id]
-            _words(entry.transcript)
-            return self._prompts.begun(entry)
+            heard = await loop.run_in_executor(self._preparing, self._hear, voice, options)
+            # No thread waits while other recordings are listened to, and who leaves gives up the place in that queue.
+            return await asyncio.wrap_future(heard)
         raise CosyError(errors.VOICE_UNKNOWN, param="voice", voices=", ".join(self.library.entries))
+
+    def _hear(self, voice: Voice, options: Options) -> "Future[VoicePrompt]":
+        if options.prompt is not None:
+            return self._prompts.hear_upload(options.prompt.recording, _words(options.prompt.transcript))
+        entry = self.library.entries[voice.id]
+        _words(entry.transcript)
+        return self._prompts.hear(entry)
 
     def _request(self, segment: str, heard: VoicePrompt, options: Options) -> Request:
         """What the engine needs of a segment, as tensors; raises `CS-TEXT-…`."""

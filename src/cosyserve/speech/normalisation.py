@@ -6,7 +6,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 
 from cosyserve.cosyvoice2.tokenizer import MARKS
-from cosyserve.speech.confined import Bounds, Confined, Unfinished
+from cosyserve.speech.confined import Bounds, Confined, UnfinishedError
 from cosyserve.speech.segments import split
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def _sentence_said(language: str, sentence: str) -> str:
         return sentence
     try:
         said = _asked(language, sentence)
-    except Unfinished:
+    except UnfinishedError:
         log.warning("A sentence of %d characters takes too long to write out and is spoken as it is", len(sentence))
         return sentence
     before, after = (" " if edge.isspace() else "" for edge in (sentence[0], sentence[-1]))

@@ -3,9 +3,7 @@
 from wetext import Normalizer
 
 # Made at the import, so that every child of the process has them.
-_NORMALISERS = {
-    language: Normalizer(lang=language, operator="tn", remove_erhua=False) for language in ("zh", "en")
-}
+_NORMALISERS = {language: Normalizer(lang=language, operator="tn", remove_erhua=False) for language in ("zh", "en")}
 for each in _NORMALISERS.values():
     each.normalize("1")  # its grammar is read at the first use
 

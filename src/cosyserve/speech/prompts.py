@@ -10,7 +10,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import soxr
@@ -44,7 +43,7 @@ class VoicePrompt:
 
 class Prompts:
     """Threads may share it. Recordings are listened to one after the other, in a thread of its own; who asks for a voice
-    that has been heard waits for nobody."""
+    that has been heard waits for none."""
 
     def __init__(self, folder: Path, model: Path, listener: Listener) -> None:
         """`folder` is the library's; `model` the model's, whose digest goes into the names of what is kept."""
@@ -56,29 +55,33 @@ class Prompts:
 
     def of(self, entry: Entry) -> VoicePrompt:
         """The prompt of a voice of the library; raises `CS-VOICE-…` where its file is no good."""
-        return self.begun(entry).result()
+        return self.hear(entry).result()
 
-    def begun(self, entry: Entry) -> "Future[VoicePrompt]":
-        """The same, without waiting for it."""
-        work_out = self._imported if entry.file.suffix == ".safetensors" else self._heard
-        return self._prompt(digest_of(entry.file), entry.transcript, partial(work_out, entry.file))
+    def hear(self, entry: Entry) -> "Future[VoicePrompt]":
+        """The same, without waiting for it. Raises `FileNotFoundError` where the voice has been deleted."""
+        data = entry.file.read_bytes()
+        digest = digest_of(data)
+        known = self._recalled(digest)
+        if known is None and (known := self._read(entry.file, data, digest)) is not None:
+            self._remember(digest, known)
+        return self._told(known, entry.transcript, lambda: self._heard(data, digest, keep=True))
 
-    def begun_upload(self, data: bytes, transcript: str) -> "Future[VoicePrompt]":
+    def hear_upload(self, data: bytes, transcript: str) -> "Future[VoicePrompt]":
         """The prompt of a recording that came with a request. Nothing of it is written to disk."""
-        return self._prompt(hashlib.sha256(data).hexdigest(), transcript, lambda _: VoicePrompt(self._listen(data)))
+        digest = hashlib.sha256(data).hexdigest()
+        return self._told(self._recalled(digest), transcript, lambda: self._heard(data, digest, keep=False))
 
     def close(self) -> None:
         self._listening.shutdown(cancel_futures=True)
 
-    def _prompt(
-        self, digest: str, transcript: str, work_out: Callable[[str], VoicePrompt]
+    def _told(
+        self, known: VoicePrompt | None, transcript: str, listen: Callable[[], VoicePrompt]
     ) -> "Future[VoicePrompt]":
-        voice = self._recalled(digest)
-        if voice is None:
-            return self._listening.submit(lambda: replace(self._worked_out(digest, work_out), transcript=transcript))
-        known: Future[VoicePrompt] = Future()
-        known.set_result(replace(voice, transcript=transcript))
-        return known
+        if known is None:
+            return self._listening.submit(lambda: replace(listen(), transcript=transcript))
+        told: Future[VoicePrompt] = Future()
+        told.set_result(replace(known, transcript=transcript))
+        return told
 
     def _recalled(self, digest: str) -> VoicePrompt | None:
         with self._lock:
@@ -86,25 +89,34 @@ class Prompts:
                 self._recent.move_to_end(digest)
             return self._recent.get(digest)
 
-    def _worked_out(self, digest: str, work_out: Callable[[str], VoicePrompt]) -> VoicePrompt:
-        """In the one thread that listens: who asked for the same before has had it heard."""
-        voice = self._recalled(digest) or work_out(digest)
+    def _remember(self, digest: str, voice: VoicePrompt) -> None:
         with self._lock:
             self._recent[digest] = voice
             if len(self._recent) > _IN_MEMORY:
                 self._recent.popitem(last=False)
-        return voice
 
-    def _imported(self, file: Path, _: str) -> VoicePrompt:
-        return unpacked(file.read_bytes(), file)
-
-    def _heard(self, file: Path, digest: str) -> VoicePrompt:
-        kept = self._folder / f"{digest}-{self._model}.safetensors"
+    def _read(self, file: Path, data: bytes, digest: str) -> VoicePrompt | None:
+        """A voice that was heard elsewhere, or by an earlier process."""
+        if file.suffix == ".safetensors":
+            return unpacked(data, file)
+        kept = self._kept_at(digest)
         with suppress(OSError, CosyError):  # not there yet, or damaged: it is worked out anew
             return unpacked(kept.read_bytes(), kept)
-        prompt = self._listen(file.read_bytes())
-        self._keep(kept, prompt)
-        return VoicePrompt(prompt)
+        return None
+
+    def _heard(self, data: bytes, digest: str, *, keep: bool) -> VoicePrompt:
+        """In the one thread that listens, where the same may have been asked for just before."""
+        if (known := self._recalled(digest)) is not None:
+            return known
+        prompt = self._listen(data)
+        if keep:
+            self._keep(self._kept_at(digest), prompt)
+        voice = VoicePrompt(prompt)
+        self._remember(digest, voice)
+        return voice
+
+    def _kept_at(self, digest: str) -> Path:
+        return self._folder / f"{digest}-{self._model}.safetensors"
 
     def _listen(self, data: bytes) -> Prompt:
         pcm = recording.read(data)

@@ -8,7 +8,7 @@ import numpy as np
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
-from cosyserve.speech.confined import Bounds, Confined, Unfinished
+from cosyserve.speech.confined import Bounds, Confined, UnfinishedError
 
 # A minute at 192 kHz in eight channels takes a second and 200 MB.
 _BOUNDS = Bounds(memory=512 << 20, cpu_seconds=4, seconds=20, at_once=2)
@@ -20,7 +20,7 @@ def read(data: bytes) -> Pcm:
     those of another process."""
     try:
         return np.frombuffer(_decode(data), "<f4").astype(np.float32)
-    except Unfinished as error:  # too much, or it crashed the decoder: a recording does neither
+    except UnfinishedError as error:  # too much, or it crashed the decoder: a recording does neither
         raise CosyError(errors.RECORDING_UNREADABLE) from error
 
 

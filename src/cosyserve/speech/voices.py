@@ -135,7 +135,7 @@ class Library:
 
     def _forget(self, file: Path) -> None:
         """What was worked out of it."""
-        for features in (self.folder / FEATURES).glob(f"{digest_of(file)}-*"):
+        for features in (self.folder / FEATURES).glob(f"{digest_of(file.read_bytes())}-*"):
             features.unlink(missing_ok=True)
 
     def _free(self, name: str) -> str:
@@ -210,9 +210,9 @@ def _sweep(folder: Path) -> None:
                         each.unlink()
 
 
-def digest_of(file: Path) -> str:
-    """The first half of a file's SHA-256, by which its features are named."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:32]
+def digest_of(data: bytes) -> str:
+    """The first half of a recording's SHA-256, by which its features are named."""
+    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def _entries_of(folder: Path) -> list[Entry]:
