@@ -133,9 +133,9 @@ def test_a_voice_is_listened_to_once_for_a_recording_and_a_model(models: Path, t
 
 def test_the_recording_of_a_request_is_not_kept_on_disk(models: Path, tmp_path: Path) -> None:
     prompts = Prompts(tmp_path, models / MODEL_FOLDER, Listener(models / MODEL_FOLDER, 1))
-    assert (
-        prompts.hear_upload(RECORDING, "Hi.").result().prompt is prompts.hear_upload(RECORDING, "Ho.").result().prompt
-    )
+    first, second = (prompts.hear_upload(RECORDING, words).result() for words in ("Hi.", "Ho."))
+    assert first.prompt is second.prompt
+    prompts.close()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -26,7 +26,7 @@ from cosyserve.errors.passing import packed, unpacked
 
 Work = Callable[[bytes], bytes]
 
-_DONE, _FAILED = b"d", b"f"
+_DONE, _FAILED, _CRASHED = b"d", b"f", b"c"
 _LENGTH_BYTES = 8
 _START_SECONDS = 60.0  # for the imports, on a machine that has other things to do
 # Threads that a library starts at its import do not come along into a fork.
@@ -69,9 +69,12 @@ class Confined:
                 child.close()
                 raise UnfinishedError(str(error)) from error
             self._keep(child)
-        if answer[:1] == _FAILED:
-            raise unpacked(answer[1:])
-        return answer[1:]
+        kind, held = answer[:1], answer[1:]
+        if kind == _FAILED:
+            raise unpacked(held)
+        if kind == _CRASHED:
+            raise UnfinishedError(held.decode())
+        return held
 
     def start(self) -> None:
         """Begin to import what the work needs, so that the first call need not wait for it."""
@@ -190,7 +193,7 @@ def _fork_on_demand(control: socket.socket, work: Work, memory: int, cpu_seconds
                 if os.fork() == 0:
                     control.close()
                     _bound(memory)
-                    with suppress(EOFError, MemoryError, OSError):  # nobody needs it any more, or it has met its bound
+                    with suppress(EOFError, MemoryError, OSError):  # nobody needs it any more
                         while True:
                             _serve(connection, work, cpu_seconds, seconds)
                     os._exit(0)
@@ -214,6 +217,8 @@ def _serve(connection: socket.socket, work: Work, cpu_seconds: float, seconds: f
         answer = _DONE + work(argument)
     except CosyError as error:
         answer = _FAILED + packed(error)
+    except Exception as error:
+        answer = _CRASHED + repr(error).encode(errors="replace")
     _limit(0, 0)
     _send(connection, answer)
 

@@ -41,14 +41,15 @@ _OPTIONS = {
 
 def decode(data: bytes) -> bytes:
     """Of a file the float32 samples, mono at 24 kHz, as `recording.read` has them; raises `CS-VOICE-…`."""
-    pcm = trimmed(_decoded(data))
+    pcm = _decoded(data)
     peak = float(np.abs(pcm).max(initial=0))
     if peak < _QUIETEST:
         raise CosyError(errors.RECORDING_SILENT)
+    pcm = trimmed(pcm * min(1, _LOUDEST / peak))
     seconds = pcm.size / SAMPLE_RATE
     if not SHORTEST <= seconds <= LONGEST:
         raise _length(f"{seconds:.1f} s")
-    return (pcm * min(1, _LOUDEST / peak)).astype("<f4").tobytes()
+    return pcm.astype("<f4").tobytes()
 
 
 def _decoded(data: bytes) -> Pcm:
@@ -67,9 +68,9 @@ def _decoded(data: bytes) -> Pcm:
         if not parts:  # else it is cut short, and what there is of it may do
             raise CosyError(errors.RECORDING_UNREADABLE) from error
     pcm = np.concatenate(parts) if parts else np.empty(0, np.float32)
-    if not np.isfinite(pcm).all():
-        raise CosyError(errors.RECORDING_UNREADABLE)
     resampled: Pcm = soxr.resample(pcm, rate, SAMPLE_RATE)
+    if not np.isfinite(resampled).all():
+        raise CosyError(errors.RECORDING_UNREADABLE)
     return resampled
 
 
@@ -80,7 +81,7 @@ def _length(seconds: str) -> CosyError:
 def _checked(stream: av.AudioStream) -> int:
     """The samples a second of what a header claims, once all of that is worth a look."""
     sound = stream.codec_context
-    if sound.name not in _CODECS:
+    if sound is None or sound.name not in _CODECS:
         raise CosyError(errors.RECORDING_UNREADABLE)
     if sound.sample_rate < LOWEST_RATE:
         raise CosyError(errors.RECORDING_RATE, rate=sound.sample_rate, lowest=LOWEST_RATE)

@@ -42,8 +42,8 @@ class VoicePrompt:
 
 
 class Prompts:
-    """Threads may share it. Recordings are listened to one after the other, in a thread of its own; who asks for a voice
-    that has been heard waits for none."""
+    """Threads may share it. Recordings are listened to one after the other, in a thread of its own; a voice that has
+    been heard is there at once."""
 
     def __init__(self, folder: Path, model: Path, listener: Listener) -> None:
         """`folder` is the library's; `model` the model's, whose digest goes into the names of what is kept."""

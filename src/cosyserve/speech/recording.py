@@ -1,6 +1,7 @@
 """A recording of a voice, as samples and as a file."""
 
 import io
+import logging
 
 import av
 import numpy as np
@@ -9,6 +10,8 @@ from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.confined import Bounds, Confined, UnfinishedError
+
+log = logging.getLogger(__name__)
 
 # A minute at 192 kHz in eight channels takes a second and 200 MB.
 _BOUNDS = Bounds(memory=512 << 20, cpu_seconds=4, seconds=20, at_once=2)
@@ -21,6 +24,7 @@ def read(data: bytes) -> Pcm:
     try:
         return np.frombuffer(_decode(data), "<f4").astype(np.float32)
     except UnfinishedError as error:  # too much, or it crashed the decoder: a recording does neither
+        log.warning("A recording of %d bytes ended its decoder: %s", len(data), error)
         raise CosyError(errors.RECORDING_UNREADABLE) from error
 
 
