@@ -1,6 +1,9 @@
 """Text to ids, text as it is said, recordings to prompts, and prompts kept on disk."""
 
+import resource
+import threading
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,8 @@ from cosyserve.cosyvoice2.config import SPEECH_TOKENS
 from cosyserve.cosyvoice2.listening import Listener, Prompt, fbank
 from cosyserve.cosyvoice2.tokenizer import MARKS, TextTokenizer
 from cosyserve.errors import CosyError
+from cosyserve.speech import normalisation
+from cosyserve.speech.confined import Bounds, Confined
 from cosyserve.speech.normalisation import normalised
 from cosyserve.speech.prompts import Prompts, packed, unpacked
 from cosyserve.speech.voices import Library
@@ -56,6 +61,7 @@ def test_marks_are_tokens_and_controls_in_a_text_are_not(tokenizer: TextTokenize
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("It costs $3.  It was 5 km.", "It costs three dollars. It was five kilometers."),
         ("2024年1月5日，价格是3.14元。", "二零二四年一月五日，价格是三点一四元。"),
         ("It costs $3.14.", "It costs three point one four dollars."),
         ("Hello,   world\n", "Hello, world"),
@@ -72,6 +78,23 @@ def test_what_is_not_said_as_written_is_written_out(text: str, said: str) -> Non
 @given(st.text(max_size=40))
 def test_no_text_makes_normalisation_fail(text: str) -> None:
     assert normalised(text) == normalised(text)
+
+
+def test_a_sentence_that_takes_too_long_is_spoken_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    hasty = Confined("cosyserve.speech.normaliser:normalise", Bounds(256 << 20, 0.05, 60, at_once=1, kept=1))
+    monkeypatch.setattr(normalisation, "_normalise", hasty)
+    endless = "'" * 240
+    assert (
+        normalised(f"It costs $5. {endless} It costs $6.") == f"It costs five dollars. {endless} It costs six dollars."
+    )
+    hasty.close()
+
+
+def test_texts_of_many_threads_are_written_out_side_by_side() -> None:
+    with ThreadPoolExecutor(8) as threads:
+        said = list(threads.map(normalised, [f"It costs ${number % 3 + 5}, not 1{number}." for number in range(24)]))
+    assert said[0] == "It costs five dollars, not ten."
+    assert said[14] == "It costs seven dollars, not one hundred and fourteen."
 
 
 def test_fbank_is_kaldis() -> None:
@@ -131,9 +154,73 @@ def test_a_voice_is_listened_to_once_for_a_recording_and_a_model(models: Path, t
     assert list((tmp_path / ".features").iterdir()) == []
 
 
+class Waiting(Listener):
+    """Listens when it is told to, and counts."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, 1)
+        self.may, self.begun, self.heard = threading.Event(), threading.Event(), 0
+
+    def hear(self, at_24k: torch.Tensor, at_16k: torch.Tensor) -> Prompt:
+        self.begun.set()
+        self.may.wait()
+        self.heard += 1
+        return super().hear(at_24k, at_16k)
+
+
+def test_who_asks_for_a_known_voice_waits_for_nobodys_recording(models: Path, tmp_path: Path) -> None:
+    model = models / MODEL_FOLDER
+    earlier = Prompts(tmp_path, model, Listener(model, 1))
+    library = Library(tmp_path, learn=earlier.of)
+    anna, bea = (
+        library.add(name, "Hi.", name, encoded(tone(seconds))) for name, seconds in (("Anna", 2), ("Bea", 1.5))
+    )
+    listener = Waiting(model)
+    prompts = Prompts(tmp_path, model, listener)
+    prompts.of(anna)
+    stranger = prompts.hear_upload(RECORDING, "")
+    listener.begun.wait()
+    for known in (anna, bea):  # in memory, and on disk
+        assert prompts.hear(known).done()
+    assert not stranger.done()
+    listener.may.set()
+    assert stranger.result().transcript == ""
+    for each in (prompts, earlier):
+        each.close()
+
+
+def test_a_recording_is_listened_to_once_and_not_for_those_who_left(models: Path, tmp_path: Path) -> None:
+    listener = Waiting(models / MODEL_FOLDER)
+    prompts = Prompts(tmp_path, models / MODEL_FOLDER, listener)
+    first, second = (prompts.hear_upload(RECORDING, words) for words in ("Hi.", "Ho."))
+    other = prompts.hear_upload(encoded(tone(1.5)), "")
+    listener.begun.wait()
+    assert other.cancel()
+    listener.may.set()
+    assert (first.result().transcript, second.result().transcript) == ("Hi.", "Ho.")
+    prompts.close()
+    assert listener.heard == 1
+
+
+def test_features_that_cannot_be_kept_leave_nothing(models: Path, tmp_path: Path) -> None:
+    """The file is cut short by the system, as on a full disk."""
+    prompts = Prompts(tmp_path, models / MODEL_FOLDER, Listener(models / MODEL_FOLDER, 1))
+    entry = Library(tmp_path).add("Anna", "", "Anna", RECORDING)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        assert len(prompts.of(entry).prompt.speech) > 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / ".features").iterdir()) == []
+    prompts.close()
+
+
 def test_the_recording_of_a_request_is_not_kept_on_disk(models: Path, tmp_path: Path) -> None:
     prompts = Prompts(tmp_path, models / MODEL_FOLDER, Listener(models / MODEL_FOLDER, 1))
-    assert prompts.of_upload(RECORDING, "Hi.").prompt is prompts.of_upload(RECORDING, "Ho.").prompt
+    first, second = (prompts.hear_upload(RECORDING, words).result() for words in ("Hi.", "Ho."))
+    assert first.prompt is second.prompt
+    prompts.close()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -158,8 +159,36 @@ def test_instructions_and_marks_are_part_of_what_is_said(client: httpx.Client) -
     plain = spoken(client)
     assert spoken(client, instructions="happily") != plain
     assert spoken(client, input="[laughter]Hi.") != plain
-    long = client.post("/v1/audio/speech", json={"input": "Hi.", "instructions": "very " * 1000})
-    assert (long.status_code, long.json()["error"]["code"]) == (400, "CS-TEXT-005")
+    for long, code in (("好" * 1000, "CS-TEXT-005"), ("very " * 1000, "CS-TEXT-006")):
+        answer = client.post("/v1/audio/speech", json={"input": "Hi.", "instructions": long})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
+
+
+def test_a_voice_is_meant_by_every_spelling_of_its_name(client: httpx.Client, recording: bytes) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "José") for form in ("NFC", "NFD"))
+    form = {"name": f" {decomposed}", "consent": CONSENT}
+    answer = client.post("/v1/audio/voices", data=form, files={"audio": recording})
+    assert (answer.status_code, answer.json()["id"]) == (201, composed)
+    assert len({spoken(client, name) for name in (composed, decomposed, f"{composed} ", composed.upper())}) == 1
+    assert client.delete(f"/v1/audio/voices/{decomposed}").status_code == 200
+    assert composed not in [voice["id"] for voice in client.get("/v1/audio/voices").json()["voices"]]
+
+
+def test_words_of_a_recording_have_a_bound_wherever_they_come_from(
+    server: Server, client: httpx.Client, recording: bytes
+) -> None:
+    long = "x" * 1001
+    form = {"name": "long", "consent": CONSENT, "transcript": long}
+    uploaded = client.post("/v1/audio/voices", data=form, files={"audio": recording})
+    cloned = client.post("/inference_zero_shot", data={"tts_text": "Hi.", "prompt_text": long}, files=prompt(recording))
+    folder = server.log.parent / "voices"
+    folder.mkdir(exist_ok=True)
+    (folder / "long.flac").write_bytes(recording)
+    (folder / "long.json").write_text(json.dumps({"transcript": long, "consent": CONSENT, "file": "long.flac"}))
+    used = client.post("/v1/audio/speech", json={"input": "Hi.", "voice": "long"})
+    for answer in (uploaded, cloned, used):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "CS-TEXT-006")
+    assert client.delete("/v1/audio/voices/long").status_code == 200
 
 
 def test_speed_changes_the_length(client: httpx.Client) -> None:

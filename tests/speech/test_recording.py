@@ -1,6 +1,9 @@
 """What may come as a recording of a voice, and what is refused."""
 
+from collections.abc import Iterator
+
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,7 +11,9 @@ from hypothesis import strategies as st
 from cosyserve.errors import CosyError
 from cosyserve.speech import recording
 from cosyserve.speech.audio import SAMPLE_RATE
+from cosyserve.speech.confined import Bounds, Confined
 from cosyserve.speech.silence import LeadingSilence, trimmed
+from tests.hostile import recordings as hostile
 from tests.speech.recordings import REFUSED, TAKEN, encoded, tone
 
 
@@ -28,6 +33,51 @@ def test_common_files_become_mono_at_the_models_rate(name: str) -> None:
     assert 1.2 < pcm.size / SAMPLE_RATE < 3.1
     spectrum = np.abs(np.fft.rfft(pcm))
     assert spectrum.argmax() * SAMPLE_RATE / pcm.size == pytest.approx(220, abs=2)
+
+
+HOSTILE = dict(hostile.hostile_recordings())
+
+
+@pytest.fixture(scope="module")
+def narrow() -> Iterator[Confined]:
+    """Decodes in much less memory than a picture or an hour of sound takes."""
+    each = Confined("cosyserve.speech.decoding:decode", Bounds(memory=200 << 20, cpu_seconds=4, seconds=60, at_once=1))
+    yield each
+    each.close()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_recording_takes_more_than_it_may(narrow: Confined, name: str) -> None:
+    memory = psutil.Process().memory_info()
+    if name.startswith("a good voice"):
+        assert len(narrow(HOSTILE[name])) > 4 * SAMPLE_RATE
+    else:
+        with pytest.raises(CosyError, match="CS-VOICE-10"):
+            narrow(HOSTILE[name])
+    assert psutil.Process().memory_info().rss - memory.rss < 50 << 20
+
+
+CLAIMS = {
+    "just above what is taken": (hostile.wav(bytes(96_000), 192_001), "CS-VOICE-106"),
+    "just below what is taken": (hostile.wav(bytes(96_000), 15_999), "CS-VOICE-104"),
+    "nine channels": (hostile.wav(bytes(96_000), 48_000, channels=9), "CS-VOICE-107"),
+    "a codec of telephones": (hostile.wav(bytes(96_000), 48_000, form=0x31, align=65), "CS-VOICE-101"),
+}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_what_a_header_claims_has_bounds(name: str) -> None:
+    data, code = CLAIMS[name]
+    with pytest.raises(CosyError, match=code):
+        recording.read(data)
+
+
+def test_a_recording_that_ends_its_decoder_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    crashing = Confined("tests.speech.confined_work:obey", Bounds(64 << 20, 60, 60, at_once=1))
+    monkeypatch.setattr(recording, "_decode", crashing)
+    with pytest.raises(CosyError, match="CS-VOICE-101"):
+        recording.read(b"crash")
+    crashing.close()
 
 
 def test_silence_at_the_edges_does_not_count() -> None:

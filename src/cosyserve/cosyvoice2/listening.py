@@ -91,6 +91,7 @@ def _session(path: Path, interface: _Interface, threads: int) -> onnxruntime.Inf
         raise WeightsError(f"{path} is missing")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # its threads sleep between two recordings
     options.log_severity_level = 3  # errors: its warnings are about the graph, which nobody here can change
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

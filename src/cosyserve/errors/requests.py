@@ -62,9 +62,11 @@ VOICE_NAME = Fault(
     "CS-VOICE-002",
     400,
     "A voice cannot have that name.",
-    "Use 1 to 48 letters, digits, spaces, '.', '_' or '-', the first a letter or digit.",
+    "Use 1 to 48 letters of any script, digits, spaces or ._-'·, a letter or digit first and no dot last; CON, NUL and "
+    "the like are names of Windows' devices.",
     "音色不能使用这个名称。",
-    "请使用 1 至 48 个文字、字母、数字、空格、'.'、'_' 或 '-'，且以文字、字母或数字开头。",
+    "请使用 1 至 48 个任意文字、字母、数字、空格或 ._-'·，以文字、字母或数字开头，不以点结尾；"
+    "CON、NUL、COM1 等是 Windows 的保留名。",
 )
 VOICE_TAKEN = Fault(
     "CS-VOICE-003",
@@ -92,11 +94,11 @@ CONSENT_MISSING = Fault(
 )
 VOICES_UNWRITABLE = Fault(
     "CS-VOICE-006",
-    500,
+    507,
     "The folder of voices cannot be written to: {reason}.",
-    "Make it writable, or set COSYSERVE_VOICES_DIR to one that is.",
+    "Make room in it and make it writable, or set COSYSERVE_VOICES_DIR to one that is.",
     "音色文件夹无法写入：{reason}。",
-    "请使其可写，或将 COSYSERVE_VOICES_DIR 设为可写的文件夹。",
+    "请确保其可写且有剩余空间，或将 COSYSERVE_VOICES_DIR 设为这样的文件夹。",
 )
 VOICE_ABSENT = Fault(
     "CS-VOICE-007",
@@ -145,6 +147,22 @@ VOICE_FEATURES = Fault(
     "Give a spk2info.pt of CosyVoice2 or of async_cosyvoice.",
     "{path} 中没有可用的音色：{reason}。",
     "请提供 CosyVoice2 或 async_cosyvoice 的 spk2info.pt。",
+)
+RECORDING_RATE_HIGH = Fault(
+    "CS-VOICE-106",
+    400,
+    "The recording claims {rate} samples a second; {highest} are the most.",
+    "Convert it to 48 kHz or less: nothing above that is heard.",
+    "录音标称的采样率为 {rate}，最高为 {highest}。",
+    "请转换为 48 kHz 或更低的采样率，更高的部分人耳听不到。",
+)
+RECORDING_CHANNELS = Fault(
+    "CS-VOICE-107",
+    400,
+    "The recording has {channels} channels; {most} are the most.",
+    "Send the channel with the speaker alone, or mix it to one.",
+    "录音有 {channels} 个声道，最多 {most} 个。",
+    "请只发送说话人所在的声道，或混合为单声道。",
 )
 CANNOT_CLONE = Fault(
     "CS-CAP-001",

@@ -7,12 +7,11 @@ pickled.
 import asyncio
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
-from cosyserve import errors
 from cosyserve.errors import CosyError
+from cosyserve.errors.passing import packed, unpacked
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.synthesizer import Capability, Options, Prompt
 from cosyserve.speech.voices import Entry, Voice
@@ -22,7 +21,6 @@ SOUND, FAILURE, END = b"s", b"f", b"e"  # what may be answered
 
 _LENGTH_BYTES = 4
 _LONGEST = 1 << 28
-_FAULTS = {fault.id: fault for fault in errors.CATALOGUE}
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,7 @@ def sound(pcm: Pcm) -> bytes:
 
 
 def failure(error: CosyError) -> bytes:
-    told = {"id": error.fault.id, "param": error.param, "retry_after": error.retry_after, "facts": error.facts}
-    return FAILURE + json.dumps(told, default=str).encode()
+    return FAILURE + packed(error)
 
 
 def opened(frame: bytes) -> Pcm:
@@ -104,8 +101,7 @@ def opened(frame: bytes) -> Pcm:
     if kind == SOUND:
         pcm: Pcm = np.frombuffer(held, dtype="<f4").astype(np.float32, copy=False)
         return pcm
-    told: dict[str, Any] = json.loads(held)
-    raise CosyError(_FAULTS[told["id"]], param=told["param"], retry_after=told["retry_after"], **told["facts"])
+    raise unpacked(held)
 
 
 async def send(writer: asyncio.StreamWriter, frame: bytes) -> None:

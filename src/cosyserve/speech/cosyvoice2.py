@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import zlib
 from collections.abc import AsyncGenerator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,13 +17,14 @@ from cosyserve.cosyvoice2.flow import Flow
 from cosyserve.cosyvoice2.generation import Generator, Request, TokenGenerator
 from cosyserve.cosyvoice2.hift import Hift
 from cosyserve.cosyvoice2.int8 import quantised
-from cosyserve.cosyvoice2.listening import Listener, Prompt
+from cosyserve.cosyvoice2.listening import Listener
 from cosyserve.cosyvoice2.loading import WeightsError, load_config, load_flow, load_hift, load_llm
 from cosyserve.cosyvoice2.sampling import length_limits
 from cosyserve.cosyvoice2.slots import slot_bytes
 from cosyserve.cosyvoice2.tokenizer import TextTokenizer
 from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing, SlotVoicing, Voicing
 from cosyserve.errors import CosyError
+from cosyserve.speech import normalisation
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.engine import Engine, Utterance
 from cosyserve.speech.engine_tokens import open_engine
@@ -31,13 +32,15 @@ from cosyserve.speech.normalisation import normalised
 from cosyserve.speech.prompts import Prompts, VoicePrompt
 from cosyserve.speech.silence import LeadingSilence
 from cosyserve.speech.synthesizer import Capability, Options
+from cosyserve.speech.text import checked_field
 from cosyserve.speech.voices import Library, Voice
 from cosyserve.speech.way import Way
 
 # Positions of a slot: 30 s of recording with its words, a segment, and the longest that a segment may become.
 _POSITIONS = 2560
 _NOTHING = torch.empty(0, dtype=torch.long)
-_PREPARING = 2  # threads that tokenize and listen
+_PREPARING = 8  # threads that look voices up and tokenize; most of the time they wait for the normaliser
+_LISTENING_SHARE = 4  # a fourth of the threads listens to recordings, so that streams go on beside it
 _LONGEST_PAST = 60 * TOKENS_PER_SECOND  # where the past is not bounded: a segment is never that long
 _SHARE = 0.8  # of the memory that is free once the weights are there
 
@@ -55,7 +58,8 @@ class CosyVoice2Synthesizer:
         try:
             config = load_config(folder)
             self._tokenizer = TextTokenizer(folder)
-            listener = Listener(folder, way.threads)
+            normalisation.start()
+            listener = Listener(folder, max(1, way.threads // _LISTENING_SHARE))
             flow = load_flow(folder, config, way.dtype, way.device)
             hift = load_hift(folder, config, way.device)
             if self._tokenizer.size > config.llm.vocabulary:
@@ -83,14 +87,15 @@ class CosyVoice2Synthesizer:
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         loop = asyncio.get_running_loop()
-        request, prompt = await loop.run_in_executor(self._preparing, self._prepare, segment, voice, options)
+        heard = await self._heard(voice, options)
+        request = await loop.run_in_executor(self._preparing, self._request, segment, heard, options)
         made: asyncio.Queue[Pcm | Exception | None] = asyncio.Queue()
 
         def give(item: Pcm | Exception | None) -> None:
             with suppress(RuntimeError):  # the loop has been closed, and with it whoever waited
                 loop.call_soon_threadsafe(made.put_nowait, item)
 
-        utterance = Utterance(request, prompt, give)
+        utterance = Utterance(request, heard.prompt, give)
         silence = LeadingSilence() if self._way.trim_silence else None
         self._engine.start(utterance)
         try:
@@ -116,28 +121,36 @@ class CosyVoice2Synthesizer:
 
     def close(self) -> None:
         self._preparing.shutdown(cancel_futures=True)
+        self._prompts.close()
         self._engine.close()
 
-    def _prepare(self, segment: str, voice: Voice, options: Options) -> tuple[Request, Prompt]:
-        """What the engine needs of a request, as tensors; raises `CS-VOICE-…`, `CS-TEXT-…`."""
+    async def _heard(self, voice: Voice, options: Options) -> VoicePrompt:
+        """The prompt of a request's recording, else of its voice, which may have been deleted since the request came;
+        raises `CS-VOICE-…`, `CS-TEXT-…`."""
+        loop = asyncio.get_running_loop()
+        with suppress(KeyError, FileNotFoundError):
+            heard = await loop.run_in_executor(self._preparing, self._hear, voice, options)
+            # No thread waits while other recordings are listened to, and who leaves gives up the place in that queue.
+            return await asyncio.wrap_future(heard)
+        raise CosyError(errors.VOICE_UNKNOWN, param="voice", voices=", ".join(self.library.entries))
+
+    def _hear(self, voice: Voice, options: Options) -> "Future[VoicePrompt]":
         if options.prompt is not None:
-            heard = self._prompts.of_upload(options.prompt.recording, options.prompt.transcript)
-        else:
-            heard = self._heard(voice)
+            return self._prompts.hear_upload(options.prompt.recording, _words(options.prompt.transcript))
+        entry = self.library.entries[voice.id]
+        _words(entry.transcript)
+        return self._prompts.hear(entry)
+
+    def _request(self, segment: str, heard: VoicePrompt, options: Options) -> Request:
+        """What the engine needs of a segment, as tensors; raises `CS-TEXT-…`."""
         text = self._tokenizer.encode(normalised(segment))
-        prompt_text, prompt_speech = self._lead(heard, options.instructions)
+        prompt_text, prompt_speech = self._lead(heard, checked_field("instructions", options.instructions))
         seed = secrets.randbits(63) if options.seed is None else options.seed
         # Every segment of a request has random numbers of its own.
         request = Request(text, prompt_text, prompt_speech, seed ^ zlib.crc32(segment.encode()))
         if request.prompt_positions + length_limits(len(text))[0] >= self._positions:
             raise CosyError(errors.PROMPT_TOO_LONG, positions=request.prompt_positions, limit=self._positions)
-        return request, heard.prompt
-
-    def _heard(self, voice: Voice) -> VoicePrompt:
-        """The prompt of a voice of the library, which may have been deleted since the request came."""
-        with suppress(KeyError, FileNotFoundError):
-            return self._prompts.of(self.library.entries[voice.id])
-        raise CosyError(errors.VOICE_UNKNOWN, param="voice", voices=", ".join(self.library.entries))
+        return request
 
     def _lead(self, heard: VoicePrompt, instructions: str) -> tuple[Tensor, Tensor]:
         """What the language model reads before the text: an instruction (instruct2), the recording and its words
@@ -146,6 +159,11 @@ class CosyVoice2Synthesizer:
             return self._tokenizer.instruction(normalised(instructions)), _NOTHING
         words = self._tokenizer.encode(normalised(heard.transcript)) if heard.text is None else heard.text
         return (words, heard.prompt.speech) if len(words) else (_NOTHING, _NOTHING)
+
+
+def _words(transcript: str) -> str:
+    """A card may come from anywhere, and so may its words."""
+    return checked_field("transcript", transcript)
 
 
 def _engine_of(generator: MakeGenerator, flow: Flow, hift: Hift, way: Way) -> Engine:

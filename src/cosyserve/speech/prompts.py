@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,46 +42,81 @@ class VoicePrompt:
 
 
 class Prompts:
-    """Threads may share it; recordings are listened to one after the other."""
+    """Threads may share it. Recordings are listened to one after the other, in a thread of its own; a voice that has
+    been heard is there at once."""
 
     def __init__(self, folder: Path, model: Path, listener: Listener) -> None:
         """`folder` is the library's; `model` the model's, whose digest goes into the names of what is kept."""
         self._folder, self._listener = folder / FEATURES, listener
         self._model = _model_digest(model)
         self._recent: OrderedDict[str, VoicePrompt] = OrderedDict()
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()  # of what is in memory, and never held for long
+        self._listening = ThreadPoolExecutor(1, thread_name_prefix="listen")
 
     def of(self, entry: Entry) -> VoicePrompt:
         """The prompt of a voice of the library; raises `CS-VOICE-…` where its file is no good."""
-        digest = digest_of(entry.file)
-        work_out = self._imported if entry.file.suffix == ".safetensors" else self._heard
-        voice = self._recalled(digest, lambda: work_out(entry.file, digest))
-        return replace(voice, transcript=entry.transcript)
+        return self.hear(entry).result()
 
-    def of_upload(self, data: bytes, transcript: str) -> VoicePrompt:
+    def hear(self, entry: Entry) -> "Future[VoicePrompt]":
+        """The same, without waiting for it. Raises `FileNotFoundError` where the voice has been deleted."""
+        data = entry.file.read_bytes()
+        digest = digest_of(data)
+        known = self._recalled(digest)
+        if known is None and (known := self._read(entry.file, data, digest)) is not None:
+            self._remember(digest, known)
+        return self._told(known, entry.transcript, lambda: self._heard(data, digest, keep=True))
+
+    def hear_upload(self, data: bytes, transcript: str) -> "Future[VoicePrompt]":
         """The prompt of a recording that came with a request. Nothing of it is written to disk."""
-        voice = self._recalled(hashlib.sha256(data).hexdigest(), lambda: VoicePrompt(self._listen(data)))
-        return replace(voice, transcript=transcript)
+        digest = hashlib.sha256(data).hexdigest()
+        return self._told(self._recalled(digest), transcript, lambda: self._heard(data, digest, keep=False))
 
-    def _recalled(self, digest: str, work_out: Callable[[], VoicePrompt]) -> VoicePrompt:
-        with self._turn:
-            if digest not in self._recent:
-                self._recent[digest] = work_out()
-            self._recent.move_to_end(digest)
+    def close(self) -> None:
+        self._listening.shutdown(cancel_futures=True)
+
+    def _told(
+        self, known: VoicePrompt | None, transcript: str, listen: Callable[[], VoicePrompt]
+    ) -> "Future[VoicePrompt]":
+        if known is None:
+            return self._listening.submit(lambda: replace(listen(), transcript=transcript))
+        told: Future[VoicePrompt] = Future()
+        told.set_result(replace(known, transcript=transcript))
+        return told
+
+    def _recalled(self, digest: str) -> VoicePrompt | None:
+        with self._lock:
+            if digest in self._recent:
+                self._recent.move_to_end(digest)
+            return self._recent.get(digest)
+
+    def _remember(self, digest: str, voice: VoicePrompt) -> None:
+        with self._lock:
+            self._recent[digest] = voice
             if len(self._recent) > _IN_MEMORY:
                 self._recent.popitem(last=False)
-            return self._recent[digest]
 
-    def _imported(self, file: Path, _digest: str) -> VoicePrompt:
-        return unpacked(file.read_bytes(), file)
-
-    def _heard(self, file: Path, digest: str) -> VoicePrompt:
-        kept = self._folder / f"{digest}-{self._model}.safetensors"
+    def _read(self, file: Path, data: bytes, digest: str) -> VoicePrompt | None:
+        """A voice that was heard elsewhere, or by an earlier process."""
+        if file.suffix == ".safetensors":
+            return unpacked(data, file)
+        kept = self._kept_at(digest)
         with suppress(OSError, CosyError):  # not there yet, or damaged: it is worked out anew
             return unpacked(kept.read_bytes(), kept)
-        prompt = self._listen(file.read_bytes())
-        self._keep(kept, prompt)
-        return VoicePrompt(prompt)
+        return None
+
+    def _heard(self, data: bytes, digest: str, *, keep: bool) -> VoicePrompt:
+        """In the one thread that listens, where the same may have been asked for just before."""
+        if (known := self._recalled(digest)) is not None:
+            return known
+        prompt = self._listen(data)
+        if keep:
+            self._keep(self._kept_at(digest), prompt)
+        voice = VoicePrompt(prompt)
+        self._remember(digest, voice)
+        return voice
+
+    def _kept_at(self, digest: str) -> Path:
+        return self._folder / f"{digest}-{self._model}.safetensors"
 
     def _listen(self, data: bytes) -> Prompt:
         pcm = recording.read(data)
@@ -92,10 +128,14 @@ class Prompts:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             # A name of its own: servers that share the folder may be at it at the same time.
-            handle, partial = tempfile.mkstemp(".partial", dir=self._folder)
-            with os.fdopen(handle, "wb") as whole:
-                whole.write(packed(prompt))
-            Path(partial).replace(file)
+            handle, place = tempfile.mkstemp(".partial", dir=self._folder)
+            try:
+                with os.fdopen(handle, "wb") as whole:
+                    whole.write(packed(prompt))
+                Path(place).replace(file)
+            except BaseException:
+                Path(place).unlink(missing_ok=True)
+                raise
         except OSError as error:
             log.warning("Features of a voice could not be kept in %s: %s", self._folder, error)
 

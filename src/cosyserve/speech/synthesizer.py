@@ -8,6 +8,7 @@ from typing import Protocol
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import Pcm
+from cosyserve.speech.names import found as found
 from cosyserve.speech.voices import Library, Voice
 
 
@@ -76,9 +77,10 @@ class Synthesizer(Protocol):
 
 
 def voice_of(synthesizer: Synthesizer, name: str) -> Voice:
-    """The voice of that name, or the first where it is empty. A look-up, never a path; raises `CS-VOICE-001`."""
+    """The voice of that name, in any case, or the first where it is empty. A look-up, never a path; raises
+    `CS-VOICE-001`."""
     voices = synthesizer.voices
-    voice = voices.get(name or next(iter(voices)))
+    voice = found(voices, name) if name.strip() else next(iter(voices.values()))
     if voice is None:
         raise CosyError(errors.VOICE_UNKNOWN, param="voice", voices=", ".join(voices))
     return voice

@@ -20,15 +20,17 @@ from pydantic import BaseModel, ConfigDict
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.speech import recording
+from cosyserve.speech import names, recording
+from cosyserve.speech.text import checked_field
 
 BUNDLED = Path(__file__).parent / "recordings"
 FEATURES = ".features"  # the folder of what was worked out of recordings; safe to delete
 
-_NAME = re.compile(r"[^\W_][\w .-]{0,47}")
-_CONVENTION = re.compile(rf"\[({_NAME.pattern})\](.+)", re.DOTALL)
+_CONVENTION = re.compile(r"\[([^\]]+)\](.+)", re.DOTALL)
 _AUDIO = frozenset((".wav", ".mp3", ".flac", ".ogg", ".opus", ".aac", ".m4a", ".webm"))
 _LANGUAGES = ("zh", "en", "ja", "ko", "yue")
+_ADDING = ".adding-"  # what begins so is being added, or was when a process ended
+_ABANDONED = 3600.0  # seconds after which it was
 _SETTLED = 1.0  # seconds after a folder's last change from which its time stamp tells the next one apart
 
 
@@ -44,12 +46,16 @@ class Voice:
 
 @dataclass(frozen=True)
 class Entry:
-    """One voice of the library: the words of its recording, where known, and the file it is in."""
+    """One voice of the library: the words of its recording, where known, and the file it is in.
+
+    `card` is the file that says so, where it is not the recording's own name.
+    """
 
     name: str
     transcript: str
     file: Path
     consent: str = ""
+    card: Path | None = None
 
     @property
     def voice(self) -> Voice:
@@ -89,14 +95,13 @@ class Library:
         return self._entries
 
     def add(self, name: str, transcript: str, consent: str, data: bytes) -> Entry:
-        """A new voice from an audio file, which may be anything; raises `CS-VOICE-…`. May take seconds."""
-        name = checked_name(name)
-        if not consent.strip():
+        """A new voice from an audio file, which may be anything; raises `CS-VOICE-…`, `CS-TEXT-…`. May take seconds."""
+        name = self._free(name)
+        transcript = checked_field("transcript", transcript).strip()
+        consent = checked_field("consent", consent).strip()
+        if not consent:
             raise CosyError(errors.CONSENT_MISSING, param="consent")
-        if name in self.entries:
-            raise CosyError(errors.VOICE_TAKEN, param="name")
-        audio = recording.written(recording.read(data))
-        return self._publish(name, transcript.strip(), consent.strip(), audio, ".flac")
+        return self._publish(name, transcript, consent, recording.written(recording.read(data)), ".flac")
 
     def learn(self, entry: Entry) -> None:
         """Work out what speaking in that voice needs, whether or not it is there yet; raises `CS-VOICE-…`."""
@@ -105,63 +110,109 @@ class Library:
 
     def adopt(self, name: str, features: bytes) -> Entry:
         """A new voice from features that were worked out elsewhere (a safetensors file)."""
-        name = checked_name(name)
-        if name in self.entries:
-            raise CosyError(errors.VOICE_TAKEN, param="name")
-        return self._publish(name, "", "imported", features, ".safetensors")
+        return self._publish(self._free(name), "", "imported", features, ".safetensors")
 
     def remove(self, name: str) -> None:
         """Raises `CS-VOICE-007` where there is none, `CS-VOICE-004` where it is not in the own folder."""
-        entry = self.entries.get(unicodedata.normalize("NFC", name))
+        entry = names.found(self.entries, name)
         if entry is None:
             raise CosyError(errors.VOICE_ABSENT, param="name")
         if entry.file.parent != self.folder:
             raise CosyError(errors.VOICE_FIXED, param="name")
         with _written_to():
-            digest = digest_of(entry.file)
-            (self.folder / f"{entry.name}.json").unlink(missing_ok=True)
-            entry.file.unlink(missing_ok=True)
-            for features in (self.folder / FEATURES).glob(f"{digest}-*"):
-                features.unlink(missing_ok=True)
+            for each in _entries_of(self.folder):  # the same name may be written in more than one form
+                if each.name == entry.name:
+                    self._delete(each)
         self._seen = ()
+
+    def _delete(self, entry: Entry) -> None:
+        """The card first, so that there is no voice without its recording."""
+        with suppress(FileNotFoundError):  # somebody else deletes it
+            self._forget(entry.file)
+        if entry.card is not None:
+            entry.card.unlink(missing_ok=True)
+        entry.file.unlink(missing_ok=True)
+
+    def _forget(self, file: Path) -> None:
+        """What was worked out of it."""
+        for features in (self.folder / FEATURES).glob(f"{digest_of(file.read_bytes())}-*"):
+            features.unlink(missing_ok=True)
+
+    def _free(self, name: str) -> str:
+        """The name as it is kept; raises where it cannot be given to another voice."""
+        name = names.checked(name)
+        if any(names.are_alike(name, other) for other in self.entries):
+            raise CosyError(errors.VOICE_TAKEN, param="name")
+        return name
 
     def _publish(self, name: str, transcript: str, consent: str, data: bytes, ending: str) -> Entry:
         """The card is written last and never over another one, so a voice is whole or absent."""
         with _written_to():
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, place = tempfile.mkstemp(ending, f"{name}-", self.folder)
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                os.fsync(file.fileno())
-            entry = Entry(name, transcript, Path(place), consent)
-            card = Path(place).with_suffix(".partial")
-            try:
-                self.learn(entry)
-                written = _Card(transcript=transcript, consent=consent, file=entry.file.name)
-                card.write_text(written.model_dump_json(indent=2), encoding="utf-8")
-                os.link(card, self.folder / f"{name}.json")
-            except BaseException as error:
-                entry.file.unlink()
-                if isinstance(error, FileExistsError):
-                    raise CosyError(errors.VOICE_TAKEN, param="name") from None
-                raise
-            finally:
-                card.unlink(missing_ok=True)
+            _sweep(self.folder)
+            with _beginning(self.folder, data, ending) as audio:
+                # What is worked out of it is named after its content, and stays right when it gets its name.
+                self.learn(Entry(name, transcript, audio, consent))
+                entry = Entry(
+                    name,
+                    transcript,
+                    file=self.folder / f"{name}-{audio.name.removeprefix(_ADDING)}",
+                    consent=consent,
+                    card=self.folder / f"{name}.json",
+                )
+                try:
+                    _put(entry, audio)
+                except BaseException:
+                    self._forget(audio)
+                    raise
         self._seen = ()
         return entry
 
 
-def checked_name(name: str) -> str:
-    """A name that is a file name on every system; raises `CS-VOICE-002`."""
-    name = unicodedata.normalize("NFC", name).strip()
-    if not _NAME.fullmatch(name) or name.endswith("."):
-        raise CosyError(errors.VOICE_NAME, param="name")
-    return name
+def _put(entry: Entry, audio: Path) -> None:
+    """Give a recording the name of its voice, and the voice its card; both or neither."""
+    assert entry.card is not None  # noqa: S101 - of a voice that is added
+    card = _Card(transcript=entry.transcript, consent=entry.consent, file=entry.file.name)
+    with _beginning(audio.parent, card.model_dump_json(indent=2).encode(), ".json") as written:
+        os.link(audio, entry.file)
+        try:
+            os.link(written, entry.card)
+        except BaseException as error:
+            entry.file.unlink()
+            if isinstance(error, FileExistsError):
+                raise CosyError(errors.VOICE_TAKEN, param="name") from None
+            raise
 
 
-def digest_of(file: Path) -> str:
-    """The first half of a file's SHA-256, by which its features are named."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:32]
+@contextmanager
+def _beginning(folder: Path, data: bytes, ending: str) -> Iterator[Path]:
+    """A file that only its owner can read, all of it on the disk. It is gone afterwards; a link to it stays."""
+    handle, place = tempfile.mkstemp(ending, _ADDING, folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(handle)
+        yield Path(place)
+    finally:
+        Path(place).unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Take away what processes that ended in between have left."""
+    used = {entry.file for entry in _entries_of(folder)}
+    for file in folder.glob(f"{_ADDING}*"):
+        with suppress(OSError):
+            if time.time() - file.stat().st_mtime > _ABANDONED:
+                # It may have got its name already, and not yet its card.
+                for each in folder.glob(f"*-{file.name.removeprefix(_ADDING)}"):
+                    if each not in used:
+                        each.unlink()
+
+
+def digest_of(data: bytes) -> str:
+    """The first half of a recording's SHA-256, by which its features are named."""
+    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def _entries_of(folder: Path) -> list[Entry]:
@@ -173,14 +224,15 @@ def _entries_of(folder: Path) -> list[Entry]:
     found = []
     for file in files:
         if match := _CONVENTION.fullmatch(unicodedata.normalize("NFC", file.stem)):
-            if file.suffix.lower() in _AUDIO:
-                found.append(Entry(match[1].strip(), match[2].strip(), file))
-        elif file.suffix == ".json" and _NAME.fullmatch(file.stem):
+            name = names.plain(match[1])
+            if file.suffix.lower() in _AUDIO and names.is_name(name):
+                found.append(Entry(name, match[2].strip(), file))
+        elif file.suffix == ".json" and names.is_name(name := names.plain(file.stem)):
             with suppress(OSError, ValueError):
                 card = _Card.model_validate_json(file.read_bytes())
                 # Only a file of this very folder: a card may come from anywhere.
                 if (named := folder / Path(card.file).name).is_file():
-                    found.append(Entry(file.stem, card.transcript, named, card.consent))
+                    found.append(Entry(name, card.transcript, named, card.consent, file))
     return found
 
 

@@ -1,0 +1,101 @@
+"""From any common audio file to samples that a voice can be learnt from, or a clear refusal.
+
+It runs in a process of its own (`recording`), since decoders were not written for strangers' files.
+"""
+
+import io
+from collections.abc import Iterator
+
+import av
+import numpy as np
+import soxr
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.speech.audio import SAMPLE_RATE, Pcm
+from cosyserve.speech.silence import trimmed
+
+SHORTEST, LONGEST = 1.0, 30.0  # seconds of voice; the speech tokenizer hears 30 at most
+LONGEST_FILE = 60.0  # seconds before silence is cut off; what is longer is not a prompt
+LOWEST_RATE = 16_000  # the speech tokenizer hears up to 8 kHz, so nothing may be missing there
+HIGHEST_RATE = 192_000  # of any recorder there is
+MOST_CHANNELS = 8  # 7.1
+_QUIETEST, _LOUDEST = 0.01, 0.8  # peaks; upstream too turns down what is louder
+
+# What sound is kept in. Any other codec stays closed even while a file is looked through, pictures' above all.
+_CODECS = (
+    "aac", "aac_fixed", "aac_latm", "ac3", "alac", "amrnb", "amrwb", "eac3", "flac", "libopus", "mp1",
+    "mp1float", "mp2", "mp2float", "mp3", "mp3float", "opus", "vorbis", "wmalossless", "wmapro", "wmav1", "wmav2",
+    "adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms",
+    "pcm_alaw", "pcm_mulaw", "pcm_s8", "pcm_u8", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_s24be", "pcm_s32le",
+    "pcm_s32be", "pcm_f32le", "pcm_f32be", "pcm_f64le", "pcm_f64be",
+)  # fmt: skip
+_OPTIONS = {
+    # Containers that hold nothing but themselves: libav also knows playlists, which would open other files.
+    "format_whitelist": "wav,w64,aiff,mp3,flac,ogg,aac,mov,mp4,m4a,matroska,webm,caf,au,amr,asf",
+    "protocol_whitelist": "",
+    "codec_whitelist": ",".join(_CODECS),
+    "max_streams": "32",
+}
+
+
+def decode(data: bytes) -> bytes:
+    """Of a file the float32 samples, mono at 24 kHz, as `recording.read` has them; raises `CS-VOICE-…`."""
+    pcm = _decoded(data)
+    peak = float(np.abs(pcm).max(initial=0))
+    if peak < _QUIETEST:
+        raise CosyError(errors.RECORDING_SILENT)
+    pcm = trimmed(pcm * min(1, _LOUDEST / peak))
+    seconds = pcm.size / SAMPLE_RATE
+    if not SHORTEST <= seconds <= LONGEST:
+        raise _length(f"{seconds:.1f} s")
+    return pcm.astype("<f4").tobytes()
+
+
+def _decoded(data: bytes) -> Pcm:
+    """The first sound of the file, mixed to one channel. What its header claims is never believed."""
+    parts: list[Pcm] = []
+    try:
+        with av.open(io.BytesIO(data), "r", options=_OPTIONS) as container:
+            rate = _checked(container.streams.audio[0])
+            longest = LONGEST_FILE * rate
+            for part in _mixed(container, rate):
+                parts.append(part)
+                longest -= part.size
+                if longest < 0:
+                    raise _length(f"> {LONGEST_FILE:g} s")
+    except (av.error.FFmpegError, IndexError, ValueError, OverflowError, MemoryError) as error:
+        if not parts:  # else it is cut short, and what there is of it may do
+            raise CosyError(errors.RECORDING_UNREADABLE) from error
+    pcm = np.concatenate(parts) if parts else np.empty(0, np.float32)
+    resampled: Pcm = soxr.resample(pcm, rate, SAMPLE_RATE)
+    if not np.isfinite(resampled).all():
+        raise CosyError(errors.RECORDING_UNREADABLE)
+    return resampled
+
+
+def _length(seconds: str) -> CosyError:
+    return CosyError(errors.RECORDING_LENGTH, seconds=seconds, shortest=SHORTEST, longest=LONGEST)
+
+
+def _checked(stream: av.AudioStream) -> int:
+    """The samples a second of what a header claims, once all of that is worth a look."""
+    sound = stream.codec_context
+    if sound is None or sound.name not in _CODECS:
+        raise CosyError(errors.RECORDING_UNREADABLE)
+    if sound.sample_rate < LOWEST_RATE:
+        raise CosyError(errors.RECORDING_RATE, rate=sound.sample_rate, lowest=LOWEST_RATE)
+    if sound.sample_rate > HIGHEST_RATE:
+        raise CosyError(errors.RECORDING_RATE_HIGH, rate=sound.sample_rate, highest=HIGHEST_RATE)
+    if sound.channels > MOST_CHANNELS:
+        raise CosyError(errors.RECORDING_CHANNELS, channels=sound.channels, most=MOST_CHANNELS)
+    return sound.sample_rate
+
+
+def _mixed(container: av.container.InputContainer, rate: int) -> Iterator[Pcm]:
+    mono = av.AudioResampler(format="flt", layout="mono", rate=rate)
+    for frame in container.decode(audio=0):
+        for mixed in mono.resample(frame):
+            yield np.asarray(mixed.to_ndarray(), np.float32).reshape(-1)
+    for mixed in mono.resample(None):
+        yield np.asarray(mixed.to_ndarray(), np.float32).reshape(-1)
