@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cosyserve.errors import CosyError
-from cosyserve.speech.audio import SAMPLE_RATE
-from cosyserve.speech.pipeline import Utterance, speak, whole
+from cosyserve.speech.audio import SAMPLE_RATE, Pcm
+from cosyserve.speech.pipeline import SILENCE_SECONDS, Utterance, speak, whole
 from tests.standins import CHUNK_SECONDS, GatedSynthesizer, ToneSynthesizer
 
 
@@ -20,6 +20,18 @@ def test_audio_of_every_segment_comes_in_order_and_whole() -> None:
         return sum([c.size async for c in speak(synthesizer, utterance("ab. cde. 。。 f.", synthesizer), 60)])
 
     assert asyncio.run(run()) == pytest.approx((3 + 4 + 2) * CHUNK_SECONDS * SAMPLE_RATE)
+
+
+@pytest.mark.parametrize("text", ["😀", "---", "。。 …", ""])
+@pytest.mark.parametrize("speed", [0.25, 1.0, 4.0])
+def test_text_without_sound_is_a_short_silence(text: str, speed: float) -> None:
+    async def run() -> list[Pcm]:
+        synthesizer = ToneSynthesizer()
+        return [chunk async for chunk in speak(synthesizer, utterance(text, synthesizer, speed), 60)]
+
+    (silence,) = asyncio.run(run())
+    assert not silence.any()
+    assert silence.size / speed == pytest.approx(SILENCE_SECONDS * SAMPLE_RATE)
 
 
 def test_nothing_runs_ahead_of_the_reader() -> None:
@@ -54,12 +66,13 @@ def test_closing_stops_the_synthesis_at_once() -> None:
     asyncio.run(run())
 
 
-def test_too_much_audio_is_an_error_not_a_silent_cut() -> None:
+@pytest.mark.parametrize("speed", [0.5, 1.0, 2.0])
+def test_too_much_audio_is_an_error_not_a_silent_cut(speed: float) -> None:
     async def run() -> float:
         synthesizer = ToneSynthesizer()
         heard = 0.0
         with pytest.raises(CosyError) as cut:
-            async for chunk in speak(synthesizer, utterance("0123456789", synthesizer), 0.55):
+            async for chunk in speak(synthesizer, utterance("0123456789", synthesizer, speed), 0.55 / speed):
                 heard += chunk.size / SAMPLE_RATE
         assert cut.value.fault.id == "CS-TEXT-004"
         return heard
