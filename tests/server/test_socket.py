@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
+from cosyserve.speech.pipeline import SILENCE_SECONDS
 from tests.conftest import Serving
 from tests.running import GREETING, Server, eventually
 from tests.signals import from_s16le, is_speech
@@ -92,7 +93,9 @@ def test_flush_ends_a_generation_and_the_next_may_begin(serving: Serving) -> Non
         for length in (3, 5):
             audio, _ = audio_until(socket, "speech.audio.done")
             assert seconds(audio) == pytest.approx(length * CHUNK_SECONDS)
-        send(socket, "input_text.flush")  # nothing is open: nothing happens
+        send(socket, "input_text.flush")  # no text: done at once
+        audio, done = audio_until(socket, "speech.audio.done")
+        assert (audio, done["usage"]["total_tokens"]) == (b"", 0)
         send(socket, "session.update", response_format="wav", speed=2.0, voice="tone")
         send(socket, "input_text.append", text="0123456789")
         send(socket, "input_text.end")
@@ -132,6 +135,23 @@ def test_cancel_is_heard_in_the_middle(serving: Serving) -> None:
         ('{"type": "session.update", "response_format": "midi"}', "CS-WS-001"),
         ('{"type": "input_text.append", "text": "\\u0000"}', "CS-TEXT-003"),
         (b"bytes", "CS-WS-001"),
+        (b'{"type": "input_text.flush"}', "CS-WS-001"),
+        ("[" * 100_000, "CS-WS-001"),
+        ("1" * 5000, "CS-WS-001"),
+        ("null", "CS-WS-001"),
+        ('{"type": null}', "CS-WS-001"),
+        ('{"type": ["input_text.flush"]}', "CS-WS-001"),
+        ('{"type": "\\ud800"}', "CS-WS-001"),
+        ('{"type": "input_text.append", "text": null}', "CS-WS-001"),
+        ('{"type": "input_text.append", "text": "\\udc00"}', "CS-TEXT-003"),
+        ('{"type": "session.update", "voise": "english"}', "CS-WS-001"),
+        ('{"type": "session.update", "\\ud800": 1}', "CS-TEXT-003"),
+        ('{"type": "session.update", "session": {"speed": 2}}', "CS-WS-001"),
+        ('{"type": "session.update", "voice": {"id": "english"}}', "CS-WS-001"),
+        ('{"type": "session.update", "instructions": "\\ud800"}', "CS-TEXT-003"),
+        ('{"type": "session.update", "instructions": "a\\u0000"}', "CS-TEXT-003"),
+        ('{"type": "session.update", "instructions": "%s"}' % ("a" * 1001), "CS-TEXT-006"),
+        ('{"type": "session.update", "voice": "%s"}' % ("a" * 100_000), "CS-TEXT-006"),
     ],
 )
 def test_a_bad_message_is_answered_and_the_session_lives(socket: Connection, message: str | bytes, code: str) -> None:
@@ -146,11 +166,13 @@ def test_a_bad_message_is_answered_and_the_session_lives(socket: Connection, mes
     assert audio
 
 
-def test_text_without_sound_and_too_much_text_are_errors_of_their_generation(serving: Serving) -> None:
+def test_text_without_sound_is_silence_and_too_much_text_an_error_of_its_generation(serving: Serving) -> None:
     with serving(ToneSynthesizer(), max_text_chars=10) as url, open_socket(url) as socket:
         send(socket, "input_text.append", text="😀")
         send(socket, "input_text.flush")
-        assert event(socket)["error"]["code"] == "CS-TEXT-001"
+        silence, _ = audio_until(socket, "speech.audio.done")
+        assert seconds(silence) == pytest.approx(SILENCE_SECONDS)
+        assert not any(silence)
         send(socket, "input_text.append", text="x" * 11)
         assert event(socket)["error"]["code"] == "CS-TEXT-002"
         send(socket, "input_text.append", text="abc")

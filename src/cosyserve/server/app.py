@@ -18,7 +18,7 @@ from cosyserve.errors import CosyError
 from cosyserve.server import auth, failures
 from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.middleware import BodyLimit, RequestId
-from cosyserve.server.routes import classic, cosyvoice, openai, ops, socket
+from cosyserve.server.routes import classic, cosyvoice, openai, ops, socket, xtts
 from cosyserve.server.service import Service, State
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
@@ -66,7 +66,7 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
             expose_headers=["X-Request-Id", "X-Sample-Rate", "X-CosyServe-Synthesizer", "Retry-After"],
         )
     app.add_middleware(RequestId)
-    for room in (openai, classic, cosyvoice, socket, ops):
+    for room in (openai, classic, xtts, cosyvoice, socket, ops):
         app.include_router(room.router)
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
