@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import AsyncExitStack, aclosing
-from typing import BinaryIO
+from typing import IO
 
 import anyio
 from starlette.types import Scope
@@ -42,7 +42,7 @@ class Delivery:
                 with self.stopwatch.delivering():
                     yield data
 
-    async def into(self, file: BinaryIO) -> None:
+    async def into(self, file: IO[bytes]) -> None:
         """The whole in `file`, which can be sought. The place is free afterwards."""
         async with aclosing(self._made(Output(self._format, self._utterance.speed, file))) as pieces:
             async for _ in pieces:

@@ -7,7 +7,7 @@ corrected at the end. A file that can be sought has such headers, and they tell 
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import IO, Protocol
 
 import av
 
@@ -54,7 +54,7 @@ class Format:
             return _CodecEncoder(self, _Sink(), {"flush_packets": "1", **self.stream_options})
         return _PcmEncoder(header=_wav_header() if self.name == "wav" else b"")
 
-    def writer(self, file: BinaryIO) -> Encoder:
+    def writer(self, file: IO[bytes]) -> Encoder:
         """For a whole in `file`, which can be sought: it tells its length where the format can."""
         if self.codec:
             return _CodecEncoder(self, file, {})
@@ -108,7 +108,7 @@ class _PcmEncoder:
 
 
 class _PcmWriter:
-    def __init__(self, file: BinaryIO, *, header: bool) -> None:
+    def __init__(self, file: IO[bytes], *, header: bool) -> None:
         self._file, self._has_header, self._size = file, header, 0
         if header:
             file.write(_wav_header())
@@ -150,7 +150,7 @@ class _Sink:
 
 
 class _CodecEncoder:
-    def __init__(self, fmt: Format, file: "_Sink | BinaryIO", options: Mapping[str, str]) -> None:
+    def __init__(self, fmt: Format, file: "_Sink | IO[bytes]", options: Mapping[str, str]) -> None:
         self._take = file.take if isinstance(file, _Sink) else bytes
         self._container = av.open(file, "w", format=fmt.container, options={**fmt.container_options, **options})
         stream = self._container.add_stream(fmt.codec, rate=fmt.rate, options=dict(fmt.codec_options))

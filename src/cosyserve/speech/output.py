@@ -1,7 +1,7 @@
 """From samples to what a listener gets: speed, then format. Both are work for a thread, done in one step."""
 
 from collections.abc import Iterable
-from typing import BinaryIO
+from typing import IO
 
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.encoders import Format
@@ -14,7 +14,7 @@ class Output:
     `seconds` is how much sound has gone out so far. A file has its true length in its header once it is finished.
     """
 
-    def __init__(self, fmt: Format, speed: float = 1.0, file: BinaryIO | None = None) -> None:
+    def __init__(self, fmt: Format, speed: float = 1.0, file: IO[bytes] | None = None) -> None:
         self._stretch = TimeStretch(speed)
         self._encoder = fmt.encoder() if file is None else fmt.writer(file)
         self.seconds = 0.0

@@ -143,12 +143,14 @@ async def list_voices(request: Request) -> Voices:
 @router.post("/v1/audio/voices", status_code=201)
 async def add_voice(
     request: Request,
-    name: ShortText = Form(),
-    audio: UploadFile | None = File(None, description="The recording."),
-    audio_sample: UploadFile | None = File(None, description="Another name for `audio`."),
-    consent: ShortText = Form("", description="Who agreed to the use of this voice, and when."),
-    transcript: ShortText = Form("", description="The words of the recording. Without them the voice is less alike."),
-    ref_text: ShortText = Form("", description="Another name for `transcript`."),
+    name: Annotated[ShortText, Form()],
+    audio: Annotated[UploadFile | None, File(description="The recording.")] = None,
+    audio_sample: Annotated[UploadFile | None, File(description="Another name for `audio`.")] = None,
+    consent: Annotated[ShortText, Form(description="Who agreed to the use of this voice, and when.")] = "",
+    transcript: Annotated[
+        ShortText, Form(description="The words of the recording. Without them the voice is less alike.")
+    ] = "",
+    ref_text: Annotated[ShortText, Form(description="Another name for `transcript`.")] = "",
 ) -> VoiceEntry:
     """Add a voice from 1 to 30 seconds of recording, in any common format."""
     service = service_of(request)
