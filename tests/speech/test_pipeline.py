@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cosyserve.errors import CosyError
-from cosyserve.speech.audio import SAMPLE_RATE, Pcm
-from cosyserve.speech.pipeline import SILENCE_SECONDS, Utterance, speak, whole
+from cosyserve.speech.audio import SAMPLE_RATE
+from cosyserve.speech.pipeline import Utterance, speak, whole
 from tests.standins import CHUNK_SECONDS, GatedSynthesizer, ToneSynthesizer
 
 
@@ -20,18 +20,6 @@ def test_audio_of_every_segment_comes_in_order_and_whole() -> None:
         return sum([c.size async for c in speak(synthesizer, utterance("ab. cde. 。。 f.", synthesizer), 60)])
 
     assert asyncio.run(run()) == pytest.approx((3 + 4 + 2) * CHUNK_SECONDS * SAMPLE_RATE)
-
-
-@pytest.mark.parametrize("text", ["😀", "---", "。。 …", ""])
-@pytest.mark.parametrize("speed", [0.25, 1.0, 4.0])
-def test_text_without_sound_is_a_short_silence(text: str, speed: float) -> None:
-    async def run() -> list[Pcm]:
-        synthesizer = ToneSynthesizer()
-        return [chunk async for chunk in speak(synthesizer, utterance(text, synthesizer, speed), 60)]
-
-    (silence,) = asyncio.run(run())
-    assert not silence.any()
-    assert silence.size / speed == pytest.approx(SILENCE_SECONDS * SAMPLE_RATE)
 
 
 def test_nothing_runs_ahead_of_the_reader() -> None:

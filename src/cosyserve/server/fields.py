@@ -81,24 +81,22 @@ def form_or_query(name: str, *, required: bool = False, spoken: bool = False) ->
     """
     kind: Any = str if spoken else ShortText
 
-    def text_of(form: str | None, query: str | None) -> str:
-        given = query if form is None else form
-        if given is None and required:
-            raise RequestValidationError([{"type": "missing", "loc": ("body", name), "msg": "Field required"}])
-        return given or ""
-
-    def dependency(**given: str | None) -> str:
-        return text_of(*given.values())
-
     # FastAPI tells parameters apart by their own names, also those of different dependencies.
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    dependency.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    places = {f"{name}_in_form": Form(None, alias=name), f"{name}_in_query": Query(None, alias=name)}
+
+    def text(**given: str | None) -> str:
+        found = [given[place] for place in places if given[place] is not None]
+        if not found and required:
+            raise RequestValidationError([{"type": "missing", "loc": ("body", name), "msg": "Field required"}])
+        return found[0] or "" if found else ""
+
+    text.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
-            inspect.Parameter(f"{name}_in_form", keyword, default=Form(None, alias=name), annotation=kind | None),
-            inspect.Parameter(f"{name}_in_query", keyword, default=Query(None, alias=name), annotation=kind | None),
+            inspect.Parameter(place, inspect.Parameter.KEYWORD_ONLY, default=source, annotation=kind | None)
+            for place, source in places.items()
         ]
     )
-    return Depends(dependency)
+    return Depends(text)
 
 
 def one_of(**given: Value | None) -> Value | None:

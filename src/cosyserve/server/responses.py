@@ -146,12 +146,15 @@ class WholeSpeechResponse(SpeechResponse):
     async def _stream(self, send: Send) -> None:
         with SpooledTemporaryFile(_IN_MEMORY) as file:
             await self._delivery.into(file)
-            self.headers["content-length"] = str(await run_sync(file.seek, 0, io.SEEK_END))
+            left = file.seek(0, io.SEEK_END)
+            self.headers["content-length"] = str(left)
             await self._start(send)
-            await run_sync(file.seek, 0)
-            while piece := await run_sync(file.read, _PIECE):
-                await self._send(send, piece, more=True)
-            await self._send(send, b"", more=False)
+            file.seek(0)
+            while left:
+                piece = await run_sync(file.read, _PIECE)
+                left -= len(piece)
+                # The last piece says so: a client that has it all may leave before anything else is sent.
+                await self._send(send, piece, more=left > 0)
 
 
 async def _while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:

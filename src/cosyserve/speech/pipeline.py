@@ -8,8 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-import numpy as np
-
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
@@ -17,8 +15,6 @@ from cosyserve.speech.segments import split
 from cosyserve.speech.synthesizer import Options, Synthesizer
 from cosyserve.speech.text import is_speakable
 from cosyserve.speech.voices import Voice
-
-SILENCE_SECONDS = 0.2  # what a text without any sound lasts: emoji, punctuation alone
 
 
 @dataclass(frozen=True)
@@ -38,22 +34,18 @@ async def whole(text: str) -> AsyncIterator[str]:
 
 
 async def speak(synthesizer: Synthesizer, utterance: Utterance, max_seconds: float) -> AsyncGenerator[Pcm, None]:
-    """The audio of `utterance`, its speed not yet changed, or a short silence where its text has no sound.
+    """The audio of `utterance`, its speed not yet changed; none where its text has no sound.
 
     Raises `CS-TEXT-004` once it will be longer than `max_seconds` at its speed.
     """
     left = max_seconds * SAMPLE_RATE * utterance.speed
-    silent = True
     async with aclosing(_spoken(synthesizer, utterance)) as chunks:
         async for chunk in chunks:
             left -= chunk.size
             if left < 0:
                 raise CosyError(errors.AUDIO_TOO_LONG, seconds=max_seconds)
             if chunk.size:
-                silent = False
                 yield chunk
-    if silent:
-        yield np.zeros(round(SILENCE_SECONDS * SAMPLE_RATE * utterance.speed), np.float32)
 
 
 async def _spoken(synthesizer: Synthesizer, utterance: Utterance) -> AsyncGenerator[Pcm, None]:

@@ -199,7 +199,7 @@ class Session:
                     if generation is self._open:
                         self._open = None
                     await self._tell("error", **body_of(error))
-            await self._socket.close()
+            await self._send(self._socket.close())
         except ClientGoneError:
             await self._break_off()
 
