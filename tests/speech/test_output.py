@@ -50,7 +50,7 @@ def test_a_file_tells_its_true_length(fmt: Format, speed: float, samples: int, c
         assert told.frames / told.samplerate == pytest.approx(expected / SAMPLE_RATE)
 
 
-@pytest.mark.parametrize("samples", [0, 1, 100])
+@pytest.mark.parametrize("samples", [0, 100])
 @pytest.mark.parametrize("speed", [SLOWEST, 1.0, FASTEST])
 @pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
 def test_no_stream_is_empty(fmt: Format, speed: float, samples: int) -> None:
