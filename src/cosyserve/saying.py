@@ -13,7 +13,8 @@ from cosyserve.errors import CosyError
 from cosyserve.settings import Settings
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.choice import Choice
-from cosyserve.speech.encoders import FORMATS, Format
+from cosyserve.speech.encoders import FORMATS
+from cosyserve.speech.output import Output
 from cosyserve.speech.pipeline import Utterance, speak, whole
 from cosyserve.speech.synthesizer import voice_of
 from cosyserve.speech.text import clean
@@ -34,26 +35,25 @@ async def say(settings: Settings, choice: Choice, text: str, voice: str, speed: 
     with contextlib.closing(synthesizer):
         segments = whole(clean(text, settings.max_text_chars))
         utterance = Utterance(segments, voice_of(synthesizer, voice or settings.voice), speed)
-        with _sink(output) as (sink, fmt):
-            encoder = fmt.encoder()
+        with _sink(output, speed) as (sink, audio):
             async for pcm in speak(synthesizer, utterance, settings.max_audio_seconds):
-                sink.write(encoder.encode(pcm))
+                sink.write(audio.push(pcm))
                 sink.flush()
-            sink.write(encoder.finish())
+            sink.write(audio.finish())
 
 
 @contextlib.contextmanager
-def _sink(output: str | None) -> Iterator[tuple[BinaryIO, Format]]:
+def _sink(output: str | None, speed: float) -> Iterator[tuple[BinaryIO, Output]]:
     if output is None:
         with _player() as pipe:
-            yield pipe, FORMATS["pcm"]
+            yield pipe, Output(FORMATS["pcm"], speed)
     elif output == "-":
-        yield sys.stdout.buffer, FORMATS["wav"]
+        yield sys.stdout.buffer, Output(FORMATS["wav"], speed)
     else:
-        yield from _file(Path(output))
+        yield from _file(Path(output), speed)
 
 
-def _file(path: Path) -> Iterator[tuple[BinaryIO, Format]]:
+def _file(path: Path, speed: float) -> Iterator[tuple[BinaryIO, Output]]:
     """A file that is whole or absent: written under another name and renamed at the end."""
     fmt = FORMATS.get(path.suffix[1:].lower())
     endings = ", ".join(f".{name}" for name in FORMATS)
@@ -62,7 +62,7 @@ def _file(path: Path) -> Iterator[tuple[BinaryIO, Format]]:
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
-            yield file, fmt
+            yield file, Output(fmt, speed, file)
         partial.replace(path)
     except OSError as error:
         raise CosyError(errors.OUTPUT_UNUSABLE, path=path, reason=error.strerror, endings=endings) from error

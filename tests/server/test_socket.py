@@ -1,19 +1,28 @@
 """The WebSocket, with the `websockets` package's own client."""
 
+import asyncio
 import json
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
+import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
+from cosyserve.errors import CosyError
+from cosyserve.server.routes.socket import Generation, Update
+from cosyserve.speech.output import SILENCE_SECONDS
 from tests.conftest import Serving
 from tests.running import GREETING, Server, eventually
+from tests.server.test_delivery import breakable
 from tests.signals import from_s16le, is_speech
-from tests.standins import CHUNK_SECONDS, FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
+from tests.standins import CHUNK_SECONDS, CapableSynthesizer, FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
 
 PATH = "/v1/audio/speech/stream"
 
@@ -92,7 +101,9 @@ def test_flush_ends_a_generation_and_the_next_may_begin(serving: Serving) -> Non
         for length in (3, 5):
             audio, _ = audio_until(socket, "speech.audio.done")
             assert seconds(audio) == pytest.approx(length * CHUNK_SECONDS)
-        send(socket, "input_text.flush")  # nothing is open: nothing happens
+        send(socket, "input_text.flush")  # no text: done at once
+        audio, done = audio_until(socket, "speech.audio.done")
+        assert (audio, done["usage"]["total_tokens"]) == (b"", 0)
         send(socket, "session.update", response_format="wav", speed=2.0, voice="tone")
         send(socket, "input_text.append", text="0123456789")
         send(socket, "input_text.end")
@@ -132,6 +143,23 @@ def test_cancel_is_heard_in_the_middle(serving: Serving) -> None:
         ('{"type": "session.update", "response_format": "midi"}', "CS-WS-001"),
         ('{"type": "input_text.append", "text": "\\u0000"}', "CS-TEXT-003"),
         (b"bytes", "CS-WS-001"),
+        (b'{"type": "input_text.flush"}', "CS-WS-001"),
+        ("[" * 100_000, "CS-WS-001"),
+        ("1" * 5000, "CS-WS-001"),
+        ("null", "CS-WS-001"),
+        ('{"type": null}', "CS-WS-001"),
+        ('{"type": ["input_text.flush"]}', "CS-WS-001"),
+        ('{"type": "\\ud800"}', "CS-WS-001"),
+        ('{"type": "input_text.append", "text": null}', "CS-WS-001"),
+        ('{"type": "input_text.append", "text": "\\udc00"}', "CS-TEXT-003"),
+        ('{"type": "session.update", "voise": "english"}', "CS-WS-001"),
+        ('{"type": "session.update", "\\ud800": 1}', "CS-TEXT-003"),
+        ('{"type": "session.update", "session": {"speed": 2}}', "CS-WS-001"),
+        ('{"type": "session.update", "voice": {"id": "english"}}', "CS-WS-001"),
+        ('{"type": "session.update", "instructions": "\\ud800"}', "CS-TEXT-003"),
+        ('{"type": "session.update", "instructions": "a\\u0000"}', "CS-TEXT-003"),
+        ('{"type": "session.update", "instructions": "%s"}' % ("a" * 1001), "CS-TEXT-006"),
+        ('{"type": "session.update", "voice": "%s"}' % ("a" * 100_000), "CS-TEXT-006"),
     ],
 )
 def test_a_bad_message_is_answered_and_the_session_lives(socket: Connection, message: str | bytes, code: str) -> None:
@@ -146,11 +174,13 @@ def test_a_bad_message_is_answered_and_the_session_lives(socket: Connection, mes
     assert audio
 
 
-def test_text_without_sound_and_too_much_text_are_errors_of_their_generation(serving: Serving) -> None:
+def test_text_without_sound_is_silence_and_too_much_text_an_error_of_its_generation(serving: Serving) -> None:
     with serving(ToneSynthesizer(), max_text_chars=10) as url, open_socket(url) as socket:
         send(socket, "input_text.append", text="😀")
         send(socket, "input_text.flush")
-        assert event(socket)["error"]["code"] == "CS-TEXT-001"
+        silence, _ = audio_until(socket, "speech.audio.done")
+        assert seconds(silence) == pytest.approx(SILENCE_SECONDS)
+        assert not any(silence)
         send(socket, "input_text.append", text="x" * 11)
         assert event(socket)["error"]["code"] == "CS-TEXT-002"
         send(socket, "input_text.append", text="abc")
@@ -187,6 +217,112 @@ def test_a_failing_synthesizer_is_an_error_and_the_session_lives(serving: Servin
         send(socket, "input_text.append", text="good")
         send(socket, "input_text.flush")
         assert audio_until(socket, "speech.audio.done")[0]
+
+
+def test_settings_merge(serving: Serving) -> None:
+    synthesizer = CapableSynthesizer()
+    with serving(synthesizer) as url, open_socket(url) as socket:
+        send(socket, "session.update", response_format="WAV", instructions="sadly", seed=3)
+        send(socket, "session.update", speed=2.0, instructions=None, seed=None, voice=None)
+        send(socket, "session.update", speed=1.0, voise="tone")
+        assert event(socket)["error"]["param"] == "voise"
+        send(socket, "input_text.append", text="0123456789")
+        send(socket, "input_text.flush")
+        audio, _ = audio_until(socket, "speech.audio.done")
+        assert audio.startswith(b"RIFF")
+        assert seconds(audio) == pytest.approx(5 * CHUNK_SECONDS, rel=0.2)
+        assert (synthesizer.asked[-1].instructions, synthesizer.asked[-1].seed) == ("sadly", 3)
+        send(socket, "session.update", response_format="", instructions="")
+        send(socket, "input_text.append", text="abc")
+        send(socket, "input_text.flush")
+        assert not audio_until(socket, "speech.audio.done")[0].startswith(b"RIFF")
+        assert synthesizer.asked[-1].instructions == ""
+
+
+def test_a_nested_session_is_told_where_its_fields_belong(socket: Connection) -> None:
+    send(socket, "session.update", session={"voice": "english"})
+    error = event(socket)["error"]
+    assert error["param"] == "session"
+    assert "top level" in error["message"]
+
+
+def test_a_binary_frame_is_told_that_messages_are_text(socket: Connection) -> None:
+    socket.send(b'{"type": "input_text.flush"}')
+    assert "text frames" in event(socket)["error"]["message"]
+
+
+def test_a_large_message_is_answered(socket: Connection) -> None:
+    send(socket, "input_text.append", text="a" * 900_000)
+    assert event(socket)["error"]["code"] == "CS-TEXT-002"
+
+
+def test_a_flush_without_text_is_done_in_its_turn(serving: Serving) -> None:
+    synthesizer = GatedSynthesizer()
+    with serving(synthesizer) as url, open_socket(url) as socket:
+        synthesizer.budget = 1
+        send(socket, "input_text.append", text="abc")
+        send(socket, "input_text.flush")
+        send(socket, "input_text.flush")
+        assert isinstance(socket.recv(10), bytes)
+        synthesizer.budget = math.inf
+        assert audio_until(socket, "speech.audio.done")[1]["usage"]["input_tokens"] == 3
+        assert audio_until(socket, "speech.audio.done")[1]["usage"]["input_tokens"] == 0
+
+
+def pushed(pieces: list[str]) -> str:
+    """What a generation is to speak after its text has come in these pieces, as JSON gives them."""
+
+    async def run() -> str:
+        generation = Generation(Update(type="session.update"), 10_000, 10)
+        for piece in pieces:
+            generation.push(json.loads(json.dumps(piece)))
+        generation.flush()
+        return "".join([segment async for segment in generation.segments()])
+
+    return asyncio.run(run())
+
+
+@given(st.text(st.sampled_from("a😀🎉你. "), max_size=20), st.lists(st.integers(0, 40), max_size=6))
+def test_text_may_be_cut_within_a_character(text: str, cuts: list[int]) -> None:
+    """JavaScript's strings are cut between the halves of a surrogate pair as anywhere else."""
+    units = text.encode("utf-16-le")
+    places = [0, *sorted(cuts), len(units) // 2]
+    pieces = [units[2 * a : 2 * b].decode("utf-16-le", "surrogatepass") for a, b in pairwise(places)]
+    assert pushed(pieces) == text
+
+
+@pytest.mark.parametrize(
+    "pieces", [["a\ud83d"], ["\ud83d", "a"], ["\ud83d", "\ud83d\ude00"], ["\ude00"], ["\ud83d", ""]]
+)
+def test_half_a_character_alone_is_refused(pieces: list[str]) -> None:
+    with pytest.raises(CosyError) as refused:
+        pushed(pieces)
+    assert refused.value.fault.id == "CS-TEXT-003"
+
+
+def test_half_a_character_waits_for_the_next_append(socket: Connection) -> None:
+    for half in ("Hello. \ud83d", "\ude00"):
+        send(socket, "input_text.append", text=half)
+    send(socket, "input_text.flush")
+    assert audio_until(socket, "speech.audio.done")[1]["usage"]["input_tokens"] == 8
+    send(socket, "input_text.append", text="Hello. \ud83d")
+    send(socket, "input_text.flush")
+    assert event(socket)["error"]["code"] == "CS-TEXT-003"
+
+
+@pytest.mark.parametrize("offered", [True, False])
+def test_a_client_that_stops_reading_loses_its_place_and_its_connection(serving: Serving, offered: bool) -> None:
+    broken: list[str] = []
+    wrap = breakable(broken) if offered else lambda app: app
+    deaf = {"max_queue": 1, "compression": None}  # a tone would be compressed into what the kernel holds
+    with serving(ToneSynthesizer(), wrap, stall_seconds=0.3) as url, open_socket(url, **deaf) as socket:
+        send(socket, "input_text.append", text="x" * 3000)
+        send(socket, "input_text.flush")
+        eventually(lambda: 'outcome="stalled"} 1.0' in httpx.get(f"{url}/metrics").text)
+        assert httpx.get(f"{url}/readyz").json()["active_streams"] == 0
+        if offered:
+            eventually(lambda: broken == ["websocket"])
+        socket.socket.close()
 
 
 def test_a_silent_writer_does_not_hold_a_stream_for_ever(serving: Serving) -> None:

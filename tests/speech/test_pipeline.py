@@ -54,12 +54,13 @@ def test_closing_stops_the_synthesis_at_once() -> None:
     asyncio.run(run())
 
 
-def test_too_much_audio_is_an_error_not_a_silent_cut() -> None:
+@pytest.mark.parametrize("speed", [0.5, 1.0, 2.0])
+def test_too_much_audio_is_an_error_not_a_silent_cut(speed: float) -> None:
     async def run() -> float:
         synthesizer = ToneSynthesizer()
         heard = 0.0
         with pytest.raises(CosyError) as cut:
-            async for chunk in speak(synthesizer, utterance("0123456789", synthesizer), 0.55):
+            async for chunk in speak(synthesizer, utterance("0123456789", synthesizer, speed), 0.55 / speed):
                 heard += chunk.size / SAMPLE_RATE
         assert cut.value.fault.id == "CS-TEXT-004"
         return heard

@@ -3,14 +3,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyserve.errors import CosyError
-from cosyserve.speech.text import clean
+from cosyserve.speech.text import clean, is_speakable
 
 
-@pytest.mark.parametrize("text", ["", "   \n", "😀🎉", "。！？…", "—", "\x07"])
-def test_text_without_sound_is_refused(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "   \n", "\u3000", "\x07", " \x1b\t"])
+def test_no_text_is_refused(text: str) -> None:
     with pytest.raises(CosyError) as refused:
         clean(text, 100)
     assert refused.value.fault.id == "CS-TEXT-001"
+
+
+@pytest.mark.parametrize("text", ["😀🎉", "。！？…", "—", ".", "---", "✅", "( )"])
+def test_text_without_sound_is_text(text: str) -> None:
+    assert clean(text, 100) == text
+    assert not is_speakable(text)
 
 
 @pytest.mark.parametrize("text", ["a\0b", "a\ud800", "\udc00b"])

@@ -13,13 +13,20 @@ def stretched(audio: Pcm, speed: float, chunk: int) -> Pcm:
     parts: list[Pcm] = []
     for start in range(0, audio.size, chunk):
         parts += stretch.push(audio[start : start + chunk])
-    return np.concatenate([*parts, *stretch.flush()])
+    return np.concatenate([np.empty(0, np.float32), *parts, *stretch.flush()])
 
 
 @given(st.integers(1, 5000))
 def test_speed_one_changes_no_sample(chunk: int) -> None:
     audio = tone(0.5)
     np.testing.assert_array_equal(stretched(audio, 1.0, chunk), audio)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(SLOWEST, FASTEST), st.integers(0, 200), st.integers(1, 20))
+def test_pieces_may_be_of_any_size(speed: float, samples: int, chunk: int) -> None:
+    """A synthesizer's last chunk is what is left over, which can be a single sample."""
+    assert stretched(tone(0.1)[:samples], speed, chunk).size <= samples / SLOWEST + 100
 
 
 @settings(deadline=None, max_examples=25)

@@ -5,10 +5,10 @@ from cosyserve.errors.fault import Fault
 TEXT_EMPTY = Fault(
     "CS-TEXT-001",
     400,
-    "There is nothing to speak: the text has no letter and no digit.",
-    "Send at least one word or number; emoji and punctuation alone have no sound.",
-    "没有可朗读的内容：文本中没有文字或数字。",
-    "请至少提供一个字、词或数字；单独的表情符号和标点没有读音。",
+    "There is nothing to speak: the text is empty.",
+    "Send at least one word or number; emoji and punctuation alone are a short silence.",
+    "没有可朗读的内容：文本为空。",
+    "请至少提供一个字、词或数字；只有表情符号或标点时，合成的是一小段静音。",
 )
 TEXT_TOO_LONG = Fault(
     "CS-TEXT-002",
@@ -283,6 +283,14 @@ CONNECTIONS_FULL = Fault(
     "Try again in a moment, or raise COSYSERVE_MAX_CONNECTIONS on the server.",
     "本服务器允许的 {limit} 个连接均被占用。",
     "请稍后重试，或在服务器上调大 COSYSERVE_MAX_CONNECTIONS。",
+)
+UPLOADS_BUSY = Fault(
+    "CS-BUSY-003",
+    429,
+    "The server listens to as many recordings as it can already.",
+    "Try again after the time in Retry-After; a voice that was added once (POST /v1/audio/voices) needs no recording.",
+    "服务器同时处理的录音已达上限。",
+    "请在 Retry-After 所示时间后重试；已添加的音色（POST /v1/audio/voices）无需再上传录音。",
 )
 STARTING = Fault(
     "CS-SRV-001",

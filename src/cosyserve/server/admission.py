@@ -9,17 +9,28 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 
 from cosyserve import errors
-from cosyserve.errors import CosyError
+from cosyserve.errors import CosyError, Fault
 
 _RETRY_AFTER_RANGE = (1, 60)  # seconds
 _RECENT = 0.2  # weight of the newest stream in the mean duration
 
 
 class Admission:
-    """A fixed number of places and a bounded queue before them, first come, first served."""
+    """A fixed number of places and a bounded queue before them, first come, first served.
 
-    def __init__(self, streams: int, queue: int, queue_seconds: float) -> None:
+    Who finds the queue full is told `full`, who waits too long `late`.
+    """
+
+    def __init__(
+        self,
+        streams: int,
+        queue: int,
+        queue_seconds: float,
+        full: Fault = errors.QUEUE_FULL,
+        late: Fault = errors.QUEUE_TIMEOUT,
+    ) -> None:
         self._streams, self._queue, self._queue_seconds = streams, queue, queue_seconds
+        self._full, self._late = full, late
         self._places = anyio.Semaphore(streams)
         self._mean_seconds = 1.0
         self._open = True
@@ -31,7 +42,7 @@ class Admission:
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """Hold a place; raises `CS-BUSY-…` when none comes free and `CS-SRV-002` after `close`."""
+        """Hold a place; raises `full` or `late` (`CS-BUSY-…`) when none comes free and `CS-SRV-002` after `close`."""
         if not self._open:
             raise CosyError(errors.STOPPING, retry_after=_RETRY_AFTER_RANGE[0])
         self._idle.clear()
@@ -63,17 +74,13 @@ class Admission:
             self._places.acquire_nowait()
             return
         if self.waiting >= self._queue:
-            raise CosyError(
-                errors.QUEUE_FULL, retry_after=self._retry_after(), streams=self._streams, waiting=self.waiting
-            )
+            raise CosyError(self._full, retry_after=self._retry_after(), streams=self._streams, waiting=self.waiting)
         self.waiting += 1
         try:
             with anyio.fail_after(self._queue_seconds):
                 await self._places.acquire()
         except TimeoutError:
-            raise CosyError(
-                errors.QUEUE_TIMEOUT, retry_after=self._retry_after(), seconds=self._queue_seconds
-            ) from None
+            raise CosyError(self._late, retry_after=self._retry_after(), seconds=self._queue_seconds) from None
         finally:
             self.waiting -= 1
 

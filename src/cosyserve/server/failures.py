@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from cosyserve import errors
 from cosyserve.errors import CosyError, Fault
+from cosyserve.server.fields import unfit
 from cosyserve.server.service import service_of
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def invalid(error: RequestValidationError) -> CosyError:
     place = [str(part) for part in first["loc"][1:]]
     if first["type"] == "json_invalid" or not place:
         return CosyError(errors.REQUEST_INVALID, details="the body must be a JSON object, sent as application/json")
-    return CosyError(errors.REQUEST_INVALID, param=place[0], details=f"{'.'.join(place)}: {first['msg']}")
+    return unfit(first, place, errors.REQUEST_INVALID)
 
 
 def install(app: FastAPI) -> None:

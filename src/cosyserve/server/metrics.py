@@ -66,8 +66,9 @@ class Stopwatch:
     def admit(self) -> None:
         self.admitted = time.perf_counter()
 
-    def chunk(self, seconds: float) -> None:
-        self.audio_seconds += seconds
+    def made(self, seconds: float) -> None:
+        """So much audio is there by now."""
+        self.audio_seconds = seconds
         if self.first_chunk_seconds is None:
             self.first_chunk_seconds = time.perf_counter() - self.arrived
 

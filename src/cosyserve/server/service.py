@@ -3,12 +3,15 @@
 import logging
 import math
 import os
+import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from enum import Enum
+from functools import cached_property
 
 import anyio
+from anyio.to_thread import run_sync
 from fastapi.requests import HTTPConnection
 
 from cosyserve import errors
@@ -21,6 +24,7 @@ from cosyserve.server.idleness import Idleness
 from cosyserve.server.metrics import Metrics
 from cosyserve.server.pulse import WatchedSynthesizer
 from cosyserve.settings import Settings
+from cosyserve.speech.audio import Pcm
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.pipeline import Utterance, speak, whole
 from cosyserve.speech.synthesizer import Capability, Options, voice_of
@@ -34,12 +38,15 @@ OPENAI_VOICES = frozenset(
     ("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable")
     + ("marin", "nova", "onyx", "sage", "shimmer", "verse")
 )
-OPENAI_MODELS = frozenset(("tts-1", "tts-1-hd", "gpt-4o-mini-tts"))
+# OpenAI's families of models, with the dates that tell their releases apart.
+_OPENAI_MODEL = re.compile(r"(tts-\d(-hd)?|gpt-[\w.]+(-mini)?-tts)(-latest|-preview|(-\d{2,4})+)?")
 # The name a client keeps while its server moves from the preview to the real voice.
 PRODUCT_MODEL = "cosyvoice2-0.5b"
 
 _WARM_UP = "你好。Ready."
 _NEW_REPLICA_SECONDS = 5  # after which it is worth asking again
+# Recordings that are listened to at once, and that wait for it: each is work that speech has to share with.
+_LISTENING, _TO_LISTEN = 2, 8
 
 
 class State(str, Enum):
@@ -75,6 +82,9 @@ class Service:
         self.synthesizer = WatchedSynthesizer(choice.synthesizer)
         self.state = State.STARTING
         self.admission = Admission(settings.max_streams, settings.max_queue, settings.queue_seconds)
+        self.uploads = Admission(
+            *(_LISTENING, _TO_LISTEN, settings.queue_seconds), full=errors.UPLOADS_BUSY, late=errors.UPLOADS_BUSY
+        )
         self.idleness = Idleness(settings.idle_shutdown_minutes, self.admission)
         self.metrics = Metrics(self.admission, fleet)
         voice_of(self.synthesizer, settings.voice)  # a name that is not there is to be known at the start
@@ -83,6 +93,15 @@ class Service:
         self.restart_reason = os.environ.get(REASON, "")
         self.release, self.start = os.environ.get(RELEASE, ""), os.environ.get(START, "")
         self.metrics.restarts.inc(self.restarts)
+
+    @cached_property
+    def _encoders(self) -> anyio.CapacityLimiter:
+        """Threads that encode. Others have theirs elsewhere, so that nothing but encoding can hold a stream up."""
+        return anyio.CapacityLimiter(max(2, os.cpu_count() or 1))
+
+    async def encode(self, work: Callable[..., bytes], *arguments: Pcm) -> bytes:
+        """What `work` gives, done in a thread of the encoders'."""
+        return await run_sync(work, *arguments, limiter=self._encoders)
 
     @property
     def default_voice(self) -> Voice:
@@ -134,19 +153,30 @@ class Service:
         """
         self.state = state
         if state is State.RETIRING:
-            await self.admission.idle()
+            await self._idle()
             return
         self.admission.close()
+        self.uploads.close()
         with anyio.move_on_after(self.settings.grace_seconds) as patience:
-            await self.admission.idle()
+            await self._idle()
         if patience.cancelled_caught:
             log.warning("The grace time is over: %d streams are cut off", self.admission.active)
 
+    async def _idle(self) -> None:
+        """Return once nobody is spoken to and no recording is listened to."""
+        await self.uploads.idle()
+        await self.admission.idle()
+
     def voice(self, name: str) -> Voice:
-        """The voice of that name; empty and OpenAI's own names mean the default."""
-        if not name or (name in OPENAI_VOICES and name not in self.synthesizer.voices):
+        """The voice of that name; empty and, where no voice is called so, OpenAI's own names mean the default."""
+        if not name.strip():
             return self.default_voice
-        return voice_of(self.synthesizer, name)
+        try:
+            return voice_of(self.synthesizer, name)
+        except CosyError:
+            if name.strip().lower() in OPENAI_VOICES:
+                return self.default_voice
+            raise
 
     def library(self) -> Library:
         """Where voices are added and removed; raises `CS-CAP-001` where the synthesizer has only its own."""
@@ -162,7 +192,9 @@ class Service:
         return list(dict.fromkeys((self.synthesizer.model, PRODUCT_MODEL)))
 
     def require_model(self, name: str) -> None:
-        if name not in OPENAI_MODELS and name not in self.models():
+        """Raises `CS-REQ-003` for a name that is neither a model here nor one of OpenAI's; empty is the default."""
+        name = name.strip().lower()
+        if name and name not in map(str.lower, self.models()) and not _OPENAI_MODEL.fullmatch(name):
             raise CosyError(errors.MODEL_UNKNOWN, param="model", models=", ".join(self.models()))
 
     def utterance(self, text: str, voice: str = "", speed: float = 1.0, options: Options = Options()) -> Utterance:

@@ -1,22 +1,25 @@
 """PCM to the formats clients ask for, chunk by chunk: no encoder waits for the end of the audio.
 
-The container options are the ones that really stream: an Ogg page for every 20 ms, no Xing header that
-would have to be corrected at the end, small FLAC frames.
+The stream options are the ones that really stream: an Ogg page for every 20 ms, no Xing header that would have to be
+corrected at the end. A file that can be sought has such headers, and they tell its true length.
 """
 
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import IO, Protocol
 
 import av
 
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm, to_s16le
 
+_WAV_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
+_UNKNOWN = 0xFFFFFFFF  # a size that players read as "until the end"
+
 
 class Encoder(Protocol):
     def encode(self, pcm: Pcm) -> bytes:
-        """What can be sent once `pcm` is there; may be empty."""
+        """What can be sent once `pcm` is there; may be empty, and is where a file is written."""
         ...
 
     def finish(self) -> bytes:
@@ -29,7 +32,8 @@ class Format:
     """An audio format of the API.
 
     `delay` is what its codec adds to the length and no header of a stream can announce, in samples at
-    `rate` (measured; tests hold it); `frame` is the step its length is rounded up to.
+    `rate` (measured; tests hold it); `frame` is the step its length is rounded up to. `stream_options` are the
+    container's where it is sent while it is made.
     """
 
     name: str
@@ -42,9 +46,19 @@ class Format:
     bit_rate: int = 0
     codec_options: Mapping[str, str] = field(default_factory=dict)
     container_options: Mapping[str, str] = field(default_factory=dict)
+    stream_options: Mapping[str, str] = field(default_factory=dict)
 
     def encoder(self) -> Encoder:
-        return _CodecEncoder(self) if self.codec else _PcmEncoder(header=self.name == "wav")
+        """For audio that is sent while it is made: nothing can be corrected, so no header tells a length."""
+        if self.codec:
+            return _CodecEncoder(self, _Sink(), {"flush_packets": "1", **self.stream_options})
+        return _PcmEncoder(header=_wav_header() if self.name == "wav" else b"")
+
+    def writer(self, file: IO[bytes]) -> Encoder:
+        """For a whole in `file`, which can be sought: it tells its length where the format can."""
+        if self.codec:
+            return _CodecEncoder(self, file, {})
+        return _PcmWriter(file, header=self.name == "wav")
 
 
 FORMATS: Mapping[str, Format] = {
@@ -59,7 +73,8 @@ FORMATS: Mapping[str, Format] = {
             codec="libmp3lame",
             container="mp3",
             bit_rate=64_000,
-            container_options={"write_xing": "0", "id3v2_version": "0"},
+            container_options={"id3v2_version": "0"},
+            stream_options={"write_xing": "0"},
         ),
         Format(
             "opus",
@@ -69,7 +84,7 @@ FORMATS: Mapping[str, Format] = {
             container="ogg",
             bit_rate=32_000,
             codec_options={"application": "lowdelay", "frame_duration": "20"},
-            container_options={"page_duration": "20000"},
+            stream_options={"page_duration": "20000"},
         ),
         # One frame of priming; ADTS has no field that tells a decoder to skip it.
         Format("aac", "audio/aac", frame=1024, delay=1024, codec="aac", container="adts", bit_rate=64_000),
@@ -81,8 +96,8 @@ FORMATS: Mapping[str, Format] = {
 
 
 class _PcmEncoder:
-    def __init__(self, *, header: bool) -> None:
-        self._header = _wav_header() if header else b""
+    def __init__(self, header: bytes) -> None:
+        self._header = header
 
     def encode(self, pcm: Pcm) -> bytes:
         header, self._header = self._header, b""
@@ -92,18 +107,34 @@ class _PcmEncoder:
         return b""
 
 
-def _wav_header() -> bytes:
-    """A WAV header of unknown length: both sizes at their maximum, which players read as 'until the end'."""
-    unknown, pcm, channels, width = 0xFFFFFFFF, 1, 1, 2
-    return struct.pack(
-        "<4sI4s4sIHHIIHH4sI",
-        *(b"RIFF", unknown, b"WAVE", b"fmt ", 16, pcm, channels, SAMPLE_RATE),
-        *(SAMPLE_RATE * width, width, width * 8, b"data", unknown),
+class _PcmWriter:
+    def __init__(self, file: IO[bytes], *, header: bool) -> None:
+        self._file, self._has_header, self._size = file, header, 0
+        if header:
+            file.write(_wav_header())
+
+    def encode(self, pcm: Pcm) -> bytes:
+        self._size += self._file.write(to_s16le(pcm))
+        return b""
+
+    def finish(self) -> bytes:
+        if self._has_header:
+            self._file.seek(0)
+            self._file.write(_wav_header(self._size))
+        return b""
+
+
+def _wav_header(size: int = _UNKNOWN) -> bytes:
+    """The header before `size` bytes of samples."""
+    pcm, channels, width = 1, 1, 2
+    return _WAV_HEADER.pack(
+        *(b"RIFF", min(_UNKNOWN, _WAV_HEADER.size - 8 + size), b"WAVE", b"fmt ", 16, pcm, channels, SAMPLE_RATE),
+        *(SAMPLE_RATE * width, width, width * 8, b"data", min(_UNKNOWN, size)),
     )
 
 
 class _Sink:
-    """A file for the muxer to write to, emptied after every chunk."""
+    """A file for the muxer to write to that cannot be sought, emptied after every chunk."""
 
     def __init__(self) -> None:
         self._written = bytearray()
@@ -119,11 +150,9 @@ class _Sink:
 
 
 class _CodecEncoder:
-    def __init__(self, fmt: Format) -> None:
-        self._sink = _Sink()
-        self._container = av.open(
-            self._sink, "w", format=fmt.container, options={"flush_packets": "1", **fmt.container_options}
-        )
+    def __init__(self, fmt: Format, file: "_Sink | IO[bytes]", options: Mapping[str, str]) -> None:
+        self._take = file.take if isinstance(file, _Sink) else bytes
+        self._container = av.open(file, "w", format=fmt.container, options={**fmt.container_options, **options})
         stream = self._container.add_stream(fmt.codec, rate=fmt.rate, options=dict(fmt.codec_options))
         assert isinstance(stream, av.AudioStream)  # noqa: S101 - every codec above is an audio codec
         self._stream = stream
@@ -139,13 +168,13 @@ class _CodecEncoder:
         frame.pts = self._position
         self._position += pcm.size
         self._mux(frame)
-        return self._sink.take()
+        return self._take()
 
     def finish(self) -> bytes:
         self._mux(None)
         self._container.mux(self._stream.encode(None))
         self._container.close()
-        return self._sink.take()
+        return self._take()
 
     def _mux(self, frame: av.AudioFrame | None) -> None:
         for resampled in self._resampler.resample(frame):

@@ -1,4 +1,4 @@
-"""From text to audio: segment → synthesizer → speed → PCM chunks, one pull at a time.
+"""From text to audio: segment → synthesizer → PCM chunks, one pull at a time. `output.py` does the rest.
 
 Nothing runs ahead of its reader and nothing is kept, so memory does not grow with the text and closing
 the iterator stops the work within one chunk.
@@ -14,7 +14,6 @@ from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.segments import split
 from cosyserve.speech.synthesizer import Options, Synthesizer
 from cosyserve.speech.text import is_speakable
-from cosyserve.speech.timestretch import TimeStretch
 from cosyserve.speech.voices import Voice
 
 
@@ -35,25 +34,18 @@ async def whole(text: str) -> AsyncIterator[str]:
 
 
 async def speak(synthesizer: Synthesizer, utterance: Utterance, max_seconds: float) -> AsyncGenerator[Pcm, None]:
-    """The audio of `utterance`; raises `CS-TEXT-004` once it is longer than `max_seconds`."""
-    left = max_seconds * SAMPLE_RATE
-    async with aclosing(_stretched(synthesizer, utterance)) as chunks:
+    """The audio of `utterance`, its speed not yet changed; none where its text has no sound.
+
+    Raises `CS-TEXT-004` once it will be longer than `max_seconds` at its speed.
+    """
+    left = max_seconds * SAMPLE_RATE * utterance.speed
+    async with aclosing(_spoken(synthesizer, utterance)) as chunks:
         async for chunk in chunks:
             left -= chunk.size
             if left < 0:
                 raise CosyError(errors.AUDIO_TOO_LONG, seconds=max_seconds)
             if chunk.size:
                 yield chunk
-
-
-async def _stretched(synthesizer: Synthesizer, utterance: Utterance) -> AsyncGenerator[Pcm, None]:
-    stretch = TimeStretch(utterance.speed)
-    async with aclosing(_spoken(synthesizer, utterance)) as chunks:
-        async for chunk in chunks:
-            for stretched in stretch.push(chunk):
-                yield stretched
-    for stretched in stretch.flush():
-        yield stretched
 
 
 async def _spoken(synthesizer: Synthesizer, utterance: Utterance) -> AsyncGenerator[Pcm, None]:

@@ -10,7 +10,7 @@ LONGEST_FIELD = 1000
 
 
 def is_speakable(text: str) -> bool:
-    """Whether the text has a letter or a digit of any script; punctuation and emoji have no sound."""
+    """Whether the text has a letter or a digit of any script. Punctuation and emoji have no sound: they are silence."""
     return any(character.isalnum() for character in text)
 
 
@@ -19,7 +19,7 @@ def clean(text: str, max_chars: int) -> str:
     if len(text) > max_chars:
         raise CosyError(errors.TEXT_TOO_LONG, length=len(text), limit=max_chars)
     cleaned = clean_piece(text)
-    if not is_speakable(cleaned):
+    if not cleaned.strip():
         raise CosyError(errors.TEXT_EMPTY)
     return cleaned
 

@@ -11,6 +11,7 @@ from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 
 SLOWEST, FASTEST = 0.25, 4.0  # OpenAI's range
 _ATEMPO_SLOWEST = 0.5  # libavfilter's atempo goes no slower; several in a row do
+_LEAST = 16  # samples: atempo fails on fewer than come to one at its speed
 
 
 class TimeStretch:
@@ -18,12 +19,28 @@ class TimeStretch:
 
     def __init__(self, speed: float) -> None:
         self._position = 0
+        self._held = np.empty(0, np.float32)
         self._graph = None if speed == 1.0 else _atempo_graph(speed)
 
     def push(self, pcm: Pcm) -> Iterator[Pcm]:
         if self._graph is None:
             yield pcm
             return
+        pcm = np.concatenate((self._held, pcm))
+        self._held = pcm if pcm.size < _LEAST else pcm[:0]
+        if pcm.size >= _LEAST:
+            yield from self._through(pcm)
+
+    def flush(self) -> Iterator[Pcm]:
+        if self._graph is None:
+            return
+        if self._held.size:
+            yield from self._through(np.pad(self._held, (0, _LEAST - self._held.size)))
+        self._graph.push(None)
+        yield from self._pull()
+
+    def _through(self, pcm: Pcm) -> Iterator[Pcm]:
+        assert self._graph is not None  # noqa: S101 - only called where a graph exists
         frame = av.AudioFrame.from_ndarray(pcm.reshape(1, -1), format="flt", layout="mono")
         frame.sample_rate = SAMPLE_RATE
         frame.time_base = Fraction(1, SAMPLE_RATE)
@@ -31,11 +48,6 @@ class TimeStretch:
         self._position += pcm.size
         self._graph.push(frame)
         yield from self._pull()
-
-    def flush(self) -> Iterator[Pcm]:
-        if self._graph is not None:
-            self._graph.push(None)
-            yield from self._pull()
 
     def _pull(self) -> Iterator[Pcm]:
         assert self._graph is not None  # noqa: S101 - only called where a graph exists

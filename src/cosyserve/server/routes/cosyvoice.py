@@ -1,72 +1,61 @@
 """The five endpoints of CosyVoice's own FastAPI server, with its form fields: raw s16le, mono, 24 kHz.
 
-Its client sends forms with GET, so every one takes GET and POST.
+Its client sends forms with GET, so every one takes GET and POST. A query will do as well, but for a recording.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated
 
-from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi import APIRouter, File, Request, UploadFile
 
 from cosyserve.server.bodies import BoundedRoute
-from cosyserve.server.delivery import SpeechResponse
 from cosyserve.server.failures import RESPONSES
-from cosyserve.server.routes.classic import audio_response
+from cosyserve.server.fields import form_or_query
+from cosyserve.server.responses import SpeechResponse
+from cosyserve.server.routes.spoken import get_and_post
 from cosyserve.server.service import service_of
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.synthesizer import Options, Prompt
 
-router = APIRouter(route_class=BoundedRoute, responses=RESPONSES, tags=["speech"])
+router = APIRouter(route_class=BoundedRoute, responses=RESPONSES)
 
-Endpoint = Callable[..., Any]
-
-
-def inference(path: str) -> Callable[[Endpoint], Endpoint]:
-    """Register a function for GET and for POST: two routes, so that each has an operation id of its own."""
-
-    def register(endpoint: Endpoint) -> Endpoint:
-        for method in ("GET", "POST"):
-            router.add_api_route(
-                path, endpoint, methods=[method], response_class=Response, responses=audio_response("pcm")
-            )
-        return endpoint
-
-    return register
+Text = Annotated[str, form_or_query("tts_text", required=True, spoken=True)]
+Speaker = Annotated[str, form_or_query("spk_id")]
+Instructions = Annotated[str, form_or_query("instruct_text", required=True)]
+Transcript = Annotated[str, form_or_query("prompt_text", required=True)]
+Recording = Annotated[UploadFile, File()]
 
 
-@inference("/inference_sft")
-async def inference_sft(request: Request, tts_text: str = Form(), spk_id: str = Form("")) -> SpeechResponse:
+@get_and_post(router, "/inference_sft", "pcm")
+async def inference_sft(request: Request, tts_text: Text, spk_id: Speaker) -> SpeechResponse:
     """Speak in one of the server's own voices."""
     return _spoken(request, tts_text, spk_id)
 
 
-@inference("/inference_zero_shot")
+@get_and_post(router, "/inference_zero_shot", "pcm")
 async def inference_zero_shot(
-    request: Request, tts_text: str = Form(), prompt_text: str = Form(), prompt_wav: UploadFile = File()
+    request: Request, tts_text: Text, prompt_text: Transcript, prompt_wav: Recording
 ) -> SpeechResponse:
     """Speak in the voice of a recording whose words are known."""
     return _spoken(request, tts_text, options=Options(prompt=Prompt(await prompt_wav.read(), prompt_text)))
 
 
-@inference("/inference_cross_lingual")
-async def inference_cross_lingual(
-    request: Request, tts_text: str = Form(), prompt_wav: UploadFile = File()
-) -> SpeechResponse:
+@get_and_post(router, "/inference_cross_lingual", "pcm")
+async def inference_cross_lingual(request: Request, tts_text: Text, prompt_wav: Recording) -> SpeechResponse:
     """Speak in the voice of a recording in another language."""
     return _spoken(request, tts_text, options=Options(prompt=Prompt(await prompt_wav.read())))
 
 
-@inference("/inference_instruct")
+@get_and_post(router, "/inference_instruct", "pcm")
 async def inference_instruct(
-    request: Request, tts_text: str = Form(), spk_id: str = Form(""), instruct_text: str = Form()
+    request: Request, tts_text: Text, spk_id: Speaker, instruct_text: Instructions
 ) -> SpeechResponse:
     """Speak in one of the server's voices, in the manner described."""
     return _spoken(request, tts_text, spk_id, Options(instructions=instruct_text))
 
 
-@inference("/inference_instruct2")
+@get_and_post(router, "/inference_instruct2", "pcm")
 async def inference_instruct2(
-    request: Request, tts_text: str = Form(), instruct_text: str = Form(), prompt_wav: UploadFile = File()
+    request: Request, tts_text: Text, instruct_text: Instructions, prompt_wav: Recording
 ) -> SpeechResponse:
     """Speak in the voice of a recording, in the manner described."""
     return _spoken(request, tts_text, options=Options(instruct_text, Prompt(await prompt_wav.read())))

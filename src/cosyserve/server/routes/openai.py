@@ -3,12 +3,15 @@
 from typing import Annotated, Any, Literal
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, File, Form, Request, Response, UploadFile
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, File, Form, Path, Request, Response, UploadFile
+from pydantic import BaseModel, Discriminator, Field, Tag
 
+from cosyserve import errors
+from cosyserve.errors import CosyError
 from cosyserve.server.bodies import BoundedRoute
-from cosyserve.server.delivery import ServerSentEvents, SpeechResponse
 from cosyserve.server.failures import RESPONSES
+from cosyserve.server.fields import AnyCase, Body, ShortText, one_of
+from cosyserve.server.responses import ServerSentEvents, SpeechResponse, WholeSpeechResponse
 from cosyserve.server.service import PRODUCT_MODEL, service_of
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.synthesizer import Options
@@ -19,7 +22,8 @@ router = APIRouter(route_class=BoundedRoute, responses=RESPONSES)
 
 Speed = Annotated[float, Field(ge=SLOWEST, le=FASTEST, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-FormatName = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+# "" is what a client with an empty input field sends: it means the default, as null does.
+FormatName = Annotated[Literal["mp3", "opus", "aac", "flac", "wav", "pcm", ""], AnyCase]
 _EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
 _AUDIO: dict[int | str, dict[str, Any]] = {
     200: {
@@ -32,22 +36,29 @@ _AUDIO: dict[int | str, dict[str, Any]] = {
 }
 
 
-class VoiceReference(BaseModel):
-    id: str
+class VoiceReference(Body):
+    id: ShortText
 
 
-class SpeechBody(BaseModel):
+VoiceName = Annotated[
+    Annotated[ShortText, Tag("name")] | Annotated[VoiceReference, Tag("reference")],
+    Discriminator(lambda value: "reference" if isinstance(value, dict | VoiceReference) else "name"),
+]
+
+
+class SpeechBody(Body):
     """What `client.audio.speech.create` sends. Fields beyond these are ignored."""
 
-    model_config = ConfigDict(strict=True)
-
     input: str = Field(description="The text to speak.")
-    model: str = Field(PRODUCT_MODEL, description="A name from GET /v1/models, or one of OpenAI's.")
-    voice: str | VoiceReference = Field("", description="A name from GET /v1/audio/voices.")
-    instructions: str = Field("", description="How to speak, where the synthesizer can follow that.")
+    model: ShortText = Field(PRODUCT_MODEL, description="A name from GET /v1/models, or one of OpenAI's.")
+    voice: VoiceName = Field("", description="A name from GET /v1/audio/voices.")
+    instructions: ShortText = Field("", description="How to speak, where the synthesizer can follow that.")
     response_format: FormatName = "mp3"
     speed: Speed = 1.0
-    stream_format: Literal["audio", "sse"] = "audio"
+    stream_format: Annotated[Literal["audio", "sse", ""], AnyCase] = "audio"
+    stream: bool = Field(
+        True, description="Whether audio leaves while it is made. Without it a WAV or FLAC tells its true length."
+    )
     seed: Seed | None = Field(None, description="The same seed gives the same speech.")
 
 
@@ -61,6 +72,17 @@ class Model(BaseModel):
 class Models(BaseModel):
     object: Literal["list"] = "list"
     data: list[Model]
+
+
+class NamedModel(BaseModel):
+    id: str
+    name: str
+
+
+class SpeechModels(Models):
+    """`models` is what Open WebUI reads, `data` OpenAI's shape."""
+
+    models: list[NamedModel]
 
 
 class VoiceEntry(BaseModel):
@@ -86,14 +108,30 @@ async def create_speech(request: Request, body: SpeechBody) -> SpeechResponse:
     service.require_model(body.model)
     voice = body.voice if isinstance(body.voice, str) else body.voice.id
     utterance = service.utterance(body.input, voice, body.speed, Options(body.instructions, seed=body.seed))
-    framing = ServerSentEvents(len(body.input)) if body.stream_format == "sse" else None
-    return SpeechResponse(request, utterance, FORMATS[body.response_format], framing)
+    fmt = FORMATS[body.response_format or "mp3"]
+    if body.stream_format == "sse":  # events are a stream, whatever `stream` says
+        return SpeechResponse(request, utterance, fmt, ServerSentEvents(len(body.input)))
+    return SpeechResponse(request, utterance, fmt) if body.stream else WholeSpeechResponse(request, utterance, fmt)
 
 
 @router.get("/v1/models")
 async def list_models(request: Request) -> Models:
     """The models this server speaks with."""
     return Models(data=[Model(id=name) for name in service_of(request).models()])
+
+
+@router.get("/v1/models/{model:path}")
+async def get_model(request: Request, model: Annotated[ShortText, Path()]) -> Model:
+    """Whether this server takes a name, which may be one of OpenAI's, as `model`."""
+    service_of(request).require_model(model)
+    return Model(id=model)
+
+
+@router.get("/v1/audio/models")
+async def list_speech_models(request: Request) -> SpeechModels:
+    """The same models, as Open WebUI asks for them."""
+    names = service_of(request).models()
+    return SpeechModels(data=[Model(id=name) for name in names], models=[NamedModel(id=n, name=n) for n in names])
 
 
 @router.get("/v1/audio/voices")
@@ -105,19 +143,29 @@ async def list_voices(request: Request) -> Voices:
 @router.post("/v1/audio/voices", status_code=201)
 async def add_voice(
     request: Request,
-    name: str = Form(),
-    audio: UploadFile = File(),
-    consent: str = Form("", description="Who agreed to the use of this voice, and when."),
-    transcript: str = Form("", description="The words of the recording. Without them the voice is less alike."),
+    name: Annotated[ShortText, Form()],
+    audio: Annotated[UploadFile | None, File(description="The recording.")] = None,
+    audio_sample: Annotated[UploadFile | None, File(description="Another name for `audio`.")] = None,
+    consent: Annotated[ShortText, Form(description="Who agreed to the use of this voice, and when.")] = "",
+    transcript: Annotated[
+        ShortText, Form(description="The words of the recording. Without them the voice is less alike.")
+    ] = "",
+    ref_text: Annotated[ShortText, Form(description="Another name for `transcript`.")] = "",
 ) -> VoiceEntry:
     """Add a voice from 1 to 30 seconds of recording, in any common format."""
-    library = service_of(request).library()
-    entry = await run_sync(library.add, name, transcript, consent, await audio.read())
+    service = service_of(request)
+    library = service.library()
+    words = one_of(transcript=transcript, ref_text=ref_text) or ""
+    recording = one_of(audio=audio, audio_sample=audio_sample)
+    if recording is None:
+        raise CosyError(errors.REQUEST_INVALID, param="audio", details="audio: Field required")
+    async with service.uploads.place():
+        entry = await run_sync(library.add, name, words, consent, await recording.read())
     return _entry(entry.voice)
 
 
 @router.delete("/v1/audio/voices/{name}")
-async def delete_voice(request: Request, name: str) -> Deleted:
+async def delete_voice(request: Request, name: Annotated[ShortText, Path()]) -> Deleted:
     """Delete a voice that was added, its recording included."""
     await run_sync(service_of(request).library().remove, name)
     return Deleted(id=name)

@@ -6,19 +6,22 @@ generation and leaves the session open. The messages are described in docs/api.m
 """
 
 import asyncio
-from collections.abc import AsyncIterator, MutableMapping
+import json
+from collections.abc import AsyncIterator, Awaitable, MutableMapping
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 import anyio
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.server.delivery import ClientGoneError, Delivery, as_cosy_error, usage
+from cosyserve.server.bodies import parsed_json
+from cosyserve.server.delivery import ClientGoneError, Delivery, abort, as_cosy_error, taken, usage
 from cosyserve.server.door import chosen_protocol
 from cosyserve.server.failures import body_of, outcome_of
+from cosyserve.server.fields import Body, ShortText, unfit
 from cosyserve.server.routes.openai import FormatName, Seed, Speed
 from cosyserve.server.service import service_of
 from cosyserve.speech.audio import SAMPLE_RATE
@@ -30,34 +33,36 @@ from cosyserve.speech.text import clean_piece
 router = APIRouter()
 
 _PATH = "/v1/audio/speech/stream"
+_FAREWELL_SECONDS = 1
 _MAX_WAITING = 16  # complete texts of one session that are not being spoken yet; each may be of the full length
 
 
-class Update(BaseModel):
-    """How the generations that follow are spoken."""
+class Update(Body):
+    """How the generations that follow are spoken. What is not given stays as it was."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     type: Literal["session.update"]
-    voice: str = ""
+    voice: ShortText = ""
     response_format: FormatName = "pcm"
     speed: Speed = 1.0
-    instructions: str = ""
+    instructions: ShortText = ""
     seed: Seed | None = None
 
     @property
     def options(self) -> Options:
         return Options(self.instructions, seed=self.seed)
 
+    def merged(self, later: "Update") -> "Update":
+        return self.model_copy(update={name: getattr(later, name) for name in later.model_fields_set})
 
-class Append(BaseModel):
-    model_config = ConfigDict(strict=True)
 
+class Append(Body):
     type: Literal["input_text.append"]
     text: str
 
 
-class Command(BaseModel):
+class Command(Body):
     type: Literal["input_text.flush", "input_text.cancel", "input_text.end"]
 
 
@@ -69,14 +74,16 @@ class Generation:
     """One text that is arriving, and how it is to be spoken."""
 
     def __init__(self, update: Update, max_chars: int, stall_seconds: float) -> None:
-        self.update, self.characters = update, 0
+        self.update, self.characters, self.complete = update, 0, False
         self._max_chars, self._stall_seconds = max_chars, stall_seconds
         self._segmenter = Segmenter()
+        self._half = ""  # of a surrogate pair, whose other half the next text begins with
         # No bound on its items, as a full queue would keep the session from reading a cancel; the text in
         # it is bounded by `max_chars`.
         self._segments: asyncio.Queue[str | None] = asyncio.Queue()
 
     def push(self, text: str) -> None:
+        text = self._joined(text)
         self.characters += len(text)
         if self.characters > self._max_chars:
             raise CosyError(errors.TEXT_TOO_LONG, param="text", length=self.characters, limit=self._max_chars)
@@ -84,9 +91,18 @@ class Generation:
             self._segments.put_nowait(segment)
 
     def flush(self) -> None:
+        clean_piece(self._half)  # nothing comes any more that could complete it
+        self.complete = True
         for segment in self._segmenter.flush():
             self._segments.put_nowait(segment)
         self._segments.put_nowait(None)
+
+    def _joined(self, text: str) -> str:
+        """`text` behind the half that waited for it, and without the half that it ends with."""
+        if self._half:
+            text = (self._half + text).encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        return text.removesuffix(self._half) if self._half else text
 
     async def segments(self) -> AsyncIterator[str]:
         while True:
@@ -116,51 +132,54 @@ class Session:
             await self._tell("session.created", synthesizer=synthesizer, sample_rate=SAMPLE_RATE)
             while True:
                 try:
-                    await self._handle(self._parse(await self._socket.receive()))
+                    await self._handle(await self._received())
                 except CosyError as error:
                     await self._stop_speaking()
                     self._start_speaking()
                     await self._tell("error", **body_of(error))
         except WebSocketDisconnect:
             pass
+        except ClientGoneError:
+            await self._break_off()
         finally:
             await self._stop_speaking()
 
-    def _parse(self, frame: MutableMapping[str, Any]) -> Message:
+    async def _received(self) -> Message:
+        frame = await self._socket.receive()
         if frame["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(frame.get("code", 1000))
-        try:
-            return _MESSAGE.validate_json(frame.get("text") or "")
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            place = ".".join(map(str, first["loc"][1:]))
-            raise CosyError(
-                errors.MESSAGE_INVALID, param=place or None, details=f"{place or 'message'}: {first['msg']}"
-            ) from None
+        return await _parsed(frame)
 
     async def _handle(self, message: Message) -> None:
         if isinstance(message, Update):
-            self._service.voice(message.voice)
-            self._service.require_capabilities(message.options)
-            self._update = message
+            update = self._update.merged(message)
+            self._service.voice(update.voice)
+            self._service.require_capabilities(update.options)
+            self._update = update
         elif isinstance(message, Append):
-            if self._open is None:
-                if self._generations.qsize() >= _MAX_WAITING:
-                    raise CosyError(errors.MESSAGE_INVALID, details=f"{_MAX_WAITING} texts wait to be spoken already")
-                settings = self._service.settings
-                self._open = Generation(self._update, settings.max_text_chars, settings.stall_seconds)
-                self._generations.put_nowait(self._open)
-            self._open.push(message.text)
+            self._generation().push(message.text)
         elif message.type == "input_text.cancel":
             await self._stop_speaking()
             self._start_speaking()
             await self._tell("speech.audio.cancelled")
+        elif message.type == "input_text.flush":
+            self._generation().flush()
+            self._open = None
         else:
             if self._open is not None:
                 self._open.flush()
                 self._open = None
-            if message.type == "input_text.end":
-                self._generations.put_nowait(None)
+            self._generations.put_nowait(None)
+
+    def _generation(self) -> Generation:
+        """The one that is open, or a new one."""
+        if self._open is None:
+            if self._generations.qsize() >= _MAX_WAITING:
+                raise CosyError(errors.MESSAGE_INVALID, details=f"{_MAX_WAITING} texts wait to be spoken already")
+            settings = self._service.settings
+            self._open = Generation(self._update, settings.max_text_chars, settings.stall_seconds)
+            self._generations.put_nowait(self._open)
+        return self._open
 
     def _start_speaking(self) -> None:
         self._generations: asyncio.Queue[Generation | None] = asyncio.Queue()
@@ -172,30 +191,37 @@ class Session:
         await asyncio.gather(self._speaking, return_exceptions=True)
 
     async def _speak_all(self) -> None:
-        while (generation := await self._generations.get()) is not None:
-            try:
-                await self._speak(generation)
-            except CosyError as error:
-                if generation is self._open:
-                    self._open = None
-                await self._tell("error", **body_of(error))
-        await self._socket.close()
+        try:
+            while (generation := await self._generations.get()) is not None:
+                try:
+                    await self._speak(generation)
+                except CosyError as error:
+                    if generation is self._open:
+                        self._open = None
+                    await self._tell("error", **body_of(error))
+            await self._send(self._socket.close())
+        except ClientGoneError:
+            await self._break_off()
 
     async def _speak(self, generation: Generation) -> None:
+        if generation.complete and not generation.characters:
+            await self._tell("speech.audio.done", usage=usage(0, 0))
+            return
         update = generation.update
         utterance = self._service.streamed(generation.segments(), update.voice, update.speed, update.options)
-        delivery = Delivery(self._service, _PATH, utterance, FORMATS[update.response_format])
+        delivery = Delivery(self._service, _PATH, utterance, FORMATS[update.response_format or "pcm"])
         outcome = "cancelled"
         try:
             async with aclosing(delivery.chunks()) as chunks:
                 async for data in chunks:
                     if data:
-                        await self._send(data)
+                        await self._send(self._socket.send_bytes(data))
             outcome = "ok"
         except ClientGoneError as gone:
             outcome = gone.outcome
-            await self._socket.close()
-            return
+            raise
+        except WebSocketDisconnect:
+            raise
         except Exception as problem:
             error = as_cosy_error(problem)
             outcome = outcome_of(error)
@@ -205,14 +231,35 @@ class Session:
         seconds = delivery.stopwatch.audio_seconds
         await self._tell("speech.audio.done", usage=usage(generation.characters, seconds))
 
-    async def _send(self, data: bytes) -> None:
-        with anyio.move_on_after(self._service.settings.stall_seconds) as patience:
-            await self._socket.send_bytes(data)
-        if patience.cancelled_caught:
-            raise ClientGoneError("stalled")
-
     async def _tell(self, kind: str, **fields: Any) -> None:
-        await self._socket.send_json({"type": kind, **fields})
+        # ASCII: what is said of a message may repeat half a surrogate of it.
+        await self._send(self._socket.send_text(json.dumps({"type": kind, **fields})))
+
+    async def _send(self, sending: Awaitable[None]) -> None:
+        await taken(sending, self._service.settings.stall_seconds)
+
+    async def _break_off(self) -> None:
+        """Leave a client that takes nothing, and so would not take a farewell either."""
+        if not abort(self._socket.scope):
+            with anyio.move_on_after(_FAREWELL_SECONDS):
+                await self._socket.close()
+
+
+async def _parsed(frame: MutableMapping[str, Any]) -> Message:
+    text = frame.get("text")
+    if text is None:
+        raise CosyError(errors.MESSAGE_INVALID, details="messages are JSON in text frames, and this frame is binary")
+    try:
+        return _MESSAGE.validate_python(await parsed_json(text))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = [str(part) for part in first["loc"][1:]]
+        if place == ["session"]:
+            details = "session: there is no such field; voice, speed and the others stand at the top level, beside type"
+            raise CosyError(errors.MESSAGE_INVALID, param="session", details=details) from None
+        raise unfit(first, place, errors.MESSAGE_INVALID) from None
+    except ValueError as error:
+        raise CosyError(errors.MESSAGE_INVALID, details=f"it is no JSON: {error}") from None
 
 
 @router.websocket(_PATH)

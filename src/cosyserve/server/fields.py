@@ -1,0 +1,108 @@
+"""What the fields of requests may be, the same for JSON, forms, queries and messages."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Form, Query
+from fastapi.exceptions import RequestValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.speech.text import LONGEST_FIELD, clean_piece
+
+Value = TypeVar("Value")
+
+_TOO_LONG = "string_too_long"
+_UNENCODABLE = "string_unicode"  # pydantic's own, for half a surrogate pair
+
+
+def _encodable(text: str) -> str:
+    try:
+        return clean_piece(text)
+    except CosyError as error:
+        raise PydanticCustomError(_UNENCODABLE, "{cause}", {"cause": error.cause}) from None
+
+
+# Any text but the one that is spoken, whose limit is a setting.
+ShortText = Annotated[str, Field(max_length=LONGEST_FIELD), AfterValidator(_encodable)]
+# Before a Literal: its values may be written in any case.
+AnyCase = BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value)
+
+
+class Body(BaseModel):
+    """A JSON object. A typed client sends null for what was not given, so null means that a field is not there."""
+
+    model_config = ConfigDict(strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {name: value for name, value in data.items() if value is not None}
+        return data
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler(core_schema)
+        described = handler.resolve_ref_schema(schema)
+        for name, field in described.get("properties", {}).items():
+            if name not in described.get("required", ()) and {"type": "null"} not in field.get("anyOf", ()):
+                described["properties"][name] = {"anyOf": [field, {"type": "null"}]}
+        return schema
+
+
+def unfit(details: Mapping[str, Any], place: list[str], fault: errors.Fault) -> CosyError:
+    """What pydantic found wrong with the field at `place`; `fault` where the catalogue has nothing closer."""
+    field = ".".join(place)[:100]
+    param = place[0][:100] if place else None
+    if details["type"] == _TOO_LONG:
+        length, limit = len(details["input"]), details["ctx"]["max_length"]
+        return CosyError(errors.FIELD_TOO_LONG, param=param, field=param, length=length, limit=limit)
+    if details["type"] == _UNENCODABLE:
+        return CosyError(errors.TEXT_UNENCODABLE, param=param)
+    return CosyError(fault, param=param, details=f"{field or 'message'}: {details['msg']}")
+
+
+def form_or_query(name: str, *, required: bool = False, spoken: bool = False) -> Any:
+    """A dependency: the text that the form gives as `name`, else the query, else "".
+
+    A query is all that an `<audio src>` can send. The API's description shows both places.
+    """
+    kind: Any = str if spoken else ShortText
+
+    # FastAPI tells parameters apart by their own names, also those of different dependencies.
+    places = {f"{name}_in_form": Form(None, alias=name), f"{name}_in_query": Query(None, alias=name)}
+
+    def text(**given: str | None) -> str:
+        found = [given[place] for place in places if given[place] is not None]
+        if not found and required:
+            raise RequestValidationError([{"type": "missing", "loc": ("body", name), "msg": "Field required"}])
+        return found[0] or "" if found else ""
+
+    text.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(place, inspect.Parameter.KEYWORD_ONLY, default=source, annotation=kind | None)
+            for place, source in places.items()
+        ]
+    )
+    return Depends(text)
+
+
+def one_of(**given: Value | None) -> Value | None:
+    """What was given of several names for one field; raises `CS-REQ-001` where it was given twice."""
+    found = {name: value for name, value in given.items() if value}
+    if len(found) > 1:
+        details = f"{' and '.join(given)} mean the same: give one of them"
+        raise CosyError(errors.REQUEST_INVALID, param=next(iter(given)), details=details)
+    return next(iter(found.values()), None)

@@ -1,0 +1,79 @@
+"""What clients of xtts-api-server (SillyTavern and others) ask for."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel
+
+from cosyserve.server.bodies import BoundedRoute
+from cosyserve.server.failures import RESPONSES
+from cosyserve.server.fields import Body, ShortText
+from cosyserve.server.responses import SpeechResponse, WholeSpeechResponse
+from cosyserve.server.routes.spoken import spoken
+from cosyserve.server.service import service_of
+from cosyserve.speech.encoders import FORMATS
+
+router = APIRouter(route_class=BoundedRoute, responses=RESPONSES)
+
+
+class Speaker(BaseModel):
+    name: str
+    voice_id: str
+    preview_url: str = ""
+
+
+class TtsBody(Body):
+    """The voices know their languages, so `language` is not needed."""
+
+    text: str
+    speaker_wav: ShortText = ""
+    language: ShortText = ""
+
+
+class TtsQuery(TtsBody):
+    """The same as part of an address, which is all that `<audio src>` can give."""
+
+    text: str = ""
+
+
+class Told(BaseModel):
+    message: str
+
+
+@router.get("/speakers")
+async def speakers(request: Request) -> list[Speaker]:
+    """The voices that `speaker_wav` names."""
+    return [Speaker(name=name, voice_id=name) for name in service_of(request).synthesizer.voices]
+
+
+@router.get("/speakers_list")
+async def speakers_list(request: Request) -> list[str]:
+    """Their names alone."""
+    return list(service_of(request).synthesizer.voices)
+
+
+@router.post("/set_tts_settings")
+async def set_tts_settings(settings: dict[str, Any]) -> Told:
+    """Takes the settings of an XTTS model, which this server has not got, and changes nothing."""
+    return Told(message="Taken note of. CosyServe needs none of these settings, so nothing has changed.")
+
+
+@router.get("/tts_stream", **spoken("wav"))
+async def tts_stream(request: Request, query: Annotated[TtsQuery, Query()]) -> SpeechResponse:
+    """A WAV that is sent while it is made."""
+    return SpeechResponse(request, service_of(request).utterance(query.text, query.speaker_wav), FORMATS["wav"])
+
+
+@router.post("/tts_to_audio", **spoken("wav"))
+async def tts_to_audio(
+    request: Request, query: Annotated[TtsQuery, Query()], body: TtsBody | None = None
+) -> WholeSpeechResponse:
+    """A WAV as a whole, with its length."""
+    asked = body or query
+    return WholeSpeechResponse(request, service_of(request).utterance(asked.text, asked.speaker_wav), FORMATS["wav"])
+
+
+@router.get("/tts_to_audio", **spoken("wav"))
+async def tts_to_audio_by_address(request: Request, query: Annotated[TtsQuery, Query()]) -> WholeSpeechResponse:
+    """The same for a page."""
+    return await tts_to_audio(request, query)
