@@ -19,17 +19,17 @@ class TimeStretch:
 
     def __init__(self, speed: float) -> None:
         self._position = 0
-        self._held = np.empty(0, np.float32)
+        self._held: Pcm = np.empty(0, np.float32)
         self._graph = None if speed == 1.0 else _atempo_graph(speed)
 
     def push(self, pcm: Pcm) -> Iterator[Pcm]:
         if self._graph is None:
             yield pcm
             return
-        pcm = np.concatenate((self._held, pcm))
-        self._held = pcm if pcm.size < _LEAST else pcm[:0]
-        if pcm.size >= _LEAST:
-            yield from self._through(pcm)
+        gathered: Pcm = np.concatenate((self._held, pcm))
+        self._held = gathered if gathered.size < _LEAST else gathered[:0]
+        if gathered.size >= _LEAST:
+            yield from self._through(gathered)
 
     def flush(self) -> Iterator[Pcm]:
         if self._graph is None:
