@@ -6,8 +6,8 @@ cancelled, and with it the synthesis, the encoder and the place in the queue.
 
 import logging
 import math
-from collections.abc import AsyncGenerator, Awaitable
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import IO
 
 import anyio
@@ -37,35 +37,45 @@ class Delivery:
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The encoded audio. The first piece comes with the first audio and may be empty, as some codecs
         need more before they say anything; a stream's place is held until the last piece is taken."""
-        async with aclosing(self._made(Output(self._format, self._utterance.speed))) as pieces:
+        output = Output(self._format, self._utterance.speed)
+        async with self._place() as listening, aclosing(self._encoded(output, listening)) as pieces:
             async for data in pieces:
                 with self.stopwatch.delivering():
                     yield data
 
-    async def into(self, file: IO[bytes]) -> None:
-        """The whole in `file`, which can be sought. The place is free afterwards."""
-        async with aclosing(self._made(Output(self._format, self._utterance.speed, file))) as pieces:
-            async for _ in pieces:
-                pass
+    @asynccontextmanager
+    async def whole(self, file: IO[bytes]) -> AsyncIterator[None]:
+        """All of it is in `file`, which can be sought. The place is held until it has been taken, as a stream's is."""
+        output = Output(self._format, self._utterance.speed, file)
+        async with self._place() as listening:
+            async with aclosing(self._encoded(output, listening)) as pieces:
+                async for _ in pieces:
+                    pass
+            with self.stopwatch.delivering():
+                yield
 
-    async def _made(self, output: Output) -> AsyncGenerator[bytes, None]:
-        service = self._service
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[AsyncExitStack]:
+        """A place among the streams, and one among the recordings until what it yields is closed."""
         async with AsyncExitStack() as listening:
             if self._utterance.options.prompt:
-                await listening.enter_async_context(service.uploads.place())
-            async with service.admission.place():
+                await listening.enter_async_context(self._service.uploads.place())
+            async with self._service.admission.place():
                 self.stopwatch.admit()
-                audio = speak(service.synthesizer, self._utterance, service.settings.max_audio_seconds)
-                async with aclosing(audio):
-                    async for pcm in audio:
-                        await listening.aclose()  # it speaks, so the recording has been listened to
-                        data = await service.encode(output.push, pcm)
-                        if output.seconds:
-                            self.stopwatch.made(output.seconds)
-                            yield data
-                data = await service.encode(output.finish)
-                self.stopwatch.made(output.seconds)
-                yield data
+                yield listening
+
+    async def _encoded(self, output: Output, listening: AsyncExitStack) -> AsyncGenerator[bytes, None]:
+        service = self._service
+        async with aclosing(speak(service.synthesizer, self._utterance, service.settings.max_audio_seconds)) as audio:
+            async for pcm in audio:
+                await listening.aclose()  # it speaks, so the recording has been listened to
+                data = await service.encode(output.push, pcm)
+                if output.seconds:
+                    self.stopwatch.made(output.seconds)
+                    yield data
+        data = await service.encode(output.finish)
+        self.stopwatch.made(output.seconds)
+        yield data
 
     def record(self, outcome: str) -> None:
         """Count a request that got as far as audio, and say in the log how it went (never what it said)."""

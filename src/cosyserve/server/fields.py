@@ -81,21 +81,23 @@ def form_or_query(name: str, *, required: bool = False, spoken: bool = False) ->
     """
     kind: Any = str if spoken else ShortText
 
-    # FastAPI tells parameters apart by their own names, also those of different dependencies.
-    places = {f"{name}_in_form": Form(None, alias=name), f"{name}_in_query": Query(None, alias=name)}
+    def given_in(place: Any) -> Any:
+        def given(**fields: str | None) -> str | None:
+            return fields[name]
 
-    def text(**given: str | None) -> str:
-        found = [given[place] for place in places if given[place] is not None]
-        if not found and required:
+        # FastAPI reads from a signature what a function takes, and here the name is known at run time only.
+        parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=place, annotation=kind | None)
+        given.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]
+        return Depends(given)
+
+    def text(
+        form: Annotated[str | None, given_in(Form(None))], query: Annotated[str | None, given_in(Query(None))]
+    ) -> str:
+        given = query if form is None else form
+        if given is None and required:
             raise RequestValidationError([{"type": "missing", "loc": ("body", name), "msg": "Field required"}])
-        return found[0] or "" if found else ""
+        return given or ""
 
-    text.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(place, inspect.Parameter.KEYWORD_ONLY, default=source, annotation=kind | None)
-            for place, source in places.items()
-        ]
-    )
     return Depends(text)
 
 

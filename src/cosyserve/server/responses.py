@@ -145,16 +145,16 @@ class WholeSpeechResponse(SpeechResponse):
 
     async def _stream(self, send: Send) -> None:
         with SpooledTemporaryFile(_IN_MEMORY) as file:
-            await self._delivery.into(file)
-            left = file.seek(0, io.SEEK_END)
-            self.headers["content-length"] = str(left)
-            await self._start(send)
-            file.seek(0)
-            while left:
-                piece = await run_sync(file.read, _PIECE)
-                left -= len(piece)
-                # The last piece says so: a client that has it all may leave before anything else is sent.
-                await self._send(send, piece, more=left > 0)
+            async with self._delivery.whole(file):
+                left = file.seek(0, io.SEEK_END)
+                self.headers["content-length"] = str(left)
+                await self._start(send)
+                file.seek(0)
+                while left:
+                    piece = await run_sync(file.read, _PIECE)
+                    left -= len(piece)
+                    # The last piece says so: a client that has it all may leave before anything else is sent.
+                    await self._send(send, piece, more=left > 0)
 
 
 async def _while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:

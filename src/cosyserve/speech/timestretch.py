@@ -26,10 +26,10 @@ class TimeStretch:
         if self._graph is None:
             yield pcm
             return
-        pcm = np.asarray(np.concatenate((self._held, pcm)), np.float32)
-        self._held = pcm if pcm.size < _LEAST else pcm[:0]
-        if pcm.size >= _LEAST:
-            yield from self._through(pcm)
+        gathered: Pcm = np.concatenate((self._held, pcm))
+        self._held = gathered if gathered.size < _LEAST else gathered[:0]
+        if gathered.size >= _LEAST:
+            yield from self._through(gathered)
 
     def flush(self) -> Iterator[Pcm]:
         if self._graph is None:
