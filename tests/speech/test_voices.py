@@ -47,6 +47,13 @@ def test_a_recording_named_as_the_original_server_has_it_is_a_voice(library: Lib
     }
 
 
+def test_only_files_are_voices(library: Library) -> None:
+    (library.folder / "[folder]words.wav").mkdir(parents=True)
+    for name in ("[pipe]words.wav", "pipe.json"):
+        os.mkfifo(library.folder / name)
+    assert list(library.entries) == ["cosy"]
+
+
 def test_a_voice_is_added_found_by_another_process_and_removed(library: Library) -> None:
     other = Library(library.folder)
     assert "Anna" not in other.entries

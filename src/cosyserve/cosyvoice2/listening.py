@@ -81,7 +81,8 @@ def fbank(wave: Tensor) -> NDArray[np.float32]:
     options.frame_opts.dither = 0
     options.mel_opts.num_bins = MELS
     bank = kaldi_native_fbank.OnlineFbank(options)
-    bank.accept_waveform(TOKENIZER_RATE, wave.tolist())
+    for second in wave.split(TOKENIZER_RATE):  # it holds the interpreter while it works
+        bank.accept_waveform(TOKENIZER_RATE, second.tolist())
     bank.input_finished()
     return np.stack([bank.get_frame(frame) for frame in range(bank.num_frames_ready)])
 

@@ -38,7 +38,7 @@ class ErrorBody(BaseModel):
 # For the `responses` of a route: what it can answer besides success.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": HTTPStatus(status).phrase}
-    for status in (400, 401, 404, 409, 413, 429, 500, 503)
+    for status in (400, 401, 404, 409, 413, 429, 500, 503, 507)
 }
 
 

@@ -67,6 +67,8 @@ class Confined:
                 answer = _received(child)
             except (OSError, EOFError) as error:
                 child.close()
+                if isinstance(error, TimeoutError):  # a child ends itself, so it is the forking that hangs
+                    self._forker.close()
                 raise UnfinishedError(str(error)) from error
             self._keep(child)
         kind, held = answer[:1], answer[1:]

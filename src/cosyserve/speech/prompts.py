@@ -1,5 +1,6 @@
 """What CosyVoice2 needs of a voice, worked out of its recording once and kept: in memory, and beside the library."""
 
+import ctypes
 import hashlib
 import logging
 import os
@@ -108,7 +109,10 @@ class Prompts:
         """In the one thread that listens, where the same may have been asked for just before."""
         if (known := self._recalled(digest)) is not None:
             return known
-        prompt = self._listen(data)
+        try:
+            prompt = self._listen(data)
+        finally:
+            _give_memory_back()
         if keep:
             self._keep(self._kept_at(digest), prompt)
         voice = VoicePrompt(prompt)
@@ -138,6 +142,12 @@ class Prompts:
                 raise
         except OSError as error:
             log.warning("Features of a voice could not be kept in %s: %s", self._folder, error)
+
+
+def _give_memory_back() -> None:
+    """Listening takes a hundred megabytes for a moment, which the C library would keep for the next time."""
+    with suppress(AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def packed(prompt: Prompt, text: Tensor | None = None) -> bytes:
