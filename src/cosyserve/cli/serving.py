@@ -30,6 +30,7 @@ from cosyserve.launch import ladder, memory, mpi
 from cosyserve.launch.beat import STACKS_SIGNAL, Beat, to_supervisor
 from cosyserve.launch.supervisor import ENGINE_UNUSABLE, Supervisor
 from cosyserve.scale import surroundings
+from cosyserve.server.keys import made_key, makes_key
 from cosyserve.settings import Settings, load_settings, unknown_keys
 
 if TYPE_CHECKING:
@@ -55,10 +56,13 @@ def serve(
 ) -> None:
     """Serve the page and the API until SIGTERM or Ctrl-C."""
     settings = load_settings(host=host, port=port, launch=launch, replicas=replicas)
+    settings.check_paths()
     supervisor = to_supervisor()
     if supervisor is None:
         logs.start(settings)
         _warn_of_unknown_keys()
+        if makes_key(settings):
+            made_key(settings)  # before anything is started that it would be wrong for
         if settings.replicas and find_spec("ray") is None:
             raise CosyError(errors.RAY_MISSING)
         _offer_to_fetch(settings)
@@ -87,6 +91,7 @@ def replica(context: click.Context, place: Path) -> None:
     It ends with its input, and when its server does: to begin again is Serve's business.
     """
     settings = load_settings().model_copy(update={"log_file": None, "idle_shutdown_minutes": 0})
+    settings.check_paths()
     supervisor = to_supervisor()
     if supervisor is None:
         logs.start(settings)
@@ -194,6 +199,7 @@ def say(text: str, output: str | None, voice: str, speed: float) -> None:
     from cosyserve.speech.choice import choose
 
     settings = load_settings()
+    settings.check_paths()
     logs.start(settings, unasked="text")
     _warn_of_unknown_keys()
     asyncio.run(saying.say(settings, choose(settings, threads()), text, voice, speed, output))
@@ -212,7 +218,6 @@ def doctor(context: click.Context, as_json: bool, lang: Language | None, deep: b
     """
     from cosyserve.host.doctor import examine
     from cosyserve.host.report import page
-    from cosyserve.server.auth import makes_key
 
     settings = load_settings()
     report = examine(settings, settings.models_dir, key_is_made=makes_key(settings), deep=deep, quick=quick)

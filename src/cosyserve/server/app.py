@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from cosyserve import __version__, errors
 from cosyserve.errors import CosyError
-from cosyserve.server import auth, failures
+from cosyserve.server import failures, keys
 from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.middleware import BodyLimit, RequestId
 from cosyserve.server.routes import classic, cosyvoice, openai, ops, socket
@@ -53,7 +53,7 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     # FastAPI's own documentation pages load scripts from a CDN, which this server does without.
     app = FastAPI(title="CosyServe", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
-    app.state.keys = auth.accepted_keys(settings)
+    app.state.keys = keys.accepted_keys(settings)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     failures.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)

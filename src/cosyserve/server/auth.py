@@ -1,78 +1,11 @@
-"""Bearer keys: who has to send one, and whether it is right."""
+"""Bearer keys: whether the one that was sent is right."""
 
 import hmac
-import ipaddress
-import logging
-import os
-import secrets
 
 from fastapi.requests import HTTPConnection
 
-from cosyserve import errors, logs
+from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.settings import Settings
-
-log = logging.getLogger(__name__)
-
-_KEY_FILE = "api_key"
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def makes_key(settings: Settings) -> bool:
-    """Whether a server with these settings makes a key of its own."""
-    return settings.auth != "off" and not settings.key_list() and not is_loopback(settings.host)
-
-
-def accepted_keys(settings: Settings) -> list[str]:
-    """The keys that let a client in; none means that everybody comes in.
-
-    On loopback the default is to ask for nothing. On any other address a key is made when none is set, since
-    whoever finds an open port would speak at the owner's cost.
-    """
-    if settings.auth == "off":
-        if not is_loopback(settings.host):
-            log.warning(
-                "COSYSERVE_AUTH=off on %s: ANYBODY who reaches this port can use the server. / "
-                "COSYSERVE_AUTH=off：任何能访问 %s 的人都可以使用本服务器。",
-                *(settings.host, settings.host),
-            )
-        return []
-    if not makes_key(settings):
-        return settings.key_list()
-    path = settings.state_dir / _KEY_FILE
-    log.warning(
-        "The server is open to the network on %s and COSYSERVE_API_KEYS is not set: clients need the key in %s. / "
-        "服务器对网络开放且未设置 COSYSERVE_API_KEYS：客户端须使用 %s 中的密钥。",
-        *(settings.host, path, path),
-    )
-    key = made_key(settings)
-    logs.hide(key)
-    return [key]
-
-
-def made_key(settings: Settings) -> str:
-    """The key in the state folder, made at the first start. Readable by its owner only."""
-    path = settings.state_dir / _KEY_FILE
-    try:
-        path = path.expanduser()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            partial = path.with_name(f"{path.name}.{os.getpid()}")
-            partial.touch(mode=0o600)
-            partial.write_text(secrets.token_urlsafe(32) + "\n", encoding="ascii")
-            os.link(partial, path)  # whole or absent, also when two servers start at once
-            partial.unlink()
-    except FileExistsError:
-        partial.unlink()
-    except (OSError, RuntimeError) as error:  # the second where there is no home
-        raise CosyError(errors.SETTING_INVALID, details=f"COSYSERVE_STATE_DIR: {error}") from error
-    return path.read_text(encoding="ascii").strip()
 
 
 async def require_key(connection: HTTPConnection) -> None:
