@@ -97,6 +97,7 @@ def test_settings_are_written_beside_those_of_the_user(home: Home) -> None:
 
 def test_settings_that_are_no_text_are_left_alone(home: Home) -> None:
     file = home.shared / ".env"
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes("COSYSERVE_VOICE=密\n".encode("gbk"))
     with pytest.raises(CosyError) as refused:
         activation.configure(home, {"PORT": "6006"})
