@@ -1,4 +1,4 @@
-"""The real autodl/install.sh for a card, with stand-ins for the indexes: each package comes from the one it belongs to."""
+"""The real autodl/install.sh for a card, with stand-in indexes: each package comes from the one it belongs to."""
 
 import hashlib
 import http.server

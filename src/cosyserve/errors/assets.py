@@ -56,10 +56,10 @@ TRTLLM_MISSING = Fault(
     "CS-BUILD-001",
     500,
     "Building an engine needs TensorRT-LLM, which is not installed.",
-    "Install it as docs/supply.md says (pip install --no-deps from NVIDIA's index, what it depends on from the usual one), "
-    "or serve with PyTorch: COSYSERVE_BACKEND=torch.",
+    "Install it as docs/supply.md says: by itself from NVIDIA's index, what it depends on from the usual one. "
+    "Or serve with PyTorch: COSYSERVE_BACKEND=torch.",
     "构建引擎需要 TensorRT-LLM，但尚未安装。",
-    "请按 docs/supply.md 安装（用 pip install --no-deps 从 NVIDIA 的索引安装它本身，依赖则来自常用索引），"
+    "请按 docs/supply.md 安装（它本身来自 NVIDIA 的索引，依赖来自常用索引），"
     "或使用 PyTorch：COSYSERVE_BACKEND=torch。",
 )
 TRTLLM_VERSION = Fault(
