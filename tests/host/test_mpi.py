@@ -15,7 +15,7 @@ from cosyserve.host.machine import Machine
 from cosyserve.host.probe import Outcome, Result, Stuck
 from cosyserve.host.report import State
 from tests.host.hosts import HOSTS, Host
-from tests.running import ROOT
+from tests.running import HANGS, ROOT
 
 TWO_LIBRARIES = "/opt/conda/lib/libmpi.so.12|/usr/lib/libmpi.so.40"  # MPICH and Open MPI
 
@@ -28,7 +28,7 @@ def doctor(host: Host) -> dict[str, dict[str, Any]]:
         text=True,
         cwd=ROOT,
         env={**os.environ, **host.environ},
-        timeout=70,
+        timeout=HANGS,
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr
     report = json.loads(done.stdout)

@@ -88,7 +88,7 @@ def test_a_new_configuration_takes_over_and_no_request_fails(cluster: Cluster) -
         streams = [pool.submit(cluster.head.inside, hears, cluster.head.url) for _ in range(3)]
         cluster.deploy(CONFIGURATION % "debug")
         assert [failed for _, failed in (stream.result() for stream in streams)] == ["", "", ""]
-        eventually(lambda: not {*before} & {*cluster.head.replicas(), *cluster.other.replicas()}, 120)
+        eventually(lambda: not {*before} & {*cluster.head.replicas(), *cluster.other.replicas()})
         cluster.wait_for(2)
     assert {*answers, *answers_of_other} == {""}
     assert len(answers) > 20

@@ -1,7 +1,6 @@
 """The commands that speak, and the one that looks."""
 
 import asyncio
-import faulthandler
 import locale
 import logging
 import os
@@ -26,8 +25,8 @@ from cosyserve.errors import CosyError
 from cosyserve.host import cure, system, wsl
 from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.report import Language
-from cosyserve.launch import ladder, memory, mpi
-from cosyserve.launch.beat import STACKS_SIGNAL, Beat, to_supervisor
+from cosyserve.launch import ladder, memory, mpi, stacks
+from cosyserve.launch.beat import Beat, folder_of_start, to_supervisor
 from cosyserve.launch.supervisor import ENGINE_UNUSABLE, Supervisor
 from cosyserve.scale import surroundings
 from cosyserve.server.keys import made_key, makes_key
@@ -107,8 +106,8 @@ def replica(context: click.Context, place: Path) -> None:
 def _start_as_child(settings: Settings, supervisor: Beat) -> None:
     """MPI first: nothing that was loaded before may be what hangs."""
     logs.start_in_server(settings)
-    faulthandler.register(STACKS_SIGNAL, all_threads=True)
-    mpi.initialise(settings.mpi_seconds)
+    stacks.offer(folder_of_start())
+    mpi.initialise()
     supervisor.tell("mpi")
 
 

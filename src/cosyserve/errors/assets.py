@@ -59,8 +59,7 @@ TRTLLM_MISSING = Fault(
     "Install it as docs/supply.md says: by itself from NVIDIA's index, what it depends on from the usual one. "
     "Or serve with PyTorch: COSYSERVE_BACKEND=torch.",
     "构建引擎需要 TensorRT-LLM，但尚未安装。",
-    "请按 docs/supply.md 安装（它本身来自 NVIDIA 的索引，依赖来自常用索引），"
-    "或使用 PyTorch：COSYSERVE_BACKEND=torch。",
+    "请按 docs/supply.md 安装（它本身来自 NVIDIA 的索引，依赖来自常用索引），或使用 PyTorch：COSYSERVE_BACKEND=torch。",
 )
 TRTLLM_VERSION = Fault(
     "CS-BUILD-002",
