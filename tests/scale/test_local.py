@@ -161,16 +161,7 @@ def test_at_the_end_streams_are_finished_and_nothing_is_left(tmp_path: Path) -> 
         assert alive == []
 
 
-def test_a_server_that_is_killed_leaves_nothing_either(tmp_path: Path) -> None:
-    with Scaled(tmp_path, synthesizer="preview") as server:
-        family = server.process.children(recursive=True)
-        assert len(family) > 8
-        server.process.kill()
-        _, alive = psutil.wait_procs(family, timeout=HANGS)
-        assert alive == []
-
-
-def test_each_replica_has_a_card_of_its_own_or_a_share_of_one(tmp_path: Path) -> None:
+def test_each_replica_has_a_card_or_a_share_of_one_and_a_server_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
     """By Ray's own accounting of cards that are declared: there is none here."""
 
     class Declared(Scaled):
@@ -179,9 +170,14 @@ def test_each_replica_has_a_card_of_its_own_or_a_share_of_one(tmp_path: Path) ->
     before = ("env", 'RAY_OVERRIDE_RESOURCES={"GPU": 2}')
     with Declared(tmp_path, before=before, synthesizer="preview") as server:
         environs = [worker.environ() for worker in workers(server)]
-    found = sorted((each["CUDA_VISIBLE_DEVICES"], each["_COSYSERVE_GPU_SHARE"]) for each in environs)
-    assert {share for _, share in found} == {"0.5"}
-    assert sorted(len([card for card, _ in found if card == each]) for each in "01") == [1, 2]
+        found = sorted((each["CUDA_VISIBLE_DEVICES"], each["_COSYSERVE_GPU_SHARE"]) for each in environs)
+        assert {share for _, share in found} == {"0.5"}
+        assert sorted(len([card for card, _ in found if card == each]) for each in "01") == [1, 2]
+        family = server.process.children(recursive=True)
+        assert len(family) > 8
+        server.process.kill()
+        _, alive = psutil.wait_procs(family, timeout=HANGS)
+        assert alive == []
 
 
 def test_replicas_that_cannot_start_end_the_server_with_the_reason(tmp_path: Path) -> None:
