@@ -1,15 +1,21 @@
 # Every target is a script in scripts/, so that a person, make and CI run the same thing.
 .DEFAULT_GOAL := help
+
+# What is typed behind a target, NAME=value, is data. The scripts read it in their environment; neither make nor a shell
+# evaluates it on the way.
+typed := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+$(foreach name,$(typed),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
+
 .PHONY: help run-local deploy-autodl test test-fast test-pins lint format docs lock image docker-run docker-test compose-up bench
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 run-local: ## Speak on this machine: http://127.0.0.1:6008/ (COSYSERVE_HOST, COSYSERVE_PORT change that)
 	@scripts/run-local
 
 deploy-autodl: ## Install on an AutoDL instance over SSH: make deploy-autodl HOST=connect.… PORT=12345 [ARGS="--plan"]
-	@scripts/deploy-autodl "$(HOST)" "$(PORT)" $(ARGS)
+	@scripts/deploy-autodl
 
 test: ## All checks and tests, installing what they need
 	@scripts/test

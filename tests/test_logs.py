@@ -7,7 +7,6 @@ import pty
 import re
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from cosyserve.repeats import Repeats
 from tests.launch.faults import PATH as FAULTS
 from tests.launch.rungs import RUNGS, settings_of
 from tests.launch.supervised import Supervised, speaks
-from tests.running import Server, addresses
+from tests.running import HANGS, Server, addresses
 
 
 def record(message: str, level: int = logging.INFO, **more: object) -> logging.LogRecord:
@@ -65,10 +64,8 @@ def test_a_reader_that_is_stuck_costs_lines_and_is_told_how_many() -> None:
     reader, writer = os.pipe()
     stream = Stream(writer)
     stream.setFormatter(TextFormatter())
-    began = time.monotonic()
-    for number in range(3000):
+    for number in range(3000):  # stuck, this never ends
         stream.handle(record(f"line {number} " + "x" * 100))
-    assert time.monotonic() - began < 5  # the log's own patience, many times over; stuck, this never ends
     os.set_blocking(reader, False)
     read = b""
     while True:
@@ -178,7 +175,7 @@ def test_every_line_of_a_server_is_json_and_requests_are_known_by_their_ids(
     monkeypatch.setenv("STAND_IN_FAULT", "chatter")
     with Supervised(tmp_path, **settings_of(rung)) as server:
         body = {"input": "Hello.", "response_format": "pcm"}
-        about = httpx.post(f"{server.url}/v1/audio/speech", json=body, timeout=20).headers["X-Request-Id"]
+        about = httpx.post(f"{server.url}/v1/audio/speech", json=body, timeout=HANGS).headers["X-Request-Id"]
         assert server.stop() == 0
     records = [json.loads(line) for line in server.text().splitlines()]
     assert all({"time", "level", "logger", "message"} <= each.keys() for each in records)
@@ -201,7 +198,7 @@ def test_a_terminal_reads_text(tmp_path: Path) -> None:
         while "stands on the rung" not in shown:
             shown += os.read(terminal, 4096).decode()
         server.terminate()
-        assert server.wait(30) == 0
+        assert server.wait(HANGS) == 0
     os.close(terminal)
     (url,) = addresses(shown)
     assert f"\nCosyServe: {url}/\r\n" in shown

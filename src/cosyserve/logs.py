@@ -5,6 +5,7 @@ print comes out as records too. Nothing waits for the log: a terminal that is pa
 that is full costs lines, which are counted, and never a request.
 """
 
+import errno
 import json
 import logging
 import os
@@ -13,10 +14,13 @@ import sys
 import time
 from contextvars import ContextVar
 from datetime import datetime, timezone
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Literal
 
+from cosyserve import errors, places
+from cosyserve.errors import CosyError
 from cosyserve.repeats import Repeats
 from cosyserve.settings import Settings
 
@@ -141,6 +145,9 @@ class File(RotatingFileHandler):
         super().__init__(path, maxBytes=max_bytes, backupCount=kept, encoding="utf-8", errors="replace", delay=True)
         self._path, self._other, self._complained = path, other, -float(_COMPLAINT_SECONDS)
 
+    def _open(self) -> TextIOWrapper:
+        return open(self._path, "a", encoding=self.encoding, errors=self.errors, opener=places.without_waiting)
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
         if time.monotonic() - self._complained >= _COMPLAINT_SECONDS:
             self._complained = time.monotonic()
@@ -163,7 +170,8 @@ def _add_request_id(record: logging.LogRecord) -> bool:
 def start(settings: Settings, unasked: Literal["text", "json"] | None = None) -> None:
     """The log of a command, on standard error and in the file that is asked for.
 
-    `unasked` is the format of the stream where the settings ask for none; by default a terminal decides.
+    `unasked` is the format of the stream where the settings ask for none; by default a terminal decides. Raises
+    `CS-SET-001` where the file cannot be one.
     """
     _open_standard_descriptors()
     chosen = settings.log_format if settings.log_format != "auto" else unasked
@@ -175,15 +183,23 @@ def start(settings: Settings, unasked: Literal["text", "json"] | None = None) ->
     handlers: list[logging.Handler] = [stream]
     if settings.log_file is not None:
         path = Path(os.path.expanduser(settings.log_file))  # noqa: PTH111 - which leaves alone what it cannot expand
+        _expect_writable(path)
         file = File(path, settings.log_file_bytes, settings.log_files, stream)
         file.setFormatter(TextFormatter() if settings.log_format == "text" else JsonFormatter())
         handlers.append(file)
     _install(settings, handlers)
-    if settings.log_file is not None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            log.error("The log file %s cannot be written: %s", path, error)
+
+
+def _expect_writable(path: Path) -> None:
+    """A full disk passes, and what lies on it now is no reason to serve nobody; a place that can never be written is
+    a mistake."""
+    try:
+        places.expect_file(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(places.without_waiting(str(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
+            raise CosyError(errors.SETTING_INVALID, details=f"COSYSERVE_LOG_FILE: {error}") from None
 
 
 def _open_standard_descriptors() -> None:

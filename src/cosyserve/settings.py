@@ -9,18 +9,19 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from cosyserve import errors
+from cosyserve import errors, places
 from cosyserve.errors import CosyError
 
 PREFIX = "COSYSERVE_"
 ENV_FILE = Path(".env")
+_ENCODING = "utf-8-sig"  # Windows' editors begin a file with a mark that says so
 
 
 class Settings(BaseSettings):
     """Read from the environment, then from `.env` in the working directory; the environment wins."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=ENV_FILE, env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore"
+        env_prefix=PREFIX, env_file=ENV_FILE, env_file_encoding=_ENCODING, env_ignore_empty=True, extra="ignore"
     )
 
     host: str = Field(
@@ -179,14 +180,40 @@ class Settings(BaseSettings):
             if getattr(self, name).get_secret_value():
                 raise ValueError(f"{PREFIX}{name.upper()} and {PREFIX}{name.upper()}_FILE are both set")
             try:
-                setattr(self, name, SecretStr(Path(path).read_text(encoding="utf-8").strip()))
-            except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"{PREFIX}{name.upper()}_FILE cannot be read: {error}") from error
+                setattr(self, name, SecretStr(places.text_of(path)))
+            except ValueError as error:
+                raise ValueError(f"{PREFIX}{name.upper()}_FILE cannot be read: {error}") from None
         return self
 
+    @model_validator(mode="after")
+    def _refuse_unusable_keys(self) -> "Settings":
+        """What was set and comes to nothing would leave the door open."""
+        given = self.api_keys.get_secret_value()
+        if given or self.api_keys_file is not None:
+            try:
+                keys_in(given)
+            except ValueError as error:
+                name = "API_KEYS" if self.api_keys_file is None else "API_KEYS_FILE"
+                raise ValueError(f"{PREFIX}{name}: {error}") from None
+        return self
+
+    def check_paths(self) -> None:
+        """Raises `CS-SET-001` where something of another kind lies at a path.
+
+        Loading does not look: a network disk that is dead would be waited for, which the doctor has to tell.
+        """
+        for name, expect in _EXPECTED.items():
+            path = getattr(self, name)
+            try:
+                if path is not None:
+                    expect(path)
+            except ValueError as error:
+                raise CosyError(errors.SETTING_INVALID, details=f"{PREFIX}{name.upper()}: {error}") from None
+
     def key_list(self) -> list[str]:
-        """The configured API keys, in order."""
-        return [key.strip() for key in self.api_keys.get_secret_value().replace(",", "\n").split("\n") if key.strip()]
+        """The configured API keys, in order; none where none is set."""
+        given = self.api_keys.get_secret_value()
+        return keys_in(given) if given else []
 
     def cors_list(self) -> list[str]:
         return _listed(self.cors_origins)
@@ -199,25 +226,61 @@ def _listed(text: str) -> list[str]:
     return [each.strip() for each in text.split(",") if each.strip()]
 
 
+_EXPECTED = {
+    "models_dir": places.expect_folder,
+    "voices_dir": places.expect_folder,
+    "state_dir": places.expect_folder,
+    "log_file": places.expect_file,
+    "replica_python": places.expect_program,
+}
+
+
+def keys_in(text: str) -> list[str]:
+    """Keys that commas or lines part. Raises ValueError where there is none, or one that no header can hold or nobody
+    can have meant; the keys themselves are not told."""
+    keys = [key.strip(" \t\r") for key in text.replace(",", "\n").split("\n")]
+    keys = [key for key in keys if key]
+    if not keys:
+        raise ValueError("there is no API key in it")
+    if not all(key.isprintable() and " " not in key for key in keys):
+        raise ValueError("an API key holds white space, a control character or a byte order mark")
+    return keys
+
+
 def load_settings(**overrides: Any) -> Settings:
-    """The settings of this process; `overrides` (command-line options) win where they are not None."""
+    """The settings of this process; `overrides` (command-line options) win where they are not None.
+
+    Raises `CS-SET-001` where a setting has no usable value, `CS-SET-004` where `.env` cannot be read.
+    """
+    env_text()
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         # No value is repeated: it may be a secret.
         details = "; ".join(
-            f"{PREFIX}{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" if each["loc"] else each["msg"]
+            ": ".join(
+                [*(f"{PREFIX}{str(name).upper()}" for name in each["loc"]), each["msg"].removeprefix("Value error, ")]
+            )
             for each in error.errors(include_input=False, include_url=False)
         )
         raise CosyError(errors.SETTING_INVALID, details=details) from None
-    except OSError as error:
-        raise CosyError(errors.SETTING_INVALID, details=f"{ENV_FILE} cannot be read: {error.strerror}") from None
+
+
+def env_text(path: Path = ENV_FILE) -> str:
+    """What stands in a file of settings, empty where there is none; raises `CS-SET-004`.
+
+    What is no file is passed over by those who read it, and so would be all the settings in it.
+    """
+    try:
+        return places.text_of(path) if os.path.lexists(path) else ""
+    except ValueError as error:
+        raise CosyError(errors.ENV_FILE_UNUSABLE, path=path.absolute(), reason=error) from None
 
 
 def unknown_keys() -> dict[str, str | None]:
     """`COSYSERVE_*` names in the environment or `.env` that are no setting, each with the nearest real one."""
     known = [name.upper() for name in Settings.model_fields]
-    given = {*os.environ, *(dotenv_values(ENV_FILE) if ENV_FILE.is_file() else ())}
+    given = {*os.environ, *(dotenv_values(ENV_FILE, encoding=_ENCODING) if ENV_FILE.is_file() else ())}
     names = [name.upper().removeprefix(PREFIX) for name in sorted(given) if name.upper().startswith(PREFIX)]
     nearest = {name: difflib.get_close_matches(name, known, 1) for name in names if name not in known}
     return {PREFIX + name: PREFIX + close[0] if close else None for name, close in nearest.items()}

@@ -1,6 +1,7 @@
 """The page in a real Chromium, used as a person uses it."""
 
 import base64
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from cosyserve.speech.encoders import FORMATS
 from tests.conftest import Serving
-from tests.running import GREETING, Server
+from tests.running import GREETING, HANGS, Server
 from tests.signals import decoded_by_ffmpeg
-from tests.standins import CHUNK_SECONDS, FailingSynthesizer, GatedSynthesizer, PacedSynthesizer, ToneSynthesizer
+from tests.standins import CHUNK_SECONDS, FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
 
 pytestmark = pytest.mark.browser
 
@@ -54,6 +55,7 @@ def opened(browser: Browser, url: str, locale: str = "en-US", **options: Any) ->
     """The page, which must not write anything to its console."""
     context = browser.new_context(locale=locale, **options)
     context.add_init_script(LISTEN)
+    context.set_default_timeout(HANGS * 1000)
     page = context.new_page()
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -74,7 +76,7 @@ def until(page: Page, condition: str) -> None:
     """Wait for a JavaScript condition. Playwright's own way evaluates text, which the page's policy forbids."""
     page.evaluate(
         f"""(async () => {{
-          const deadline = performance.now() + 15000;
+          const deadline = performance.now() + {HANGS * 1000};
           while (!({condition})) {{
             if (performance.now() > deadline) throw new Error("never: " + {condition!r});
             await new Promise((resolve) => setTimeout(resolve, 20));
@@ -85,13 +87,16 @@ def until(page: Page, condition: str) -> None:
 
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_sound_is_heard_while_the_response_still_runs(browser: Browser, serving: Serving, fmt: str) -> None:
-    with serving(PacedSynthesizer()) as url, opened(browser, url) as page:
+    synthesizer = GatedSynthesizer()
+    with serving(synthesizer) as url, opened(browser, url) as page:
+        synthesizer.budget = 20  # half of it, and the rest once that was heard
         speak(page, "Forty letters make four seconds of sound.", fmt)
         until(page, "window.heard.loudBeforeEnd > 10")
         assert page.evaluate("window.heard.responseEnded") is False
         expect(page.locator("#first-audio")).to_contain_text("ms")
+        synthesizer.budget = math.inf
         until(page, "window.heard.responseEnded")
-        expect(page.locator("#speak")).to_be_visible(timeout=15_000)  # it was played to its end
+        expect(page.locator("#speak")).to_be_visible()  # it was played to its end
         assert page.evaluate("window.heard.loud") > page.evaluate("window.heard.loudBeforeEnd")
 
 

@@ -19,7 +19,7 @@ import pytest
 from docker.models.containers import Container
 
 import docker
-from tests.running import ROOT, eventually
+from tests.running import HANGS, ROOT, eventually
 
 BASE = os.environ.get("COSYSERVE_TEST_BASE", "local/base:12")
 PORT = "6008/tcp"
@@ -40,7 +40,7 @@ def build(flavour: str, *options: str, target: str = "image") -> str:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
-    client = docker.from_env(timeout=120)
+    client = docker.from_env(timeout=HANGS)
     yield client
     client.close()
 
@@ -74,7 +74,7 @@ class Running:
         self.container.reload()
         return str(self.container.attrs["State"]["Health"]["Status"])
 
-    def wait_for(self, health: str, seconds: float = 60) -> None:
+    def wait_for(self, health: str, seconds: float = HANGS) -> None:
         def reached() -> bool:
             now = self.health()
             assert self.container.status == "running", self.logs()
@@ -106,7 +106,7 @@ class Running:
 
     def speaks(self) -> bool:
         body = {"input": "Hello.", "response_format": "wav"}
-        answer = httpx.post(f"{self.url}/v1/audio/speech", json=body, timeout=60)
+        answer = httpx.post(f"{self.url}/v1/audio/speech", json=body, timeout=HANGS)
         return answer.status_code == 200 and len(answer.content) > 10_000
 
 
@@ -154,7 +154,7 @@ def ended(run: Start) -> Callable[..., tuple[int, str]]:
 
     def end(*arguments: str, **options: Any) -> tuple[int, str]:
         running = run(*arguments, **options)
-        status = running.container.wait(timeout=60)["StatusCode"]
+        status = running.container.wait(timeout=HANGS)["StatusCode"]
         return int(status), running.logs()
 
     return end

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from tests.running import ROOT
+from tests.running import HANGS, ROOT
 
 pytestmark = pytest.mark.containers
 Compose = Callable[..., str]
@@ -41,7 +41,7 @@ def test_it_comes_up_speaks_and_keeps_its_key(compose: Compose) -> None:
             f"http://{address}/v1/audio/speech",
             json={"input": "Hello.", "response_format": "wav"},
             headers={"Authorization": f"Bearer {key}"},
-            timeout=30,
+            timeout=HANGS,
         )
         assert answer.status_code == 200
         assert len(answer.content) > 10_000

@@ -92,9 +92,11 @@ def test_a_secret_from_both_is_refused(
     assert "Traceback" not in said
 
 
-def test_a_secret_that_cannot_be_read_is_refused(preview: str, ended: Ended) -> None:
-    status, said = ended(preview, "models", "list", environment={"HF_TOKEN_FILE": "/nowhere"})
-    assert (status, "/nowhere" in said) == (2, True)
+@pytest.mark.parametrize("place", ["/nowhere", "/etc", "/dev/zero", "/run/secrets/secret"])
+def test_a_secret_that_cannot_be_read_is_refused(preview: str, ended: Ended, folder: Path, place: str) -> None:
+    volumes = secret(folder, "")
+    status, said = ended(preview, "models", "list", volumes=volumes, environment={"HF_TOKEN_FILE": place})
+    assert (status, place in said) == (2, True)
 
 
 def test_without_a_volume_it_speaks_and_says_what_is_lost(preview: str, run: Start) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 import docker
 from tests.containers.conftest import Start, build
+from tests.running import HANGS
 
 pytestmark = pytest.mark.containers
 
@@ -46,5 +47,5 @@ def test_nothing_of_the_repository_but_its_code_is_inside(preview: str, run: Sta
         "print(json.dumps([p for p in found if not p.startswith('/proc')]))\n"
     )
     running = run(preview, "python3", "-c", script, user="0")
-    assert running.container.wait(timeout=60)["StatusCode"] == 0
+    assert running.container.wait(timeout=HANGS)["StatusCode"] == 0
     assert json.loads(running.logs().splitlines()[-1]) == []

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.containers.conftest import Start
-from tests.running import eventually
+from tests.running import HANGS, eventually
 
 pytestmark = pytest.mark.containers
 
@@ -42,22 +42,22 @@ def test_it_speaks_without_a_network(preview: str, run: Start) -> None:
 
 
 def test_a_stop_lets_the_stream_finish(preview: str, run: Start) -> None:
-    running = run(preview)
+    running = run(preview, environment={"COSYSERVE_GRACE_SECONDS": str(HANGS)})
     running.wait_for("healthy")
     body = {"input": "One two three four five six seven eight nine ten. " * 150, "response_format": "wav"}
-    expected = len(httpx.post(f"{running.url}/v1/audio/speech", json=body, timeout=60).content)
+    expected = len(httpx.post(f"{running.url}/v1/audio/speech", json=body, timeout=HANGS).content)
     received = 0
-    with httpx.stream("POST", f"{running.url}/v1/audio/speech", json=body, timeout=60) as answer:
+    with httpx.stream("POST", f"{running.url}/v1/audio/speech", json=body, timeout=HANGS) as answer:
         chunks = answer.iter_raw(1 << 16)
         received += len(next(chunks))
-        stop = threading.Thread(target=lambda: running.container.stop(timeout=40))
+        stop = threading.Thread(target=lambda: running.container.stop(timeout=HANGS))
         stop.start()
-        eventually(lambda: "have 30 s to finish" in running.logs())
+        eventually(lambda: f"have {HANGS} s to finish" in running.logs())
         received += sum(map(len, chunks))
     stop.join()
     # A stream that is cut off raises; eSpeak's pauses differ by some samples from one time to the next.
     assert received == pytest.approx(expected, rel=1e-3)
-    assert running.container.wait(timeout=10)["StatusCode"] == 0
+    assert running.container.wait(timeout=HANGS)["StatusCode"] == 0
 
 
 @pytest.mark.parametrize("mpi", ["auto", "always"])
@@ -65,7 +65,7 @@ def test_a_server_that_is_killed_comes_back(preview: str, run: Start, mpi: str) 
     running = run(preview, environment={"COSYSERVE_MPI": mpi})
     running.wait_for("healthy")
     running.runs("python3", "-c", f"import os; os.kill({running.server()}, 9)", user="0")
-    eventually(lambda: running.logs().count("stands on the rung") == 2, 60)
+    eventually(lambda: running.logs().count("stands on the rung") == 2)
     running.wait_for("healthy")
     assert running.speaks()
     running.container.reload()
@@ -74,13 +74,14 @@ def test_a_server_that_is_killed_comes_back(preview: str, run: Start, mpi: str) 
 
 
 def test_health_tells_how_it_is(preview: str, run: Start) -> None:
-    running = run(preview, environment={"COSYSERVE_HEARTBEAT_SECONDS": "8"})
+    running = run(preview, environment={"COSYSERVE_HEARTBEAT_SECONDS": str(HANGS)})
     assert running.health() == "starting"
     running.wait_for("healthy")
-    script = f"import os, signal; os.kill({running.server()}, signal.SIGSTOP)"
-    running.runs("python3", "-c", script, user="0")
+    script = f"import os, signal; os.kill({running.server()}, signal.SIG%s)"
+    running.runs("python3", "-c", script % "STOP", user="0")
     running.wait_for("unhealthy")
-    running.wait_for("healthy")  # the supervisor has missed its heartbeat
+    running.runs("python3", "-c", script % "CONT", user="0")
+    running.wait_for("healthy")
     assert running.speaks()
-    running.container.stop(timeout=40)
-    assert running.container.wait(timeout=10)["StatusCode"] == 0
+    running.container.stop(timeout=HANGS)
+    assert running.container.wait(timeout=HANGS)["StatusCode"] == 0

@@ -12,6 +12,7 @@ from cosyserve.server.run import listen
 from tests.assets.hub import COMMIT, REPOSITORY, Hub
 from tests.containers.conftest import Start
 from tests.cosyvoice2.folder import make_model
+from tests.running import HANGS
 from tests.signals import from_wav
 
 pytestmark = pytest.mark.containers
@@ -51,19 +52,19 @@ def test_an_empty_volume_becomes_a_voice_and_a_second_start_does_no_work_again(
         first = run(slim, environment=environment, volumes=volume, network_mode="host")
         try:
             first.url = f"http://127.0.0.1:{port}"
-            first.wait_for("healthy", 120)
+            first.wait_for("healthy")
             state = httpx.get(f"{first.url}/readyz").json()
             assert (state["synthesizer"], state["rung"], state["device"]) == ("cosyvoice2", "mpirun", "cpu")
             body = {"input": "你好。Hello.", "response_format": "wav", "seed": 1}
-            spoken = httpx.post(f"{first.url}/v1/audio/speech", json=body, timeout=60)
+            spoken = httpx.post(f"{first.url}/v1/audio/speech", json=body, timeout=HANGS)
             assert spoken.status_code == 200
             assert len(from_wav(spoken.content)) > 24_000 / 4
-            first.container.stop(timeout=40)
+            first.container.stop(timeout=HANGS)
             asked = len(hub.asked)
             first.container.start()
-            first.wait_for("healthy", 120)
+            first.wait_for("healthy")
             assert len(hub.asked) == asked
-            again = httpx.post(f"{first.url}/v1/audio/speech", json=body, timeout=60)
+            again = httpx.post(f"{first.url}/v1/audio/speech", json=body, timeout=HANGS)
             assert again.content == spoken.content
         finally:
             first.container.remove(force=True)

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import jsonschema_rs
@@ -83,12 +82,10 @@ def test_a_check_that_hangs_is_reported_and_not_waited_for(tmp_path: Path, monke
         forever.wait()
         return CHECK.ok(Text("", ""))
 
-    monkeypatch.setattr(doctor, "_SECONDS", 0.5)
+    monkeypatch.setattr(doctor, "_SECONDS", 2)
     monkeypatch.setattr(doctor, "_questions", lambda *_: [hung, lambda: CHECK.ok(Text("fine", "好"))])
-    began = time.monotonic()
-    report = doctor.examine(Settings(), tmp_path)
+    report = doctor.examine(Settings(), tmp_path)  # waited for, it never ends
     forever.set()
-    assert time.monotonic() - began < 5
     assert [finding.id for finding in report.findings] == ["CS-HOST-999", "CS-HOST-011"]
     assert report.exit_status == 2
 

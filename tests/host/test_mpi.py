@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,23 @@ from cosyserve.host.causes import explain
 from cosyserve.host.machine import Machine
 from cosyserve.host.probe import Outcome, Result, Stuck
 from cosyserve.host.report import State
-from tests.host.hosts import HOSTS, Host
-from tests.running import ROOT
+from tests.host.hosts import HOSTS
+from tests.running import HANGS, ROOT
 
 TWO_LIBRARIES = "/opt/conda/lib/libmpi.so.12|/usr/lib/libmpi.so.40"  # MPICH and Open MPI
 
 
-def doctor(host: Host) -> dict[str, dict[str, Any]]:
-    """The findings of `cosyserve doctor --json` on that host, by their ids."""
+@cache
+def doctor(name: str) -> dict[str, dict[str, Any]]:
+    """The findings of `cosyserve doctor --json` on that host, by their ids. Each is asked once."""
+    host = HOSTS[name]
     done = subprocess.run(
         [*host.wrap, sys.executable, "-m", "cosyserve", "doctor", "--json"],
         capture_output=True,
         text=True,
         cwd=ROOT,
         env={**os.environ, **host.environ},
-        timeout=70,
+        timeout=HANGS,
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr
     report = json.loads(done.stdout)
@@ -40,7 +43,7 @@ def doctor(host: Host) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("name", HOSTS)
 def test_finds_a_way_to_start_and_says_why_the_plain_one_fails(name: str) -> None:
     host = HOSTS[name]
-    start = doctor(host)["CS-MPI-007"]
+    start = doctor(name)["CS-MPI-007"]
     probes = start["facts"]["probes"]
     assert probes[host.way]["outcome"] == "ok", start
     assert list(probes)[-1] == host.way
@@ -77,7 +80,7 @@ def test_two_mpi_libraries_in_one_process_are_told(paths: str, state: State) -> 
 
 @pytest.mark.mpi
 def test_a_hung_start_is_shown_with_its_processes_peers_and_stack() -> None:
-    start = doctor(HOSTS["something on 6006"])["CS-MPI-007"]
+    start = doctor("something on 6006")["CS-MPI-007"]
     seen = "\n".join(start["facts"]["seen"])
     assert "orted[" in seen
     assert "ESTABLISHED to 127.0.0.1:6006" in seen
@@ -86,11 +89,11 @@ def test_a_hung_start_is_shown_with_its_processes_peers_and_stack() -> None:
 
 @pytest.mark.mpi
 def test_the_other_checks_point_at_the_cause_before_any_probe() -> None:
-    assert doctor(HOSTS["something on 6006"])["CS-MPI-002"]["remedy"] == "export HWLOC_COMPONENTS=-gl,-opencl"
-    assert doctor(HOSTS["left by Slurm"])["CS-MPI-003"]["remedy"].startswith("unset SLURM_")
-    assert doctor(HOSTS["TMPDIR read-only"])["CS-MPI-004"]["remedy"].startswith("export TMPDIR=")
-    assert doctor(HOSTS["no loopback"])["CS-MPI-005"]["remedy"] == "ip link set lo up"
-    healthy = doctor(HOSTS["healthy"])
+    assert doctor("something on 6006")["CS-MPI-002"]["remedy"] == "export HWLOC_COMPONENTS=-gl,-opencl"
+    assert doctor("left by Slurm")["CS-MPI-003"]["remedy"].startswith("unset SLURM_")
+    assert doctor("TMPDIR read-only")["CS-MPI-004"]["remedy"].startswith("export TMPDIR=")
+    assert doctor("no loopback")["CS-MPI-005"]["remedy"] == "ip link set lo up"
+    healthy = doctor("healthy")
     assert healthy["CS-MPI-006"]["cause"].startswith("Open MPI")
     assert healthy["CS-MPI-003"]["state"] == healthy["CS-MPI-004"]["state"] == "ok"
 

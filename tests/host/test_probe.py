@@ -81,7 +81,7 @@ def test_one_that_ignores_signals_is_ended() -> None:
 def test_the_stack_is_written_even_where_the_interpreter_is_held() -> None:
     """A C call that keeps the GIL, like MPI_Init inside an import, stops every Python thread."""
     held = "import ctypes; ctypes.PyDLL(None).sleep(1000)"
-    code = f"import faulthandler, sys; faulthandler.dump_traceback_later(1, file=sys.stdout)\n{held}"
+    code = f"import faulthandler, sys; faulthandler.dump_traceback_later(0.1, file=sys.stdout)\n{held}"
     result = python(code, limit=2)
     assert result.outcome is Outcome.HUNG
     assert 'File "<string>", line 2' in result.output

@@ -95,6 +95,16 @@ def test_settings_are_written_beside_those_of_the_user(home: Home) -> None:
         os.chdir(here)
 
 
+def test_settings_that_are_no_text_are_left_alone(home: Home) -> None:
+    file = home.shared / ".env"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes("COSYSERVE_VOICE=密\n".encode("gbk"))
+    with pytest.raises(CosyError) as refused:
+        activation.configure(home, {"PORT": "6006"})
+    assert refused.value.fault is errors.ENV_FILE_UNUSABLE
+    assert file.read_bytes() == "COSYSERVE_VOICE=密\n".encode("gbk")
+
+
 def test_a_number_that_has_come_again_is_no_server_of_ours(home: Home) -> None:
     own = psutil.Process()
     fields = {"pid": own.pid, "release": "1-a", "host": "127.0.0.1", "port": 1, "start": "x"}

@@ -20,7 +20,6 @@ from tests.launch.rungs import MPI_RUNGS
 from tests.launch.supervised import Supervised, speaks
 from tests.running import eventually
 
-_LIMIT = 6.0  # seconds in which a healthy start is long done
 _IMPORT = "from mpi4py import MPI; MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)"
 
 
@@ -44,27 +43,28 @@ def _tensorboard_answers() -> bool:
         return False
 
 
-def second_start(folder: Path, rung: str) -> list[object]:
+def second_start(folder: Path, rung: str, limit: float) -> list[object]:
     folder.mkdir()
-    with Supervised(folder, launch=rung, mpi_seconds=_LIMIT) as server:
+    with Supervised(folder, launch=rung, mpi_seconds=limit) as server:
         came, url = server.wait_until_it_stands()
         return [came, speaks(url), server.stop()]
 
 
-def main() -> None:
+def main(limit: float) -> None:
+    """`limit`: seconds in which a healthy start of MPI is long done."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         folder = Path(name)
         with tensorboard(folder), listener(6003, SSH), Supervised(folder, port=6008) as first:
             ways = {way.name: way for way in mpi.ways(Machine())}
             python = [sys.executable, "-c", _IMPORT]
             result = {
-                "plain python": probe.run(python, ways["direct"].environ, _LIMIT).outcome.value,
-                "as an engine build starts": probe.run(python, ways["cured"].environ, _LIMIT).outcome.value,
-                **{rung: second_start(folder / rung, rung) for rung in MPI_RUNGS},
+                "plain python": probe.run(python, ways["direct"].environ, limit).outcome.value,
+                "as an engine build starts": probe.run(python, ways["cured"].environ, limit).outcome.value,
+                **{rung: second_start(folder / rung, rung, limit) for rung in MPI_RUNGS},
                 "first": [speaks(first.url), first.stop()],
             }
     print(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main()
+    main(float(sys.argv[1]))

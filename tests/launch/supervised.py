@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -10,14 +11,14 @@ import httpx
 import psutil
 
 from cosyserve.host import cure, probe
-from tests.running import Server
+from tests.running import HANGS, Server
 
 
 class Supervised(Server):
     """A server that initialises MPI, and everything that belongs to it."""
 
     def __init__(self, folder: Path, before: tuple[str, ...] = (), **settings: object) -> None:
-        super().__init__(folder, before, **{"mpi": "always", "mpi_seconds": 6, **settings})
+        super().__init__(folder, before, **{"mpi": "always", "mpi_seconds": HANGS, **settings})
 
     def server(self) -> psutil.Process:
         """The process that serves: the newest python below the supervisor."""
@@ -42,14 +43,14 @@ class Supervised(Server):
 
 def speaks(url: str) -> bool:
     body = {"input": "Hello.", "response_format": "wav"}
-    return len(httpx.post(f"{url}/v1/audio/speech", json=body, timeout=20).content) > 10_000
+    return len(httpx.post(f"{url}/v1/audio/speech", json=body, timeout=HANGS).content) > 10_000
 
 
-def main() -> None:
+def main(mpi_seconds: str) -> None:
     """Start, speak, stop; one line of JSON says how it went. Run inside a stand-in host."""
     with tempfile.TemporaryDirectory(dir=cure.look_around(os.environ, 1).tmpdir) as folder:
         began = time.monotonic()
-        with Supervised(Path(folder)) as supervised:
+        with Supervised(Path(folder), mpi_seconds=mpi_seconds) as supervised:
             rung, url = supervised.wait_until_it_stands()
             seconds = time.monotonic() - began
             try:
@@ -62,4 +63,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -16,7 +16,7 @@ import pytest
 from tests.launch.faults import PATH as FAULTS
 from tests.launch.rungs import MPI_RUNGS, RUNGS, settings_of
 from tests.launch.supervised import Supervised, speaks
-from tests.running import Server, addresses, eventually
+from tests.running import HANGS, Server, addresses, eventually, starts
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def is_free(port: int) -> bool:
 def test_a_killed_server_comes_back(tmp_path: Path, rung: str, sig: signal.Signals) -> None:
     """SIGTERM lets its streams finish; SIGKILL breaks them, in a way no client takes for their end."""
     with Supervised(tmp_path, **settings_of(rung)) as supervised:
-        with httpx.stream("POST", f"{supervised.url}/v1/audio/speech", json=LONG, timeout=30) as response:
+        with httpx.stream("POST", f"{supervised.url}/v1/audio/speech", json=LONG, timeout=HANGS) as response:
             pieces = response.iter_raw()
             received = len(next(pieces))
             supervised.server().send_signal(sig)
@@ -62,7 +62,7 @@ def test_a_killed_server_comes_back(tmp_path: Path, rung: str, sig: signal.Signa
             else:
                 received += sum(map(len, pieces))
                 assert received / 2 / 24_000 > 300
-        _, url = supervised.wait_until_it_stands(starts=2)
+        _, url = supervised.wait_until_it_stands(times=2)
         assert speaks(url)
         ready = httpx.get(f"{url}/readyz").json()
         assert ready["restarts"] == 1
@@ -80,7 +80,7 @@ def test_a_killed_server_comes_back(tmp_path: Path, rung: str, sig: signal.Signa
 def test_a_killed_helper_of_mpi_is_replaced(tmp_path: Path, rung: str, name: str, sig: signal.Signals) -> None:
     with Supervised(tmp_path, launch=rung) as supervised:
         supervised.below(name).send_signal(sig)
-        _, url = supervised.wait_until_it_stands(starts=2)
+        _, url = supervised.wait_until_it_stands(times=2)
         assert speaks(url)
         assert supervised.stop() == 0
     assert supervised.left() == []
@@ -88,14 +88,14 @@ def test_a_killed_helper_of_mpi_is_replaced(tmp_path: Path, rung: str, name: str
 
 def test_a_closed_terminal_stops_it_in_order_but_not_under_nohup(tmp_path: Path) -> None:
     with Supervised(tmp_path, mpi="auto") as supervised:
-        with httpx.stream("POST", f"{supervised.url}/v1/audio/speech", json=LONG, timeout=30) as response:
+        with httpx.stream("POST", f"{supervised.url}/v1/audio/speech", json=LONG, timeout=HANGS) as response:
             pieces = response.iter_raw()
             next(pieces)
             supervised.process.send_signal(signal.SIGHUP)
             list(pieces)  # a cut-off stream raises here
         assert supervised.wait() == 0
     with Supervised(tmp_path, before=("nohup",), mpi="auto") as kept:
-        kept.wait_until_it_stands(starts=2)
+        kept.wait_until_it_stands(times=2)
         kept.process.send_signal(signal.SIGHUP)
         with pytest.raises(psutil.TimeoutExpired):
             kept.process.wait(1)
@@ -107,7 +107,7 @@ def test_a_daemon_of_mpi_that_ignores_a_signal_changes_nothing(tmp_path: Path) -
     with Supervised(tmp_path, launch="direct") as supervised:
         supervised.below("orted").terminate()
         with pytest.raises(psutil.TimeoutExpired):
-            supervised.below("orted").wait(3)
+            supervised.below("orted").wait(1)
         assert speaks(supervised.url)
         assert "started again" not in supervised.text()
 
@@ -123,10 +123,10 @@ def test_nothing_outlives_a_killed_supervisor(tmp_path: Path, rung: str) -> None
 
 @pytest.mark.parametrize("rung", ["python", pytest.param("mpirun", marks=pytest.mark.mpi)])
 def test_a_server_that_stands_still_is_started_again(tmp_path: Path, rung: str) -> None:
-    with Supervised(tmp_path, **settings_of(rung), heartbeat_seconds=1.5) as supervised:
+    with Supervised(tmp_path, **settings_of(rung), heartbeat_seconds=starts(1)) as supervised:
         stopped = supervised.server()
         stopped.suspend()
-        _, url = supervised.wait_until_it_stands(starts=2)
+        _, url = supervised.wait_until_it_stands(times=2)
         assert speaks(url)
         assert "was not heard of" in supervised.text()
         assert f"[{stopped.pid}]" in supervised.text()  # what it was doing
@@ -134,16 +134,17 @@ def test_a_server_that_stands_still_is_started_again(tmp_path: Path, rung: str) 
 
 def test_a_supervisor_that_slept_blames_nobody(tmp_path: Path) -> None:
     """As on a laptop that wakes up: the beats of that time are not missing, nobody was there to hear them."""
-    with Supervised(tmp_path, mpi="auto", heartbeat_seconds=1.5) as supervised:
+    limit = starts(1)
+    with Supervised(tmp_path, mpi="auto", heartbeat_seconds=limit) as supervised:
         family = [supervised.process, supervised.server()]
         for each in family:
             each.suspend()
         with pytest.raises(psutil.TimeoutExpired):
-            supervised.process.wait(3)
+            supervised.process.wait(2 * limit)
         for each in family:
             each.resume()
         with pytest.raises(psutil.TimeoutExpired):
-            family[1].wait(2)
+            family[1].wait(limit)
         assert "started again" not in supervised.text()
         assert speaks(supervised.url)
 
@@ -154,9 +155,9 @@ def test_a_hung_synthesis_is_shown_and_the_server_comes_back(
 ) -> None:
     """One awaits for ever, the other holds the event loop. The stacks name the line either way."""
     faulty.setenv("STAND_IN_FAULT", "obey")
-    with Supervised(tmp_path, mpi="auto", heartbeat_seconds=2, synthesis_seconds=1) as supervised:
+    with Supervised(tmp_path, mpi="auto", heartbeat_seconds=starts(1), synthesis_seconds=starts(1)) as supervised:
         say(supervised.url, text)
-        _, url = supervised.wait_until_it_stands(starts=2)
+        _, url = supervised.wait_until_it_stands(times=2)
         assert speaks(url)
         assert reason in httpx.get(f"{url}/readyz").json()["restart_reason"]
         assert "sitecustomize.py" in supervised.text()
@@ -169,10 +170,10 @@ def test_what_keeps_crashing_with_mpi_is_tried_without(tmp_path: Path, faulty: p
     faulty.setenv("STAND_IN_FAULT", "obey")
     with Supervised(tmp_path) as supervised:
         for start in range(1, 4):
-            rung, url = supervised.wait_until_it_stands(starts=start)
+            rung, url = supervised.wait_until_it_stands(times=start)
             assert rung in MPI_RUNGS
             say(url, "crash now")
-        rung, url = supervised.wait_until_it_stands(starts=4)
+        rung, url = supervised.wait_until_it_stands(times=4)
         assert rung == "without-mpi"
         assert speaks(url)
 
@@ -181,7 +182,7 @@ def test_a_crash_loop_ends_with_the_last_words_and_a_remedy(tmp_path: Path, faul
     faulty.setenv("STAND_IN_FAULT", "obey")
     with Supervised(tmp_path, mpi="auto") as supervised:
         for start in range(1, 7):
-            supervised.wait_until_it_stands(starts=start)
+            supervised.wait_until_it_stands(times=start)
             supervised.server().send_signal(signal.SIGUSR2)
         assert supervised.wait() == 1
     text = supervised.text()
@@ -198,9 +199,9 @@ def test_requests_that_bring_it_down_never_end_it(tmp_path: Path, faulty: pytest
     faulty.setenv("STAND_IN_FAULT", "obey")
     with Supervised(tmp_path, mpi="auto") as supervised:
         for start in range(1, 8):
-            _, url = supervised.wait_until_it_stands(starts=start)
+            _, url = supervised.wait_until_it_stands(times=start)
             say(url, "crash now")
-        _, url = supervised.wait_until_it_stands(starts=8)
+        _, url = supervised.wait_until_it_stands(times=8)
         assert speaks(url)
         ready = httpx.get(f"{url}/readyz").json()
         assert ready["restarts"] == 7
@@ -213,7 +214,7 @@ def test_requests_that_bring_it_down_never_end_it(tmp_path: Path, faulty: pytest
 def test_a_rung_that_hangs_is_left_for_the_next(tmp_path: Path, faulty: pytest.MonkeyPatch, fault: str) -> None:
     faulty.setenv("STAND_IN_FAULT", fault)
     faulty.setenv("STAND_IN_RUNG", "isolated")
-    with Supervised(tmp_path, launch="isolated", mpi_seconds=2, ready_seconds=4) as supervised:
+    with Supervised(tmp_path, launch="isolated", mpi_seconds=starts(3), ready_seconds=starts(3)) as supervised:
         assert supervised.wait_until_it_stands()[0] == "without-mpi"
         assert speaks(supervised.url)
         assert "sitecustomize.py" in supervised.text()  # where it hung
@@ -225,7 +226,7 @@ def test_a_rung_that_hangs_is_left_for_the_next(tmp_path: Path, faulty: pytest.M
 @pytest.mark.parametrize("fault", ["hang after import", "hang at bind"])
 def test_what_hangs_on_every_rung_ends_with_an_error(tmp_path: Path, faulty: pytest.MonkeyPatch, fault: str) -> None:
     faulty.setenv("STAND_IN_FAULT", fault)
-    supervised = Supervised(tmp_path, mpi="auto", ready_seconds=2)
+    supervised = Supervised(tmp_path, mpi="auto", ready_seconds=starts(3))
     assert supervised.wait() == 1
     assert "CS-RUN-002" in supervised.text()
     assert "sitecustomize.py" in supervised.text()

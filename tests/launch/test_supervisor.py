@@ -15,7 +15,7 @@ import pytest
 from tests.host.hosts import HOSTS, namespace
 from tests.launch.rungs import MPI_RUNGS, RUNGS, settings_of
 from tests.launch.supervised import Supervised, speaks
-from tests.running import ROOT, eventually
+from tests.running import HANGS, ROOT, eventually, starts
 
 
 @pytest.mark.mpi
@@ -23,12 +23,12 @@ from tests.running import ROOT, eventually
 def test_it_comes_up_with_mpi_on_every_host_and_leaves_nothing(name: str) -> None:
     host = HOSTS[name]
     done = subprocess.run(
-        [*host.wrap, sys.executable, "-m", "tests.launch.supervised"],
+        [*host.wrap, sys.executable, "-m", "tests.launch.supervised", str(starts(4))],
         capture_output=True,
         text=True,
         cwd=ROOT,
         env={**os.environ, **host.environ},
-        timeout=120,
+        timeout=HANGS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     came = json.loads(done.stdout.splitlines()[-1])
@@ -41,11 +41,11 @@ def test_it_comes_up_with_mpi_on_every_host_and_leaves_nothing(name: str) -> Non
 @pytest.mark.mpi
 def test_a_second_start_beside_tensorboard_ssh_and_our_own_server() -> None:
     done = subprocess.run(
-        [*namespace("-n", "ip link set lo up"), sys.executable, "-m", "tests.launch.crowded"],
+        [*namespace("-n", "ip link set lo up"), sys.executable, "-m", "tests.launch.crowded", str(starts(4))],
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=180,
+        timeout=HANGS,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {
@@ -71,7 +71,7 @@ def supervised(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Super
 def test_a_stop_lets_streams_finish_and_ends_well(supervised: Supervised) -> None:
     """mpirun itself kills its child within a second and returns 1."""
     body = {"input": "This is one of many sentences. " * 300, "response_format": "pcm"}
-    with httpx.stream("POST", f"{supervised.url}/v1/audio/speech", json=body, timeout=30) as response:
+    with httpx.stream("POST", f"{supervised.url}/v1/audio/speech", json=body, timeout=HANGS) as response:
         pieces = response.iter_raw()
         received = len(next(pieces))
         supervised.process.send_signal(signal.SIGTERM)
@@ -86,7 +86,7 @@ def test_the_rung_that_worked_is_tried_first_the_next_time(tmp_path: Path) -> No
     with Supervised(tmp_path, launch="isolated") as first:
         assert first.stop() == 0
     with Supervised(tmp_path) as second:
-        assert second.wait_until_it_stands(starts=2)[0] == "isolated"
+        assert second.wait_until_it_stands(times=2)[0] == "isolated"
 
 
 @pytest.mark.parametrize("supervised", RUNGS, indirect=True)
@@ -111,9 +111,10 @@ def test_as_process_1_it_collects_orphans(tmp_path: Path) -> None:
     container = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
     with Supervised(tmp_path, before=container, mpi="auto") as supervised:
         (first,) = supervised.process.children()  # process 1 of the new namespace
-        orphan = ["nsenter", "--target", str(first.pid), "--pid", "sh", "-c", "(exec sleep 0.1) & echo made"]
+        orphan = ["nsenter", "--target", str(first.pid), "--pid", "sh", "-c", "(exec sleep 1000) >&- 2>&- & echo made"]
         subprocess.run(orphan, check=True, capture_output=True)
         eventually(lambda: any(child.name() == "sleep" for child in first.children()))
+        next(child for child in first.children() if child.name() == "sleep").kill()
         eventually(lambda: all(child.name() != "sleep" for child in first.children()))
         assert speaks(supervised.url)
         first.terminate()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.running import ROOT, eventually
+from tests.running import HANGS, ROOT, eventually
 
 DATA = "/root/autodl-tmp"
 HOME = f"{DATA}/cosyserve"
@@ -160,7 +160,7 @@ class StandIn:
             text=True,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
-            timeout=60,
+            timeout=HANGS,
         )
 
     def deploys(self, *arguments: str, address: str = "") -> "subprocess.CompletedProcess[str]":
@@ -191,7 +191,7 @@ class StandIn:
         process = subprocess.Popen([*way, *forward], stdin=subprocess.DEVNULL)
         try:
             url = f"http://127.0.0.1:{local}"
-            eventually(lambda: listens(local), 30)
+            eventually(lambda: listens(local))
             yield url
         finally:
             process.terminate()
@@ -209,7 +209,7 @@ def listens(port: int) -> bool:
 def speaks(url: str) -> bool:
     """Whether the server behind that address says something, once it is ready."""
     try:
-        answer = httpx.post(f"{url}/v1/audio/speech", json={"input": "Hello.", "response_format": "wav"}, timeout=30)
+        answer = httpx.post(f"{url}/v1/audio/speech", json={"input": "Hello.", "response_format": "wav"}, timeout=HANGS)
     except httpx.TransportError:
         return False
     return answer.status_code == 200 and len(answer.content) > 10_000

@@ -14,7 +14,7 @@ import pytest
 from tests.remote import standin
 from tests.remote.conftest import Rent
 from tests.remote.standin import HOME, MIRROR, StandIn, docker, speaks
-from tests.running import ROOT, eventually, meanwhile
+from tests.running import HANGS, ROOT, eventually, meanwhile
 
 pytestmark = pytest.mark.containers
 
@@ -42,7 +42,7 @@ def instance(rent: Rent) -> StandIn:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANGS,
         env={name: value for name, value in os.environ.items() if name != "MAKEFLAGS"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -63,7 +63,7 @@ def instance(rent: Rent) -> StandIn:
 @contextmanager
 def streaming(url: str) -> Iterator[Callable[[], float]]:
     """A long stream that has begun; called, the rest is read: seconds of sound. A cut one raises."""
-    with httpx.stream("POST", f"{url}/v1/audio/speech", json=LONG, timeout=60) as response:
+    with httpx.stream("POST", f"{url}/v1/audio/speech", json=LONG, timeout=HANGS) as response:
         pieces = response.iter_raw()
         received = len(next(pieces))
         yield lambda: (received + sum(map(len, pieces))) / 2 / 24_000
@@ -126,7 +126,7 @@ def test_a_broken_release_is_found_out_and_the_old_one_serves(instance: StandIn,
     assert "CS-DEP-014" in done.stdout + done.stderr
     assert instance.current() == before
     with instance.tunnel() as url:
-        eventually(lambda: speaks(url), 20)
+        eventually(lambda: speaks(url))
         state = httpx.get(f"{url}/readyz").json()
         assert (state["release"], state["seconds_to_shutdown"]) == (before, None)
 
@@ -149,7 +149,7 @@ def test_a_rollback_takes_seconds_and_a_second_one_comes_back(instance: StandIn)
 def test_after_a_reboot_it_serves_by_itself(instance: StandIn) -> None:
     instance.reboot()
     with instance.tunnel() as url:
-        eventually(lambda: speaks(url), 60)
+        eventually(lambda: speaks(url))
         assert httpx.get(f"{url}/readyz").json()["release"] == instance.current()
     assert "boot" in instance.runs(f"cat {HOME}/shared/logs/boot.log")
     assert instance.runs("cat /tmp/autodl.sh.log") == ""
@@ -217,7 +217,7 @@ def test_when_nobody_needs_it_the_instance_is_switched_off(instance: StandIn) ->
     instance.write("/usr/bin/shutdown", "#!/bin/sh\ntouch /tmp/switched-off\n")
     instance.runs("chmod +x /usr/bin/shutdown")
     instance.told("autodl", "--idle-shutdown", "0.02")
-    eventually(lambda: instance.runs("ls /tmp/switched-off || true") != "", 20)
+    eventually(lambda: instance.runs("ls /tmp/switched-off || true") != "")
     instance.told("autodl", "--idle-shutdown", "0")
     instance.runs("rm /usr/bin/shutdown /tmp/switched-off")
 

@@ -260,7 +260,7 @@ def test_a_foreign_boot_file_is_kept_and_both_run(instance: StandIn) -> None:
     assert instance.deploys().returncode == 0
     instance.reboot()
     with instance.tunnel() as url:
-        eventually(lambda: speaks(url), 30)
+        eventually(lambda: speaks(url))
     assert instance.runs("cat /tmp/foreign") == "mine"
     assert instance.asks("uninstall", "--all").returncode == 0
     assert instance.runs("cat /etc/autodl.sh; stat -c %a /etc/autodl.sh") == FOREIGN + "700"
@@ -288,13 +288,13 @@ def test_without_a_card_what_needs_one_waits_for_the_next_boot_that_has_one(inst
     assert instance.runs(f"cat {limit} 2>/dev/null || true") == str(2 << 30)
     instance.reboot()
     log = f"cat {HOME}/shared/logs/boot.log"
-    eventually(lambda: "no GPU" in instance.runs(log), 30)
+    eventually(lambda: "no GPU" in instance.runs(log))
     assert re.search(r"state +waits for a GPU", instance.told("status"))
     instance.write("/usr/local/bin/nvidia-smi", "#!/bin/sh\necho 'Stand-in 4090, 550.54, 8.9, 24564, 24000'\n")
     instance.runs("chmod +x /usr/local/bin/nvidia-smi")
     instance.reboot()
     with instance.tunnel() as url:
-        eventually(lambda: speaks(url), 30)
+        eventually(lambda: speaks(url))
     instance.runs("rm /usr/local/bin/nvidia-smi")
 
 

@@ -57,8 +57,12 @@ class Host:
 
     def replicas(self) -> list[int]:
         """The actors that speak here."""
-        named = [(pid, Path(f"/proc/{pid}/cmdline").read_bytes()) for pid in self.processes()]
-        return [pid for pid, words in named if words.startswith(b"ray::ServeReplica:cosyserve:Replica")]
+        found = []
+        for pid in self.processes():
+            with suppress(FileNotFoundError):  # it has ended meanwhile
+                if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::ServeReplica:cosyserve:Replica"):
+                    found.append(pid)
+        return found
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -116,17 +120,24 @@ class Cluster:
 
     def ready(self) -> int:
         """How many replicas are, as told by the head's server; 0 where nothing answers."""
+        return self._told("replicas_ready")
 
+    def streams(self) -> int:
+        """How many it has given a place."""
+        return self._told("active_streams")
+
+    def _told(self, what: str) -> int:
         def ask() -> int:
             try:
-                return int(httpx.get(f"{self.head.url}/readyz", timeout=10).json()["replicas_ready"])
+                asked = httpx.get(f"{self.head.url}/readyz", timeout=10, headers={"Authorization": f"Bearer {KEY}"})
+                return int(asked.json()[what])
             except (httpx.TransportError, ValueError, KeyError):
                 return 0
 
         return self.head.inside(ask)
 
-    def wait_for(self, replicas: int, seconds: float = 90) -> None:
-        eventually(lambda: self.ready() == replicas, seconds)
+    def wait_for(self, replicas: int) -> None:
+        eventually(lambda: self.ready() == replicas)
 
     def unplug(self) -> None:
         """The other host is not reachable any more, and nobody is told."""

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.running import Server, wait_until_warm
+from tests.running import HANGS, Server, wait_until_warm
 
 
 class Scaled(Server):
     arguments = ("--replicas", "2")
 
-    def wait_until_it_stands(self, starts: int = 1, seconds: float = 60) -> tuple[str, str]:
+    def wait_until_it_stands(self, times: int = 1) -> tuple[str, str]:
         """Replicas say in the log that they stand, too, and before it."""
-        stands = super().wait_until_it_stands(starts, seconds)
+        stands = super().wait_until_it_stands(times)
         wait_until_warm(self.url)
         return stands
 
@@ -27,5 +27,5 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as client:
+    with httpx.Client(base_url=server.url, timeout=HANGS) as client:
         yield client

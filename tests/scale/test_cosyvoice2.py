@@ -72,5 +72,5 @@ def test_a_sentence_that_was_being_heard_ends_with_an_error_and_the_rest_is_spok
         os.kill(workers(server)[0].pid, signal.SIGKILL)
         ends = [failed for _, failed in (stream.result() for stream in streams)]
     assert sorted(ends) == ["", "CS-RAY-003"]  # one on each: they go where there is room
-    eventually(lambda: ready(client) == 2, 60)
+    eventually(lambda: ready(client) == 2)
     assert spoken(client, "").status_code == 200

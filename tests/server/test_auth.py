@@ -1,11 +1,8 @@
-import stat
 from pathlib import Path
 
 import httpx
 import pytest
 
-from cosyserve.server.auth import accepted_keys, is_loopback
-from cosyserve.settings import load_settings
 from tests.conftest import Serving
 from tests.running import Server
 from tests.standins import ToneSynthesizer
@@ -51,34 +48,6 @@ def test_keys_from_a_file(serving: Serving, tmp_path: Path) -> None:
     with serving(ToneSynthesizer(), api_keys_file=tmp_path / "keys") as url:
         assert httpx.get(f"{url}/v1/models").status_code == 401
         assert httpx.get(f"{url}/v1/models", headers={"Authorization": "Bearer second"}).status_code == 200
-
-
-def test_loopback_needs_no_key_and_other_addresses_make_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert accepted_keys(load_settings(state_dir=tmp_path)) == []
-    exposed = load_settings(host="0.0.0.0", state_dir=tmp_path)  # noqa: S104 - nothing listens in this test
-    keys = accepted_keys(exposed)
-    file = tmp_path / "api_key"
-    assert keys == [file.read_text().strip()]
-    assert len(keys[0]) >= 32
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert accepted_keys(exposed) == keys  # kept over restarts
-    assert str(file) in caplog.text
-    assert keys[0] not in caplog.text
-
-
-def test_auth_off_is_loud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert accepted_keys(load_settings(host="0.0.0.0", auth="off", state_dir=tmp_path)) == []  # noqa: S104
-    assert "ANYBODY" in caplog.text
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("host", "loopback"),
-    [("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False)]  # noqa: S104
-    + [("::", False), ("10.0.0.1", False), ("example.org", False)],
-)
-def test_what_loopback_is(host: str, loopback: bool) -> None:
-    assert is_loopback(host) is loopback
 
 
 def test_no_key_in_the_log(tmp_path: Path) -> None:

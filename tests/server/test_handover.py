@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from cosyserve.server.handover import Offer, inherit
-from tests.running import Server, eventually, meanwhile
+from tests.running import HANGS, Server, eventually, meanwhile
 
 LONG = {"input": "This is one of many sentences. " * 300, "response_format": "pcm"}
 SHORT = {"input": "Hello.", "response_format": "pcm"}
@@ -20,7 +20,7 @@ SHORT = {"input": "Hello.", "response_format": "pcm"}
 def answer_of(url: str) -> int:
     """The status that a client is given on a connection of its own, 0 where it is given none."""
     try:
-        return httpx.post(f"{url}/v1/audio/speech", json=SHORT, timeout=30).status_code
+        return httpx.post(f"{url}/v1/audio/speech", json=SHORT, timeout=HANGS).status_code
     except httpx.TransportError:
         return 0
 
@@ -39,7 +39,7 @@ def test_a_successor_takes_the_port_over_and_no_request_is_lost(tmp_path: Path) 
         old = start("old", Server)
         with (
             meanwhile(lambda: answer_of(old.url)) as answers,
-            httpx.stream("POST", f"{old.url}/v1/audio/speech", json=LONG, timeout=30) as response,
+            httpx.stream("POST", f"{old.url}/v1/audio/speech", json=LONG, timeout=HANGS) as response,
         ):
 
             def asked_more() -> None:
@@ -126,7 +126,7 @@ def test_a_successor_that_dies_on_the_way_changes_nothing(tmp_path: Path, bound:
     assert not retired.is_set()
     second.socket.close()
     second.retire_predecessor()
-    assert retired.wait(5)
+    assert retired.wait(HANGS)
     offer.close()
 
 

@@ -12,7 +12,7 @@ from cosyserve.server.app import create_app
 from cosyserve.server.run import listen, url_of
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import choose
-from tests.running import eventually
+from tests.running import HANGS, eventually
 
 STREAMS, LIMIT, QUEUE = 200, 16, 32
 TEXT = "今天天气很好，我们一起去公园散步吧。This sentence is spoken two hundred times. " * 4
@@ -37,7 +37,7 @@ def test_two_hundred_streams_at_once() -> None:
     threads = threading.active_count()
 
     async def run() -> None:
-        settings = Settings(max_streams=LIMIT, max_queue=QUEUE)
+        settings = Settings(max_streams=LIMIT, max_queue=QUEUE, queue_seconds=HANGS)
         bound = listen("127.0.0.1", 0)
         app = create_app(settings, choose(settings))
         server = uvicorn.Server(uvicorn.Config(app, log_config=None))
@@ -45,7 +45,7 @@ def test_two_hundred_streams_at_once() -> None:
 
         async def round_() -> Counter[int]:
             limits = httpx.Limits(max_connections=STREAMS)
-            async with httpx.AsyncClient(base_url=url_of(bound), limits=limits, timeout=120) as client:
+            async with httpx.AsyncClient(base_url=url_of(bound), limits=limits, timeout=HANGS) as client:
                 answers = await asyncio.gather(*(_one(client) for _ in range(STREAMS)))
             while server.server_state.connections:  # the server notices the hang-ups in its own time
                 await asyncio.sleep(0.01)

@@ -45,10 +45,15 @@ async def test_a_failure_is_an_answer() -> None:
     assert watched.pulse.silent_seconds == 0
 
 
-async def test_waits_may_overlap() -> None:
+async def test_waits_may_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("cosyserve.server.pulse.time.monotonic", lambda: now[0])
     pulse = Pulse()
     with pulse.waiting():
+        now[0] += 5
         with pulse.waiting():
-            pass
-        assert pulse.silent_seconds < 0.1
+            now[0] += 5
+            assert pulse.silent_seconds == 10
+        now[0] += 1
+        assert pulse.silent_seconds == 1
     assert pulse.silent_seconds == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.running import Server
+from tests.running import HANGS, Server
 
 # Ten minutes of speech: far more than fits into the socket's buffers, so the stream is still running.
 LONG = {"input": "This is one of many sentences. " * 500, "response_format": "pcm"}
@@ -15,7 +15,7 @@ LONG = {"input": "This is one of many sentences. " * 500, "response_format": "pc
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_what_runs_is_finished_and_the_exit_is_clean(tmp_path: Path, sig: signal.Signals) -> None:
     with Server(tmp_path) as server:
-        with httpx.stream("POST", f"{server.url}/v1/audio/speech", json=LONG, timeout=30) as response:
+        with httpx.stream("POST", f"{server.url}/v1/audio/speech", json=LONG, timeout=HANGS) as response:
             pieces = response.iter_raw()
             received = len(next(pieces))
             server.process.send_signal(sig)
@@ -33,7 +33,7 @@ def test_what_runs_is_finished_and_the_exit_is_clean(tmp_path: Path, sig: signal
 def test_the_grace_time_ends_and_so_does_the_server(tmp_path: Path) -> None:
     with (
         Server(tmp_path, grace_seconds=0.2) as server,
-        httpx.stream("POST", f"{server.url}/v1/audio/speech", json=LONG, timeout=30) as response,
+        httpx.stream("POST", f"{server.url}/v1/audio/speech", json=LONG, timeout=HANGS) as response,
     ):
         pieces = response.iter_raw()  # held: a dropped iterator closes the response
         next(pieces)

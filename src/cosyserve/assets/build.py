@@ -117,7 +117,7 @@ class Build:
     def _rungs(self, exported: Path, into: Path) -> list[ladder.Rung]:
         """The ladder without its last rung: no engine is built without MPI."""
         settings = self._settings.model_copy(update={"mpi": "always"})
-        work = Work(exported=exported, into=into, shape=self._shape, mpi_seconds=settings.mpi_seconds)
+        work = Work(exported=exported, into=into, shape=self._shape)
         argv = [sys.executable, "-m", "cosyserve.assets.compile", work.model_dump_json()]
         machine = self._machine
         rungs = ladder.plan(settings, platform_of(machine), argv, machine.environ, self._around())

@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from cosyserve.assets.engines import Shape
-from cosyserve.launch import mpi
-from cosyserve.launch.beat import to_supervisor
+from cosyserve.launch import mpi, stacks
+from cosyserve.launch.beat import folder_of_start, to_supervisor
 
 _BLOCK = 32  # positions of a block of the paged cache of keys and values
 
@@ -20,7 +20,6 @@ class Work(BaseModel):
     exported: Path
     into: Path
     shape: Shape
-    mpi_seconds: float
 
 
 def build(work: Work) -> None:
@@ -46,7 +45,9 @@ def build(work: Work) -> None:
 def main() -> None:
     work = Work.model_validate_json(sys.argv[1])
     parent = to_supervisor()
-    mpi.initialise(work.mpi_seconds)
+    if parent is not None:
+        stacks.offer(folder_of_start())
+    mpi.initialise()
     if parent is not None:
         parent.tell("mpi")
     build(work)

@@ -130,7 +130,7 @@ def _status(home: Home) -> dict[str, Any]:
 
 def _key_file(settings: Any) -> str | None:
     """Where the key lies that was made here. The key itself is told only to who asks for it."""
-    from cosyserve.server.auth import makes_key
+    from cosyserve.server.keys import makes_key
 
     return str((settings.state_dir / "api_key").absolute()) if makes_key(settings) else None
 

@@ -1,7 +1,6 @@
 """The commands that speak, and the one that looks."""
 
 import asyncio
-import faulthandler
 import locale
 import logging
 import os
@@ -26,10 +25,11 @@ from cosyserve.errors import CosyError
 from cosyserve.host import cure, system, wsl
 from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.report import Language
-from cosyserve.launch import ladder, memory, mpi
-from cosyserve.launch.beat import STACKS_SIGNAL, Beat, to_supervisor
+from cosyserve.launch import ladder, memory, mpi, stacks
+from cosyserve.launch.beat import Beat, folder_of_start, to_supervisor
 from cosyserve.launch.supervisor import ENGINE_UNUSABLE, Supervisor
 from cosyserve.scale import surroundings
+from cosyserve.server.keys import made_key, makes_key
 from cosyserve.settings import Settings, load_settings, unknown_keys
 
 if TYPE_CHECKING:
@@ -55,10 +55,13 @@ def serve(
 ) -> None:
     """Serve the page and the API until SIGTERM or Ctrl-C."""
     settings = load_settings(host=host, port=port, launch=launch, replicas=replicas)
+    settings.check_paths()
     supervisor = to_supervisor()
     if supervisor is None:
         logs.start(settings)
         _warn_of_unknown_keys()
+        if makes_key(settings):
+            made_key(settings)  # before anything is started that it would be wrong for
         if settings.replicas and find_spec("ray") is None:
             raise CosyError(errors.RAY_MISSING)
         _offer_to_fetch(settings)
@@ -87,6 +90,7 @@ def replica(context: click.Context, place: Path) -> None:
     It ends with its input, and when its server does: to begin again is Serve's business.
     """
     settings = load_settings().model_copy(update={"log_file": None, "idle_shutdown_minutes": 0})
+    settings.check_paths()
     supervisor = to_supervisor()
     if supervisor is None:
         logs.start(settings)
@@ -102,8 +106,8 @@ def replica(context: click.Context, place: Path) -> None:
 def _start_as_child(settings: Settings, supervisor: Beat) -> None:
     """MPI first: nothing that was loaded before may be what hangs."""
     logs.start_in_server(settings)
-    faulthandler.register(STACKS_SIGNAL, all_threads=True)
-    mpi.initialise(settings.mpi_seconds)
+    stacks.offer(folder_of_start())
+    mpi.initialise()
     supervisor.tell("mpi")
 
 
@@ -194,6 +198,7 @@ def say(text: str, output: str | None, voice: str, speed: float) -> None:
     from cosyserve.speech.choice import choose
 
     settings = load_settings()
+    settings.check_paths()
     logs.start(settings, unasked="text")
     _warn_of_unknown_keys()
     asyncio.run(saying.say(settings, choose(settings, threads()), text, voice, speed, output))
@@ -212,7 +217,6 @@ def doctor(context: click.Context, as_json: bool, lang: Language | None, deep: b
     """
     from cosyserve.host.doctor import examine
     from cosyserve.host.report import page
-    from cosyserve.server.auth import makes_key
 
     settings = load_settings()
     report = examine(settings, settings.models_dir, key_is_made=makes_key(settings), deep=deep, quick=quick)

@@ -56,11 +56,10 @@ TRTLLM_MISSING = Fault(
     "CS-BUILD-001",
     500,
     "Building an engine needs TensorRT-LLM, which is not installed.",
-    "Install it with: pip install 'cosyserve[trtllm]' --extra-index-url with NVIDIA's index, or serve with PyTorch: "
-    "COSYSERVE_BACKEND=torch.",
+    "Install it as docs/supply.md says: by itself from NVIDIA's index, what it depends on from the usual one. "
+    "Or serve with PyTorch: COSYSERVE_BACKEND=torch.",
     "构建引擎需要 TensorRT-LLM，但尚未安装。",
-    "请安装：pip install 'cosyserve[trtllm]' 并用 --extra-index-url 指定 NVIDIA 的索引；"
-    "或使用 PyTorch：COSYSERVE_BACKEND=torch。",
+    "请按 docs/supply.md 安装（它本身来自 NVIDIA 的索引，依赖来自常用索引），或使用 PyTorch：COSYSERVE_BACKEND=torch。",
 )
 TRTLLM_VERSION = Fault(
     "CS-BUILD-002",

@@ -42,6 +42,22 @@ CANNOT_SWITCH_OFF = Fault(
     "因长时间无请求需要关机，但无法运行 shutdown：{reason}。",
     "请手动关机，否则将继续计费；若本机没有 shutdown 命令，请勿设置 COSYSERVE_IDLE_SHUTDOWN_MINUTES。",
 )
+ENV_FILE_UNUSABLE = Fault(
+    "CS-SET-004",
+    500,
+    "The settings in {path} cannot be read: {reason}.",
+    "Save it as UTF-8 text (in Notepad: Save as, encoding UTF-8), or give whatever lies there another name.",
+    "无法读取 {path} 中的配置：{reason}。",
+    "请将其保存为 UTF-8 文本（记事本：另存为，编码选 UTF-8）；若该路径不是配置文件，请改名。",
+)
+KEY_FILE_UNUSABLE = Fault(
+    "CS-SET-005",
+    500,
+    "No API key can be taken from {path}: {reason}.",
+    "Remove it, and the next start makes a new one; or write one key into it, on one line without spaces.",
+    "无法从 {path} 取得 API 密钥：{reason}。",
+    "请删除该文件，下次启动会生成新的密钥；或在其中写入一个密钥，单独一行且不含空格。",
+)
 NO_PLAYER = Fault(
     "CS-SAY-001",
     500,

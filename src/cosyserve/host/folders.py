@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from cosyserve.errors import CosyError
 from cosyserve.host.machine import Machine, is_container, nearest
 from cosyserve.host.report import Check, Finding, Text
 from cosyserve.settings import Settings
@@ -13,6 +14,10 @@ VOLUME = Check("CS-HOST-014", Text("Volume", "数据卷"))
 
 def folders(settings: Settings, *, key_is_made: bool) -> Finding:
     """`key_is_made` tells that a server without a place for its key cannot start."""
+    try:
+        settings.check_paths()
+    except CosyError as error:
+        return FOLDERS.fail(Text(error.cause, error.cause_zh), Text(error.remedy, error.remedy_zh))
     asked = {
         "COSYSERVE_MODELS_DIR": settings.models_dir,
         "COSYSERVE_VOICES_DIR": settings.voices_dir,

@@ -18,7 +18,7 @@ from cosyserve.host.report import Report, State
 from cosyserve.instance import hook, servers
 from cosyserve.instance.home import Home, Release, write
 from cosyserve.instance.servers import Running, Say
-from cosyserve.settings import PREFIX, Settings, load_settings
+from cosyserve.settings import PREFIX, Settings, env_text, load_settings
 
 _CHECK_SECONDS = 180
 _BESIDE = 1.2  # free memory, as a share of what the running server has, with which a second one is started
@@ -36,6 +36,7 @@ def configure(home: Home, changes: Mapping[str, str]) -> None:
     if not file.exists():
         write(file, "# docs/settings.md lists what may stand here.\n", _SECRET)
         changes = {**_FIRST_SETTINGS, **changes}
+    env_text(file)
     for name, value in changes.items():
         if value:
             dotenv.set_key(file, PREFIX + name, value, quote_mode="never")
@@ -223,7 +224,7 @@ def fits(used: int, free: int, cards: list[tuple[int, int]]) -> bool:
 def _or_as_before(home: Home, say: Say) -> Iterator[None]:
     """Where the body fails, the settings are what they were, and the release that served serves again."""
     old = servers.running(home)
-    before = (home.shared / ".env").read_text(encoding="utf-8")
+    before = env_text(home.shared / ".env")
     try:
         yield
     except BaseException:

@@ -19,7 +19,7 @@ from cosyserve.errors import CosyError
 from cosyserve.host import system
 from cosyserve.instance.home import Home, Release, write
 from cosyserve.launch.beat import RELEASE, START
-from cosyserve.server.auth import made_key, makes_key
+from cosyserve.server.keys import made_key, makes_key
 from cosyserve.settings import Settings
 
 _TICK = 0.2

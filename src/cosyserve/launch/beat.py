@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import signal
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,6 @@ RESTARTS, REASON = "_COSYSERVE_RESTARTS", "_COSYSERVE_RESTART_REASON"
 RELEASE, START = "_COSYSERVE_RELEASE", "_COSYSERVE_START"
 # The share of a graphics card's memory that a replica has; the rest belongs to others.
 GPU_SHARE = "_COSYSERVE_GPU_SHARE"
-
-STACKS_SIGNAL = signal.SIGUSR1  # at which a server writes its stacks, also while its event loop stands still
 
 
 @dataclass(frozen=True)

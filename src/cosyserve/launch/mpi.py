@@ -1,8 +1,6 @@
 """Initialises MPI in this process exactly as `import tensorrt_llm` would, so that a host can be proven without it."""
 
-import faulthandler
 import os
-import sys
 
 from cosyserve.launch.ladder import PLAIN, RUNG, WITHOUT_MPI
 
@@ -10,15 +8,11 @@ from cosyserve.launch.ladder import PLAIN, RUNG, WITHOUT_MPI
 _communicators: list[object] = []
 
 
-def initialise(seconds: float) -> None:
-    """The calls of TensorRT-LLM's `_utils` module, on a rung with MPI. May hang for ever; the stack is written before
-    the limit, which is in `seconds`."""
+def initialise() -> None:
+    """The calls of TensorRT-LLM's `_utils` module, on a rung with MPI. May hang for ever."""
     if WITHOUT_MPI in os.environ or os.environ.get(RUNG, PLAIN) == PLAIN:
         return
-    # Half way, as a slow interpreter may have used up much of the limit before it comes here.
-    faulthandler.dump_traceback_later(0.5 * seconds, file=sys.stderr)
     from mpi4py import MPI
 
     world = MPI.COMM_WORLD
     _communicators.extend((world, world.Split_type(MPI.COMM_TYPE_SHARED)))
-    faulthandler.cancel_dump_traceback_later()

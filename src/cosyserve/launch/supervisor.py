@@ -23,8 +23,8 @@ from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.host import probe
 from cosyserve.host.child import die_with_parent
-from cosyserve.launch import memory
-from cosyserve.launch.beat import REASON, RESTARTS, SOCKET, STACKS_SIGNAL, Ear, Told
+from cosyserve.launch import memory, stacks
+from cosyserve.launch.beat import REASON, RESTARTS, SOCKET, Ear, Told
 from cosyserve.launch.ladder import Rung
 from cosyserve.launch.ledger import Ledger
 from cosyserve.launch.output import Output
@@ -33,7 +33,6 @@ from cosyserve.settings import Settings
 log = logging.getLogger(__name__)
 
 _TICK = 0.2  # seconds between looks at the child and at the signals
-_STACKS_SECONDS = 0.5  # for a server to write its stacks
 _STOP_MARGIN = 10  # seconds beyond the grace time for the server's own end
 _MISCONFIGURED = 2  # the exit status of a CosyError: another rung would end the same way
 ENGINE_UNUSABLE = 33  # the exit status where an engine cannot be loaded; uvicorn has one of 3
@@ -293,12 +292,8 @@ class Server:
         processes = probe.marked(self._mark)
         for stuck in filter(None, map(probe.look_at, processes)):
             log.error("    %s", stuck.line())
-        for line in probe.python_stack(processes).splitlines():
+        for line in [*probe.python_stack(processes).splitlines(), *stacks.ask(Path(self._folder.name))]:
             log.error("    %s", line)
-        if self._last is not None:  # the server's own; before its first beat it has a limit that writes them
-            with suppress(psutil.Error):
-                psutil.Process(self._last.pid).send_signal(STACKS_SIGNAL)
-            time.sleep(_STACKS_SECONDS)
 
 
 def _collect_orphans(own: int) -> None:

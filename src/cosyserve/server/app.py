@@ -14,10 +14,11 @@ from starlette.staticfiles import StaticFiles
 
 from cosyserve import __version__, errors
 from cosyserve.errors import CosyError
-from cosyserve.server import auth, failures
+from cosyserve.server import failures
 from cosyserve.server.bodies import MOST_BYTES
 from cosyserve.server.door import Cors, Door
 from cosyserve.server.fleet import ALONE, Fleet
+from cosyserve.server.keys import accepted_keys
 from cosyserve.server.middleware import Addresses, BodyLimit, Envelope
 from cosyserve.server.routes import classic, cosyvoice, openai, ops, socket, xtts
 from cosyserve.server.service import Service, State
@@ -69,7 +70,7 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     failures.install(app)
     # The last that is added is the first that a request meets.
     app.add_middleware(BodyLimit, max_bytes=MOST_BYTES, max_bytes_of_upload=settings.max_upload_bytes)
-    app.add_middleware(Door, keys=auth.accepted_keys(settings), settings=settings)
+    app.add_middleware(Door, keys=accepted_keys(settings), settings=settings)
     app.add_middleware(
         Cors,
         allow_origins=settings.cors_list(),

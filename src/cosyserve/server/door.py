@@ -19,8 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.server.auth import is_loopback
 from cosyserve.server.failures import response_of
+from cosyserve.server.keys import is_loopback
 from cosyserve.settings import Settings
 
 # What a browser's WebSocket, which cannot set headers, offers as a subprotocol in front of its key.

@@ -212,7 +212,7 @@ def test_a_stop_is_heard_while_an_engine_is_built_anew(
     monkeypatch.setenv("STANDIN_SECONDS", "60")
     server = Supervised(tmp_path, models_dir=host.models, mpi="auto", synthesizer="cosyvoice2")
     try:
-        eventually(lambda: "building the engine" in server.text(), 60)
+        eventually(lambda: "building the engine" in server.text())
         assert server.stop() == 0
         assert not server.left()
     finally:

@@ -1,13 +1,17 @@
-"""The keys that let clients in: set, or made where none is set and one is needed."""
+"""The keys that let a client in: those that are set, or one that is made."""
 
 import ipaddress
 import logging
 import os
 import secrets
+import tempfile
+from contextlib import suppress
+from pathlib import Path
 
-from cosyserve import errors, logs
+from cosyserve import errors, logs, places
+from cosyserve.assets.disk import sync
 from cosyserve.errors import CosyError
-from cosyserve.settings import Settings
+from cosyserve.settings import Settings, keys_in
 
 log = logging.getLogger(__name__)
 
@@ -54,19 +58,36 @@ def accepted_keys(settings: Settings) -> list[str]:
 
 
 def made_key(settings: Settings) -> str:
-    """The key in the state folder, made at the first start. Readable by its owner only."""
-    path = settings.state_dir / _KEY_FILE
+    """The key in the state folder, made at the first start. Readable by its owner only.
+
+    Raises `CS-SET-001` where the folder cannot have it, `CS-SET-005` where what lies there is not one key.
+    """
     try:
-        path = path.expanduser()
+        path = settings.state_dir.expanduser() / _KEY_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            partial = path.with_name(f"{path.name}.{os.getpid()}")
-            partial.touch(mode=0o600)
-            partial.write_text(secrets.token_urlsafe(32) + "\n", encoding="ascii")
-            os.link(partial, path)  # whole or absent, also when two servers start at once
-            partial.unlink()
-    except FileExistsError:
-        partial.unlink()
+        if not os.path.lexists(path):
+            _make_key(path)
     except (OSError, RuntimeError) as error:  # the second where there is no home
         raise CosyError(errors.SETTING_INVALID, details=f"COSYSERVE_STATE_DIR: {error}") from error
-    return path.read_text(encoding="ascii").strip()
+    try:
+        first, *others = keys_in(places.text_of(path))
+        if others:
+            raise ValueError("there are several keys in it")
+    except ValueError as error:
+        raise CosyError(errors.KEY_FILE_UNUSABLE, path=path, reason=error) from None
+    return first
+
+
+def _make_key(path: Path) -> None:
+    """Whole or absent, also when two servers start at once or the machine stops."""
+    handle, partial = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(secrets.token_urlsafe(32) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        with suppress(FileExistsError):
+            os.link(partial, path)
+    finally:
+        Path(partial).unlink()
+    sync(path.parent)

@@ -1,0 +1,76 @@
+"""The files and folders that a person names in a setting.
+
+What is of another kind is known before it is opened: a named pipe is waited for, and a device has no end.
+"""
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+_LONGEST_TEXT = 1 << 20  # bytes of a file of settings or keys
+_KINDS = (
+    (stat.S_ISREG, "a file"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def expect_folder(path: Path) -> None:
+    """Raises ValueError where the path is taken by something that is no folder."""
+    _expect(path, "a folder")
+
+
+def expect_file(path: Path) -> None:
+    """Raises ValueError where the path is taken by something that is no regular file."""
+    _expect(path, "a file")
+
+
+def expect_program(path: Path) -> None:
+    """Raises ValueError where it cannot be run, neither as a path nor as a name on the PATH."""
+    expect_file(path)
+    if shutil.which(path) is None:
+        raise ValueError(f"{path} is no program")
+
+
+def text_of(path: Path) -> str:
+    """A small file of UTF-8 text; raises ValueError with what is the matter with it."""
+    expect_file(path)
+    try:
+        with open(path.expanduser(), "rb", opener=without_waiting) as file:
+            data = file.read(_LONGEST_TEXT + 1)
+    except (OSError, RuntimeError) as error:  # the second where there is no home
+        raise ValueError(_said(error)) from None
+    if len(data) > _LONGEST_TEXT:
+        raise ValueError(f"it is longer than {_LONGEST_TEXT} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text") from None
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """For `open`: neither the opening nor what follows waits, should the path be a pipe after all."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+
+
+def _expect(path: Path, wanted: str) -> None:
+    try:
+        path = path.expanduser()
+        if path.is_symlink() and not path.exists():
+            raise ValueError(f"{path} is a link to nothing")
+        mode = path.stat().st_mode
+    except (FileNotFoundError, PermissionError, RuntimeError):
+        return  # nothing of another kind is known to be there; whoever needs it says so
+    except OSError as error:
+        raise ValueError(f"{path}: {_said(error)}") from None
+    kind = next((words for is_kind, words in _KINDS if is_kind(mode)), "something else")
+    if kind != wanted:
+        raise ValueError(f"{path} is {kind}, not {wanted}")
+
+
+def _said(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
