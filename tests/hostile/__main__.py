@@ -1,23 +1,27 @@
-"""Attacks a server with everything in `attacks`, and prints what others notice of it:  python -m tests.hostile [NAME…]
+"""Attacks servers with everything in `attacks`, and prints what others notice:  python -m tests.hostile [NAME…]
 
-The server is a real one with CosyVoice2 in a small size. Status 1 where an attack was not met, where the server was
-restarted, where /livez took more than half a second at its 99th percentile, where a running stream waited longer than
-that, or where memory is still held afterwards.
+They are real ones, with the preview and with CosyVoice2 in a small size. Status 1 where an attack was not met, where a
+server was restarted, where /livez took more than half a second at its 99th percentile, where a running stream waited
+longer than that, or where memory is still held afterwards.
 """
 
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.hostile.run import LIMIT_SECONDS, attacked
-from tests.hostile.watch import Noticed
+from tests.hostile.run import LIMIT_SECONDS, Outcome, attacked
 
 
 def main(names: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        outcome = attacked(Path(folder), names, tell=lambda line: print(line, flush=True))
-    noticed: Noticed = outcome.noticed
-    print(f"\n/livez: p99 {1000 * noticed.p99():.0f} ms, longest {1000 * noticed.longest:.0f} ms")
+        outcomes = attacked(Path(folder), names, tell=lambda line: print(line, flush=True))
+    return max(told(name, outcome) for name, outcome in outcomes.items())
+
+
+def told(name: str, outcome: Outcome) -> int:
+    """Prints what came of it; the status."""
+    noticed = outcome.noticed
+    print(f"\n{name}: /livez p99 {1000 * noticed.p99():.0f} ms, longest {1000 * noticed.longest:.0f} ms")
     print(f"a running stream waited {1000 * noticed.stream:.0f} ms at the longest")
     print(f"memory: {outcome.before >> 20} MiB before, {noticed.memory >> 20} at its peak, {outcome.after >> 20} after")
     print(f"restarts: {outcome.restarts}")

@@ -1,4 +1,4 @@
-"""Starts the servers, has them attacked, and says what came of it."""
+"""Starts servers, has them attacked, and says what came of it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import httpx
 
 from cosyserve.assets.manifest import MODEL_FOLDER
 from tests.cosyvoice2.folder import make_model
-from tests.hostile.attacks import ATTACKS, Target
+from tests.hostile.attacks import AT_THE_DOOR, ON_THE_MODEL, Attack, Target
 from tests.hostile.watch import Noticed, Watch
 from tests.running import Server, eventually
 
@@ -17,10 +17,15 @@ LIMIT_SECONDS = 0.5  # for /livez at its 99th percentile, and for a running stre
 _LEFT = 100 * 2**20  # bytes that may still be held afterwards
 _STALL_SECONDS = 3.0
 _SETTLE_SECONDS = 60
+_KEY = "sesame"
+
+Tell = Callable[[str], None]
 
 
 @dataclass
 class Outcome:
+    """Of all attacks on one server. Bytes of memory before, and after it has come to rest."""
+
     noticed: Noticed = field(default_factory=Noticed)
     before: int = 0
     after: int = 0
@@ -28,48 +33,63 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
 
-def attacked(folder: Path, names: Sequence[str] = (), tell: Callable[[str], None] = lambda line: None) -> Outcome:
-    """The outcome of all attacks, or of those that are named."""
+def attacked(folder: Path, names: Sequence[str] = (), tell: Tell = lambda line: None) -> dict[str, Outcome]:
+    """The outcome of all attacks, or of those that are named, by who speaks in the server."""
     make_model(folder / "models" / MODEL_FOLDER)
-    settings: dict[str, Any] = {"synthesizer": "cosyvoice2", "models_dir": folder / "models", "dtype": "float32"}
-    settings |= {"stall_seconds": _STALL_SECONDS, "max_streams": 16}
-    (folder / "open").mkdir()
+    model = {"synthesizer": "cosyvoice2", "models_dir": folder / "models", "dtype": "float32"}
+    outcomes = {}
     (folder / "locked").mkdir()
+    with Server(folder / "locked", synthesizer="preview", api_keys=_KEY) as locked:
+        for name, attacks, settings in (
+            ("preview", AT_THE_DOOR, {"synthesizer": "preview"}),
+            ("cosyvoice2", ON_THE_MODEL, model),
+        ):
+            chosen = [each for each in attacks if not names or _name(each) in names]
+            if chosen:
+                (folder / name).mkdir()
+                outcomes[name] = _attacked(folder / name, locked.url, chosen, settings, tell)
+        _examine(locked, next(iter(outcomes.values())))
+    return outcomes
+
+
+def _attacked(folder: Path, locked: str, attacks: list[Attack], settings: dict[str, Any], tell: Tell) -> Outcome:
     outcome = Outcome()
     with (
-        Server(folder / "open", **settings) as server,
-        Server(folder / "locked", synthesizer="preview", api_keys="sesame") as locked,
+        Server(folder, stall_seconds=_STALL_SECONDS, **settings) as server,
         Watch(server.url, server.process) as watch,
     ):
-        target = Target(server.url, locked.url, _STALL_SECONDS)
+        target = Target(server.url, locked, _STALL_SECONDS)
         with watch.stretch():  # what is made at the first use and kept
-            httpx.post(f"{server.url}/v1/audio/speech", json={"input": "Ready."}, timeout=60).raise_for_status()
-            outcome.before = watch.memory()
-        watch.all = Noticed()
-        for attack in ATTACKS:
-            name = attack.__name__.replace("_", " ")
-            if names and name not in names:
-                continue
+            for form in ("mp3", "opus", "aac", "flac"):
+                body = {"input": "Ready.", "response_format": form, "speed": 0.5}
+                httpx.post(f"{server.url}/v1/audio/speech", json=body, timeout=60).raise_for_status()
+        outcome.before, watch.all = watch.memory(), Noticed()
+        for attack in attacks:
             with watch.stretch() as noticed:
                 try:
                     came = attack(target)
                 except Exception as problem:
                     came = f"NOT MET: {problem!r}"
-                    outcome.problems.append(f"{name}: {problem!r}")
-            tell(f"{name}\n    {came}\n    {noticed.line()}")
+                    outcome.problems.append(f"{_name(attack)}: {problem!r}")
+            tell(f"{_name(attack)}\n    {came}\n    {noticed.line()}")
         outcome.noticed = watch.all
-        limit = outcome.before + _LEFT
         try:
-            eventually(lambda: watch.memory() < limit, seconds=_SETTLE_SECONDS)
+            eventually(lambda: watch.memory() < outcome.before + _LEFT, seconds=_SETTLE_SECONDS)
         except AssertionError:
             outcome.problems.append("memory is still held")
         outcome.after = watch.memory()
-        for each in (server, locked):
-            outcome.restarts += httpx.get(f"{each.url}/readyz", headers={"Authorization": "Bearer sesame"}).json()[
-                "restarts"
-            ]
-            if "Traceback" in each.text():
-                outcome.problems.append("there is a traceback in the log")
-    if outcome.restarts:
-        outcome.problems.append(f"it was restarted {outcome.restarts} times")
+        _examine(server, outcome)
     return outcome
+
+
+def _examine(server: Server, outcome: Outcome) -> None:
+    state = httpx.get(f"{server.url}/readyz", headers={"Authorization": f"Bearer {_KEY}"}).json()
+    outcome.restarts += state["restarts"]
+    if state["restarts"]:
+        outcome.problems.append(f"restarted {state['restarts']} times: {state['restart_reason']}")
+    if "Traceback" in server.text():
+        outcome.problems.append("there is a traceback in the log")
+
+
+def _name(attack: Attack) -> str:
+    return attack.__name__.replace("_", " ")

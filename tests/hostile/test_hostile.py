@@ -11,8 +11,6 @@ from tests.hostile.run import attacked
 
 
 @pytest.mark.slow
-def test_whatever_is_sent_the_server_stands(tmp_path: Path) -> None:
-    lines: list[str] = []
-    outcome = attacked(tmp_path, tell=lines.append)
-    print(*lines, sep="\n")
-    assert outcome.problems == []
+def test_whatever_is_sent_the_servers_stand(tmp_path: Path) -> None:
+    outcomes = attacked(tmp_path, tell=print)
+    assert {name: outcome.problems for name, outcome in outcomes.items()} == {"preview": [], "cosyvoice2": []}

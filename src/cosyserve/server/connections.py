@@ -62,7 +62,7 @@ class Connection(Protocol):
 
     @property
     def waits_since(self) -> float | None:
-        """Since when the server has waited for a request, by the loop's clock; None while there is one."""
+        """Since when nothing has come of a request, by the loop's clock; None while there is a whole one."""
         ...
 
     def look(self, now: float) -> None:

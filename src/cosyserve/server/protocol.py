@@ -81,7 +81,7 @@ class Http(HttpToolsProtocol):
 
     @property
     def waits_since(self) -> float | None:
-        return self._since if self._phase in (_Phase.NOTHING, _Phase.HEAD, _Phase.PARTING) else None
+        return None if self._phase is _Phase.ANSWER else self._since
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
