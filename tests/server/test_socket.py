@@ -145,6 +145,7 @@ def test_cancel_is_heard_in_the_middle(serving: Serving) -> None:
         (b"bytes", "CS-WS-001"),
         (b'{"type": "input_text.flush"}', "CS-WS-001"),
         ("[" * 100_000, "CS-WS-001"),
+        (json.dumps({"type": "session.update", **{f"field {n}": n for n in range(10_000)}}), "CS-WS-001"),
         ("1" * 5000, "CS-WS-001"),
         ("null", "CS-WS-001"),
         ('{"type": null}', "CS-WS-001"),

@@ -34,6 +34,8 @@ router = APIRouter()
 
 _PATH = "/v1/audio/speech/stream"
 _FAREWELL_SECONDS = 1
+# A character in JSON takes twelve at most (two halves of a pair, each as an escape); the rest is room for other fields.
+_ESCAPED, _OTHER_FIELDS, _MOST_FIELDS = 12, 32_000, 16
 _MAX_WAITING = 16  # complete texts of one session that are not being spoken yet; each may be of the full length
 
 
@@ -148,7 +150,7 @@ class Session:
         frame = await self._socket.receive()
         if frame["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(frame.get("code", 1000))
-        return await _parsed(frame)
+        return await _parsed(frame, self._service.settings.max_text_chars)
 
     async def _handle(self, message: Message) -> None:
         if isinstance(message, Update):
@@ -245,12 +247,17 @@ class Session:
                 await self._socket.close()
 
 
-async def _parsed(frame: MutableMapping[str, Any]) -> Message:
+async def _parsed(frame: MutableMapping[str, Any], max_chars: int) -> Message:
     text = frame.get("text")
     if text is None:
         raise CosyError(errors.MESSAGE_INVALID, details="messages are JSON in text frames, and this frame is binary")
+    if len(text) > _ESCAPED * max_chars + _OTHER_FIELDS:  # not worth the time that it would take
+        raise CosyError(errors.TEXT_TOO_LONG, param="text", length=len(text), limit=max_chars)
     try:
-        return _MESSAGE.validate_python(await parsed_json(text))
+        message = await parsed_json(text)
+        if isinstance(message, dict) and len(message) > _MOST_FIELDS:
+            raise CosyError(errors.MESSAGE_INVALID, details=f"it has {len(message)} fields")
+        return _MESSAGE.validate_python(message)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = [str(part) for part in first["loc"][1:]]
