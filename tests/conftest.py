@@ -85,7 +85,7 @@ def serving() -> Serving:
         bound = listen("127.0.0.1", 0)
         given = Settings(**settings)
         app = create_app(given, Choice(synthesizer, "a test asked for it", "测试需要"))
-        uvicorn_server = uvicorn.Server(config_of(wrap(app), Connections(limits or limits_of(given))))
+        uvicorn_server = uvicorn.Server(config_of(wrap(app), given, Connections(limits or limits_of(given))))
         thread = threading.Thread(target=uvicorn_server.run, args=([bound],))
         thread.start()
         try:

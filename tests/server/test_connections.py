@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -286,3 +287,17 @@ def test_no_body_holds_the_server_up(client: httpx.Client, path: str, kind: str)
     refused = client.post(path, content=body, headers={"Content-Type": media_type})
     assert refused.status_code in (400, 413)
     assert refused.json()["error"]["code"].startswith("CS-")
+
+
+def test_where_descriptors_are_few_it_still_answers_and_the_log_stays_short(tmp_path: Path) -> None:
+    """The limit is one that the server cannot raise."""
+    few = ("sh", "-c", 'ulimit -n 200; exec "$@"', "sh")
+    with Server(tmp_path, before=few) as server, ExitStack() as open_:
+        for _ in range(600):
+            open_.enter_context(connected(server.url))
+        assert httpx.get(f"{server.url}/livez", timeout=60).status_code == 200
+        body = {"input": "hello", "response_format": "mp3"}
+        assert httpx.post(server.url + SPEECH, json=body, timeout=60).status_code == 200
+        assert server.stop() == 0
+    assert len(server.text().splitlines()) < 200
+    assert "Traceback" not in server.text()

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from cosyserve import __version__, errors
 from cosyserve.errors import CosyError
 from cosyserve.server import failures
-from cosyserve.server.bodies import MOST_BYTES
+from cosyserve.server.bodies import most_bytes
 from cosyserve.server.door import Cors, Door
 from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.keys import accepted_keys
@@ -69,7 +69,8 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     failures.install(app)
     # The last that is added is the first that a request meets.
-    app.add_middleware(BodyLimit, max_bytes=MOST_BYTES, max_bytes_of_upload=settings.max_upload_bytes)
+    limit = most_bytes(settings.max_text_chars)
+    app.add_middleware(BodyLimit, max_bytes=limit, max_bytes_of_upload=settings.max_upload_bytes)
     app.add_middleware(Door, keys=accepted_keys(settings), settings=settings)
     app.add_middleware(
         Cors,

@@ -17,7 +17,8 @@ from starlette.exceptions import HTTPException
 from cosyserve import errors
 from cosyserve.errors import CosyError
 
-MOST_BYTES = 1024 * 1024  # of JSON, of a form without files, and of a socket's message
+_MOST_ESCAPED = 12  # bytes of a character: as two halves of a pair in JSON, or four in percents
+_BESIDE_TEXT = 64 * 1024  # bytes of all other fields
 _MOST_FIELDS = 64
 _LONGEST_TYPE = 256  # characters of a media type with its parameters
 # Smaller ones are parsed in less time than another thread takes to begin.
@@ -26,6 +27,11 @@ _LARGE = 16 * 1024
 _PARSING = ThreadPoolExecutor(1, thread_name_prefix="parse")
 
 Parsed = TypeVar("Parsed")
+
+
+def most_bytes(longest_text: int) -> int:
+    """Of JSON, of a form without files, and of a socket's message, which speak so many characters at most."""
+    return _MOST_ESCAPED * longest_text + _BESIDE_TEXT
 
 
 async def parsed_json(data: str | bytes) -> Any:

@@ -33,20 +33,22 @@ class Limits:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """Raises the number of descriptors as far as the machine lets, and stays below what there is."""
+    """Stays below the number of descriptors that the system gives."""
     return Limits(
-        connections=min(settings.max_connections, max(1, _descriptors() - _SPARE_DESCRIPTORS)),
+        connections=min(settings.max_connections, _descriptors()),
         stall_seconds=settings.stall_seconds,
         idle_seconds=settings.idle_seconds,
     )
 
 
 def _descriptors() -> int:
+    """How many are there for connections, once the limit is raised as far as the system lets."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return max(soft, wanted)
+    most = wanted if soft == resource.RLIM_INFINITY else max(soft, wanted)
+    return max(most // 2, most - _SPARE_DESCRIPTORS)
 
 
 def cut(transport: asyncio.Transport) -> None:

@@ -50,7 +50,7 @@ class Envelope:
 
 def _note(scope: Scope, status: int) -> None:
     """The path alone: queries hold texts, and keys that do not belong there."""
-    path = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
+    path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
     if status == 200 and path in _CHECKS:
         return  # an orchestrator asks every few seconds; only the answer that all is not well is worth a line
     client = "{}:{}".format(*scope["client"]) if scope.get("client") else "?"

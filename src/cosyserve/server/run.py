@@ -18,7 +18,7 @@ from cosyserve.host.wsl import windows_address
 from cosyserve.launch.beat import to_supervisor
 from cosyserve.launch.ledger import Ledger
 from cosyserve.server.app import create_app
-from cosyserve.server.bodies import MOST_BYTES
+from cosyserve.server.bodies import most_bytes
 from cosyserve.server.connections import Connections, limits_of
 from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.handover import Inheritance, Offer, inherit
@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 # Longer than uvicorn keeps a connection on which nothing is asked.
 _SEE_OFF_SECONDS = 10
 _LOOK_SECONDS = 0.5
+# A message that is too long is answered with an error; one that is so many times too long ends its socket.
+_READ_TO_REFUSE = 4
+_ACCEPTED_AT_ONCE = 64  # connections, before others get a turn
+_QUEUE = 2048  # connections that the system holds until then
 
 
 class DrainingServer(uvicorn.Server):
@@ -52,6 +56,7 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and sockets:
+            sockets[0].listen(_QUEUE)
             self._offer = Offer(self._service.settings.state_dir, sockets[0], self._retire)
             if self._heritage is not None:
                 self._heritage.retire_predecessor()
@@ -138,15 +143,16 @@ def url_of(bound: socket.socket) -> str:
     return f"http://{host}:{port}/"
 
 
-def config_of(app: FastAPI, connections: Connections) -> uvicorn.Config:
+def config_of(app: FastAPI, settings: Settings, connections: Connections) -> uvicorn.Config:
     """uvicorn with our bounds on connections and what they send."""
     return uvicorn.Config(
         app,
         log_config=None,
+        backlog=_ACCEPTED_AT_ONCE,
         access_log=False,  # the application writes its own, without queries
         http=partial(Http, connections),  # type: ignore[arg-type] # whatever makes a protocol
         ws=partial(Socket, connections),  # type: ignore[arg-type]
-        ws_max_size=MOST_BYTES,
+        ws_max_size=_READ_TO_REFUSE * most_bytes(settings.max_text_chars),
         ws_per_message_deflate=False,  # sound cannot be compressed, and a bomb could be unpacked
         server_header=False,
         # Streams had their grace time; what is left are idle keep-alive connections and cut-off streams.
@@ -166,7 +172,7 @@ def serve(settings: Settings, choice: Choice, *, take_over: bool = False, fleet:
     connections = Connections(limits_of(settings))
     if supervisor is not None:
         connections.count = Ledger(supervisor.folder).add
-    config = config_of(app, connections)
+    config = config_of(app, settings, connections)
     # uvicorn raises the signal again once it has shut down; a stop that was asked for is a success.
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, lambda *_: None)

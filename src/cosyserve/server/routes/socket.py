@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.server.bodies import parsed_json
+from cosyserve.server.bodies import most_bytes, parsed_json
 from cosyserve.server.delivery import ClientGoneError, Delivery, abort, as_cosy_error, taken, usage
 from cosyserve.server.door import chosen_protocol
 from cosyserve.server.failures import body_of, outcome_of
@@ -34,8 +34,7 @@ router = APIRouter()
 
 _PATH = "/v1/audio/speech/stream"
 _FAREWELL_SECONDS = 1
-# A character in JSON takes twelve at most (two halves of a pair, each as an escape); the rest is room for other fields.
-_ESCAPED, _OTHER_FIELDS, _MOST_FIELDS = 12, 32_000, 16
+_MOST_FIELDS = 16
 _MAX_WAITING = 16  # complete texts of one session that are not being spoken yet; each may be of the full length
 
 
@@ -251,7 +250,7 @@ async def _parsed(frame: MutableMapping[str, Any], max_chars: int) -> Message:
     text = frame.get("text")
     if text is None:
         raise CosyError(errors.MESSAGE_INVALID, details="messages are JSON in text frames, and this frame is binary")
-    if len(text) > _ESCAPED * max_chars + _OTHER_FIELDS:  # not worth the time that it would take
+    if len(text) > most_bytes(max_chars):  # not worth the time that it would take
         raise CosyError(errors.TEXT_TOO_LONG, param="text", length=len(text), limit=max_chars)
     try:
         message = await parsed_json(text)
