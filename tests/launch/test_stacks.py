@@ -12,7 +12,7 @@ import pytest
 from cosyserve.launch import stacks
 
 HANGS = """
-import sys, threading
+import signal, sys, threading
 from pathlib import Path
 from cosyserve.launch import stacks
 stacks.offer(Path(sys.argv[1]))
@@ -20,16 +20,20 @@ def deep(levels):
     deep(levels - 1) if levels else threading.Event().wait()
 for _ in range(20):
     threading.Thread(target=deep, args=(60,), daemon=True).start()
-def outermost():
+def say():
     print("hanging", flush=True)
+def blocked():
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    say()
+    threading.Event().wait()
+def outermost():
     {how}
 outermost()
 """
 WAYS = {
-    "in Python": "threading.Event().wait()",
-    "in a call that keeps the interpreter": "import ctypes; ctypes.PyDLL(None).sleep(1000)",
-    "with the signal blocked elsewhere": "import signal; t = threading.Thread(target=lambda: (signal.pthread_sigmask("
-    "signal.SIG_BLOCK, [signal.SIGUSR1]), threading.Event().wait())); t.start(); t.join()",
+    "in Python": "say(); threading.Event().wait()",
+    "in a call that keeps the interpreter": "import ctypes; say(); [ctypes.PyDLL(None).sleep(1000) for _ in range(9)]",
+    "with the signal blocked elsewhere": "t = threading.Thread(target=blocked); t.start(); t.join()",
 }
 
 Hang = Callable[[str], "subprocess.Popen[bytes]"]
