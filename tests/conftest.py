@@ -42,8 +42,10 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True, scope="session")
 def interruptible() -> None:
-    """A shell that starts the tests in the background has SIGINT ignored, and every server would inherit that."""
+    """A shell that starts the tests in the background has SIGINT ignored, and nohup SIGHUP: every server would inherit
+    that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

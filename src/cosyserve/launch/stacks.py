@@ -30,15 +30,15 @@ def ask(folder: Path) -> list[str]:
 
 
 def _written(file: Path) -> list[str]:
-    pid = int(file.name.removeprefix(_PREFIX))
+    pid, size = int(file.name.removeprefix(_PREFIX)), file.stat().st_size
     with suppress(psutil.Error, OSError):
         process, before = psutil.Process(pid), _blocking(pid)
         if process.status() != psutil.STATUS_STOPPED:  # whoever is stopped takes no signal
             process.send_signal(_SIGNAL)
             deadline = time.monotonic() + _SECONDS
-            while time.monotonic() < deadline and (not file.stat().st_size or _blocking(pid) - before):
+            while time.monotonic() < deadline and (file.stat().st_size == size or _blocking(pid) - before):
                 time.sleep(_TICK)
-    return file.read_text(errors="replace").splitlines()
+    return file.read_bytes()[size:].decode(errors="replace").splitlines()
 
 
 def _blocking(pid: int) -> set[str]:
