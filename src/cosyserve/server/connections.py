@@ -11,6 +11,9 @@ from typing import Protocol
 
 from cosyserve.settings import Settings
 
+# In a request's scope: what closes its connection at once, with all that the client has not taken.
+ABORT = "cosyserve.abort"
+
 _SWEEP_SECONDS = 1.0
 _SPARE_DESCRIPTORS = 256  # for files, threads and children
 _MOST_DESCRIPTORS = 65_536  # where the machine knows no limit, children would spend seconds on closing them

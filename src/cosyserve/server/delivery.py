@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
+from cosyserve.server.connections import ABORT
 from cosyserve.server.metrics import Stopwatch
 from cosyserve.server.service import Service
 from cosyserve.speech.encoders import Format
@@ -117,7 +118,7 @@ async def taken(sending: Awaitable[None], stall_seconds: float) -> None:
 
 def abort(scope: Scope) -> bool:
     """Break the connection, where the server lets us: closing it would wait for a client that takes nothing."""
-    break_off = (scope.get("extensions") or {}).get("cosyserve.abort")
+    break_off = (scope.get("extensions") or {}).get(ABORT)
     if break_off is not None:
         break_off()
     return break_off is not None

@@ -16,13 +16,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.server.connections import Connections, cut
+from cosyserve.server.connections import ABORT, Connections, cut
 from cosyserve.server.failures import response_of
 
 log = logging.getLogger(__name__)
-
-# In a request's scope: what closes its connection at once, with all that the client has not taken.
-ABORT = "cosyserve.abort"
 
 _MOST_UNSENT = 4 * 1024 * 1024  # bytes that wait for a socket's client, such as answers to its pings
 _GONE_IDLE = 1001  # WebSocket's code for an endpoint that goes away
