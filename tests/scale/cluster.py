@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import httpx
 from typing_extensions import Self
 
-from tests.running import eventually
+from tests.running import HANGS, eventually
 
 Answer = TypeVar("Answer")
 
@@ -48,7 +48,7 @@ class Host:
     def runs(self, *command: str, environ: dict[str, str]) -> None:
         argv = ["ip", "netns", "exec", self.name, *command]
         with (self._folder / f"{self.name}.log").open("ab") as log:
-            done = subprocess.run(argv, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=120)
+            done = subprocess.run(argv, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=HANGS)
         assert done.returncode == 0, (self._folder / f"{self.name}.log").read_text()[-4000:]
 
     def processes(self) -> list[int]:
@@ -91,6 +91,9 @@ class Cluster:
             "RAY_health_check_period_ms": "1000",
             "RAY_health_check_timeout_ms": "5000",
             "RAY_health_check_failure_threshold": "3",
+            # Serve kills a proxy that does not start in five seconds, which it may not on a busy machine.
+            "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(HANGS),
+            "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": str(HANGS),
         }
         self.folder = folder
         self.head = Host(f"cosyhead{os.getpid()}", "10.99.0.1", folder)
@@ -129,7 +132,7 @@ class Cluster:
     def _told(self, what: str) -> int:
         def ask() -> int:
             try:
-                asked = httpx.get(f"{self.head.url}/readyz", timeout=10, headers={"Authorization": f"Bearer {KEY}"})
+                asked = httpx.get(f"{self.head.url}/readyz", timeout=HANGS, headers={"Authorization": f"Bearer {KEY}"})
                 return int(asked.json()[what])
             except (httpx.TransportError, ValueError, KeyError):
                 return 0

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.running import eventually, meanwhile
+from tests.running import HANGS, eventually, meanwhile
 from tests.scale.cluster import KEY, Cluster
 from tests.scale.test_local import heard
 
@@ -36,7 +36,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def client(url: str) -> httpx.Client:
-    return httpx.Client(base_url=url, timeout=60, headers={"Authorization": f"Bearer {KEY}"})
+    return httpx.Client(base_url=url, timeout=HANGS, headers={"Authorization": f"Bearer {KEY}"})
 
 
 def speaks(url: str) -> str:
