@@ -87,9 +87,9 @@ class Cluster:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            # A host that is lost is known to be after a quarter of a minute, and one that is only busy is not.
+            # A host that is lost is known to be after half a minute, and one that is only busy is not.
             "RAY_health_check_period_ms": "1000",
-            "RAY_health_check_timeout_ms": "5000",
+            "RAY_health_check_timeout_ms": "10000",
             "RAY_health_check_failure_threshold": "3",
             # Serve kills a proxy that does not start in five seconds, which it may not on a busy machine.
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(HANGS),
