@@ -66,7 +66,11 @@ def test_every_host_answers_and_they_count_together(cluster: Cluster) -> None:
         with client(cluster.head.url) as asking:
             return asking.get("/metrics").text
 
-    state = cluster.head.inside(lambda: httpx.get(f"{cluster.other.url}/readyz").json())
+    def readiness() -> dict[str, int]:
+        with client(cluster.other.url) as asking:
+            return dict(asking.get("/readyz").json())
+
+    state = cluster.head.inside(readiness)
     assert (state["replicas"], state["replicas_ready"], state["max_streams"]) == (2, 2, 32)
     assert 'cosyserve_requests_total{endpoint="/v1/audio/speech",outcome="ok"} 2.0' in cluster.head.inside(metrics)
 
