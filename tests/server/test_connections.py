@@ -5,7 +5,7 @@ import math
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -184,10 +184,24 @@ def test_a_socket_on_which_nothing_is_said_is_closed(serving: Serving) -> None:
         data = b""
         while not data.endswith(b"nothing was said for too long"):
             try:
-                connection.sendall(frame(b"", opcode=9))
                 data += connection.recv(65536)
             except TimeoutError:
-                continue
+                connection.sendall(frame(b"", opcode=9))
+
+
+@pytest.mark.parametrize(
+    ("first", "each"),
+    [(b"", frame(b"", opcode=10)), (b"", frame(b"", opcode=9)), (b"\x01\x80" + bytes(4), b"\x00\x80" + bytes(4))],
+    ids=["pongs", "pings", "fragments"],
+)
+def test_frames_that_bring_no_message_are_counted(server: Server, first: bytes, each: bytes) -> None:
+    with connected(server.url) as connection:
+        connection.sendall(UPGRADE + b"\r\n")
+        assert b" 101 " in connection.recv(100)
+        with suppress(ConnectionResetError, BrokenPipeError):
+            connection.sendall(first + each * 100_000)
+        assert b"too many frames" in answer(connection) or _is_reset(connection)
+        assert httpx.get(f"{server.url}/livez", timeout=60).status_code == 200
 
 
 def test_pings_whose_answers_nobody_takes_do_not_pile_up(serving: Serving) -> None:
@@ -301,3 +315,110 @@ def test_where_descriptors_are_few_it_still_answers_and_the_log_stays_short(tmp_
         assert server.stop() == 0
     assert len(server.text().splitlines()) < 200
     assert "Traceback" not in server.text()
+
+
+CHUNKED = f"POST {SPEECH} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+AROUND = {
+    "a trailer": b"0\r\nX: " + b"a" * 10_000_000,
+    "the name of a trailer": b"0\r\n" + b"a" * 10_000_000,
+    "many trailers": b"0\r\n" + b"a: b\r\n" * 1_000_000,
+    "tiny chunks": b"1\r\na\r\n" * 1_000_000,
+    "extensions of chunks": (b"1;" + b"x" * 10_000 + b"\r\na\r\n") * 1000,
+}
+
+
+@pytest.mark.parametrize("kind", AROUND)
+@pytest.mark.parametrize("keys", ["", "sesame"])
+def test_what_comes_around_a_body_is_bounded(serving: Serving, kind: str, keys: str) -> None:
+    """With a key, the answer is there before the body is."""
+    with serving(ToneSynthesizer(), **({"api_keys": keys} if keys else {})) as url, connected(url) as connection:
+        with suppress(ConnectionResetError, BrokenPipeError):
+            connection.sendall(CHUNKED.encode() + b"\r\n" + AROUND[kind])
+        assert answer(connection)[9:12] in (b"400", b"401", b"")
+        assert httpx.get(f"{url}/livez", timeout=60).status_code == 200
+
+
+def test_a_trailer_is_no_header(serving: Serving) -> None:
+    body = b'{"input": "hello", "response_format": "pcm"}'
+    with serving(ToneSynthesizer()) as url, connected(url) as connection:
+        head = CHUNKED.encode() + b"Connection: close\r\nContent-Type: application/json\r\n\r\n"
+        trailer = b"0\r\nOrigin: https://evil.example\r\nContent-Type: text/plain\r\n\r\n"
+        connection.sendall(head + b"%x\r\n%s\r\n" % (len(body), body) + trailer)
+        assert answer(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_whoever_goes_on_after_a_refusal_is_cut_off(serving: Serving) -> None:
+    with serving(ToneSynthesizer(), max_upload_bytes=100_000) as url, connected(url) as connection:
+        connection.sendall(f"POST {SPEECH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n".encode())
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            for _ in range(1000):
+                connection.sendall(bytes(1_000_000))
+
+
+@pytest.mark.parametrize("offer", ["h2c", "websocket", "TLS/1.0"])
+def test_a_body_in_chunks_behind_an_offer_of_another_protocol_is_read(serving: Serving, offer: str) -> None:
+    """As Java's own client sends it."""
+    body = b'{"input": "hello", "response_format": "pcm"}'
+    with serving(ToneSynthesizer()) as url, connected(url) as connection:
+        head = f"{CHUNKED}Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {offer}\r\nContent-Type: application/json\r\n\r\n"
+        connection.sendall(head.encode() + b"%x\r\n%s" % (len(body), body[:10]))
+        connection.sendall(body[10:] + b"\r\n0\r\n\r\n")
+        data = answer(connection)
+        assert data.startswith(b"HTTP/1.1 200")
+        assert data.count(b"\r\n\r\n") >= 1
+
+
+@pytest.mark.parametrize(
+    "more",
+    [b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"X: " + b"y" * 9000 + b"\r\n"]
+    + [b"Sec-WebSocket-Protocol: SECRET\xe4\r\n", b"Sec-WebSocket-Version: 99\r\n", b"Sec-WebSocket-Protocol: ,,\r\n"],
+    ids=["a length", "chunks", "a long header", "a wrong letter", "a wrong version", "no protocol"],
+)
+def test_a_handshake_that_cannot_be_is_told_why(
+    serving: Serving, more: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(ToneSynthesizer(), limits=Limits(connections=3)) as url, ExitStack() as open_:
+        for _ in range(6):
+            connection = open_.enter_context(connected(url))
+            connection.sendall(UPGRADE + more + b"\r\n")
+            assert json.loads(answer(connection).partition(b"\r\n\r\n")[2])["error"]["remedy_zh"]
+        assert httpx.get(f"{url}/livez").status_code == 200
+    assert "SECRET" not in caplog.text
+
+
+def test_a_socket_of_an_unknown_address_is_told_so(server: Server) -> None:
+    with connected(server.url) as connection:
+        connection.sendall(UPGRADE.replace(b"/v1/audio/speech/stream", b"/nowhere") + b"\r\n")
+        data = answer(connection)
+    assert data.startswith(b"HTTP/1.1 404")
+    assert b"CS-REQ-004" in data
+
+
+def test_whoever_was_refused_does_not_stay(serving: Serving) -> None:
+    limits = Limits(connections=1, parting_seconds=0.2)
+    synthesizer = GatedSynthesizer()
+    with serving(synthesizer, limits=limits) as url, ExitStack() as open_:
+        synthesizer.budget = 0
+        connection = open_.enter_context(connected(url))
+        body = b'{"input": "hello"}'
+        head = f"POST {SPEECH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection.sendall(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        eventually(lambda: synthesizer.inside == 1)
+        refused = [open_.enter_context(connected(url)) for _ in range(20)]
+        eventually(lambda: all(_is_reset(each) for each in refused))
+        synthesizer.budget = math.inf
+
+
+def test_no_answer_is_put_into_another(serving: Serving) -> None:
+    """What is wrong comes behind a request whose answer is under way."""
+    synthesizer = GatedSynthesizer()
+    with serving(synthesizer) as url, connected(url) as connection:
+        synthesizer.budget = 1
+        body = b'{"input": "hello", "response_format": "pcm"}'
+        head = f"POST {SPEECH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        request = head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        connection.sendall(request + b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        first = connection.recv(65536)
+        connection.sendall(b"\x01\x02\r\n\r\n")
+        assert (first + answer(connection)).count(b"HTTP/1.1 ") == 1
+        synthesizer.budget = math.inf

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocket
 from fastapi.openapi.utils import get_openapi
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
@@ -87,6 +87,10 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(_WEB / "index.html", headers=_PAGE_HEADERS)
+
+    @app.websocket("/{path:path}")
+    async def nothing_here(socket: WebSocket) -> None:
+        raise CosyError(errors.ROUTE_UNKNOWN)
 
     app.mount("/web", StaticFiles(directory=_WEB))
     return app

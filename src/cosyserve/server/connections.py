@@ -25,11 +25,13 @@ class Limits:
 
     connections: int = 1024
     head_bytes: int = 64 * 1024
+    line_bytes: int = 8000  # of a WebSocket's head, whose library takes no longer ones
     headers: int = 128
     head_seconds: float = 10
     # A body that trickles is as good as one that has stopped: so long, and a second more for each of so many bytes.
     body_seconds: float = 30
     body_bytes_per_second: float = 500
+    body_bytes: int = 10 * 1024 * 1024
     stall_seconds: float = 60  # nothing comes, or nothing is taken
     idle_seconds: float = 300  # nothing is said on a socket
     parting_seconds: float = 2  # for a client to read why it was refused
@@ -39,6 +41,7 @@ def limits_of(settings: Settings) -> Limits:
     """Stays below the number of descriptors that the system gives."""
     return Limits(
         connections=min(settings.max_connections, _descriptors()),
+        body_bytes=settings.max_upload_bytes,
         stall_seconds=settings.stall_seconds,
         idle_seconds=settings.idle_seconds,
     )
@@ -57,9 +60,27 @@ def _descriptors() -> int:
 def cut(transport: asyncio.Transport) -> None:
     """Close at once. The system, too, forgets what the client has not taken, which may be megabytes."""
     if (descriptor := transport.get_extra_info("socket")) is not None:
-        with suppress(OSError):  # it is closed already
+        with suppress(OSError, ValueError):  # it is closed already
             descriptor.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
+
+
+class Writing:
+    """For how long a client has taken nothing, and for how long a connection has been about to close."""
+
+    def __init__(self, transport: asyncio.Transport, stall_seconds: float) -> None:
+        self._transport = transport
+        # The application gives up first, and tells a client that stalls from one that has left.
+        self._patience = stall_seconds + 1
+        self._since: float | None = None
+
+    def look(self, now: float, *, paused: bool) -> None:
+        if not paused and not self._transport.is_closing():
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        elif now - self._since > self._patience:
+            cut(self._transport)
 
 
 class Connection(Protocol):

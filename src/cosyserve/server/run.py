@@ -23,8 +23,9 @@ from cosyserve.server.connections import Connections, limits_of
 from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.handover import Inheritance, Offer, inherit
 from cosyserve.server.heartbeat import beat
-from cosyserve.server.protocol import Http, Socket
+from cosyserve.server.http_protocol import Http
 from cosyserve.server.service import Service, State
+from cosyserve.server.socket_protocol import Socket
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
 

@@ -1,28 +1,25 @@
-"""uvicorn's two protocols, with bounds on what a connection sends and on how long it takes.
+"""uvicorn's HTTP, with bounds on what a connection sends and on how long it takes.
 
 What is refused here never reaches the application: a head that is too large, a request that does not come to its end.
 """
 
 import asyncio
-import logging
 import sys
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.server.connections import ABORT, Connections, cut
+from cosyserve.server.connections import ABORT, Connections, Writing, cut
 from cosyserve.server.failures import response_of
 
-log = logging.getLogger(__name__)
-
-_MOST_UNSENT = 4 * 1024 * 1024  # bytes that wait for a socket's client, such as answers to its pings
-_GONE_IDLE = 1001  # WebSocket's code for an endpoint that goes away
+_AT_ONCE = 8 * 1024  # bytes of a body, between two looks at what comes around it
 
 
 class _Phase(Enum):
@@ -46,22 +43,17 @@ class PlainCycle(RequestResponseCycle):
         await super().send(message)
 
 
-class _Writing:
-    """For how long a client has taken nothing, and for how long a connection has been about to close."""
+class _BodyAlone:
+    """Parses the body of a request whose head offers an upgrade: uvicorn's parser takes that as agreed on."""
 
-    def __init__(self, transport: asyncio.Transport, stall_seconds: float) -> None:
-        self._transport = transport
-        # The application gives up first, and tells a client that stalls from one that has left.
-        self._patience = stall_seconds + 1
-        self._since: float | None = None
+    def __init__(self, framing: bytes, on_body: Callable[[bytes], None], on_end: Callable[[], None]) -> None:
+        self.on_body, self.on_message_complete = on_body, on_end
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
 
-    def look(self, now: float, *, paused: bool) -> None:
-        if not paused and not self._transport.is_closing():
-            self._since = None
-        elif self._since is None:
-            self._since = now
-        elif now - self._since > self._patience:
-            cut(self._transport)
+    def feed(self, data: bytes) -> None:
+        """Raises `httptools.HttpParserError`."""
+        self._parser.feed_data(data)
 
 
 class Http(HttpToolsProtocol):
@@ -71,10 +63,11 @@ class Http(HttpToolsProtocol):
         self._phase, self._since = _Phase.HEAD, self.loop.time()
         self._body_began = 0.0
         self._received = 0  # bytes of the head or the body
+        self._framing = 0  # bytes that came with the body and are not of it: sizes of chunks, trailers
         self._requests = 0  # that have begun and are not answered
         self._too_large = False
         self._piece = b""  # that is being parsed
-        self._body_left = 0  # bytes of a body that the parser does not read
+        self._body: _BodyAlone | None = None
 
     @property
     def waits_since(self) -> float | None:
@@ -82,7 +75,7 @@ class Http(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._writing = _Writing(transport, self._limits.stall_seconds)
+        self._writing = Writing(transport, self._limits.stall_seconds)
         if not self._all.admit(self):
             self._refuse(CosyError(errors.CONNECTIONS_FULL, retry_after=1, limit=self._limits.connections))
 
@@ -91,24 +84,32 @@ class Http(HttpToolsProtocol):
         self._leave()
 
     def data_received(self, data: bytes) -> None:
-        """A head is read only as far as it may be long."""
+        """A head is read only as far as it may be long, and a body only with as much around it."""
         while data and self._phase is not _Phase.PARTING and not self.transport.is_closing():
             if self._phase is _Phase.NOTHING:
                 self._enter(_Phase.HEAD)
-            if self._body_left:
-                self._take_body(data)
-                return
-            piece = data
-            if self._phase is _Phase.HEAD:
-                piece = data[: self._limits.head_bytes - self._received]
-                self._received += len(piece)
-            data = data[len(piece) :]
-            self._piece = piece
-            super().data_received(piece)
+            self._piece, data = self._cut_off(data)
+            if self._body is not None:
+                self._feed_body(self._piece)
+            else:
+                super().data_received(self._piece)
             if self.transport.get_protocol() is not self:
                 return  # it has become a WebSocket
             if self._phase is _Phase.HEAD and self._received >= self._limits.head_bytes:
                 self._refuse_head()
+            if self._framing > self._limits.head_bytes + self._received // 4:
+                self._refuse(CosyError(errors.REQUEST_INVALID, details="more comes around its body than in it"))
+
+    def _cut_off(self, data: bytes) -> tuple[bytes, bytes]:
+        """What is parsed now, and what is left."""
+        size = len(data)
+        if self._phase is _Phase.HEAD:
+            size = min(size, self._limits.head_bytes - self._received)
+            self._received += size
+        elif self._phase is _Phase.BODY:
+            size = min(size, _AT_ONCE)
+            self._framing += size
+        return data[:size], data[size:]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -120,6 +121,8 @@ class Http(HttpToolsProtocol):
         self._all.count(1)
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._phase is not _Phase.HEAD:
+            return  # a trailer, which nobody has looked at
         if len(self.headers) >= self._limits.headers:
             self._too_large = True
             raise ValueError("too many headers")  # uvicorn answers what its parser raises
@@ -128,28 +131,37 @@ class Http(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._enter(_Phase.BODY)
-        self._body_began, self._received = self._since, 0
+        self._body_began, self._received, self._framing = self._since, 0, 0
         if self.cycle is not None:
             if self.scope["http_version"] == "1.0":
                 self.cycle.__class__ = PlainCycle  # uvicorn makes its cycles itself
+                self.cycle.waiting_for_100_continue = False
             if self.parser.should_upgrade():  # to something that it does not become
                 self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._enter(_Phase.BODY)
         self._received += len(body)
+        self._framing = max(0, self._framing - len(body))
+        if self._received > self._limits.body_bytes and self.cycle.response_complete:
+            cut(self.transport)  # it was told that it is too large, and goes on
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self.parser.should_upgrade() and not self._should_upgrade() and not self._body_left:
-            length = next((value for name, value in self.headers if name == b"content-length"), b"0")
-            self._body_left = int(length)  # the parser has seen that it is a number
-            if self._body_left:
+        if self._body is None and self.parser.should_upgrade() and not self._should_upgrade():
+            framing = next(
+                (pair for pair in self.headers if pair[0] in (b"transfer-encoding", b"content-length")), None
+            )
+            if framing is not None:
+                self._body = _BodyAlone(b": ".join(framing), self.on_body, self._end_message)
                 return
+        self._end_message()
+
+    def _end_message(self) -> None:
         super().on_message_complete()
         answered = self.cycle is not None and self.cycle.response_complete
         self._enter(_Phase.NOTHING if answered else _Phase.ANSWER)
-        self._received = 0
+        self._received = self._framing = 0
 
     def on_response_complete(self) -> None:
         self._ended()
@@ -157,34 +169,47 @@ class Http(HttpToolsProtocol):
             self._enter(_Phase.NOTHING)
         super().on_response_complete()
 
+    def _get_upgrade(self) -> bytes | None:
+        """uvicorn looks at the last `Connection` alone; a proxy may have added one."""
+        tokens = b",".join(value for name, value in self.headers if name == b"connection").lower().split(b",")
+        upgrades = [value.lower() for name, value in self.headers if name == b"upgrade"]
+        return upgrades[-1] if upgrades and b"upgrade" in map(bytes.strip, tokens) else None
+
     def _should_upgrade(self) -> bool:
         """A WebSocket begins with GET; any other method is answered as what it is."""
         return self.scope.get("method") == "GET" and super()._should_upgrade()
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Some clients offer HTTP/2 in passing. The parser takes it as agreed on, and leaves the body to us."""
+        """Some clients offer HTTP/2 in passing, with their body right behind it."""
         problem = sys.exc_info()[1]  # which uvicorn is handling; it says how far the head went
-        if problem is not None:
-            self._take_body(self._piece[problem.args[0] :])
+        if problem is not None and self._body is not None:
+            self._feed_body(self._piece[problem.args[0] :])
 
-    def _take_body(self, data: bytes) -> None:
-        body = data[: self._body_left]
-        if body:
-            self.on_body(body)
-        if self._body_left and len(body) == self._body_left:
-            super().on_message_complete()
-            self._enter(_Phase.ANSWER)
-        self._body_left -= len(body)
+    def _feed_body(self, data: bytes) -> None:
+        assert self._body is not None  # noqa: S101 - called only where there is one
+        try:
+            self._body.feed(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
 
     def handle_websocket_upgrade(self) -> None:
-        self._leave()  # the socket takes the place
-        super().handle_websocket_upgrade()
+        """What the library's own parser of heads would stumble over, without a word, is answered here."""
+        if any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
+            self._refuse(CosyError(errors.REQUEST_INVALID, details="a WebSocket begins without a body"))
+        elif max(len(self.url), *(len(name) + len(value) for name, value in self.headers)) > self._limits.line_bytes:
+            self._refuse_head()
+        elif not all(value.isascii() for _, value in self.headers):
+            self._refuse(CosyError(errors.REQUEST_INVALID, details="a WebSocket's headers are ASCII"))
+        else:
+            self._leave()  # the socket takes the place
+            super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
         if self._too_large:
             self._refuse_head()
         else:
-            self._refuse(CosyError(errors.REQUEST_INVALID, details="it is not HTTP"))
+            details = "it is not HTTP; an address has to be percent-encoded"
+            self._refuse(CosyError(errors.REQUEST_INVALID, details=details))
 
     def look(self, now: float) -> None:
         limits, waited = self._limits, now - self._since
@@ -196,8 +221,6 @@ class Http(HttpToolsProtocol):
             allowed = limits.body_seconds + self._received / limits.body_bytes_per_second
             if waited > limits.stall_seconds or now - self._body_began > allowed:
                 self._refuse(CosyError(errors.REQUEST_SLOW))
-        elif self._phase is _Phase.PARTING and waited > limits.parting_seconds:
-            cut(self.transport)
         self._writing.look(now, paused=self.flow.write_paused)
 
     def _enter(self, phase: _Phase) -> None:
@@ -218,13 +241,15 @@ class Http(HttpToolsProtocol):
 
     def _refuse(self, error: CosyError) -> None:
         """Answer, and read no more. What still comes is dropped for a moment: a connection that is closed on unread
-        bytes takes its answer with it."""
-        if self.transport.is_closing():
+        bytes takes its answer with it. Where another answer is due or under way, there is no place for this one."""
+        if self._phase is _Phase.PARTING or self.transport.is_closing():
             return
-        if self.cycle is not None and not self.cycle.response_complete:
-            if self.cycle.response_started:
+        own = self._phase is _Phase.BODY and not self.pipeline
+        if self.cycle is not None and (self.cycle.response_started or not own):
+            if self.pipeline or not self.cycle.response_complete or own:
                 cut(self.transport)
                 return
+        elif self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         response = response_of(error)
@@ -233,70 +258,4 @@ class Http(HttpToolsProtocol):
         self.transport.write(b"\r\n".join([*head, b"connection: close", b"", bytes(response.body)]))
         self.transport.write_eof()
         self._enter(_Phase.PARTING)
-
-
-class Socket(WebSocketsSansIOProtocol):
-    def __init__(self, connections: Connections, **of_uvicorn: Any) -> None:
-        super().__init__(**of_uvicorn)
-        self._all = connections
-        self._since = self.loop.time()
-
-    waits_since = None  # a socket that is open is never in the way; the idle limit is for that
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._writing = _Writing(self.transport, self._all.limits.stall_seconds)
-        self._all.admit(self)
-        self._all.count(1)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._all.leave(self)
-        self._all.count(-1)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            super().data_received(data)
-        except Exception as problem:  # of the library, over a head that is no WebSocket's
-            log.info("A WebSocket is closed: %r", problem)
-            cut(self.transport)
-        if self.transport.get_write_buffer_size() > _MOST_UNSENT:
-            cut(self.transport)
-
-    def handle_connect(self, event: Any) -> None:
-        super().handle_connect(event)
-        if self.handshake_initiated and not self.handshake_complete:
-            extensions: Any = {**self.scope["extensions"], ABORT: partial(cut, self.transport)}
-            self.scope["extensions"] = extensions
-
-    def handle_parser_exception(self) -> None:
-        if self.conn.close_sent is None:  # it has not even begun
-            cut(self.transport)
-        else:
-            super().handle_parser_exception()
-
-    def send_receive_event_to_app(self) -> None:
-        self._since = self.loop.time()
-        super().send_receive_event_to_app()
-
-    async def send(self, message: Any) -> None:
-        await super().send(message)
-        self._since = self.loop.time()
-        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
-            self.handshake_complete = True  # refused; uvicorn would complain that nobody answered
-
-    def look(self, now: float) -> None:
-        if now - self._since > self._all.limits.idle_seconds and not self.close_sent:
-            self._close_idle()
-        self._writing.look(now, paused=not self.writable.is_set())
-
-    def _close_idle(self) -> None:
-        if not self.handshake_complete:
-            cut(self.transport)
-            return
-        self.stop_keepalive()
-        self.conn.send_close(_GONE_IDLE, "nothing was said for too long")
-        self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = True
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": _GONE_IDLE})
-        self.transport.close()
+        self.loop.call_later(self._limits.parting_seconds, cut, self.transport)
