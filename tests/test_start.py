@@ -73,6 +73,17 @@ def test_a_log_file_that_can_never_be_written_is_refused(tmp_path: Path) -> None
     assert "COSYSERVE_LOG_FILE" in refusal(started(tmp_path, COSYSERVE_LOG_FILE="/proc/nowhere/server.log"))
 
 
+@pytest.mark.parametrize("line", ["COSYSERVE_API_KEYS='abc", "COSYSERVE_API_KEYS=${NOPE}", "COSYSERVE_HOST=a\0b"])
+def test_a_line_that_comes_to_nothing_is_refused(tmp_path: Path, line: str) -> None:
+    """A key that is lost so would leave the door open."""
+    (tmp_path / ".env").write_text(f"# settings\n{line}\n")
+    refusal(started(tmp_path), "CS-SET-004")
+
+
+def test_a_home_of_nobody_is_refused(tmp_path: Path) -> None:
+    assert "COSYSERVE_STATE_DIR" in refusal(started(tmp_path, COSYSERVE_STATE_DIR="~nosuchuser/x"))
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "file"])
 def test_an_env_file_of_another_kind_is_refused(tmp_path: Path, kind: str) -> None:
     KINDS[kind](tmp_path / ".env")

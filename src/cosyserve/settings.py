@@ -2,10 +2,12 @@
 
 import difflib
 import os
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -169,7 +171,7 @@ class Settings(BaseSettings):
     log_file_bytes: int = Field(
         10 * 1024 * 1024, ge=1024, description="Size from which the log file is put aside and a new one begun."
     )
-    log_files: int = Field(5, ge=1, description="Log files that are kept beside the newest.")
+    log_files: int = Field(5, ge=1, le=1000, description="Log files that are kept beside the newest.")
 
     @model_validator(mode="after")
     def _read_secret_files(self) -> "Settings":
@@ -216,7 +218,8 @@ class Settings(BaseSettings):
         return keys_in(given) if given else []
 
     def cors_list(self) -> list[str]:
-        return _listed(self.cors_origins)
+        """Origins as browsers write them."""
+        return [origin.lower().rstrip("/") for origin in _listed(self.cors_origins)]
 
     def allowed_host_list(self) -> list[str]:
         return _listed(self.allowed_hosts)
@@ -272,9 +275,23 @@ def env_text(path: Path = ENV_FILE) -> str:
     What is no file is passed over by those who read it, and so would be all the settings in it.
     """
     try:
-        return places.text_of(path) if os.path.lexists(path) else ""
+        text = places.text_of(path) if os.path.lexists(path) else ""
+        _expect_whole(text)
     except ValueError as error:
         raise CosyError(errors.ENV_FILE_UNUSABLE, path=path.absolute(), reason=error) from None
+    return text
+
+
+def _expect_whole(text: str) -> None:
+    """Raises ValueError where a line is passed over by its reader, or a setting of ours comes to nothing: a key that is
+    lost so would leave the door open."""
+    for line in parse_stream(StringIO(text)):
+        if line.error:
+            raise ValueError(f"line {line.original.line} cannot be understood")
+    written = dotenv_values(stream=StringIO(text), interpolate=False)
+    for name, value in dotenv_values(stream=StringIO(text)).items():
+        if name.upper().startswith(PREFIX) and written[name] and not value:
+            raise ValueError(f"{name} is made of something that is not set")
 
 
 def unknown_keys() -> dict[str, str | None]:

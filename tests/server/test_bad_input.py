@@ -250,3 +250,15 @@ def test_any_text_is_spoken_or_refused(server: Server, text: str) -> None:
 def test_a_wrong_method_is_told_the_right_ones(client: httpx.Client, path: str, methods: str) -> None:
     answer = client.put(path)
     assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+
+
+@pytest.mark.parametrize("text", ["text=你好世界".encode(), b"text=%E4%BD%A0%E5%A5%BD%E4%B8%96%E7%95%8C"])
+def test_a_form_is_utf_8_escaped_or_not(serving: Serving, text: bytes) -> None:
+    """Four characters make four chunks; taken for Latin-1 they would be twelve."""
+    headers = {"Content-Type": "Application/X-WWW-Form-Urlencoded"}
+    with serving(ToneSynthesizer()) as url:
+        assert len(httpx.post(f"{url}/tts", content=text, headers=headers).content) == 4 * 2400 * 2
+        assert refusal(httpx.post(f"{url}/tts", content=b"text=%C4%E3", headers=headers)) == "CS-REQ-001"
+        multipart = {"Content-Type": "Multipart/Form-Data; boundary=B"}
+        part = b'--B\r\nContent-Disposition: form-data; name="text"\r\n\r\nhey\r\n--B--\r\n'
+        assert len(httpx.post(f"{url}/tts", content=part, headers=multipart).content) == 3 * 2400 * 2

@@ -207,9 +207,9 @@ def test_frames_that_bring_no_message_are_counted(server: Server, first: bytes, 
 def test_pings_whose_answers_nobody_takes_do_not_pile_up(serving: Serving) -> None:
     with serving(ToneSynthesizer()) as url, connected(url) as connection:
         connection.sendall(UPGRADE + b"\r\n")
-        pings = frame(b"p" * 125, opcode=9) * 10_000
+        pings = frame(b"p" * 125, opcode=9) * 100
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            for _ in range(200):
+            while True:
                 connection.sendall(pings)
 
 
@@ -360,8 +360,8 @@ def test_a_body_in_chunks_behind_an_offer_of_another_protocol_is_read(serving: S
     """As Java's own client sends it."""
     body = b'{"input": "hello", "response_format": "pcm"}'
     with serving(ToneSynthesizer()) as url, connected(url) as connection:
-        head = f"{CHUNKED}Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {offer}\r\nContent-Type: application/json\r\n\r\n"
-        connection.sendall(head.encode() + b"%x\r\n%s" % (len(body), body[:10]))
+        head = f"{CHUNKED}Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {offer}\r\nContent-Type: application/json\r\n"
+        connection.sendall(head.encode() + b"\r\n" + b"%x\r\n%s" % (len(body), body[:10]))
         connection.sendall(body[10:] + b"\r\n0\r\n\r\n")
         data = answer(connection)
         assert data.startswith(b"HTTP/1.1 200")

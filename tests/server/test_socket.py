@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -358,3 +359,30 @@ def test_a_key_is_needed_where_keys_are_set(serving: Serving) -> None:
         assert refused.value.response.status_code == 401
         with open_socket(url, additional_headers={"Authorization": "Bearer sesame"}) as socket:
             send(socket, "input_text.end")
+
+
+def test_a_text_that_is_being_written_holds_no_stream(serving: Serving) -> None:
+    with (
+        serving(ToneSynthesizer(), max_streams=1, max_queue=0) as url,
+        open_socket(url) as first,
+        open_socket(url) as other,
+    ):
+        for text in ("", "a", " "):
+            send(first, "input_text.append", text=text)
+        send(other, "input_text.append", text="abc")
+        send(other, "input_text.flush")
+        assert audio_until(other, "speech.audio.done")[0]
+        send(first, "input_text.flush")
+        assert audio_until(first, "speech.audio.done")[0]
+
+
+def test_whoever_writes_slowly_is_not_silent(serving: Serving) -> None:
+    """A sentence takes longer than a writer may be silent, and each of its words does not."""
+    with serving(ToneSynthesizer(), stall_seconds=3) as url, open_socket(url) as socket:
+        began = time.monotonic()
+        while time.monotonic() - began < 4:
+            send(socket, "input_text.append", text="w")
+            with pytest.raises(TimeoutError):
+                socket.recv(0.1)
+        send(socket, "input_text.flush")
+        assert audio_until(socket, "speech.audio.done")[0]

@@ -15,6 +15,8 @@ from cosyserve.speech.timestretch import FASTEST, SLOWEST
 from tests.signals import decoded_by_ffmpeg
 from tests.standins import tone
 
+# Nothing, or as much as a word takes: decoders do not recognise a file of a few samples.
+LENGTHS = st.just(0) | st.integers(SAMPLE_RATE // 5, 2 * SAMPLE_RATE)
 formats = st.sampled_from(list(FORMATS.values()))
 
 
@@ -35,7 +37,7 @@ def test_seconds_are_what_has_gone_out(fmt: Format, speed: float, samples: int, 
 
 
 @settings(deadline=None, max_examples=30)
-@given(formats, st.sampled_from([0.5, 1.0, 1.7]), st.integers(0, 2 * SAMPLE_RATE), st.integers(100, 20_000))
+@given(formats, st.sampled_from([0.5, 1.0, 1.7]), LENGTHS, st.integers(100, 20_000))
 def test_a_file_tells_its_true_length(fmt: Format, speed: float, samples: int, chunk: int) -> None:
     file = io.BytesIO()
     output = Output(fmt, speed, file)

@@ -88,10 +88,12 @@ class BoundedRoute(APIRoute):
 def _form(given: tuple[str, bytes]) -> FormData:
     """The fields of a form; raises ValueError or FormParserError."""
     media_type, body = given
-    if media_type.partition(";")[0].strip().lower() == "multipart/form-data":
-        return FormData(_parts(media_type, body))
-    if media_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
-        fields = parse_qsl(body.decode("latin-1"), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    kind, semicolon, parameters = media_type.partition(";")
+    kind = kind.strip().lower()
+    if kind == "multipart/form-data":
+        return FormData(_parts(kind + semicolon + parameters, body))
+    if kind == "application/x-www-form-urlencoded":
+        fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
         return FormData(dict(fields))
     return FormData()
 

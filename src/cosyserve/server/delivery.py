@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import IO
 
 import anyio
@@ -20,7 +21,7 @@ from cosyserve.server.metrics import Stopwatch
 from cosyserve.server.service import Service
 from cosyserve.speech.encoders import Format
 from cosyserve.speech.output import Output
-from cosyserve.speech.pipeline import Utterance, speak
+from cosyserve.speech.pipeline import Utterance, begun, speak
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,11 @@ class Delivery:
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[AsyncExitStack]:
-        """A place among the streams, and one among the recordings until what it yields is closed."""
+        """A place among the streams, and one among the recordings until what it yields is closed.
+
+        It is held once there is something to say, and not while a text is only being written.
+        """
+        self._utterance = replace(self._utterance, segments=await begun(self._utterance.segments))
         async with AsyncExitStack() as listening:
             if self._utterance.options.prompt:
                 await listening.enter_async_context(self._service.uploads.place())

@@ -26,11 +26,14 @@ from cosyserve.settings import Settings
 # What a browser's WebSocket, which cannot set headers, offers as a subprotocol in front of its key.
 KEY_PROTOCOL = "cosyserve.key."
 
+_BLANKS = " \t"  # of HTTP; Python knows more of them, which are bytes of letters here
+
 # Without a key one learns from these that there is a server, and whether it is ready.
 _OPEN = frozenset(("/", "/livez", "/readyz", "/health", "/openapi.json"))
 _OPEN_FOLDER = "/web/"
 
 _HOST = re.compile(r"(\[[\da-fA-F:.]+\]|[^\[\]:@/?#\s]+)(?::(\d*))?")
+_PRIVATE = "access-control-"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -40,7 +43,9 @@ class Door:
     def __init__(self, app: ASGIApp, keys: Sequence[str], settings: Settings) -> None:
         self._app = app
         self._keys = [key.encode() for key in keys]
-        self._hosts = frozenset(name.lower() for name in (*settings.allowed_host_list(), settings.host))
+        allowed = settings.allowed_host_list()
+        self._any_host = "*" in allowed
+        self._hosts = frozenset(_name_in(host) for host in (*allowed, settings.host)) - {None}
         self._figures = not is_loopback(settings.host)
         self._origins = frozenset(settings.cors_list())
 
@@ -88,10 +93,9 @@ class Door:
 
     def _check_origin(self, headers: Headers) -> None:
         """Programs send none, and are welcome. A page of ours and those that are listed are as well."""
-        origin = _origin_of(headers)
-        if origin is None or origin in self._origins or "*" in self._origins:
-            return
-        if not _is_own(origin, headers.get("host", "")):
+        for origin in _origins_of(headers):
+            if origin in self._origins or "*" in self._origins or _is_own(origin, headers.get("host", "")):
+                continue
             raise CosyError(errors.ORIGIN_REFUSED, origin=origin[:100])
 
 
@@ -102,7 +106,12 @@ class Cors(CORSMiddleware):
         origin = request_headers["origin"]
         if not self.is_allowed_origin(origin):
             return response_of(CosyError(errors.ORIGIN_REFUSED, origin=origin[:100]))
-        return super().preflight_response(request_headers)
+        # Newer versions of the library refuse a listed page on a private network, older ones do not know of it.
+        asked = {name: value for name, value in request_headers.items() if name != f"{_PRIVATE}request-private-network"}
+        response = super().preflight_response(Headers(asked))
+        if len(asked) < len(request_headers.keys()):
+            response.headers[f"{_PRIVATE}allow-private-network"] = "true"
+        return response
 
 
 def chosen_protocol(offered: Sequence[str]) -> str | None:
@@ -115,11 +124,11 @@ def _given_keys(headers: Headers) -> Iterator[bytes]:
     """As bytes, since a key may be of any letters; nothing where none is given."""
     for value in headers.getlist("authorization"):
         scheme, _, given = value.partition(" ")
-        if scheme.lower() == "bearer" and given.strip():
-            yield given.strip().encode("latin-1")
+        if scheme.lower() == "bearer" and (key := given.strip(_BLANKS)):
+            yield key.encode("latin-1")
     for value in headers.getlist("sec-websocket-protocol"):
         for offered in value.split(","):
-            if key := offered.strip().partition(KEY_PROTOCOL)[2]:
+            if key := offered.strip(_BLANKS).partition(KEY_PROTOCOL)[2]:
                 yield from _written_keys(key)
 
 
@@ -130,17 +139,26 @@ def _written_keys(written: str) -> Iterator[bytes]:
         yield base64.urlsafe_b64decode(written + "=" * (-len(written) % 4))
 
 
-def _origin_of(headers: Headers) -> str | None:
-    """The web page that asks, None where no browser says that there is one.
+def _origins_of(headers: Headers) -> list[str]:
+    """The web page that asks, nothing where no browser says that there is one.
 
     A page's `<audio src>` names no origin; the browser says from how far away it is, and mostly the page.
     """
-    if "origin" in headers:
-        return headers["origin"]
+    if given := headers.getlist("origin"):
+        return given
     if headers.get("sec-fetch-site") not in ("cross-site", "same-site"):
-        return None
-    page = urlsplit(headers.get("referer", ""))
-    return f"{page.scheme}://{page.netloc}" if page.netloc else "null"
+        return []
+    try:
+        page = urlsplit(headers.get("referer", ""))
+    except ValueError:
+        return ["null"]
+    return [f"{page.scheme}://{page.netloc}" if page.netloc else "null"]
+
+
+def _name_in(host: str) -> str | None:
+    """The name of a `Host`, without its port; None where it is none."""
+    match = _HOST.fullmatch(host)
+    return match[1].strip("[]").rstrip(".").lower() if match else None
 
 
 def _is_own(origin: str, host: str) -> bool:

@@ -18,6 +18,9 @@ _WITHIN = frozenset(" _.-'’·・་\u200c\u200d")
 # What Windows opens as a device, whatever ending it has.
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9¹²³])\s*(?:\..*)?", re.IGNORECASE | re.DOTALL)
 
+# Letters and marks that show nothing: fillers of Hangul, and what chooses between forms of the letter before.
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+
 
 def plain(name: str) -> str:
     """The form a name is kept and compared in: composed, without spaces around it."""
@@ -63,4 +66,6 @@ def _folded(name: str) -> str:
 
 
 def _may_stand(character: str) -> bool:
+    if _INVISIBLE.match(character):
+        return False
     return character.isalnum() or character in _WITHIN or unicodedata.category(character).startswith("M")

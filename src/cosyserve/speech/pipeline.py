@@ -33,6 +33,19 @@ async def whole(text: str) -> AsyncIterator[str]:
         yield segment
 
 
+async def begun(segments: AsyncIterator[str]) -> AsyncIterator[str]:
+    """The same segments, once the first of them is there or it is known that there is none."""
+    first = await anext(segments, None)
+    return _behind(first, segments)
+
+
+async def _behind(first: str | None, rest: AsyncIterator[str]) -> AsyncIterator[str]:
+    if first is not None:
+        yield first
+        async for segment in rest:
+            yield segment
+
+
 async def speak(synthesizer: Synthesizer, utterance: Utterance, max_seconds: float) -> AsyncGenerator[Pcm, None]:
     """The audio of `utterance`, its speed not yet changed; none where its text has no sound.
 

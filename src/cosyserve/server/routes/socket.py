@@ -82,8 +82,10 @@ class Generation:
         # No bound on its items, as a full queue would keep the session from reading a cancel; the text in
         # it is bounded by `max_chars`.
         self._segments: asyncio.Queue[str | None] = asyncio.Queue()
+        self._last_text = anyio.current_time()
 
     def push(self, text: str) -> None:
+        self._last_text = anyio.current_time()
         text = self._joined(text)
         self.characters += len(text)
         if self.characters > self._max_chars:
@@ -106,16 +108,18 @@ class Generation:
         return text.removesuffix(self._half) if self._half else text
 
     async def segments(self) -> AsyncIterator[str]:
-        while True:
-            try:
-                # Not asyncio.wait_for: before Python 3.12 it loses a cancel that comes with the segment.
-                with anyio.fail_after(self._stall_seconds):
-                    segment = await self._segments.get()
-            except TimeoutError:
-                raise CosyError(errors.TEXT_STALLED, seconds=self._stall_seconds) from None
-            if segment is None:
-                return
+        while (segment := await self._next()) is not None:
             yield segment
+
+    async def _next(self) -> str | None:
+        """The next segment, None behind the last. It may take long, as long as text comes."""
+        while self._segments.empty() and anyio.current_time() - self._last_text < self._stall_seconds:
+            # Not asyncio.wait_for: before Python 3.12 it loses a cancel that comes with the segment.
+            with anyio.CancelScope(deadline=self._last_text + self._stall_seconds):
+                return await self._segments.get()
+        if self._segments.empty():
+            raise CosyError(errors.TEXT_STALLED, seconds=self._stall_seconds)
+        return self._segments.get_nowait()
 
 
 class Session:
