@@ -2,7 +2,7 @@
 
 They are real ones, with the preview and with CosyVoice2 in a small size. Status 1 where an attack was not met, where a
 server was restarted, where /livez took more than half a second at its 99th percentile, where a running stream waited
-longer than that, or where memory is still held afterwards.
+so much longer than beside one other stream, or where memory is still held afterwards.
 """
 
 import sys
@@ -22,10 +22,11 @@ def told(name: str, outcome: Outcome) -> int:
     """Prints what came of it; the status."""
     noticed = outcome.noticed
     print(f"\n{name}: /livez p99 {1000 * noticed.p99():.0f} ms, longest {1000 * noticed.longest:.0f} ms")
-    print(f"a running stream waited {1000 * noticed.stream:.0f} ms at the longest")
+    pace = f"{1000 * outcome.pace:.0f} ms beside one other"
+    print(f"a running stream waited {1000 * noticed.stream:.0f} ms at the longest, {pace}")
     print(f"memory: {outcome.before >> 20} MiB before, {noticed.memory >> 20} at its peak, {outcome.after >> 20} after")
     print(f"restarts: {outcome.restarts}")
-    late = max(noticed.p99(), noticed.stream) > LIMIT_SECONDS
+    late = max(noticed.p99(), noticed.stream - outcome.pace) > LIMIT_SECONDS
     if late:
         print(f"more than {LIMIT_SECONDS:g} s: too long", file=sys.stderr)
     for problem in outcome.problems:
