@@ -18,6 +18,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @pytest.mark.parametrize("size", ["tiny", pytest.param("full", marks=pytest.mark.slow)])
 def test_every_array_is_the_reference_s(size: str) -> None:
+    """The full size is slow, as it is all of the model's arithmetic in float32 on two cores."""
     errors = dict(compare(seeded(SIZES[size]), GOLDEN / f"{size}.npz"))
     assert len(errors) == 13
     assert {name: error for name, error in errors.items() if not error <= TOLERANCE} == {}

@@ -179,6 +179,7 @@ def test_what_keeps_crashing_with_mpi_is_tried_without(tmp_path: Path, faulty: p
 
 
 def test_a_crash_loop_ends_with_the_last_words_and_a_remedy(tmp_path: Path, faulty: pytest.MonkeyPatch) -> None:
+    """Slow, as the supervisor waits 1, 2, 4, 8 and 16 s between the starts."""
     faulty.setenv("STAND_IN_FAULT", "obey")
     with Supervised(tmp_path, mpi="auto") as supervised:
         for start in range(1, 7):
@@ -195,7 +196,7 @@ def test_a_crash_loop_ends_with_the_last_words_and_a_remedy(tmp_path: Path, faul
 
 
 def test_requests_that_bring_it_down_never_end_it(tmp_path: Path, faulty: pytest.MonkeyPatch) -> None:
-    """More often than a server may fall by itself; it says whom it was serving."""
+    """More often than a server may fall by itself, which is eight starts; it says whom it was serving."""
     faulty.setenv("STAND_IN_FAULT", "obey")
     with Supervised(tmp_path, mpi="auto") as supervised:
         for start in range(1, 8):

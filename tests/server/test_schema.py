@@ -1,4 +1,7 @@
-"""Schemathesis over the server's own description: everything it can think of sending, and every check it has."""
+"""Schemathesis over the server's own description: everything it can think of sending, and every check it has.
+
+Slow, as that is thousands of requests.
+"""
 
 import subprocess
 import sys
