@@ -11,10 +11,13 @@ import httpx
 import pytest
 
 from tests.cosyvoice2.conftest import models as models
-from tests.running import Server, eventually
+from tests.running import HANGS, Server, eventually
 from tests.scale.conftest import Scaled
 from tests.scale.test_local import heard, ready, workers
 from tests.speech.recordings import speech
+
+# As long as a segment may be, so that it is still being spoken when its replica goes.
+LONG_SENTENCE = "Here is a sentence that goes on and on " + "and does not come to its end " * 6
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +70,8 @@ def test_a_sentence_that_was_being_heard_ends_with_an_error_and_the_rest_is_spok
 ) -> None:
     first = Semaphore(0)
     with ThreadPoolExecutor(2) as pool:
-        streams = [pool.submit(heard, client, "Here is a sentence.", first.release) for _ in range(2)]
-        assert all(first.acquire(timeout=60) for _ in range(2))
+        streams = [pool.submit(heard, client, LONG_SENTENCE, first.release) for _ in range(2)]
+        assert all(first.acquire(timeout=HANGS) for _ in range(2))
         os.kill(workers(server)[0].pid, signal.SIGKILL)
         ends = [failed for _, failed in (stream.result() for stream in streams)]
     assert sorted(ends) == ["", "CS-RAY-003"]  # one on each: they go where there is room
