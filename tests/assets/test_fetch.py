@@ -11,6 +11,7 @@ import pytest
 
 from tests.assets.conftest import FILES, FOLDER, TOTAL, UNKNOWN, User
 from tests.assets.hub import Behaviour, Hub
+from tests.running import starts
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
@@ -74,7 +75,7 @@ def behaviour(name: str) -> Behaviour:
 def test_a_source_that_fails_alone_is_said_with_a_remedy(user: User, name: str, source: str) -> None:
     with Hub(FILES, behaviour(name)) as hub:
         user.asks(huggingface=hub, modelscope=hub)
-        done = user.runs("fetch", "--source", source, COSYSERVE_FETCH_STALL_SECONDS="2")
+        done = user.runs("fetch", "--source", source, COSYSERVE_FETCH_STALL_SECONDS=str(starts(5)))
     assert done.returncode == 2
     assert "CS-FETCH-002" in done.stderr
     assert "Traceback" not in done.stderr
@@ -85,7 +86,7 @@ def test_a_source_that_fails_alone_is_said_with_a_remedy(user: User, name: str, 
 def test_the_next_source_takes_over(user: User, hub: Hub, name: str) -> None:
     with Hub(FILES, behaviour(name)) as broken:
         user.asks(huggingface=broken, modelscope=hub)
-        done = user.runs("fetch", COSYSERVE_FETCH_STALL_SECONDS="2")
+        done = user.runs("fetch", COSYSERVE_FETCH_STALL_SECONDS=str(starts(5)))
     assert done.returncode == 0, done.stderr
     assert user.has() == FILES
 

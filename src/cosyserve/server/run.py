@@ -36,7 +36,7 @@ _SEE_OFF_SECONDS = 10
 _LOOK_SECONDS = 0.5
 # A message that is too long is answered with an error; one that is so many times too long ends its socket.
 _READ_TO_REFUSE = 4
-_ACCEPTED_AT_ONCE = 64  # connections, before others get a turn
+_ACCEPTED_AT_ONCE = 16  # connections, before others get a turn
 _QUEUE = 2048  # connections that the system holds until then
 
 
