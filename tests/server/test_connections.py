@@ -2,6 +2,7 @@
 
 import json
 import math
+import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from cosyserve.server.connections import Limits
 from tests.conftest import Serving
-from tests.running import Server, eventually
+from tests.running import HANGS, Server, eventually
 from tests.standins import GatedSynthesizer, ToneSynthesizer
 
 SPEECH = "/v1/audio/speech"
@@ -348,10 +349,11 @@ def test_a_trailer_is_no_header(serving: Serving) -> None:
 
 
 def test_whoever_goes_on_after_a_refusal_is_cut_off(serving: Serving) -> None:
-    with serving(ToneSynthesizer(), max_upload_bytes=100_000) as url, connected(url) as connection:
+    limits = Limits(body_bytes=100_000, drain_seconds=0.3)
+    with serving(ToneSynthesizer(), limits=limits, max_upload_bytes=100_000) as url, connected(url) as connection:
         connection.sendall(f"POST {SPEECH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n".encode())
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            for _ in range(1000):
+            while True:
                 connection.sendall(bytes(1_000_000))
 
 
@@ -392,6 +394,27 @@ def test_a_socket_of_an_unknown_address_is_told_so(server: Server) -> None:
         data = answer(connection)
     assert data.startswith(b"HTTP/1.1 404")
     assert b"CS-REQ-004" in data
+
+
+@pytest.mark.parametrize("more", ["", "Connection: close\r\n"])
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(("path", "status"), [(SPEECH, b"413"), ("/v1/nowhere", b"404"), ("/livez", b"405")])
+def test_an_answer_reaches_whoever_sends_all_before_reading(
+    serving: Serving, path: str, status: bytes, chunked: bool, more: str
+) -> None:
+    body = b"a" * 3_000_000
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{more}{framing}\r\n\r\n"
+    pieces = [body[at : at + 10_000] for at in range(0, len(body), 10_000)]
+    if chunked:
+        pieces = [b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces] + [b"0\r\n\r\n"]
+    with serving(ToneSynthesizer(), max_upload_bytes=5000) as url, connected(url) as connection:
+        connection.sendall(head.encode() + pieces[0])
+        select.select([connection], [], [], HANGS)  # it has been answered, and goes on
+        for piece in pieces[1:]:
+            connection.sendall(piece)
+        connection.shutdown(socket.SHUT_WR)
+        assert answer(connection).startswith((b"HTTP/1.1 " + status, b"HTTP/1.1 413"))
 
 
 def test_whoever_was_refused_does_not_stay(serving: Serving) -> None:

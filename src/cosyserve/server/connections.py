@@ -34,7 +34,8 @@ class Limits:
     body_bytes: int = 10 * 1024 * 1024
     stall_seconds: float = 60  # nothing comes, or nothing is taken
     idle_seconds: float = 300  # nothing is said on a socket
-    parting_seconds: float = 2  # for a client to read why it was refused
+    parting_seconds: float = 2  # of silence, for a client to read why it was refused
+    drain_seconds: float = 30  # for one that is still sending
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -117,6 +118,9 @@ class Connections:
         if self._sweeping is None:
             self._schedule()
         return True
+
+    def __contains__(self, connection: Connection) -> bool:
+        return connection in self._open
 
     def leave(self, connection: Connection) -> None:
         self._open.discard(connection)

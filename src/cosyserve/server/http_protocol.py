@@ -9,7 +9,7 @@ from collections.abc import Callable
 from enum import Enum
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -43,6 +43,16 @@ class PlainCycle(RequestResponseCycle):
         await super().send(message)
 
 
+class _Closing:
+    """A transport for a request's cycle, which closes it as soon as it has answered."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self._transport, self.close = transport, close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class _BodyAlone:
     """Parses the body of a request whose head offers an upgrade: uvicorn's parser takes that as agreed on."""
 
@@ -66,6 +76,7 @@ class Http(HttpToolsProtocol):
         self._framing = 0  # bytes that came with the body and are not of it: sizes of chunks, trailers
         self._requests = 0  # that have begun and are not answered
         self._too_large = False
+        self._parts_by = 0.0
         self._piece = b""  # that is being parsed
         self._body: _BodyAlone | None = None
 
@@ -85,6 +96,8 @@ class Http(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """A head is read only as far as it may be long, and a body only with as much around it."""
+        if self._phase is _Phase.PARTING:
+            self._enter(_Phase.PARTING)
         while data and self._phase is not _Phase.PARTING and not self.transport.is_closing():
             if self._phase is _Phase.NOTHING:
                 self._enter(_Phase.HEAD)
@@ -133,6 +146,7 @@ class Http(HttpToolsProtocol):
         self._enter(_Phase.BODY)
         self._body_began, self._received, self._framing = self._since, 0, 0
         if self.cycle is not None:
+            self.cycle.transport = cast("asyncio.Transport", _Closing(self.transport, self._close))
             if self.scope["http_version"] == "1.0":
                 self.cycle.__class__ = PlainCycle  # uvicorn makes its cycles itself
                 self.cycle.waiting_for_100_continue = False
@@ -144,7 +158,7 @@ class Http(HttpToolsProtocol):
         self._received += len(body)
         self._framing = max(0, self._framing - len(body))
         if self._received > self._limits.body_bytes and self.cycle.response_complete:
-            cut(self.transport)  # it was told that it is too large, and goes on
+            self._part()  # it was told that it is too large, and goes on
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -224,7 +238,9 @@ class Http(HttpToolsProtocol):
         self._writing.look(now, paused=self.flow.write_paused)
 
     def _enter(self, phase: _Phase) -> None:
-        self._phase, self._since = phase, self.loop.time()
+        if self._phase is not _Phase.PARTING:  # which is the last one
+            self._phase = phase
+        self._since = self.loop.time()
 
     def _ended(self) -> None:
         if self._requests:
@@ -240,8 +256,7 @@ class Http(HttpToolsProtocol):
         self._refuse(CosyError(errors.HEAD_TOO_LARGE, limit=self._limits.head_bytes, headers=self._limits.headers))
 
     def _refuse(self, error: CosyError) -> None:
-        """Answer, and read no more. What still comes is dropped for a moment: a connection that is closed on unread
-        bytes takes its answer with it. Where another answer is due or under way, there is no place for this one."""
+        """Answer, and take no more. Where another answer is due or under way, there is no place for this one."""
         if self._phase is _Phase.PARTING or self.transport.is_closing():
             return
         own = self._phase is _Phase.BODY and not self.pipeline
@@ -256,6 +271,34 @@ class Http(HttpToolsProtocol):
         status = HTTPStatus(response.status_code)
         head = [f"HTTP/1.1 {status.value} {status.phrase}".encode(), *map(b": ".join, response.raw_headers)]
         self.transport.write(b"\r\n".join([*head, b"connection: close", b"", bytes(response.body)]))
-        self.transport.write_eof()
+        self._part()
+
+    def _close(self) -> None:
+        """After an answer, or amidst one that has failed."""
+        if self._phase is _Phase.BODY:
+            self._part()
+        else:
+            self.transport.close()
+
+    def _part(self) -> None:
+        """Say no more, and drop what still comes: a connection that is closed on unread bytes takes its answer with it
+        (RFC 9112, 9.6)."""
+        if self._phase is _Phase.PARTING or self.transport.is_closing():
+            return
         self._enter(_Phase.PARTING)
-        self.loop.call_later(self._limits.parting_seconds, cut, self.transport)
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        admitted = self in self._all
+        self._parts_by = self._since + (self._limits.drain_seconds if admitted else self._limits.parting_seconds)
+        self._look_at_parting()
+
+    def _look_at_parting(self) -> None:
+        ends = min(self._since + self._limits.parting_seconds, self._parts_by)
+        if self.loop.time() < ends:
+            self.loop.call_at(ends, self._look_at_parting)
+        else:
+            cut(self.transport)
+
+    def timeout_keep_alive_handler(self) -> None:
+        if self._phase is not _Phase.PARTING:
+            super().timeout_keep_alive_handler()
