@@ -1,5 +1,6 @@
 """Fixtures: a server as a user starts it, and servers around a stand-in voice."""
 
+import inspect
 import os
 import signal
 import threading
@@ -33,6 +34,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Groups that are silently lost let tests of one instance run side by side, and fail now and then."""
     if getattr(session.config.option, "loadgroup", False):
         assert all("@" in item.nodeid for item in session.items), "pytest-xdist does not group"
+
+
+# httpx gives up after five seconds, which anything may take on a busy machine.
+_DEFAULT = inspect.signature(httpx.get).parameters["timeout"].default
+_DEFAULT.connect = _DEFAULT.read = _DEFAULT.write = _DEFAULT.pool = HANGS
 
 
 @pytest.fixture
