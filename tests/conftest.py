@@ -21,13 +21,16 @@ from cosyserve.speech.synthesizer import Synthesizer
 from tests.running import HANGS, Server, wait_until_warm
 
 _TOGETHER = {"containers": "containers", "remote": "containers", "host": "mpi", "launch": "mpi", "scale": "scale"}
+_LONG = ("/containers/", "/remote/", "/launch/", "/host/", "/trtllm/", "/hostile/", "/setup/", "/scale/", "test_parity")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, a file stays together, and so do those that share images or well-known ports."""
+    """Where tests run side by side, a file stays together, and so do those that share images or well-known ports. What
+    takes longest begins first, or one worker would have it all to itself at the end."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_TOGETHER.get(item.path.parent.name, str(item.path))))
+    items.sort(key=lambda item: not any(part in str(item.path) for part in _LONG))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
