@@ -417,6 +417,20 @@ def test_an_answer_reaches_whoever_sends_all_before_reading(
         assert answer(connection).startswith((b"HTTP/1.1 " + status, b"HTTP/1.1 413"))
 
 
+def test_a_close_reaches_whoever_sends_all_before_reading(server: Server) -> None:
+    with connected(server.url) as connection:
+        connection.sendall(UPGRADE + b"\r\n")
+        while b'"type"' not in connection.recv(65536):
+            pass
+        connection.sendall(struct.pack("!BBQ4s", 0x81, 0xFF, 100_000_000, bytes(4)))
+        select.select([connection], [], [], HANGS)  # it is closed, and goes on
+        for _ in range(500):
+            connection.sendall(bytes(10_000))
+        last = answer(connection)
+    assert last[0] == 0x88
+    assert struct.unpack("!H", last[2:4]) == (1009,)
+
+
 def test_whoever_was_refused_does_not_stay(serving: Serving) -> None:
     limits = Limits(connections=1, parting_seconds=0.2)
     synthesizer = GatedSynthesizer()

@@ -66,6 +66,29 @@ def cut(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
+class Parting:
+    """The last moments of a connection: what still comes is dropped, for `most` seconds, or until nothing has come for
+    `quiet`. A connection that is closed on unread bytes takes its last words with it (RFC 9112, 9.6)."""
+
+    def __init__(self, transport: asyncio.Transport, quiet: float, most: float) -> None:
+        self._transport, self._quiet = transport, quiet
+        self._loop = asyncio.get_running_loop()
+        self._ends = self._loop.time() + most
+        self.go_on()
+        self._look()
+
+    def go_on(self) -> None:
+        """Something has come."""
+        self._quiet_since = self._loop.time()
+
+    def _look(self) -> None:
+        ends = min(self._quiet_since + self._quiet, self._ends)
+        if self._loop.time() < ends:
+            self._loop.call_at(ends, self._look)
+        else:
+            cut(self._transport)
+
+
 class Writing:
     """For how long a client has taken nothing, and for how long a connection has been about to close."""
 

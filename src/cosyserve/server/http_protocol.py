@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.server.connections import ABORT, Connections, Writing, cut
+from cosyserve.server.connections import ABORT, Connections, Parting, Writing, cut
 from cosyserve.server.failures import response_of
 
 _AT_ONCE = 8 * 1024  # bytes of a body, between two looks at what comes around it
@@ -76,7 +76,7 @@ class Http(HttpToolsProtocol):
         self._framing = 0  # bytes that came with the body and are not of it: sizes of chunks, trailers
         self._requests = 0  # that have begun and are not answered
         self._too_large = False
-        self._parts_by = 0.0
+        self._parting: Parting | None = None
         self._piece = b""  # that is being parsed
         self._body: _BodyAlone | None = None
 
@@ -96,8 +96,8 @@ class Http(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """A head is read only as far as it may be long, and a body only with as much around it."""
-        if self._phase is _Phase.PARTING:
-            self._enter(_Phase.PARTING)
+        if self._parting is not None:
+            self._parting.go_on()
         while data and self._phase is not _Phase.PARTING and not self.transport.is_closing():
             if self._phase is _Phase.NOTHING:
                 self._enter(_Phase.HEAD)
@@ -281,23 +281,15 @@ class Http(HttpToolsProtocol):
             self.transport.close()
 
     def _part(self) -> None:
-        """Say no more, and drop what still comes: a connection that is closed on unread bytes takes its answer with it
-        (RFC 9112, 9.6)."""
+        """Say no more, and give the client time to read what was said."""
         if self._phase is _Phase.PARTING or self.transport.is_closing():
             return
         self._enter(_Phase.PARTING)
         self.transport.write_eof()
         self.flow.resume_reading()
-        admitted = self in self._all
-        self._parts_by = self._since + (self._limits.drain_seconds if admitted else self._limits.parting_seconds)
-        self._look_at_parting()
-
-    def _look_at_parting(self) -> None:
-        ends = min(self._since + self._limits.parting_seconds, self._parts_by)
-        if self.loop.time() < ends:
-            self.loop.call_at(ends, self._look_at_parting)
-        else:
-            cut(self.transport)
+        limits = self._limits
+        most = limits.drain_seconds if self in self._all else limits.parting_seconds
+        self._parting = Parting(self.transport, limits.parting_seconds, most)
 
     def timeout_keep_alive_handler(self) -> None:
         if self._phase is not _Phase.PARTING:

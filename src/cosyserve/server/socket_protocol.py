@@ -13,7 +13,7 @@ from websockets.http11 import Request, Response
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.server.connections import ABORT, Connections, Writing, cut
+from cosyserve.server.connections import ABORT, Connections, Parting, Writing, cut
 from cosyserve.server.failures import response_of
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ class Socket(WebSocketsSansIOProtocol):
         self._since = self.loop.time()
         self._unread = bytearray()  # that is parsed when others have had their turn
         self._frames = 0  # since the last message
+        self._parting: Parting | None = None
         self._accept, self.conn.accept = self.conn.accept, self._accepted  # type: ignore[method-assign]
 
     @property
@@ -51,7 +52,9 @@ class Socket(WebSocketsSansIOProtocol):
         self._all.count(-1)
 
     def data_received(self, data: bytes) -> None:
-        if self._frames >= _MOST_FRAMES:
+        if self._parting is not None:
+            self._parting.go_on()
+        if self._frames >= _MOST_FRAMES or self.conn.parser_exc is not None:
             return  # it was told
         idle = not self._unread
         self._unread += data
@@ -95,10 +98,13 @@ class Socket(WebSocketsSansIOProtocol):
             self.scope["extensions"] = extensions
 
     def handle_parser_exception(self) -> None:
-        if self.conn.close_sent is None:  # it has not even begun
+        close = self.conn.close_sent
+        if close is None:  # it has not even begun
             cut(self.transport)
-        else:
-            super().handle_parser_exception()
+            return
+        self._unread.clear()
+        self._part(close.code, close.reason)
+        self.transport.write_eof()  # an answer to the close is not read any more
 
     def handle_ping(self) -> None:
         if self._is_worth_a_frame():
@@ -148,12 +154,20 @@ class Socket(WebSocketsSansIOProtocol):
         self._writing.look(now, paused=not self.writable.is_set())
 
     def _close(self, code: int, reason: str) -> None:
-        """Say why. A connection that is closed on unread bytes takes its last words with it."""
-        if self.close_sent:
-            return
+        """Say why."""
+        if not self.close_sent:
+            self.conn.send_close(code, reason)
+            self._part(code, reason)
+
+    def _part(self, code: int, reason: str) -> None:
+        """The library has a close to send; then the client gets time to read it."""
         self.stop_keepalive()
-        self.conn.send_close(code, reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": code})
-        self.close_timer = self.loop.call_later(self._all.limits.parting_seconds, cut, self.transport)
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.read_paused = False
+        self.transport.resume_reading()
+        limits = self._all.limits
+        self._parting = Parting(self.transport, limits.parting_seconds, limits.drain_seconds)
+        # Without a timer of its own uvicorn closes as soon as the application is done.
+        self.close_timer = self.loop.call_later(limits.drain_seconds, cut, self.transport)
