@@ -25,7 +25,7 @@ def test_the_server_keeps_to_its_own_description(tmp_path: Path) -> None:
     with Server(tmp_path, max_text_chars=500) as server:
         run = subprocess.run(
             [str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}/openapi.json"]
-            + ["--checks", "all", "--max-examples", "40", "--seed", "1", "--no-color"],
+            + ["--checks", "all", "--max-examples", "25", "--seed", "1", "--no-color"],
             cwd=tmp_path,
             capture_output=True,
             text=True,
