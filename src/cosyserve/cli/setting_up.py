@@ -1,0 +1,113 @@
+"""What `make run-local` does between its base environment and the server: ask whether CosyVoice2 is to speak, and bring
+what a server of these settings lacks."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from cosyserve import errors, logs
+from cosyserve.assets.disk import Folder, human, write_whole
+from cosyserve.assets.manifest import DEFAULT, model_of
+from cosyserve.cli.assets import fetcher
+from cosyserve.cli.serving import listens
+from cosyserve.command import command
+from cosyserve.errors import CosyError
+from cosyserve.host import gpu, wsl
+from cosyserve.host.machine import Machine
+from cosyserve.host.report import Text, language
+from cosyserve.server.listening import expect_free
+from cosyserve.settings import Settings, load_settings
+
+_REFUSED = "cosyvoice2-refused"
+# Downloads of PyTorch 2.13: the build for processors, and one for a card with NVIDIA's libraries.
+_PYTORCH, _PYTORCH_FOR_CARD = "0.2 GB", "3 GB"
+
+
+@click.command(hidden=True, add_help_option=False, context_settings={"ignore_unknown_options": True})
+@listens
+@click.option("--replicas", type=int)
+@click.argument("others", nargs=-1, type=click.UNPROCESSED)
+def set_up(host: str | None, port: int | None, replicas: int | None, others: tuple[str, ...]) -> None:
+    """Bring what `serve` lacks with the same arguments, in a clone."""
+    settings = load_settings(host=host, port=port, replicas=replicas)
+    settings.check_paths()
+    if "--take-over" not in others:
+        expect_free(settings.host, settings.port)
+    logs.start(settings, unasked="text")
+    _say_where_models_go(settings)
+    if settings.synthesizer != "preview":
+        _bring_cosyvoice2(settings)
+    if settings.replicas:
+        _script("scripts/setup", sys.prefix, "requirements/scale.txt")
+
+
+def _say_where_models_go(settings: Settings) -> None:
+    if wsl.on_windows_disk(Machine(), Path.cwd()) and "models_dir" not in settings.model_fields_set:
+        click.echo(
+            f"set-up: this clone is on a disk of Windows, which is slow; models: {settings.models_dir}", err=True
+        )
+
+
+def _bring_cosyvoice2(settings: Settings) -> None:
+    """The model where somebody wants it, and what a model that is there needs."""
+    folder = Folder(settings.models_dir, model_of(DEFAULT))
+    if not folder.usable and _asks(settings):
+        if not _wanted(settings, folder):
+            _remember_refusal(settings)
+            return
+        fetcher(settings, DEFAULT).run()
+    if Folder(settings.models_dir, model_of(DEFAULT)).exists:
+        _script("scripts/setup", sys.prefix, "requirements/cosyvoice2.txt")
+        _script("scripts/setup-torch", sys.prefix, "auto")
+
+
+def _asks(settings: Settings) -> bool:
+    """Whether there is somebody to ask who has not refused before."""
+    # Whoever starts us without standard descriptors has given Python none of its streams.
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    if settings.offer == "never" or not all(stream is not None and stream.isatty() for stream in streams):
+        return False
+    asked_for = settings.offer == "always" or settings.synthesizer == "cosyvoice2"
+    return asked_for or not (settings.state_dir.expanduser() / _REFUSED).exists()
+
+
+def _wanted(settings: Settings, folder: Folder) -> bool:
+    size = human(sum(file.size or 0 for file in folder.lacking()))
+    has_card = bool(gpu.cards(Machine()))
+    text = _question(folder.path, size, _PYTORCH_FOR_CARD if has_card else _PYTORCH, has_card=has_card)
+    return click.confirm(text.zh if language() == "zh" else text.en, err=True)
+
+
+def _question(folder: Path, size: str, pytorch: str, *, has_card: bool) -> Text:
+    slow = "" if has_card else " Without a graphics card it is slow: seconds for each second of speech."
+    slow_zh = "" if has_card else "没有显卡时较慢：合成一秒语音需要数秒。"
+    return Text(
+        f"CosyVoice2 is not in {folder} yet.\n"
+        f"  yes  {size} of the model and about {pytorch} of PyTorch are downloaded; then CosyVoice2 speaks.{slow}\n"
+        f"  no   The preview voice speaks now: clear, and like a machine. `{command()} fetch` and a new start bring\n"
+        "       CosyVoice2 at any time; COSYSERVE_OFFER=always brings this question back.\n"
+        "Fetch CosyVoice2 now?",
+        f"{folder} 中还没有 CosyVoice2。\n"
+        f"  y  下载模型（{size}）和 PyTorch（约 {pytorch}），完成后由 CosyVoice2 发声。{slow_zh}\n"
+        f"  n  现在使用预览语音：清晰，但像机器。之后可随时运行 `{command()} fetch` 并重新启动；\n"
+        "     设置 COSYSERVE_OFFER=always 会再次询问。\n"
+        "现在下载 CosyVoice2 吗？",
+    )
+
+
+def _remember_refusal(settings: Settings) -> None:
+    told = (
+        "make run-local asked whether to fetch CosyVoice2, and the answer was no. COSYSERVE_OFFER=always asks again.\n"
+    )
+    try:
+        write_whole(settings.state_dir.expanduser() / _REFUSED, told)
+    except (OSError, RuntimeError):  # then it is asked again; the second where there is no home
+        pass
+
+
+def _script(*argv: str) -> None:
+    """One of the clone's own scripts, which says itself what it does and what is wrong."""
+    if subprocess.run(argv, check=False).returncode != 0:  # noqa: S603 - our own
+        raise CosyError(errors.SET_UP_FAILED)
