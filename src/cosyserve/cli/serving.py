@@ -182,7 +182,7 @@ def _rebuilt(settings: Settings, engine: Engine, stopping: threading.Event) -> b
 @click.option("--voice", default="", help="One of the synthesizer's voices.")
 @click.option("--speed", type=click.FloatRange(0.25, 4.0), default=1.0, show_default=True)
 def say(text: str, output: str | None, voice: str, speed: float) -> None:
-    """Speak TEXT without a server. Without -o it is played."""
+    """Speak TEXT without a server; - is standard input. Without -o it is played."""
     from cosyserve import saying
     from cosyserve.speech.choice import choose
 
@@ -190,6 +190,8 @@ def say(text: str, output: str | None, voice: str, speed: float) -> None:
     settings.check_paths()
     logs.start(settings, unasked="text")
     _warn_of_unknown_keys()
+    if text == "-":
+        text = saying.read(sys.stdin.buffer, settings.max_text_chars)
     asyncio.run(saying.say(settings, choose(settings, threads()), text, voice, speed, output))
 
 

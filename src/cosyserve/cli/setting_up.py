@@ -1,8 +1,10 @@
 """What `make run-local` does between its base environment and the server: ask whether CosyVoice2 is to speak, and bring
 what a server of these settings lacks."""
 
+import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -20,6 +22,7 @@ from cosyserve.host.report import Text, language
 from cosyserve.server.listening import expect_free
 from cosyserve.settings import Settings, load_settings
 
+_ENVIRONMENT = os.path.relpath(sys.prefix)  # of the clone that this runs in
 _REFUSED = "cosyvoice2-refused"
 # Downloads of PyTorch 2.13: the build for processors, and one for a card with NVIDIA's libraries.
 _PYTORCH, _PYTORCH_FOR_CARD = "0.2 GB", "3 GB"
@@ -40,7 +43,7 @@ def set_up(host: str | None, port: int | None, replicas: int | None, others: tup
     if settings.synthesizer != "preview":
         _bring_cosyvoice2(settings)
     if settings.replicas:
-        _script("scripts/setup", sys.prefix, "requirements/scale.txt")
+        _script("scripts/setup", _ENVIRONMENT, "requirements/scale.txt")
 
 
 def _say_where_models_go(settings: Settings) -> None:
@@ -59,8 +62,8 @@ def _bring_cosyvoice2(settings: Settings) -> None:
             return
         fetcher(settings, DEFAULT).run()
     if Folder(settings.models_dir, model_of(DEFAULT)).exists:
-        _script("scripts/setup", sys.prefix, "requirements/cosyvoice2.txt")
-        _script("scripts/setup-torch", sys.prefix, "auto")
+        _script("scripts/setup", _ENVIRONMENT, "requirements/cosyvoice2.txt")
+        _script("scripts/setup-torch", _ENVIRONMENT, "auto")
 
 
 def _asks(settings: Settings) -> bool:
@@ -101,10 +104,8 @@ def _remember_refusal(settings: Settings) -> None:
     told = (
         "make run-local asked whether to fetch CosyVoice2, and the answer was no. COSYSERVE_OFFER=always asks again.\n"
     )
-    try:
+    with suppress(OSError, RuntimeError):  # then it is asked again; the second where there is no home
         write_whole(settings.state_dir.expanduser() / _REFUSED, told)
-    except (OSError, RuntimeError):  # then it is asked again; the second where there is no home
-        pass
 
 
 def _script(*argv: str) -> None:

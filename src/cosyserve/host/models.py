@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cosyserve.assets.disk import Folder, State
 from cosyserve.assets.manifest import DEFAULT, model_of
+from cosyserve.command import command
 from cosyserve.host.report import Check, Finding, Text
 from cosyserve.host.system import installed
 
@@ -29,7 +30,7 @@ def weights(models_dir: Path) -> Finding:
                 f"missing or not whole in {folder.path}: {', '.join(wrong)}",
                 f"{folder.path} 中缺失或不完整：{'、'.join(wrong)}",
             ),
-            Text("cosyserve fetch", "cosyserve fetch"),
+            Text(f"{command()} fetch", f"{command()} fetch"),
             **facts,
             wrong=wrong,
         )

@@ -167,9 +167,7 @@ class Supervisor:
 
     def _let_finish(self, server: "Server") -> int:
         if self._asked_by_a_person:
-            log.info(
-                "Stopping: streams are finished first. Ctrl-C again stops at once. / 正在停止，再按一次 Ctrl-C 立即停止"
-            )
+            log.info("Ctrl-C again stops at once / 再按一次 Ctrl-C 立即停止")
         server.stop(self._settings.grace_seconds + _STOP_MARGIN, self._at_once)
         if self._at_once.is_set():
             return _AT_ONCE

@@ -9,6 +9,7 @@ from cosyserve import errors
 from cosyserve.assets.backend import ENGINE
 from cosyserve.assets.disk import Folder, State
 from cosyserve.assets.manifest import DEFAULT, model_of
+from cosyserve.command import command
 from cosyserve.errors import CosyError
 from cosyserve.launch.ladder import WITHOUT_MPI
 from cosyserve.settings import Settings
@@ -46,9 +47,9 @@ def choose(settings: Settings, threads: int = 1) -> Choice:
         return Choice(
             PreviewSynthesizer(),
             f"The preview voice (eSpeak NG), because there is no CosyVoice2 model in {folder.path}. "
-            "`cosyserve fetch` brings it; then start again.",
+            f"`{command()} fetch` brings it; then start again.",
             f"预览语音（eSpeak NG），因为 {folder.path} 中没有 CosyVoice2 模型。"
-            "请运行 `cosyserve fetch` 下载，然后重新启动。",
+            f"请运行 `{command()} fetch` 下载，然后重新启动。",
         )
     try:
         return _cosyvoice2(settings, folder, threads)
