@@ -196,20 +196,32 @@ def say(text: str, output: str | None, voice: str, speed: float) -> None:
 
 
 @click.command()
+@listens
 @click.option("--json", "as_json", is_flag=True, help="For scripts; docs/doctor.schema.json describes it.")
 @click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the page; by default the terminal's.")
 @click.option("--deep", is_flag=True, help="Import TensorRT-LLM itself where it is installed.")
 @click.option("--quick", is_flag=True, help="Leave out starts of MPI and the network.")
+@click.argument("serve_arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
-def doctor(context: click.Context, as_json: bool, lang: Language | None, deep: bool, quick: bool) -> None:
-    """Look at everything a start depends on, and change nothing.
+def doctor(
+    context: click.Context,
+    host: str | None,
+    port: int | None,
+    as_json: bool,
+    lang: Language | None,
+    deep: bool,
+    quick: bool,
+    serve_arguments: tuple[str, ...],
+) -> None:
+    """Look at everything a start depends on, and change nothing: of `-- serve …` where that is given.
 
     Ends within a minute with status 0 (all is well), 1 (warnings) or 2 (cannot serve).
     """
     from cosyserve.host.doctor import examine
     from cosyserve.host.report import language, page
 
-    settings = load_settings()
+    given = serve.make_context("serve", list(serve_arguments[1:]), resilient_parsing=True).params
+    settings = load_settings(host=host or given["host"], port=port if port is not None else given["port"])
     report = examine(settings, settings.models_dir, key_is_made=makes_key(settings), deep=deep, quick=quick)
     if as_json:
         click.echo(report.model_dump_json(indent=2))

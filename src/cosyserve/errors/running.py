@@ -27,7 +27,7 @@ SETTING_INVALID = Fault(
     "请在环境变量或 .env 中更正；全部配置项见 docs/settings.md。",
 )
 SET_UP_FAILED = Fault(
-    "CS-SET-006",
+    "CS-SET-007",
     500,
     "What CosyVoice2 or several replicas need could not be installed.",
     "Read the lines above. 'make run-local' goes on where it stopped; COSYSERVE_SYNTHESIZER=preview speaks meanwhile.",

@@ -14,6 +14,11 @@ WEIGHTS = Check("CS-MODEL-001", Text("Weights", "模型权重"))
 ENGINES = Check("CS-MODEL-002", Text("Engines", "引擎"))
 
 
+def are_there(models_dir: Path) -> bool:
+    """Whether anything of CosyVoice2 is; a disk that hangs is waited for."""
+    return Folder(models_dir, model_of(DEFAULT)).exists
+
+
 def weights(models_dir: Path) -> Finding:
     folder = Folder(models_dir, model_of(DEFAULT))
     if not folder.exists:
