@@ -104,10 +104,16 @@ def environment(source: Source, machine: Machine, caches: Path | None = None) ->
 
 
 def _away_from_home(environ: Mapping[str, str], caches: Path) -> dict[str, str]:
-    home = Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME", "/")) / ".cache")
-    # The token of `hf auth login` stays where it is.
-    token = Path(environ.get("HF_HOME") or home / "huggingface") / "token"
-    return {"HF_HOME": str(caches), "HF_TOKEN_PATH": str(token), "MODELSCOPE_CACHE": str(caches)}
+    home = Path(environ.get("HOME", "/"))
+    # What a login has left in the home folder is found there.
+    token = Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / "huggingface/token"
+    modelscope = home / ".modelscope"
+    return {
+        "HF_HOME": str(caches),
+        "HF_TOKEN_PATH": str(token),
+        "MODELSCOPE_CACHE": str(caches),
+        "MODELSCOPE_HOME": str(modelscope if modelscope.exists() else caches),
+    }
 
 
 def measured(model: Model, files: Sequence[File], among: Sequence[Source], machine: Machine) -> dict[Name, float]:
