@@ -17,6 +17,7 @@ from cosyserve.host import wsl
 from cosyserve.host.machine import Machine
 
 PREFIX = "COSYSERVE_"
+OFF_WINDOWS = Path(".local/share/cosyserve/models")  # in the home folder
 ENV_FILE = Path(".env")
 _ENCODING = "utf-8-sig"  # Windows' editors begin a file with a mark that says so
 
@@ -279,7 +280,7 @@ def load_settings(**overrides: Any) -> Settings:
         )
         raise CosyError(errors.SETTING_INVALID, details=details) from None
     if "models_dir" not in settings.model_fields_set and wsl.on_windows_disk(Machine(), Path.cwd()):
-        settings.models_dir = Path.home() / ".local/share/cosyserve/models"
+        settings.models_dir = Path.home() / OFF_WINDOWS
     return settings
 
 

@@ -4,16 +4,20 @@ import fcntl
 import os
 import pty
 import select
+import signal
+import struct
 import subprocess
 import termios
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+import psutil
 from typing_extensions import Self
 
-from tests.running import HANGS
+from tests.running import HANGS, eventually
 
 
 class Terminal:
@@ -22,6 +26,7 @@ class Terminal:
     def __init__(self, command: str, folder: Path, environ: Mapping[str, str]) -> None:
         self.shown, self.began = "", time.monotonic()
         self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))  # a bar needs a width
         self._process = subprocess.Popen(
             command.split(),
             cwd=folder,
@@ -39,6 +44,10 @@ class Terminal:
         while text not in self.shown:
             assert self._read(), f"it ended without {text!r}:\n{self.shown}"
         return self.shown
+
+    def waits(self) -> None:
+        """Return once it does nothing but wait for what is typed: Python's `input` loses a Ctrl-C just before."""
+        eventually(lambda: psutil.Process(self._process.pid).status() == psutil.STATUS_SLEEPING)
 
     def types(self, text: str) -> None:
         os.write(self._ours, text.encode())
@@ -76,7 +85,10 @@ class Terminal:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._process.poll() is None:  # the first lets it finish, the second ends it
-            self.presses_ctrl_c()
-            time.sleep(0.5)
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+        with suppress(OSError):  # somebody has to take what is still shown
+            while self._read():
+                pass
         os.close(self._ours)
+        self._process.wait(HANGS)

@@ -106,7 +106,8 @@ def environment(source: Source, machine: Machine, caches: Path | None = None) ->
 def _away_from_home(environ: Mapping[str, str], caches: Path) -> dict[str, str]:
     home = Path(environ.get("HOME", "/"))
     # What a login has left in the home folder is found there.
-    token = Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / "huggingface/token"
+    cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
+    token = Path(environ.get("HF_HOME") or cache / "huggingface") / "token"
     modelscope = home / ".modelscope"
     return {
         "HF_HOME": str(caches),

@@ -20,7 +20,7 @@ from cosyserve.host import gpu, wsl
 from cosyserve.host.machine import Machine
 from cosyserve.host.report import Text, language
 from cosyserve.server.listening import expect_free
-from cosyserve.settings import Settings, load_settings
+from cosyserve.settings import OFF_WINDOWS, Settings, load_settings
 
 _ENVIRONMENT = os.path.relpath(sys.prefix)  # of the clone that this runs in
 _REFUSED = "cosyvoice2-refused"
@@ -47,7 +47,7 @@ def set_up(host: str | None, port: int | None, replicas: int | None, others: tup
 
 
 def _say_where_models_go(settings: Settings) -> None:
-    if wsl.on_windows_disk(Machine(), Path.cwd()) and "models_dir" not in settings.model_fields_set:
+    if wsl.on_windows_disk(Machine(), Path.cwd()) and settings.models_dir == Path.home() / OFF_WINDOWS:
         click.echo(
             f"set-up: this clone is on a disk of Windows, which is slow; models: {settings.models_dir}", err=True
         )
@@ -61,7 +61,8 @@ def _bring_cosyvoice2(settings: Settings) -> None:
             _remember_refusal(settings)
             return
         fetcher(settings, DEFAULT).run()
-    if Folder(settings.models_dir, model_of(DEFAULT)).exists:
+    # Replicas on another Python have their packages there.
+    if Folder(settings.models_dir, model_of(DEFAULT)).exists and settings.replica_python is None:
         _script("scripts/setup", _ENVIRONMENT, "requirements/cosyvoice2.txt")
         _script("scripts/setup-torch", _ENVIRONMENT, "auto")
 
@@ -73,7 +74,7 @@ def _asks(settings: Settings) -> bool:
     if settings.offer == "never" or not all(stream is not None and stream.isatty() for stream in streams):
         return False
     asked_for = settings.offer == "always" or settings.synthesizer == "cosyvoice2"
-    return asked_for or not (settings.state_dir.expanduser() / _REFUSED).exists()
+    return asked_for or not _has_refused(settings)
 
 
 def _wanted(settings: Settings, folder: Folder) -> bool:
@@ -84,20 +85,29 @@ def _wanted(settings: Settings, folder: Folder) -> bool:
 
 
 def _question(folder: Path, size: str, pytorch: str, *, has_card: bool) -> Text:
-    slow = "" if has_card else " Without a graphics card it is slow: seconds for each second of speech."
-    slow_zh = "" if has_card else "没有显卡时较慢：合成一秒语音需要数秒。"
+    slow = "" if has_card else "\n       Without a graphics card it is slow: seconds for each second of speech."
+    slow_zh = "" if has_card else "\n     没有显卡时较慢：合成一秒语音需要数秒。"
     return Text(
         f"CosyVoice2 is not in {folder} yet.\n"
-        f"  yes  {size} of the model and about {pytorch} of PyTorch are downloaded; then CosyVoice2 speaks.{slow}\n"
-        f"  no   The preview voice speaks now: clear, and like a machine. `{command()} fetch` and a new start bring\n"
-        "       CosyVoice2 at any time; COSYSERVE_OFFER=always brings this question back.\n"
+        f"  yes  The model ({size}) and PyTorch (about {pytorch}) are downloaded; then\n"
+        f"       CosyVoice2 speaks.{slow}\n"
+        f"  no   The preview voice speaks now: clear, and like a machine.\n"
+        f"       {command()} fetch, and a new start, bring CosyVoice2 later.\n"
+        "       COSYSERVE_OFFER=always brings this question back.\n"
         "Fetch CosyVoice2 now?",
         f"{folder} 中还没有 CosyVoice2。\n"
         f"  y  下载模型（{size}）和 PyTorch（约 {pytorch}），完成后由 CosyVoice2 发声。{slow_zh}\n"
-        f"  n  现在使用预览语音：清晰，但像机器。之后可随时运行 `{command()} fetch` 并重新启动；\n"
+        "  n  现在使用预览语音：清晰，但像机器。\n"
+        f"     之后可随时运行 {command()} fetch 并重新启动；\n"
         "     设置 COSYSERVE_OFFER=always 会再次询问。\n"
         "现在下载 CosyVoice2 吗？",
     )
+
+
+def _has_refused(settings: Settings) -> bool:
+    with suppress(RuntimeError):  # there is no home
+        return (settings.state_dir.expanduser() / _REFUSED).exists()
+    return False
 
 
 def _remember_refusal(settings: Settings) -> None:

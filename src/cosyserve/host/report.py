@@ -1,6 +1,5 @@
 """What the doctor says: findings with stable ids, as a page for people and as JSON for scripts."""
 
-import locale
 import os
 from dataclasses import dataclass
 from enum import Enum
@@ -20,8 +19,9 @@ Language = Literal["en", "zh"]
 
 
 def language() -> Language:
-    """The terminal's."""
-    return "zh" if (locale.getlocale()[0] or os.environ.get("LANG", "")).startswith("zh") else "en"
+    """The terminal's, as gettext finds it: whether the system has that locale does not matter."""
+    asked = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return "zh" if next(filter(None, asked), "").startswith("zh") else "en"
 
 
 @dataclass(frozen=True)
