@@ -9,7 +9,7 @@ $(foreach name,$(typed),$(eval override $(name) := $$(value $(name)))$(eval expo
 .PHONY: help run-local deploy-autodl test test-fast test-pins lint format docs lock image docker-run docker-test compose-up bench
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
 
 run-local: ## Speak on this machine: http://127.0.0.1:6008/ (COSYSERVE_HOST, COSYSERVE_PORT change that)
 	@scripts/run-local

@@ -4,13 +4,65 @@
 set -Eeuo pipefail
 cd "$(dirname "$0")/.."
 
-root=/root/autodl-tmp/cosyserve
-[[ -d $(dirname "$root") ]] || root=$HOME/.cache/cosyserve # the command will say that there is no data disk
-if ! python=$(autodl/python.sh "$root" "3.12 3.11 3.10 3.13"); then
-  printf 'CS-DEP-010: there is no Python 3.10 to 3.13 here, and none could be fetched.\n' >&2
-  printf '  → conda create -y -p %s/python python=3.12, then run this again\n' "$(dirname "$root")" >&2
-  printf '  没有 Python 3.10 至 3.13，且无法下载。\n  → 请先运行上面的 conda 命令，然后重试\n' >&2
+folder=/root/autodl-tmp/cosyserve
+indexes=() only_looks=""
+
+# read_arguments ARGUMENT…: what the step before the command needs as well; the command says what is wrong with them
+read_arguments() {
+  while (($#)); do
+    case $1 in
+    --index) indexes+=("${2-}") ;;
+    --index=*) indexes+=("${1#*=}") ;;
+    --folder) folder=${2-} ;;
+    --folder=*) folder=${1#*=} ;;
+    --plan | --help) only_looks=yes ;;
+    esac
+    shift
+  done
+}
+
+# place: where the command's own environment lies, beside what it will install. Where nothing is to change, or the disk
+# is missing, which the command will say, it is gone again afterwards.
+place() {
+  root=$folder
+  if [[ -n $only_looks || $folder != /* || $folder == /root/autodl-tmp/* && ! -d /root/autodl-tmp ]]; then
+    root=$(mktemp --directory)
+    trap 'rm -rf "$root"' EXIT
+    export PYTHONDONTWRITEBYTECODE=1 # in the clone
+  fi
+}
+
+find_python() {
+  local disk
+  disk=$(dirname "$folder")
+  if ! python=$(PATH=$PATH:$folder/tools/python/bin:$disk/python/bin autodl/python.sh "$root" "3.12 3.11 3.10 3.13"); then
+    printf 'CS-DEP-010: there is no Python 3.10 to 3.13 here, and none could be fetched.\n' >&2
+    printf '  → conda create -y -p %s/python python=3.12, then run this again\n' "$disk" >&2
+    printf '  没有 Python 3.10 至 3.13，且无法下载。\n  → 请先运行上面的 conda 命令，然后重试\n' >&2
+    exit 2
+  fi
+}
+
+# fail FAULT: in the words of the catalogue, which needs nothing that would have to be installed
+fail() {
+  PYTHONPATH=src "$python" -c "from cosyserve import errors; print(errors.CosyError(errors.$1))" >&2
   exit 2
-fi
-PATH=$(dirname "$python"):$PATH scripts/setup "$root/tools/deployer" requirements/base.txt
-exec "$root/tools/deployer/bin/cosyserve" deploy autodl --here "$@"
+}
+
+# set_up: its packages come from the fastest index, and their downloads are kept off the small system disk
+set_up() {
+  local index
+  if ! index=$("$python" autodl/fastest_index.py ${indexes[@]+"${indexes[@]}"}); then
+    [[ -x $root/tools/deployer/bin/cosyserve ]] || fail NO_INDEX
+    index="" # an environment that is up to date needs none
+  fi
+  PATH=$(dirname "$python"):$PATH PIP_INDEX_URL=$index UV_DEFAULT_INDEX=$index \
+  PIP_CACHE_DIR=$root/cache/pip UV_CACHE_DIR=$root/cache/uv \
+    scripts/setup "$root/tools/deployer" requirements/base.txt || fail INSTALL_FAILED
+}
+
+read_arguments "$@"
+place
+find_python
+set_up
+"$root/tools/deployer/bin/cosyserve" deploy autodl --here "$@"

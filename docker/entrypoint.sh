@@ -56,10 +56,10 @@ extensions() {
   done
 }
 
-# prepare: everything before the server. The doctor's warnings (status 1) are no reason to stop.
+# prepare serve ARGUMENT…: everything before the server. The doctor's warnings (status 1) are no reason to stop.
 prepare() {
   local status=0
-  cosyserve doctor --quick >&2 || status=$?
+  cosyserve doctor --quick -- "$@" >&2 || status=$?
   [[ $status -le 1 ]] || exit "$status"
   cosyserve fetch --if-wanted
   cosyserve build --if-possible
@@ -76,7 +76,7 @@ main() {
   secret MODELSCOPE_API_TOKEN
   extensions
   if [[ $1 == serve ]] && ! asks_for_help "$@"; then
-    prepare
+    prepare "$@"
   fi
   exec cosyserve "$@"
 }

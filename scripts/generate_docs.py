@@ -31,9 +31,10 @@ _ERRORS_HEAD = """\
 <!-- Generated from src/cosyserve/errors/ by `make docs`. -->
 
 Every failure has an id that never changes its meaning. In the API it is `error.code`; in a terminal it stands
-first. Parts in `{braces}` are filled in.
+first. Parts in `{braces}` are filled in. In a clone the command is `.venv/bin/cosyserve`.
 
 每种错误都有一个含义不变的编号：在 API 中是 `error.code`，在终端中位于最前。`{花括号}` 中的内容会被具体值替换。
+在克隆的仓库中，命令为 `.venv/bin/cosyserve`。
 """
 
 
@@ -54,7 +55,7 @@ def errors_page() -> str:
         f"\n## {fault.id}\n\n{fault.cause}\n→ {fault.remedy}\n\n{fault.cause_zh}\n→ {fault.remedy_zh}\n"
         for fault in sorted(CATALOGUE, key=lambda fault: fault.id)
     ]
-    return _ERRORS_HEAD + "".join(entries)
+    return _ERRORS_HEAD + "".join(entries).replace("{cosyserve}", "cosyserve")
 
 
 def doctor_schema() -> str:

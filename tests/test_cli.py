@@ -40,6 +40,25 @@ def test_say_writes_to_standard_output() -> None:
     assert is_speech(from_wav(said.stdout))
 
 
+def test_say_reads_standard_input() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "cosyserve", "say", "-", "-o", "-"], input=GREETING.encode(), capture_output=True
+    )
+    assert is_speech(from_wav(said.stdout))
+
+
+@pytest.mark.parametrize("command", ["bench model", "bench gpu", "bench", "serve", "fetch", "doctor"])
+def test_help_is_help_also_without_pytorch(tmp_path: Path, command: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
+    environ = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    helped = subprocess.run(
+        [sys.executable, "-m", "cosyserve", *command.split(), "--help"], capture_output=True, text=True, env=environ
+    )
+    assert helped.returncode == 0
+    assert helped.stdout.startswith("Usage:")
+    assert "CS-" not in helped.stderr
+
+
 def stand_in_player(folder: Path, status: int = 0) -> str:
     """A stand-in for `aplay` that keeps what it would have played; returns the PATH that finds it alone."""
     player = folder / "aplay"

@@ -195,8 +195,9 @@ def test_a_terminal_reads_text(tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=tmp_path, stderr=server_side) as server:
         os.close(server_side)
         shown = ""
-        while "stands on the rung" not in shown:
+        while not addresses(shown):
             shown += os.read(terminal, 4096).decode()
+        assert re.fullmatch(r"CosyServe: http://127\.0\.0\.1:\d+/", shown.splitlines()[-1])  # last, and alone
         server.terminate()
         assert server.wait(HANGS) == 0
     os.close(terminal)

@@ -36,6 +36,9 @@ announcements.setLevel(logging.INFO)
 # Set where the stream is a file that nobody turns over: it gets no more than what a start that fails has to say.
 DETACHED = "_COSYSERVE_DETACHED"
 
+# The stream's format where neither the settings nor the command ask for one: that of what was said before the start.
+UNASKED = "_COSYSERVE_LOG_UNASKED"
+
 _STDERR = 2
 _PATIENCE = 200  # milliseconds that a line waits for a slow reader
 _COMPLAINT_SECONDS = 60  # between two complaints about the log file
@@ -174,7 +177,7 @@ def start(settings: Settings, unasked: Literal["text", "json"] | None = None) ->
     `CS-SET-001` where the file cannot be one.
     """
     _open_standard_descriptors()
-    chosen = settings.log_format if settings.log_format != "auto" else unasked
+    chosen = settings.log_format if settings.log_format != "auto" else unasked or os.environ.get(UNASKED)
     readable = chosen == "text" or (chosen is None and os.isatty(_STDERR))
     stream = Stream(_STDERR)
     stream.setFormatter(TextFormatter() if readable else JsonFormatter())

@@ -42,6 +42,11 @@ async def say(settings: Settings, choice: Choice, text: str, voice: str, speed: 
             sink.write(audio.finish())
 
 
+def read(source: BinaryIO, most: int) -> str:
+    """What comes in, and no more than tells that it is longer than `most` characters."""
+    return source.read(4 * most + 4).decode(errors="replace")
+
+
 @contextlib.contextmanager
 def _sink(output: str | None, speed: float) -> Iterator[tuple[BinaryIO, Output]]:
     if output is None:

@@ -13,8 +13,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cosyserve import errors, places
 from cosyserve.errors import CosyError
+from cosyserve.host import wsl
+from cosyserve.host.machine import Machine
 
 PREFIX = "COSYSERVE_"
+OFF_WINDOWS = Path(".local/share/cosyserve/models")  # in the home folder
 ENV_FILE = Path(".env")
 _ENCODING = "utf-8-sig"  # Windows' editors begin a file with a mark that says so
 
@@ -36,7 +39,16 @@ class Settings(BaseSettings):
         description="Which synthesizer speaks. `auto` takes CosyVoice2 where its model is, else the preview; the "
         "server says which and why.",
     )
-    models_dir: Path = Field(Path("pretrained_models"), description="Folder that holds `CosyVoice2-0.5B`.")
+    models_dir: Path = Field(
+        Path("pretrained_models"),
+        description="Folder that holds `CosyVoice2-0.5B`. On a disk of Windows, which WSL2 reads slowly, it is "
+        "`~/.local/share/cosyserve/models` where nothing is set.",
+    )
+    offer: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether `make run-local` asks to fetch CosyVoice2 where it is not there. `auto` asks in a "
+        "terminal, and not again after a no; `always` asks at each start in one.",
+    )
     hf_mirror: str = Field(
         "https://hf-mirror.com", description="The mirror of Hugging Face that `cosyserve fetch` may take models from."
     )
@@ -257,7 +269,7 @@ def load_settings(**overrides: Any) -> Settings:
     """
     env_text()
     try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         # No value is repeated: it may be a secret.
         details = "; ".join(
@@ -267,6 +279,9 @@ def load_settings(**overrides: Any) -> Settings:
             for each in error.errors(include_input=False, include_url=False)
         )
         raise CosyError(errors.SETTING_INVALID, details=details) from None
+    if "models_dir" not in settings.model_fields_set and wsl.on_windows_disk(Machine(), Path.cwd()):
+        settings.models_dir = Path.home() / OFF_WINDOWS
+    return settings
 
 
 def env_text(path: Path = ENV_FILE) -> str:

@@ -147,6 +147,23 @@ def test_a_token_goes_to_its_own_hub_only(user: User, hub: Hub) -> None:
     assert "Bearer hf_x" in hub.authorised
 
 
+def test_without_any_hub_one_sentence_says_so(user: User) -> None:
+    done = user.runs("fetch")
+    assert done.returncode == 2
+    assert "CS-FETCH-007" in done.stderr
+    assert len(done.stderr.splitlines()) == 5  # what it does, and the error with its remedy in two languages
+    assert user.runs("fetch", "--plan").returncode == 0
+
+
+@pytest.mark.parametrize("source", ["huggingface", "modelscope"])
+def test_the_clients_leave_nothing_in_the_home_folder(user: User, hub: Hub, source: str) -> None:
+    user.asks(huggingface=hub, modelscope=hub)
+    done = user.runs("fetch", "--source", source)
+    assert done.returncode == 0, done.stderr
+    assert list(Path(user.environ["HOME"]).iterdir()) == []
+    assert [path.name for path in user.folder.iterdir() if not path.name.startswith(".")] == [FOLDER]
+
+
 def test_a_folder_that_was_filled_by_hand_is_verified_and_kept(user: User) -> None:
     for path, data in FILES.items():
         (user.model / path).parent.mkdir(parents=True, exist_ok=True)

@@ -72,6 +72,22 @@ def test_a_proxy_of_the_users_own_is_used_everywhere(tmp_path: Path) -> None:
         assert sources.environment(source, here)["https_proxy"] == "http://company:2"
 
 
+@pytest.mark.parametrize(
+    ("said", "token"),
+    [
+        ({}, "/home/a/.cache/huggingface/token"),
+        ({"XDG_CACHE_HOME": "/c"}, "/c/huggingface/token"),
+        ({"HF_HOME": "/h"}, "/h/token"),
+        ({"HF_HOME": "/h", "HF_TOKEN_PATH": "/t"}, "/t"),
+    ],
+)
+def test_a_login_is_found_where_it_was_left(tmp_path: Path, said: dict[str, str], token: str) -> None:
+    user = Machine(tmp_path, {"HOME": "/home/a", **said})
+    environ = sources.environment(FOUND["huggingface"], user, tmp_path / "caches")
+    assert environ["HF_TOKEN_PATH"] == token
+    assert environ["HF_HOME"] == said.get("HF_HOME", str(tmp_path / "caches"))
+
+
 def test_no_secret_of_ours_reaches_a_transfer(tmp_path: Path) -> None:
     here = machine(tmp_path, COSYSERVE_API_KEYS="sesame", HF_TOKEN="hf_x")  # noqa: S106
     environ = sources.environment(FOUND["huggingface"], here)

@@ -1,15 +1,18 @@
 """The command as a whole: its shape, its languages, its time."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import jsonschema_rs
 import pytest
 
-from cosyserve.host import doctor
+from cosyserve.host import doctor, system
+from cosyserve.host.machine import Machine
 from cosyserve.host.report import Check, Finding, Report, State, Text, page, worst
 from cosyserve.settings import Settings
 from tests.running import ROOT
@@ -88,6 +91,36 @@ def test_a_check_that_hangs_is_reported_and_not_waited_for(tmp_path: Path, monke
     forever.set()
     assert [finding.id for finding in report.findings] == ["CS-HOST-999", "CS-HOST-011"]
     assert report.exit_status == 2
+
+
+def test_who_uses_the_preview_is_not_warned_of_what_it_does_not_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without a card, with a Python of no wheel of TensorRT-LLM's and little memory and disk."""
+    monkeypatch.setattr(system, "_TENSORRT_LLM_PYTHONS", ())
+    monkeypatch.setattr(system, "_MODEL_MEMORY", 1 << 60)
+    monkeypatch.setattr(system, "_MODEL_DISK", 1 << 60)
+    bare = Machine(tmp_path, {"PATH": "/nowhere"})
+
+    def warned(**settings: Any) -> set[str]:
+        report = doctor.examine(Settings(**settings), tmp_path / "models", quick=True, machine=bare)
+        return {finding.id for finding in report.findings if finding.state is State.WARN}
+
+    needless = {"CS-GPU-001", "CS-HOST-002", "CS-HOST-003", "CS-HOST-005", "CS-HOST-007"}
+    assert not warned() & needless
+    assert {"CS-HOST-005", "CS-HOST-007"} <= warned(synthesizer="cosyvoice2")
+    assert needless - {"CS-HOST-002"} <= warned(backend="trtllm")
+    (tmp_path / "models/CosyVoice2-0.5B").mkdir(parents=True)
+    assert {"CS-HOST-005", "CS-HOST-007"} <= warned()
+
+
+@pytest.mark.parametrize("options", [["--port"], ["--", "serve", "--take-over", "--port"]])
+def test_it_looks_at_the_port_that_the_server_will_take(options: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        done = cosyserve_doctor("--quick", "--json", *options, str(number))
+    (port,) = [each for each in Report.model_validate_json(done.stdout).findings if each.id == "CS-HOST-008"]
+    assert (port.state, port.facts["port"]) == (State.FAIL, number)
 
 
 def test_a_check_that_fails_itself_spares_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,9 +65,25 @@ def test_a_driver_that_does_not_work(tmp_path: Path, answer: str) -> None:
 
 
 def test_no_card(tmp_path: Path) -> None:
-    assert states(machine(tmp_path / "bare", {}, PATH="/nowhere"))["CS-GPU-001"] is State.WARN
+    bare = machine(tmp_path / "bare", {}, PATH="/nowhere")
+    assert set(states(bare).values()) == {State.SKIPPED}
+    assert gpu.examine(bare, needed=True)[0].state is State.WARN
     no_card_mode = machine(tmp_path / "autodl", {"/root/autodl-tmp/x": ""}, PATH="/nowhere")
     assert set(states(no_card_mode).values()) == {State.SKIPPED}
+
+
+def test_why_a_card_is_not_used(tmp_path: Path) -> None:
+    old = H100_HEADING.replace("13.0", "12.2")
+    with_card = machine(tmp_path, {}, PATH=stand_in(tmp_path, H100, old))
+    too_new = gpu.why_unused(with_card, "13.0")
+    assert too_new is not None
+    assert "H100" in too_new.en
+    assert "12.2" in too_new.en
+    assert "13.0" in too_new.en
+    for_processors = gpu.why_unused(with_card, None)
+    assert for_processors is not None
+    assert "for processors" in for_processors.en
+    assert gpu.why_unused(machine(tmp_path / "bare", {}, PATH="/nowhere"), None) is None
 
 
 def test_wsl_needs_windows_driver_folder(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ ASKED = {
         "autodl-gpu",
         Options("/root/autodl-tmp/the server's", "slim", 7000, True, 30, ("https://mirror.example/simple",)),
     ),
+    "autodl-public-again": ("autodl-public", Options(idle_minutes=0)),
     "ubuntu-elsewhere": ("ubuntu", Options("/srv/cosyserve", public=True)),
 }
 CASES = {**{path.stem: (path.stem, Options()) for path in sorted(RECORDED.glob("*.txt"))}, **ASKED}
@@ -29,7 +30,7 @@ def text_of(case: str) -> str:
         instance = survey.parse((RECORDED / f"{name}.txt").read_text())
         refuse(instance, options.folder, NOW)
         chosen, why = choose_flavour(instance)
-        bundle = Bundle("1.2.3-0123456789", options.flavour or chosen, b"a release" * 50_000)
+        bundle = Bundle("1.2.3-0123456789", options.flavour or chosen, b"a release" * 50_000, 42)
         return as_text(plan(instance, bundle, options, why))
     except CosyError as error:
         return f"{error}\n"

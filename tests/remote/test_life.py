@@ -87,15 +87,35 @@ def test_the_same_command_again_does_nothing(instance: StandIn) -> None:
     assert instance.runs(f"stat -c %Y {HOME}/run/job.log") == changed
 
 
-def test_an_upgrade_cuts_no_stream_and_refuses_no_request(instance: StandIn, sources: Sources) -> None:
-    old = instance.current()
+def test_an_upgrade_cuts_no_stream_refuses_no_request_and_keeps_what_is_the_users(
+    instance: StandIn, sources: Sources
+) -> None:
+    old, release = instance.current(), str(sources("9.1"))
+    instance.runs(
+        f"cd {HOME}/shared && mkdir -p voices pretrained_models state && echo COSYSERVE_MAX_STREAMS=7 >>.env && "
+        "touch voices/mine.wav pretrained_models/model && echo a-key-that-was-made-before >state/api_key"
+    )
+    kept = f"cd {HOME}/shared && cat .env state/api_key && ls voices pretrained_models"
+    before = instance.runs(kept)
+    planned = instance.told("autodl", "--release", release, "--plan")
+    new = re.search(rf"from {old} to (9\.1-\S+) ", planned)
+    assert new, planned
+    assert f"{HOME}/releases/{new[1]}/" in planned
+    assert "has our line" in planned  # in /etc/autodl.sh
+    assert "what is there stays: voices" in planned
     with instance.tunnel() as url, streaming(url) as rest, meanwhile(lambda: speaks(url)) as answers:
-        instance.told("autodl", "--release", str(sources("9.1")))
-        assert instance.current().startswith("9.1-")
-        assert httpx.get(f"{url}/readyz").json()["release"] == instance.current()
+        began = time.monotonic()
+        instance.told("autodl", "--release", release)
+        print(f"upgrade: {time.monotonic() - began:.1f} s")
+        assert instance.current() == new[1]
+        assert httpx.get(f"{url}/readyz").json()["release"] == new[1]
         assert rest() > 300
     assert set(answers) == {True}
     assert old in instance.complete()
+    assert instance.runs(kept) == before
+    instance.runs(
+        f"cd {HOME}/shared && sed -i /MAX_STREAMS/d .env && rm voices/mine.wav pretrained_models/model state/api_key"
+    )
 
 
 BROKEN = {
@@ -164,6 +184,11 @@ def test_settings_are_changed_without_a_cut_where_that_can_be(instance: StandIn)
     said = instance.told("autodl", "--public", "--idle-shutdown", "0")
     key = re.search(r"key · 密钥: (\S{20,})", said)
     assert key, said
+    assert "public: as asked for" in said
+    again = instance.told("autodl")
+    assert "public: as before" in again
+    assert "--private shuts it" in again
+    assert f"key · 密钥: {key[1]}" in again
     with instance.tunnel() as url:
         assert not speaks(url)  # who has no key stays outside
         headers = {"Authorization": f"Bearer {key[1]}"}
@@ -232,6 +257,9 @@ def test_uninstalled_it_leaves_nothing_but_what_it_says(instance: StandIn) -> No
     everything = instance.runs("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
     assert "cosyserve" not in everything
     assert instance.asks("status").returncode == 2
+    assert f"kept: {HOME}/shared" in instance.told("uninstall")
+    assert "nothing is left" in instance.told("uninstall", "--all")
+    assert instance.asks("uninstall", "--all").returncode == 2
     instance.told("autodl")
     assert "nothing is left" in instance.told("uninstall", "--all")
     assert instance.runs("ls -A /root/autodl-tmp") == ""

@@ -4,9 +4,11 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.remote.conftest import Rent
@@ -202,6 +204,15 @@ def test_a_disk_that_fills_up_meanwhile_and_then_has_room_again(rent: Rent) -> N
 def test_no_network(instance: StandIn) -> None:
     done = instance.asks("autodl", "--flavour", "preview", "--index", "http://127.0.0.1:1/simple")
     refused(done, "CS-DEP-011")
+    assert "nothing is left" in instance.told("uninstall", "--all")  # of what was sent
+
+
+def test_an_installation_whose_command_is_broken_is_taken_away_all_the_same(instance: StandIn) -> None:
+    assert instance.deploys().returncode == 0
+    instance.runs(f"rm -r {HOME}/current/venv/lib/python*/site-packages/click")
+    assert "nothing is left" in instance.told("uninstall", "--all")
+    assert instance.runs(f"ls -A {DATA}; ls /etc/autodl.sh || true") == ""
+    assert "cosyserve" not in instance.runs("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
 
 
 def test_python_missing(instance: StandIn) -> None:
@@ -298,16 +309,45 @@ def test_without_a_card_what_needs_one_waits_for_the_next_boot_that_has_one(inst
     instance.runs("rm /usr/local/bin/nvidia-smi")
 
 
-def test_on_the_instance_itself_it_is_bootstrapped_from_a_clone(instance: StandIn) -> None:
+@pytest.fixture
+def bootstrap(instance: StandIn) -> str:
+    """The command, as it is typed in a clone on the instance."""
+    instance.runs("mkdir -p /root/clone")
     for name in ("autodl", "requirements", "scripts", "src", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
-        instance.runs("mkdir -p /root/clone")
         docker("cp", "--quiet", str(ROOT / name), f"{instance.name}:/root/clone/{name}")
-    arguments = "--flavour preview --index http://127.0.0.1:8081/simple"
-    said = instance.runs(
-        f"cd / && PIP_INDEX_URL=http://127.0.0.1:8081/simple bash /root/clone/autodl/bootstrap.sh {arguments}"
-    )
+    return "cd /root/clone && bash autodl/bootstrap.sh --flavour preview"
+
+
+def files(instance: StandIn) -> set[str]:
+    return set(instance.runs(f"find / {DATA} -xdev -not -path '/proc/*' -not -name '*.log'").splitlines())
+
+
+def test_on_the_instance_itself_it_is_bootstrapped_from_a_clone(instance: StandIn, bootstrap: str) -> None:
+    before = files(instance)
+    assert "release: " in instance.runs(f"{bootstrap} --index {MIRROR} --plan")
+    assert files(instance) == before
+    began = time.monotonic()
+    said = instance.runs(f"{bootstrap} --index {MIRROR} --public")
+    print(f"bootstrapped: {time.monotonic() - began:.0f} s")
     assert ": ready (" in said
+    assert "ssh -N -L 6008:127.0.0.1:6008 -p PORT root@HOST" in said  # which nobody there knows
+    assert re.search(r"key · 密钥: \S{20,}", said)
+    assert "It costs money" in said
+    guide = (ROOT / "autodl/README.md").read_text(encoding="utf-8")
+    named = set(re.findall(rf"{DATA}/[\w./-]+", guide)) - {f"{DATA}/cosyserve-source"}
+    assert f"{HOME}/current/venv/bin/cosyserve" in named
+    instance.runs(f"ls -d {' '.join(named)}")
+    command = f"{HOME}/current/venv/bin/cosyserve deploy"
+    assert re.search(r"state +ready", instance.runs(f"{command} status --here"))
     with instance.tunnel() as url:
-        assert speaks(url)
-    instance.asks("uninstall", "--all")
+        eventually(lambda: httpx.get(f"{url}/livez").status_code == 200)
+    assert "nothing is left" in instance.runs(f"{command} uninstall --here --all")
+    assert {file for file in files(instance) - before if not file.startswith("/root/clone/")} == set()
+    assert instance.runs(f"ls -A {DATA}") == ""
+
+
+def test_a_bootstrap_without_an_index_ends_at_once_and_leaves_nothing(instance: StandIn, bootstrap: str) -> None:
+    command = ["docker", "exec", instance.name, "bash", "-c", f"{bootstrap} --index http://127.0.0.1:1/simple"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "ERROR" not in refused(done, "CS-DEP-011")  # none of pip's
     assert instance.runs(f"ls -A {DATA}") == ""

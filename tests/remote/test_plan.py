@@ -1,8 +1,11 @@
+import io
+import re
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosyserve import errors
@@ -50,6 +53,7 @@ def test_the_survey_runs_in_any_shell_and_is_understood(shell: str, made_on_dema
     assert instance.current is None
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text())
 def test_what_is_no_answer_is_an_error_of_ours(answer: str) -> None:
     with pytest.raises(CosyError) as caught:
@@ -73,6 +77,7 @@ def test_an_address_is_read_as_people_write_and_paste_it(text: str) -> None:
     assert Target.parse(text) == ADDRESSES[text]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text() | st.from_regex(r"-[a-zA-Z ]+=?[a-z]*@?[a-z.]*:?[0-9]*", fullmatch=True))
 def test_nothing_else_gets_to_ssh(text: str) -> None:
     try:
@@ -96,6 +101,22 @@ def test_the_same_sources_make_the_same_bundle_and_others_another(tmp_path: Path
 @pytest.mark.parametrize("flavour", ["preview", "slim", "cuda12", "cuda13"])
 def test_every_flavour_can_be_bundled(flavour: bundle.Flavour) -> None:
     assert bundle.make(ROOT, flavour).flavour == flavour
+
+
+def test_whatever_a_script_of_the_bundle_calls_is_in_the_bundle() -> None:
+    with tarfile.open(fileobj=io.BytesIO(bundle.make(ROOT, "slim").data)) as tar:
+        names = set(tar.getnames())
+        for name in names & {
+            *(f"autodl/{script}" for script in bundle.SCRIPTS),
+            "scripts/setup-torch",
+            "scripts/packages",
+        }:
+            script = tar.extractfile(name)
+            assert script is not None
+            assert tar.getmember(name).mode & 0o100 or name.endswith(".py"), name
+            code = re.sub(r"(^|\s)#.*", "", script.read().decode())
+            called = set(re.findall(r"\b(?:scripts|autodl)/[a-z_-]+(?:\.\w+)?", code))
+            assert called - {"scripts/run-local"} <= names, name  # which start_server_mpi.sh calls in a clone
 
 
 def test_a_folder_that_is_no_clone_is_named(tmp_path: Path) -> None:

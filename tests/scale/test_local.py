@@ -159,6 +159,7 @@ def test_at_the_end_streams_are_finished_and_nothing_is_left(tmp_path: Path) -> 
             assert stream.result()[1] == ""
         _, alive = psutil.wait_procs(family, timeout=HANGS)
         assert alive == []
+        assert "will be retried" not in server.text()  # what Ray says of its own end
 
 
 def test_each_replica_has_a_card_or_a_share_of_one_and_a_server_that_is_killed_leaves_nothing(tmp_path: Path) -> None:

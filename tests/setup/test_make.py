@@ -5,6 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -102,3 +105,25 @@ def test_arguments_are_words_and_nothing_more(deploying: Path, typed: str, words
 
 def test_an_open_quote_is_refused(deploying: Path) -> None:
     assert make(deploying, "deploy-autodl", "HOST=box", "ARGS=--plan 'x").returncode != 0
+
+
+def test_an_index_that_is_named_reaches_the_first_step_where_it_answers(deploying: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(deploying, tmp_path / "clone")
+    (folder / ".venv-deploy/bin/cosyserve").unlink()
+    (folder / "autodl").mkdir()
+    shutil.copy(ROOT / "autodl/fastest_index.py", folder / "autodl")
+    (tmp_path / "index/uv").mkdir(parents=True)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "index"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        index, nobody = f"http://127.0.0.1:{server.server_port}/", "http://127.0.0.1:1/"
+        try:
+            for typed, reached in (
+                (f"--index {nobody} --index={index}", index),
+                (f"--index {nobody}", None),
+                ("", None),
+            ):
+                told = make(folder, "deploy-autodl", "HOST=box", f"ARGS={typed}").stdout
+                assert json.loads(told.split("told ")[1])[1].get("PIP_INDEX_URL") == reached
+        finally:
+            server.shutdown()

@@ -1,10 +1,8 @@
 """The first promise: a fresh clone, a machine with nothing but Python, `make run-local`, and it speaks."""
 
 import os
-import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,56 +11,16 @@ import httpx
 import psutil
 import pytest
 
-from tests.running import GREETING, HANGS, ROOT, addresses, wait_until_warm
+from tests.running import GREETING, HANGS, addresses, wait_until_warm
+from tests.setup.clones import bare_environment, clone_into
 from tests.signals import from_wav, is_speech
 
 pytestmark = pytest.mark.slow
 
-TOOLS = ("bash", "make", "dirname", "cksum", "cmp", "env", "cat")
-# What a company's or a mirror's network needs; everything else of this environment stays outside.
-NETWORK = (
-    "PIP_",
-    "UV_INDEX",
-    "UV_DEFAULT",
-    "SSL_CERT",
-    "REQUESTS_CA",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "http_proxy",
-    "https_proxy",
-)
-
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """The committed state and what is not committed yet, as a stranger would get it after the next push."""
-    files = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    folder = tmp_path / "clone"
-    for name in filter(None, files.stdout.decode().split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    return folder
-
-
-def bare_environment(folder: Path, *, uv: bool) -> dict[str, str]:
-    """A home of its own and a PATH with the base tools, one Python and, where asked for, uv."""
-    tools, home = folder / "bin", folder / "home"
-    tools.mkdir()
-    home.mkdir()
-    for name in TOOLS:
-        (tools / name).symlink_to(str(shutil.which(name)))
-    base_python = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
-    (tools / "python3").symlink_to(base_python)
-    if uv:
-        (tools / "uv").symlink_to(Path(sys.executable).with_name("uv"))
-    network = {name: value for name, value in os.environ.items() if name.startswith(NETWORK)}
-    return {"PATH": str(tools), "HOME": str(home), "LANG": "C.UTF-8", **network}
+    return clone_into(tmp_path / "clone")
 
 
 @contextmanager
@@ -112,10 +70,33 @@ def test_a_fresh_clone_speaks_and_the_second_start_sets_nothing_up(clone: Path, 
         assert "语音合成服务" in printed
         assert httpx.post(f"{url}/tts", data={"text": GREETING}, timeout=HANGS).status_code == 200
     if installer == "uv":  # the decision is the same, and pip takes a minute to carry it out
+        marker = clone / ".venv/marker"
+        marker.touch()
         with (clone / "pyproject.toml").open("a") as project:
             project.write("# changed\n")
         with run_local(clone, environment) as (_, printed):
-            assert "set-up: making .venv" in printed
+            assert "nothing is downloaded" in printed
+        with (clone / "requirements/preview.txt").open("a") as requirements:
+            requirements.write("# changed\n")
+        with run_local(clone, environment) as (_, printed):
+            assert "bringing .venv up to date with requirements/preview.txt" in printed
+        assert marker.exists()  # the environment and what else was put into it
+
+
+def test_an_environment_of_the_version_before_is_kept(clone: Path, tmp_path: Path) -> None:
+    """PyTorch in it is gigabytes. Version 0.1.0 had one stamp for requirements, project and place."""
+    environment = bare_environment(tmp_path, uv=True)
+    setup = [str(clone / "scripts/setup"), ".venv", "requirements/base.txt"]
+    subprocess.run(setup, cwd=clone, env=environment, check=True)
+    for stamp in (clone / ".venv").glob(".cosyserve-*"):
+        stamp.unlink()
+    (clone / ".venv/.cosyserve-stamp").write_text(f"1 1 requirements/base.txt\n2 2 pyproject.toml\n{clone} \n")
+    (clone / ".venv/marker").touch()
+    done = subprocess.run(setup, cwd=clone, env=environment, capture_output=True, text=True, check=True)
+    assert "bringing .venv up to date" in done.stderr
+    assert (clone / ".venv/marker").exists()
+    again = subprocess.run(setup, cwd=clone, env=environment, capture_output=True, text=True, check=True)
+    assert again.stderr == ""
 
 
 def test_without_a_suitable_python_the_remedy_is_told(clone: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from cosyserve.assets.build import weights_of
 from cosyserve.assets.disk import Folder
 from cosyserve.assets.engines import Engine, Engines, Shape, key_here
 from cosyserve.assets.manifest import DEFAULT, model_of
+from cosyserve.command import command
 from cosyserve.errors import CosyError
 from cosyserve.host import gpu
 from cosyserve.host.machine import Machine
@@ -56,5 +57,5 @@ def engine_for(settings: Settings, machine: Machine) -> Engine | None:
     if engine is None and asked:
         raise CosyError(errors.NO_ENGINE, folder=engines.root)
     if engine is None:
-        log.warning("TensorRT-LLM is installed, and there is no engine for this card: `cosyserve build` makes one")
+        log.warning("TensorRT-LLM is installed, and there is no engine for this card: `%s build` makes one", command())
     return engine

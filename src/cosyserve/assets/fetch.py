@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +56,7 @@ class Fetch:
         found = sources.sources(machine.environ, mirror)
         self._sources = [found[asked]] if asked else list(found.values())
         self._staging = models_dir / _STAGING / self._model.folder
+        self._caches = (models_dir / _STAGING / ".caches").absolute()
 
     @property
     def folder(self) -> Folder:
@@ -67,7 +68,10 @@ class Fetch:
         lacking = tuple((file, folder.state(file)) for file in folder.lacking())
         wanted = [file for file, state in lacking if state is not State.UNVERIFIED]
         asking = wanted and not sources.offline(self._machine.environ)
-        order = tuple(self._in_order(wanted)) if asking else ()
+        order: tuple[Source, ...] = ()
+        if asking:
+            with suppress(CosyError):  # which says that none can be reached
+                order = tuple(self._in_order(wanted))
         return Plan(lacking, order, self._needed(wanted), _free(self._models_dir))
 
     def run(self) -> None:
@@ -82,6 +86,7 @@ class Fetch:
             if lacking:
                 self._bring(folder, lacking)
             shutil.rmtree(self._staging, ignore_errors=True)
+            shutil.rmtree(self._caches, ignore_errors=True)
             shutil.rmtree(folder.path / QUARANTINE, ignore_errors=True)
 
     def _is_right(self, folder: Folder, file: File) -> bool:
@@ -106,6 +111,7 @@ class Fetch:
             raise CosyError(errors.OFFLINE, model=self._name, files=names, variable=variable)
         self._check_room(lacking)
         reasons: list[str] = []
+        self._progress.say(f"{self._name}: looking for the source that is best from here")
         for source in self._in_order(lacking):
             self._progress.say(f"{self._name}: {human(self._needed(lacking))} from {source.name} ({source.endpoint})")
             reason = self._patiently_from(source, folder, lacking)
@@ -116,10 +122,11 @@ class Fetch:
         raise CosyError(errors.NO_SOURCE, model=self._name, count=len(lacking), reasons="; ".join(reasons))
 
     def _in_order(self, lacking: Sequence[File]) -> list[Source]:
+        """Those that answer, the best first; raises `CS-FETCH-007` where none does."""
         among = [source for source in self._sources if source.hub in self._model.hubs]
-        if len(among) < 2:
-            return among
         speeds = sources.measured(self._model, lacking, among, self._machine)
+        if not speeds:
+            raise CosyError(errors.NO_HUB, sources=", ".join(source.endpoint for source in among))
         by_name = {source.name: source for source in among}
         return [by_name[name] for name in sources.order(self._machine, speeds)]
 
@@ -151,7 +158,7 @@ class Fetch:
             files=tuple(lacking),
             into=into,
         )
-        environ = sources.environment(source, self._machine)
+        environ = sources.environment(source, self._machine, self._caches)
         reason, again, total = "it ended early", True, sum(file.size or 0 for file in lacking)
         self._progress.begin(source.name, allocated(into) if into.exists() else 0, total)
         arrived = 0

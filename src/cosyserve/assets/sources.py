@@ -17,6 +17,7 @@ _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "MODELSCOPE_OFFLINE")
 _TURBO = "/etc/network_turbo"
 _PROXY = re.compile(r"\b(\w+_proxy)=[\"']?([^\s\"';&]+)", re.IGNORECASE)
 _PROBE_SECONDS = 4
+_PATIENT_SECONDS = 6  # for the second look, where nothing at all answered at the first
 _PROBE_BYTES = 4 << 20
 # In China ModelScope is the sure choice even where something else is somewhat faster at this moment.
 _PREFERRED_SHARE = 0.5
@@ -58,8 +59,8 @@ def sources(environ: Mapping[str, str], mirror: str) -> dict[Name, Source]:
 
 
 def order(machine: Machine, speeds: Mapping[Name, float]) -> list[Name]:
-    """The sources by speed (bytes a second, 0 for one that does not answer), with the one that suits this machine
-    first unless it is much slower."""
+    """The sources by speed (bytes a second, 0 for one that brings nothing), with the one that suits this machine first
+    unless it is much slower."""
     ranked = sorted(speeds, key=lambda name: -speeds[name])
     if machine.environ.get("HF_ENDPOINT"):
         preferred: Name = "huggingface"  # somebody has said which one
@@ -76,8 +77,11 @@ def turbo(machine: Machine) -> dict[str, str]:
     return dict(_PROXY.findall(machine.read(_TURBO)))
 
 
-def environment(source: Source, machine: Machine) -> dict[str, str]:
-    """What a transfer from `source` runs in: quiet clients, no secret of ours, and AutoDL's proxies where they help."""
+def environment(source: Source, machine: Machine, caches: Path | None = None) -> dict[str, str]:
+    """What a transfer from `source` runs in: quiet clients, no secret of ours, and AutoDL's proxies where they help.
+
+    What the clients keep beside the files goes into `caches`, and nothing of it into the home folder.
+    """
     kept = {name: value for name, value in machine.environ.items() if not name.startswith("COSYSERVE_")}
     proxies = turbo(machine)
     if source.name == "huggingface":
@@ -94,22 +98,43 @@ def environment(source: Source, machine: Machine) -> dict[str, str]:
         "MODELSCOPE_DOWNLOAD_FILE_LOCK": "false",  # the caller has one
         "MODELSCOPE_DOWNLOAD_TOTAL_TIMEOUT": "86400",  # a slow line is no failure; one that stands still is ended
         "PYTHONUNBUFFERED": "1",
+        **({} if caches is None else _away_from_home(kept, caches)),
         **kept,
     }
 
 
+def _away_from_home(environ: Mapping[str, str], caches: Path) -> dict[str, str]:
+    home = Path(environ.get("HOME", "/"))
+    # What a login has left in the home folder is found there.
+    cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
+    token = Path(environ.get("HF_HOME") or cache / "huggingface") / "token"
+    modelscope = home / ".modelscope"
+    return {
+        "HF_HOME": str(caches),
+        "HF_TOKEN_PATH": str(token),
+        "MODELSCOPE_CACHE": str(caches),
+        "MODELSCOPE_HOME": str(modelscope if modelscope.exists() else caches),
+    }
+
+
 def measured(model: Model, files: Sequence[File], among: Sequence[Source], machine: Machine) -> dict[Name, float]:
-    """Bytes a second that each source gives at this moment, all asked at once, within a few seconds."""
+    """Bytes a second that each source gives at this moment, all asked at once, within ten seconds; 0 for one that
+    answers and brings nothing. One that cannot be reached is left out."""
     sample = max(files, key=lambda file: file.size or 0)
-    with ThreadPoolExecutor(len(among)) as threads:
-        speeds = threads.map(lambda source: _speed(source, source.address(model, sample), machine), among)
-        return dict(zip((source.name for source in among), speeds, strict=True))
+
+    def look(seconds: float) -> dict[Name, float]:
+        with ThreadPoolExecutor(len(among)) as threads:
+            speeds = threads.map(lambda source: _speed(source, source.address(model, sample), machine, seconds), among)
+            found = zip((source.name for source in among), speeds, strict=True)
+        return {name: speed for name, speed in found if speed is not None}
+
+    return look(_PROBE_SECONDS) or look(_PATIENT_SECONDS)
 
 
-def _speed(source: Source, address: str, machine: Machine) -> float:
+def _speed(source: Source, address: str, machine: Machine, seconds: float) -> float | None:
     """In a process of its own: proxies are read from the environment, and an answer may never come."""
     argv = [sys.executable, "-S", str(Path(__file__).with_name("probe.py"))]
-    question = json.dumps({"address": address, "seconds": _PROBE_SECONDS - 1, "bytes": _PROBE_BYTES})
+    question = json.dumps({"address": address, "seconds": seconds - 1, "bytes": _PROBE_BYTES})
     try:
         done = subprocess.run(  # noqa: S603 - argv is ours
             argv,
@@ -117,8 +142,8 @@ def _speed(source: Source, address: str, machine: Machine) -> float:
             env=environment(source, machine),
             capture_output=True,
             text=True,
-            timeout=_PROBE_SECONDS,
+            timeout=seconds,
         )
-        return float(done.stdout or 0)
+        return float(done.stdout) if done.stdout else None
     except (subprocess.TimeoutExpired, ValueError, OSError):
-        return 0.0
+        return None

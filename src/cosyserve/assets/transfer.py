@@ -83,7 +83,7 @@ def main() -> None:
             digest = bring(order, file)
         except Exception as error:  # whatever a client raises, the caller has other sources
             disk = error.errno if isinstance(error, OSError) and error.errno in _DISK else None
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
             print(Failed(path=file.path, reason=reason, disk=disk).model_dump_json(), flush=True)
             return
         print(Arrived(path=file.path, digest=digest).model_dump_json(), flush=True)

@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 _MODULES = {
     "serve": "serving",
+    "set-up": "setting_up",
     "say": "serving",
     "doctor": "serving",
     "fetch": "assets",
@@ -38,7 +39,9 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _MODULES:
             return None
-        command: click.Command = getattr(import_module(f"cosyserve.cli.{_MODULES[cmd_name]}"), cmd_name)
+        command: click.Command = getattr(
+            import_module(f"cosyserve.cli.{_MODULES[cmd_name]}"), cmd_name.replace("-", "_")
+        )
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

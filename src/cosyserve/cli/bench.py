@@ -13,10 +13,12 @@ from cosyserve.errors import CosyError
 
 
 @click.group()
-@click.pass_context
-def bench(context: click.Context) -> None:
+def bench() -> None:
     """Measure CosyVoice2 on this machine, at the released size, with weights that need no file."""
-    if context.invoked_subcommand != "capacity" and find_spec("torch") is None:
+
+
+def _expect_torch() -> None:
+    if find_spec("torch") is None:
         raise CosyError(errors.TORCH_MISSING)
 
 
@@ -27,6 +29,7 @@ def model(as_json: bool) -> None:
 
     In float32, in bfloat16 where the processor computes in it, and with the language model's weights in eight bits.
     """
+    _expect_torch()
     import torch
 
     from cosyserve.cosyvoice2 import measure
@@ -40,6 +43,7 @@ def model(as_json: bool) -> None:
 @click.option("--keep", type=click.IntRange(min=1), default=5, show_default=True, help="Seconds of a bounded past.")
 def streaming(as_json: bool, keep: int) -> None:
     """What a long utterance costs chunk by chunk. Takes about a quarter of an hour on two cores, and 16 GiB."""
+    _expect_torch()
     from cosyserve.cosyvoice2 import measure
 
     _print_measured(measure.streaming(keep), as_json)
@@ -50,6 +54,7 @@ def streaming(as_json: bool, keep: int) -> None:
 @click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), default="bfloat16", show_default=True)
 def gpu(as_json: bool, dtype: str) -> None:
     """A CUDA device: each part, then 1, 4 and 16 streams side by side. Takes about two minutes."""
+    _expect_torch()
     import torch
 
     from cosyserve.cosyvoice2 import measure_gpu

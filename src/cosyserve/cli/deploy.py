@@ -16,7 +16,7 @@ from cosyserve.remote.bundle import Flavour
 from cosyserve.remote.deployment import Prepared, WorkEndedError
 from cosyserve.remote.machine import BrokenOffError, Here, Machine, Ssh
 from cosyserve.remote.plan import DEFAULT_FOLDER, Options, as_text
-from cosyserve.remote.target import Target
+from cosyserve.remote.target import Target, tunnel
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _PATH = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -119,15 +119,20 @@ def _tell(machine: Machine, prepared: Prepared, options: Options, address: str |
     click.echo(f"  on the instance · 实例内:  http://127.0.0.1:{port}/")
     if address:
         click.echo(f"  from here · 本机隧道:      {Target.parse(address).tunnel(port)}")
-        click.echo(f"                             then open · 然后打开 http://127.0.0.1:{port}/")
+    else:
+        click.echo(f"  from your own computer · 在自己的电脑上: {tunnel(port)}")
+        click.echo("                             HOST, PORT: as in your SSH login line · 见控制台的 SSH 登录指令")
+    click.echo(f"                             then open · 然后打开 http://127.0.0.1:{port}/")
     public = deployment.public_address(prepared.instance, port)
     if public and is_open:
         click.echo(f"  public, where your account may · 公网（视账户权限）: {public}")
     elif public:
         click.echo(f"  AutoDL can publish it at {public}: --public lets others in · 如需公开请加 --public")
-    if is_open:
+    if status.get("key"):
         click.echo("  key · 密钥: ", nl=False)
         deployment.command(machine, options.folder, ["key"], _show)
+    elif is_open:
+        click.echo("  ANYBODY may use it: COSYSERVE_AUTH=off stands in shared/.env · 未设密钥，任何人都可以使用")
     click.echo("  It costs money until you run `shutdown` there, or in the console · 关机（shutdown）前持续计费")
 
 
@@ -172,10 +177,10 @@ def stop(context: click.Context, /, **connection: Any) -> None:
 @deploy.command()
 @_connected
 @click.option("--all", "everything", is_flag=True, help="Models, voices and settings too.")
-@click.pass_context
-def uninstall(context: click.Context, /, everything: bool, **connection: Any) -> None:
+def uninstall(everything: bool, **connection: Any) -> None:
     """Remove all that was installed, but for models, voices and settings."""
-    _relay(context, connection, "uninstall", *(["--all"] if everything else []))
+    with _machine(connection) as machine:
+        deployment.uninstall(machine, connection["folder"].rstrip("/"), everything=everything, take=_show)
 
 
 @deploy.command()

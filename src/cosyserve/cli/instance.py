@@ -129,10 +129,13 @@ def _status(home: Home) -> dict[str, Any]:
 
 
 def _key_file(settings: Any) -> str | None:
-    """Where the key lies that was made here. The key itself is told only to who asks for it."""
+    """Where the key lies that clients have to send, None where none is asked for. The key itself is told only to who
+    asks for it."""
     from cosyserve.server.keys import makes_key
 
-    return str((settings.state_dir / "api_key").absolute()) if makes_key(settings) else None
+    if makes_key(settings):
+        return str((settings.state_dir / "api_key").absolute())
+    return "as set in shared/.env" if settings.auth != "off" and settings.key_list() else None
 
 
 @instance.command()

@@ -1,13 +1,12 @@
 """The commands that speak, and the one that looks."""
 
 import asyncio
-import locale
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +16,8 @@ import click
 from cosyserve import errors, logs
 from cosyserve.assets.backend import ENGINE, engine_for
 from cosyserve.assets.build import Build
-from cosyserve.assets.disk import Folder, human
 from cosyserve.assets.engines import Engine, Engines
-from cosyserve.assets.manifest import DEFAULT, model_of
-from cosyserve.cli.assets import build, fetcher
+from cosyserve.cli.assets import build
 from cosyserve.errors import CosyError
 from cosyserve.host import cure, system, wsl
 from cosyserve.host.machine import Machine, platform_of
@@ -30,6 +27,7 @@ from cosyserve.launch.beat import Beat, folder_of_start, to_supervisor
 from cosyserve.launch.supervisor import ENGINE_UNUSABLE, Supervisor
 from cosyserve.scale import surroundings
 from cosyserve.server.keys import made_key, makes_key
+from cosyserve.server.listening import expect_free
 from cosyserve.settings import Settings, load_settings, unknown_keys
 
 if TYPE_CHECKING:
@@ -38,9 +36,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def listens(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say where a server listens."""
+    port = click.option("--port", type=int, help="Port to listen on.")
+    return click.option("--host", help="Address to listen on.")(port(command))
+
+
 @click.command()
-@click.option("--host", help="Address to listen on.")
-@click.option("--port", type=int, help="Port to listen on.")
+@listens
 @click.option("--launch", type=click.Choice(["auto", "direct", "isolated", "mpirun"]), help="How to start MPI.")
 @click.option("--replicas", type=int, help="How many replicas speak, each on a card or a share of one (Ray Serve).")
 @click.option("--take-over", is_flag=True, help="Replace a server that runs there without cutting its streams off.")
@@ -60,11 +63,12 @@ def serve(
     if supervisor is None:
         logs.start(settings)
         _warn_of_unknown_keys()
+        if not take_over:
+            expect_free(settings.host, settings.port)  # now, and not once a model is loaded
         if makes_key(settings):
             made_key(settings)  # before anything is started that it would be wrong for
         if settings.replicas and find_spec("ray") is None:
             raise CosyError(errors.RAY_MISSING)
-        _offer_to_fetch(settings)
         server = ["serve", "--host", settings.host, "--port", str(settings.port)]
         server += ["--replicas", str(settings.replicas)] if settings.replicas else []
         server += ["--take-over"] if take_over else []
@@ -134,21 +138,6 @@ def _end_with_input() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _offer_to_fetch(settings: Settings) -> None:
-    """Where there is somebody to ask, and no model yet. Without it the preview speaks."""
-    folder = Folder(settings.models_dir, model_of(DEFAULT))
-    # Whoever starts us without standard descriptors has given Python none of its streams.
-    somebody = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
-    if settings.synthesizer == "preview" or folder.usable or not somebody:
-        return
-    size = human(sum(file.size or 0 for file in folder.lacking()))
-    if not click.confirm(f"CosyVoice2 is not in {folder.path} yet. Fetch it now ({size})?", err=True):
-        return
-    fetcher(settings, DEFAULT).run()
-    if find_spec("torch") is None and settings.replica_python is None:
-        raise CosyError(errors.TORCH_MISSING)
-
-
 def _supervise(
     settings: Settings, command: list[str], for_ray: Mapping[str, str] | None = None, *, keeps_up: bool = True
 ) -> int:
@@ -193,7 +182,7 @@ def _rebuilt(settings: Settings, engine: Engine, stopping: threading.Event) -> b
 @click.option("--voice", default="", help="One of the synthesizer's voices.")
 @click.option("--speed", type=click.FloatRange(0.25, 4.0), default=1.0, show_default=True)
 def say(text: str, output: str | None, voice: str, speed: float) -> None:
-    """Speak TEXT without a server. Without -o it is played."""
+    """Speak TEXT without a server; - is standard input. Without -o it is played."""
     from cosyserve import saying
     from cosyserve.speech.choice import choose
 
@@ -201,30 +190,43 @@ def say(text: str, output: str | None, voice: str, speed: float) -> None:
     settings.check_paths()
     logs.start(settings, unasked="text")
     _warn_of_unknown_keys()
+    if text == "-":
+        text = saying.read(sys.stdin.buffer, settings.max_text_chars)
     asyncio.run(saying.say(settings, choose(settings, threads()), text, voice, speed, output))
 
 
 @click.command()
+@listens
 @click.option("--json", "as_json", is_flag=True, help="For scripts; docs/doctor.schema.json describes it.")
 @click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the page; by default the terminal's.")
 @click.option("--deep", is_flag=True, help="Import TensorRT-LLM itself where it is installed.")
 @click.option("--quick", is_flag=True, help="Leave out starts of MPI and the network.")
+@click.argument("serve_arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
-def doctor(context: click.Context, as_json: bool, lang: Language | None, deep: bool, quick: bool) -> None:
-    """Look at everything a start depends on, and change nothing.
+def doctor(
+    context: click.Context,
+    host: str | None,
+    port: int | None,
+    as_json: bool,
+    lang: Language | None,
+    deep: bool,
+    quick: bool,
+    serve_arguments: tuple[str, ...],
+) -> None:
+    """Look at everything a start depends on, and change nothing: of `-- serve …` where that is given.
 
     Ends within a minute with status 0 (all is well), 1 (warnings) or 2 (cannot serve).
     """
     from cosyserve.host.doctor import examine
-    from cosyserve.host.report import page
+    from cosyserve.host.report import language, page
 
-    settings = load_settings()
+    given = serve.make_context("serve", list(serve_arguments[1:]), resilient_parsing=True).params
+    settings = load_settings(host=host or given["host"], port=port if port is not None else given["port"])
     report = examine(settings, settings.models_dir, key_is_made=makes_key(settings), deep=deep, quick=quick)
     if as_json:
         click.echo(report.model_dump_json(indent=2))
     else:
-        chinese = locale.getlocale()[0] or os.environ.get("LANG", "")
-        click.echo(page(report, lang or ("zh" if chinese.startswith("zh") else "en"), colour=sys.stdout.isatty()))
+        click.echo(page(report, lang or language(), colour=sys.stdout.isatty()))
     context.exit(report.exit_status)
 
 

@@ -14,10 +14,10 @@ NO_SOURCE = Fault(
     "CS-FETCH-002",
     500,
     "{count} files of {model} could not be had from any source: {reasons}.",
-    "Run the command again, it goes on where it stopped; 'cosyserve doctor' says what can be reached from here. "
+    "Run the command again, it goes on where it stopped; '{cosyserve} doctor' says what can be reached from here. "
     "Behind a proxy set https_proxy, or name one source with --source.",
     "{model} 的 {count} 个文件无法从任何来源获取：{reasons}。",
-    "请重新运行命令，会从中断处继续；'cosyserve doctor' 可查看网络连通情况。"
+    "请重新运行命令，会从中断处继续；'{cosyserve} doctor' 可查看网络连通情况。"
     "如使用代理请设置 https_proxy，或用 --source 指定来源。",
 )
 DISK_FULL = Fault(
@@ -40,17 +40,26 @@ OFFLINE = Fault(
     "CS-FETCH-005",
     500,
     "{model} lacks {files}, and {variable} forbids the network.",
-    "Unset {variable}, or copy the folder from a machine that has it and run: cosyserve models verify.",
+    "Unset {variable}, or copy the folder from a machine that has it and run: {cosyserve} models verify.",
     "{model} 缺少 {files}，而 {variable} 禁止使用网络。",
-    "请取消 {variable}，或从其他机器复制该目录后运行：cosyserve models verify。",
+    "请取消 {variable}，或从其他机器复制该目录后运行：{cosyserve} models verify。",
 )
 NOT_FETCHED = Fault(
     "CS-FETCH-006",
     500,
     "{model} is not whole in {folder}: {files} missing.",
-    "Run: cosyserve fetch.",
+    "Run: {cosyserve} fetch.",
     "{folder} 中的 {model} 不完整：缺少 {files}。",
-    "请运行：cosyserve fetch。",
+    "请运行：{cosyserve} fetch。",
+)
+NO_HUB = Fault(
+    "CS-FETCH-007",
+    500,
+    "None of the sources can be reached from here: {sources}.",
+    "Set https_proxy where a proxy leads outside, or copy the folder from a machine that has it; what is on disk can "
+    "be served.",
+    "无法访问任何来源：{sources}。",
+    "如需代理请设置 https_proxy，或从其他机器复制该目录；磁盘上已有的内容可以使用。",
 )
 TRTLLM_MISSING = Fault(
     "CS-BUILD-001",
@@ -82,41 +91,41 @@ BUILD_RESOURCES = Fault(
     "CS-BUILD-004",
     500,
     "Building needs {needed} of {what}, and {free} are free.",
-    "Free the rest, or use a larger machine; 'cosyserve engines prune' removes engines that are not used.",
+    "Free the rest, or use a larger machine; '{cosyserve} engines prune' removes engines that are not used.",
     "构建所需的资源（{what}）不足：需要 {needed}，剩余 {free}。",
-    "请释放资源或使用更大的机器；'cosyserve engines prune' 可删除不用的引擎。",
+    "请释放资源或使用更大的机器；'{cosyserve} engines prune' 可删除不用的引擎。",
 )
 BUILD_FAILED = Fault(
     "CS-BUILD-005",
     500,
     "The engine could not be built: {reason}.",
-    "Read the lines above; 'cosyserve serve' speaks with PyTorch meanwhile (COSYSERVE_BACKEND=torch).",
+    "Read the lines above; '{cosyserve} serve' speaks with PyTorch meanwhile (COSYSERVE_BACKEND=torch).",
     "引擎构建失败：{reason}。",
-    "请查看上方输出；在此期间 'cosyserve serve' 可使用 PyTorch（COSYSERVE_BACKEND=torch）。",
+    "请查看上方输出；在此期间 '{cosyserve} serve' 可使用 PyTorch（COSYSERVE_BACKEND=torch）。",
 )
 EXPORT_UNUSABLE = Fault(
     "CS-BUILD-006",
     500,
     "The language model cannot be exported: {reason}.",
-    "Run: cosyserve models verify; it names a damaged file and fetches it again.",
+    "Run: {cosyserve} models verify; it names a damaged file and fetches it again.",
     "语言模型无法导出：{reason}。",
-    "请运行：cosyserve models verify；它会指出损坏的文件并重新下载。",
+    "请运行：{cosyserve} models verify；它会指出损坏的文件并重新下载。",
 )
 NO_ENGINE = Fault(
     "CS-ENGINE-001",
     500,
     "COSYSERVE_BACKEND=trtllm asks for an engine, and there is none for this machine in {folder}.",
-    "Run: cosyserve build, or leave COSYSERVE_BACKEND out to speak with PyTorch.",
+    "Run: {cosyserve} build, or leave COSYSERVE_BACKEND out to speak with PyTorch.",
     "COSYSERVE_BACKEND=trtllm 需要引擎，但 {folder} 中没有适用于本机的引擎。",
-    "请运行：cosyserve build；或去掉 COSYSERVE_BACKEND，使用 PyTorch。",
+    "请运行：{cosyserve} build；或去掉 COSYSERVE_BACKEND，使用 PyTorch。",
 )
 ENGINE_UNUSABLE = Fault(
     "CS-ENGINE-002",
     500,
     "The engine {engine} cannot be used: {reason}.",
-    "It is built anew once by itself; if that does not help, run: cosyserve build --force, and cosyserve doctor.",
+    "It is built anew once by itself; if that does not help, run: {cosyserve} build --force, and {cosyserve} doctor.",
     "引擎 {engine} 无法使用：{reason}。",
-    "系统会自动重建一次；如仍无效，请运行 cosyserve build --force 和 cosyserve doctor。",
+    "系统会自动重建一次；如仍无效，请运行 {cosyserve} build --force 和 {cosyserve} doctor。",
 )
 ENGINE_FAILED = Fault(
     "CS-ENGINE-003",

@@ -80,9 +80,9 @@ NO_PYTHON = Fault(
     "CS-DEP-010",
     500,
     "The instance has no Python that fits ({wanted}), and none could be fetched.",
-    "Install one there (conda create -y -p /root/autodl-tmp/python python=3.12), then run the same command again.",
+    "Install one there (conda create -y -p {folder}/python python=3.12), then run the same command again.",
     "实例上没有合适的 Python（{wanted}），且无法下载。",
-    "请在实例上安装（conda create -y -p /root/autodl-tmp/python python=3.12），然后重新运行同一命令。",
+    "请在实例上安装（conda create -y -p {folder}/python python=3.12），然后重新运行同一命令。",
 )
 NO_INDEX = Fault(
     "CS-DEP-011",

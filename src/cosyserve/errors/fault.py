@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+from cosyserve.command import command
+
 
 @dataclass(frozen=True)
 class Fault:
-    """One catalogue entry. Texts may hold `{fields}`, filled in by `CosyError`.
+    """One catalogue entry. Texts may hold `{fields}`, filled in by `CosyError`; `{cosyserve}` is how the command is
+    typed here.
 
     `status` is the HTTP status the server answers with; 500 and above are ours, below are the caller's.
     """
@@ -27,6 +30,7 @@ class CosyError(Exception):
         self.param = param
         self.retry_after = retry_after
         self.facts = facts
+        facts = {"cosyserve": command(), **facts}
         self.cause = fault.cause.format(**facts)
         self.remedy = fault.remedy.format(**facts)
         self.cause_zh = fault.cause_zh.format(**facts)

@@ -26,6 +26,14 @@ SETTING_INVALID = Fault(
     "配置项的值无效：{details}。",
     "请在环境变量或 .env 中更正；全部配置项见 docs/settings.md。",
 )
+SET_UP_FAILED = Fault(
+    "CS-SET-007",
+    500,
+    "What CosyVoice2 or several replicas need could not be installed.",
+    "Read the lines above. 'make run-local' goes on where it stopped; COSYSERVE_SYNTHESIZER=preview speaks meanwhile.",
+    "无法安装 CosyVoice2 或多副本所需的软件包。",
+    "请查看上方输出。再次运行 make run-local 会从中断处继续；在此期间可设置 COSYSERVE_SYNTHESIZER=preview。",
+)
 PORT_TAKEN = Fault(
     "CS-SET-002",
     500,
@@ -94,9 +102,9 @@ NO_RUNG = Fault(
     "CS-RUN-002",
     500,
     "The server started in no way, not even without MPI.",
-    "Read the lines above for what each way ended with, and run: cosyserve doctor.",
+    "Read the lines above for what each way ended with, and run: {cosyserve} doctor.",
     "服务器无法以任何方式启动，即使不使用 MPI 也不行。",
-    "请查看上方各方式的结束原因，并运行：cosyserve doctor。",
+    "请查看上方各方式的结束原因，并运行：{cosyserve} doctor。",
 )
 CRASH_LOOP = Fault(
     "CS-RUN-003",
@@ -134,9 +142,9 @@ MODEL_UNUSABLE = Fault(
     "CS-SYN-004",
     500,
     "The model cannot be used: {reason}.",
-    "Run: cosyserve models verify; it names what is damaged and fetches it again.",
+    "Run: {cosyserve} models verify; it names what is damaged and fetches it again.",
     "模型无法使用：{reason}。",
-    "请运行：cosyserve models verify；它会指出损坏的文件并重新下载。",
+    "请运行：{cosyserve} models verify；它会指出损坏的文件并重新下载。",
 )
 PARTS_MISSING = Fault(
     "CS-SYN-005",
@@ -150,25 +158,27 @@ NO_CUDA = Fault(
     "CS-GPU-101",
     500,
     "PyTorch sees no CUDA device here.",
-    "Run: cosyserve doctor; its lines CS-GPU-… say what is missing. 'cosyserve bench model' needs no device.",
+    "Run: {cosyserve} doctor; its lines CS-GPU-… say what is missing. '{cosyserve} bench model' needs no device.",
     "PyTorch 在此未检测到 CUDA 设备。",
-    "请运行 cosyserve doctor 查看 CS-GPU-… 各行；'cosyserve bench model' 不需要显卡。",
+    "请运行 {cosyserve} doctor 查看 CS-GPU-… 各行；'{cosyserve} bench model' 不需要显卡。",
 )
 RAY_MISSING = Fault(
     "CS-RAY-001",
     500,
     "Several replicas run on Ray Serve, which is not installed.",
-    "In a clone: scripts/setup-ray .venv; elsewhere: pip install --require-hashes -r requirements/scale.txt.",
+    "In a clone: scripts/setup .venv requirements/scale.txt (make run-local does it by itself); elsewhere: "
+    "pip install --require-hashes -r requirements/scale.txt.",
     "多副本需要 Ray Serve，但尚未安装。",
-    "在本仓库中：scripts/setup-ray .venv；其他环境：pip install --require-hashes -r requirements/scale.txt。",
+    "在本仓库中：scripts/setup .venv requirements/scale.txt（make run-local 会自动安装）；"
+    "其他环境：pip install --require-hashes -r requirements/scale.txt。",
 )
 REPLICAS_FAILED = Fault(
     "CS-RAY-002",
     500,
     "The replicas cannot be started: {reason}.",
-    "What each of them wrote stands in the log above; a replica starts as `cosyserve serve` does, so try that alone.",
+    "What each of them wrote stands in the log above; a replica starts as `{cosyserve} serve` does, so try that alone.",
     "无法启动副本：{reason}。",
-    "各副本的输出见上方日志；副本的启动方式与 `cosyserve serve` 相同，可先单独运行该命令排查。",
+    "各副本的输出见上方日志；副本的启动方式与 `{cosyserve} serve` 相同，可先单独运行该命令排查。",
 )
 REPLICA_LOST = Fault(
     "CS-RAY-003",
@@ -199,9 +209,9 @@ CLUSTER_KEY_MISSING = Fault(
 NOT_MEASURED = Fault(
     "CS-RAY-007",
     400,
-    "The file is not what `cosyserve bench gpu --json` prints: {reason}.",
+    "The file is not what `{cosyserve} bench gpu --json` prints: {reason}.",
     "Run that on the card in question, and give the file it was written to.",
-    "该文件不是 `cosyserve bench gpu --json` 的输出：{reason}。",
+    "该文件不是 `{cosyserve} bench gpu --json` 的输出：{reason}。",
     "请在目标显卡上运行该命令，并提供其输出文件。",
 )
 VOICES_NOT_SHARED = Fault(

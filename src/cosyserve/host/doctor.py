@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cosyserve import __version__
 from cosyserve.host import folders, gpu, models, mpi, network, system, wsl
-from cosyserve.host.machine import Machine, platform_of
+from cosyserve.host.machine import Machine, is_container, platform_of
 from cosyserve.host.report import Check, Finding, Report, Text, worst
 from cosyserve.settings import Settings
 
@@ -51,21 +51,25 @@ def examine(
 def _questions(
     settings: Settings, folder: Path, machine: Machine, key_is_made: bool, deep: bool, quick: bool
 ) -> list[Question]:
+    # What nobody uses here is nothing to be warned of: the preview on a processor is all that README asks for.
+    for_engine = settings.backend == "trtllm" or system.installed("tensorrt-llm") is not None or gpu.has_device(machine)
+    for_card = settings.device == "cuda" or for_engine or (is_container(machine) and gpu.cuda_of_packages() is not None)
+    for_model = settings.synthesizer == "cosyvoice2" or for_card
     questions: list[Question] = [
         lambda: system.platform(machine),
-        lambda: system.system(machine),
-        system.python,
+        lambda: system.system(machine, for_engine=for_engine),
+        lambda: system.python(for_engine=for_engine),
         lambda: system.processor(machine),
-        lambda: system.memory(machine),
+        lambda: system.memory(machine, for_model=for_model or models.are_there(folder)),
         lambda: system.shared_memory(machine),
-        lambda: system.disk(machine, folder),
+        lambda: system.disk(machine, folder, for_model=for_model or models.are_there(folder)),
         lambda: folders.folders(settings, key_is_made=key_is_made),
         lambda: folders.volume(machine, folder),
         lambda: system.port(settings.port),
         system.clock,
         system.text_encoding,
         lambda: wsl.examine(machine, folder.absolute(), settings.port),
-        lambda: gpu.examine(machine),
+        lambda: gpu.examine(machine, needed=for_card),
         lambda: mpi.tools(machine),
         lambda: mpi.gl_plugin(machine),
         lambda: mpi.leftover_variables(machine),

@@ -68,6 +68,22 @@ def cards(machine: Machine) -> list[Card]:
     return parse_cards(_query(tool)) if tool else []
 
 
+def why_unused(machine: Machine, built_for: str | None) -> Text | None:
+    """Why a PyTorch that was `built_for` a CUDA (None for processors alone) does not see the card that the driver
+    lists; None where there is no card."""
+    tool = _tool(machine)
+    if tool is None or not (found := cards(machine)):
+        return None
+    allows = parse_cuda(_ask(tool)) or "?"
+    name = found[0].name
+    if built_for is None:
+        return Text(f"{name} is not used: this PyTorch is for processors", f"未使用 {name}：当前 PyTorch 仅支持 CPU")
+    return Text(
+        f"{name} is not used: its driver allows CUDA {allows}, and this PyTorch is built for {built_for}",
+        f"未使用 {name}：驱动支持 CUDA {allows}，而当前 PyTorch 基于 {built_for} 构建",
+    )
+
+
 def cuda_of_packages() -> int | None:
     """The CUDA that the installed packages were built for."""
     return max((major for package, major in _RUNTIMES.items() if installed(package)), default=None)
@@ -81,13 +97,18 @@ def _query(tool: str) -> str:
     return _ask(tool, f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits")
 
 
-def examine(machine: Machine) -> list[Finding]:
-    """All findings on the card; those that cannot be asked are skipped with the reason."""
+def has_device(machine: Machine) -> bool:
+    """Whether the system has a card, whatever its driver says."""
+    return machine.exists("/dev/nvidia0") or machine.exists("/dev/dxg")
+
+
+def examine(machine: Machine, *, needed: bool = False) -> list[Finding]:
+    """All findings on the card; those that cannot be asked are skipped with the reason, as is one that is not there
+    and not `needed`."""
     findings = [_wsl_library(machine)] if is_wsl(machine) else []
     tool = _tool(machine)
-    device = machine.exists("/dev/nvidia0") or machine.exists("/dev/dxg")
-    if tool is None and not device:
-        return [_absent(machine), *_unasked(), *findings]
+    if tool is None and not has_device(machine):
+        return [_absent(machine, needed), *_unasked(), *findings]
     answer = _query(tool) if tool else ""
     found_cards = parse_cards(answer)
     if not found_cards:
@@ -106,11 +127,18 @@ def _ask(tool: str, *options: str) -> str:
     return done.stdout + done.stderr
 
 
-def _absent(machine: Machine) -> Finding:
+def _absent(machine: Machine, needed: bool) -> Finding:
     if platform_of(machine) is Platform.AUTODL:
         return DEVICE.skipped(Text("none: the instance runs in AutoDL's no-card mode", "无：实例处于 AutoDL 无卡模式"))
+    if not needed:
+        return DEVICE.skipped(
+            Text(
+                "none, and none is needed: the preview speaks, and CosyVoice2 on the processor, slowly",
+                "无，也不需要：可使用预览语音；CosyVoice2 可在 CPU 上运行（较慢）",
+            )
+        )
     return DEVICE.warn(
-        Text("none: the preview voice speaks, CosyVoice2 needs one", "无：可使用预览语音，CosyVoice2 需要显卡"),
+        Text("none, and the settings or packages here are for one", "无，但当前的配置或软件包需要显卡"),
         Text(
             "in Docker: docker run --gpus all …; else install NVIDIA's driver",
             "Docker 中请使用 docker run --gpus all …；否则请安装 NVIDIA 驱动",

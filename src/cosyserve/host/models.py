@@ -6,11 +6,17 @@ from pathlib import Path
 
 from cosyserve.assets.disk import Folder, State
 from cosyserve.assets.manifest import DEFAULT, model_of
+from cosyserve.command import command
 from cosyserve.host.report import Check, Finding, Text
 from cosyserve.host.system import installed
 
 WEIGHTS = Check("CS-MODEL-001", Text("Weights", "模型权重"))
 ENGINES = Check("CS-MODEL-002", Text("Engines", "引擎"))
+
+
+def are_there(models_dir: Path) -> bool:
+    """Whether anything of CosyVoice2 is; a disk that hangs is waited for."""
+    return Folder(models_dir, model_of(DEFAULT)).exists
 
 
 def weights(models_dir: Path) -> Finding:
@@ -29,7 +35,7 @@ def weights(models_dir: Path) -> Finding:
                 f"missing or not whole in {folder.path}: {', '.join(wrong)}",
                 f"{folder.path} 中缺失或不完整：{'、'.join(wrong)}",
             ),
-            Text("cosyserve fetch", "cosyserve fetch"),
+            Text(f"{command()} fetch", f"{command()} fetch"),
             **facts,
             wrong=wrong,
         )

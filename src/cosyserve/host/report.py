@@ -1,5 +1,6 @@
 """What the doctor says: findings with stable ids, as a page for people and as JSON for scripts."""
 
+import os
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
@@ -15,6 +16,12 @@ class State(str, Enum):
 
 
 Language = Literal["en", "zh"]
+
+
+def language() -> Language:
+    """The terminal's, as gettext finds it: whether the system has that locale does not matter."""
+    asked = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return "zh" if next(filter(None, asked), "").startswith("zh") else "en"
 
 
 @dataclass(frozen=True)

@@ -49,13 +49,14 @@ def platform(machine: Machine) -> Finding:
     return PLATFORM.ok(_PLATFORM_NAMES[found], platform=found.value, container=is_container(machine))
 
 
-def system(machine: Machine) -> Finding:
+def system(machine: Machine, *, for_engine: bool = True) -> Finding:
+    """`for_engine` tells that TensorRT-LLM may be wanted here; what it alone needs is no reason to warn otherwise."""
     lines = (line.partition("=") for line in machine.read("/etc/os-release").splitlines())
     release = {name: value.strip('"') for name, _, value in lines}
     name = release.get("PRETTY_NAME", sys.platform)
     architecture = python_platform.machine()
     facts = {"name": name, "kernel": python_platform.release(), "architecture": architecture}
-    if (sys.platform, architecture) != ("linux", "x86_64"):
+    if for_engine and (sys.platform, architecture) != ("linux", "x86_64"):
         return SYSTEM.warn(
             Text(
                 f"TensorRT-LLM has wheels for Linux on x86_64 only, and this is {sys.platform} on {architecture}",
@@ -78,7 +79,7 @@ def installed(package: str) -> str | None:
         return None
 
 
-def python() -> Finding:
+def python(*, for_engine: bool = True) -> Finding:
     here = sys.version_info[:2]
     facts = {
         "version": python_platform.python_version(),
@@ -86,7 +87,7 @@ def python() -> Finding:
         "tensorrt_llm": installed("tensorrt-llm"),
         "torch": installed("torch"),
     }
-    if here not in _TENSORRT_LLM_PYTHONS:
+    if for_engine and here not in _TENSORRT_LLM_PYTHONS:
         return PYTHON.warn(
             Text(
                 f"{facts['version']}: TensorRT-LLM has wheels for Python 3.10 and 3.12 only",
@@ -178,7 +179,7 @@ def _held(machine: Machine) -> int:
     return 0
 
 
-def memory(machine: Machine) -> Finding:
+def memory(machine: Machine, *, for_model: bool = True) -> Finding:
     available, limit = psutil.virtual_memory().available, memory_limit(machine)
     usable = min(available, limit) if limit else available
     facts = {"usable": usable, "available": available, "limit": limit}
@@ -189,7 +190,7 @@ def memory(machine: Machine) -> Finding:
             Text("end other programs, or give the container more", "请结束其他程序，或为容器分配更多内存"),
             **facts,
         )
-    if usable < _MODEL_MEMORY:
+    if for_model and usable < _MODEL_MEMORY:
         return MEMORY.warn(
             Text(
                 f"{text.en}; CosyVoice2 wants {_MODEL_MEMORY // GIB}",
@@ -220,12 +221,12 @@ def shared_memory(machine: Machine) -> Finding:
     return SHARED_MEMORY.ok(text, size=size)
 
 
-def disk(machine: Machine, folder: Path) -> Finding:
+def disk(machine: Machine, folder: Path, *, for_model: bool = True) -> Finding:
     """Room where weights and engines go."""
     folder = nearest(folder)
     free = shutil.disk_usage(folder).free
     facts = {"folder": str(folder), "free": free}
-    if free < _MODEL_DISK:
+    if for_model and free < _MODEL_DISK:
         place = Text("free some, or move the folder to a larger disk", "请清理空间，或将目录移到更大的磁盘")
         if platform_of(machine) is Platform.AUTODL:
             place = Text("use the data disk: cd /root/autodl-tmp", "请使用数据盘：cd /root/autodl-tmp")

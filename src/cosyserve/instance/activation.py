@@ -135,7 +135,10 @@ def uninstall(home: Home, *, everything: bool, say: Say) -> None:
     kept = home.shared if home.shared.exists() else None
     if kept is None and home.root.exists() and not any(home.root.iterdir()):
         home.root.rmdir()
-    say(f"kept: {kept} (models, voices, settings) · 保留：模型、音色与设置" if kept else "nothing is left · 已全部删除")
+    if kept is None:
+        say("nothing is left · 已全部删除")
+        return
+    say(f"kept: {kept} (models, voices, settings); --all removes them too · 保留：模型、音色与设置，--all 一并删除")
 
 
 def _refuse_foreign_port(home: Home, settings: Settings) -> None:

@@ -18,10 +18,11 @@ GPU_SHARE = "_COSYSERVE_GPU_SHARE"
 
 @dataclass(frozen=True)
 class Told:
-    """One beat: which process, and how far it is (`mpi`, then the states of the service)."""
+    """One beat: which process, how far it is (`mpi`, then the states of the service), and where it is to be found."""
 
     pid: int
     state: str
+    address: str = ""
 
 
 class Beat:
@@ -32,11 +33,14 @@ class Beat:
         self.folder = Path(path).parent  # of this start, which the supervisor removes at its end
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
+        self.address = ""
+        """Where people find the server, once that is known."""
 
     def tell(self, state: str) -> bool:
         """Whether there still is a supervisor. A full buffer is no reason to think that it is gone."""
         try:
-            self._socket.sendto(json.dumps({"pid": os.getpid(), "state": state}).encode(), self._path)
+            told = {"pid": os.getpid(), "state": state, "address": self.address}
+            self._socket.sendto(json.dumps(told).encode(), self._path)
         except BlockingIOError:
             return True
         except OSError:
@@ -68,7 +72,7 @@ class Ear:
         self._socket.settimeout(seconds)
         with contextlib.suppress(TimeoutError, ValueError, KeyError, TypeError):
             told = json.loads(self._socket.recv(4096))
-            return Told(int(told["pid"]), str(told["state"]))
+            return Told(int(told["pid"]), str(told["state"]), str(told.get("address", "")))
         return None
 
     def close(self) -> None:

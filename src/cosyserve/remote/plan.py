@@ -2,17 +2,20 @@
 
 import hashlib
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.host.report import Text
+from cosyserve.remote import effects
 from cosyserve.remote.bundle import Bundle, Flavour
 from cosyserve.remote.survey import Instance
 
 DATA_DISK = "/root/autodl-tmp"
 DEFAULT_FOLDER = f"{DATA_DISK}/cosyserve"
 DEFAULT_PORT = 6008
+_UNLESS_WRITTEN = {"PORT": str(DEFAULT_PORT), "HOST": "127.0.0.1", "IDLE_SHUTDOWN_MINUTES": "0"}
 # Room for an environment and what is downloaded for it. Estimates but for the preview's, which was measured.
 _NEEDED_MIB: dict[Flavour, int] = {"preview": 500, "slim": 10_000, "cuda12": 25_000, "cuda13": 25_000}
 
@@ -43,24 +46,30 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
+    """`notes` say what holds and why, `touched` each file or folder on the instance that will be written, and how."""
+
+    before: str | None
     release: str
     flavour: Flavour
     port: int
     steps: tuple[Step, ...]
     notes: tuple[Text, ...] = ()
+    touched: Mapping[str, Text] = field(default_factory=dict)
 
 
 def plan(instance: Instance, bundle: Bundle, options: Options, why_flavour: Text) -> Plan:
     """From what is there to a speaking server; no step where there is nothing to do. Raises `CS-DEP-009` and `-018`."""
-    root, changes = options.folder, _changes(instance, options)
-    port = options.port or int(instance.settings.get("PORT", DEFAULT_PORT))
+    root, asked = options.folder, _asked(options)
+    changes = _changes(instance, asked)
+    before = instance.settings.get("PORT", "")
+    port = options.port or (int(before) if before.isdecimal() else DEFAULT_PORT)
     steps: list[Step] = []
     missing = bundle.name not in instance.complete
+    needed = _NEEDED_MIB[bundle.flavour]
     key = _job_key(bundle, options)
     if instance.job is not None and instance.job != key:
         raise CosyError(errors.BUSY, release=instance.job.partition(" ")[0])
     if missing and instance.job is None:
-        needed = _NEEDED_MIB[bundle.flavour]
         if (instance.free_mib or 0) + instance.cached_mib < needed:  # what is there already need not fit again
             raise CosyError(
                 errors.INSTANCE_FULL,
@@ -73,14 +82,17 @@ def plan(instance: Instance, bundle: Bundle, options: Options, why_flavour: Text
     if missing or changes or not _at_work(instance, bundle):
         steps.append(_job(bundle, options, changes, key))
     return Plan(
+        instance.current,
         bundle.name,
         bundle.flavour,
         port,
         tuple(steps),
         (
             Text(f"{bundle.flavour}: {why_flavour.en}", f"{bundle.flavour}：{why_flavour.zh}"),
+            *effects.settings(instance, asked, _UNLESS_WRITTEN),
             *_notes(instance, options, port),
         ),
+        effects.touched(instance, bundle, root, changes, needed) if steps else {},
     )
 
 
@@ -90,19 +102,19 @@ def _at_work(instance: Instance, bundle: Bundle) -> bool:
     return instance.current == bundle.name and serves
 
 
-def _changes(instance: Instance, options: Options) -> dict[str, str]:
-    """The settings that are to be written: those asked for that are not so already."""
+def _asked(options: Options) -> dict[str, str]:
+    """The settings that are asked for."""
     wanted = {
         "PORT": None if options.port is None else str(options.port),
         "HOST": None if options.public is None else ("0.0.0.0" if options.public else "127.0.0.1"),  # noqa: S104
         "IDLE_SHUTDOWN_MINUTES": None if options.idle_minutes is None else f"{options.idle_minutes:g}",
     }
-    unless_written = {"PORT": str(DEFAULT_PORT), "HOST": "127.0.0.1", "IDLE_SHUTDOWN_MINUTES": "0"}
-    return {
-        name: value
-        for name, value in wanted.items()
-        if value is not None and value != instance.settings.get(name, unless_written[name])
-    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _changes(instance: Instance, asked: Mapping[str, str]) -> dict[str, str]:
+    """The settings that are to be written: those asked for that are not so already."""
+    return {name: value for name, value in asked.items() if value != instance.settings.get(name, _UNLESS_WRITTEN[name])}
 
 
 def _notes(instance: Instance, options: Options, port: int) -> list[Text]:
@@ -213,11 +225,16 @@ exit "$(readlink job.status)"
 
 def as_text(plan: Plan) -> str:
     """The plan for a person to read: every file and every command, each with its reason."""
-    lines = [f"release {plan.release} ({plan.flavour}), port {plan.port}"]
+    way = f"from {plan.before} to " if plan.before not in (None, plan.release) else ""
+    lines = [f"release: {way}{plan.release} ({plan.flavour}), port {plan.port}"]
     for note in plan.notes:
         lines += [f"  {note.en}", f"  {note.zh}"]
     if not plan.steps:
         lines.append("\nnothing to do: it serves already · 无需操作：服务已在运行")
+    else:
+        lines.append("\nwhat it touches on the instance · 将改动的文件")
+    for place, how in plan.touched.items():
+        lines += [f"  {place}", f"    {how.en}", f"    {how.zh}"]
     for number, step in enumerate(plan.steps, 1):
         lines += [f"\n{number}. {step.title.en} · {step.title.zh}", f"   {step.why}"]
         lines += [f"   | {line}" for line in step.script.splitlines()]

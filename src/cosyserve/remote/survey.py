@@ -4,7 +4,10 @@ import json
 import shlex
 from collections import defaultdict
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any
+
+from dotenv import dotenv_values
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
@@ -39,14 +42,19 @@ fi
 [ -n "${AutoDLService6008URL:-}" ] && echo "public=6008 $AutoDLService6008URL"
 awk '$4 == "0A" { print $2 }' /proc/net/tcp /proc/net/tcp6 2>/dev/null | sort -u |
   while IFS=: read -r _ hex; do echo "listens=$((0x$hex))"; done
-[ -f "$root/shared/.env" ] && grep -E '^COSYSERVE_(HOST|PORT|IDLE_SHUTDOWN_MINUTES)=' "$root/shared/.env" |
+[ -f "$root/shared/.env" ] && grep -E '^COSYSERVE_(AUTH|HOST|PORT|IDLE_SHUTDOWN_MINUTES)=' "$root/shared/.env" |
   sed 's/^COSYSERVE_/set=/'
+[ -f "$root/shared/.env" ] && grep -Eq '^COSYSERVE_API_KEYS(_FILE)?=.' "$root/shared/.env" && echo 'keys=set'
+[ -s "$root/shared/state/api_key" ] && echo 'keys=made'
+for kept in "$root"/shared/.env "$root"/shared/*; do [ -e "$kept" ] && echo "kept=$(basename "$kept")"; done
+[ -f /etc/autodl.sh ] && echo "boot=$(grep -c '  # CosyServe$' /etc/autodl.sh)"
 for release in "$root"/releases/*/; do
   [ -f "$release/.complete" ] && echo "complete=$(basename "$release")"
 done
 [ -L "$root/current" ] && echo "current=$(basename "$(readlink "$root/current")")"
 [ -e "$root/run/lock" ] && ! flock -s -n "$root/run/lock" true && echo "job=$(cat "$root/run/job.id")"
 python=$root/current/venv/bin/python
+export PYTHONDONTWRITEBYTECODE=1
 [ -x "$python" ] && echo "status=$(timeout 60 "$python" -m cosyserve instance --root "$root" status --json 2>/dev/null)"
 echo 'end=1'
 """
@@ -59,7 +67,11 @@ def script(folder: str, *, made_on_demand: bool) -> str:
 
 @dataclass(frozen=True)
 class Instance:
-    """An instance as it was found. Sizes in MiB; `clock` in seconds since 1970."""
+    """An instance as it was found. Sizes in MiB; `clock` in seconds since 1970.
+
+    `keys` are `set` in shared/.env or were `made`; `kept` is what shared/ has; `boot` is whether the platform's boot
+    file has our line, and None where there is no such file.
+    """
 
     clock: int
     root_user: bool
@@ -75,6 +87,9 @@ class Instance:
     public: dict[int, str] = field(default_factory=dict)
     listens: frozenset[int] = frozenset()
     settings: dict[str, str] = field(default_factory=dict)
+    keys: frozenset[str] = frozenset()
+    kept: tuple[str, ...] = ()
+    boot: bool | None = None
     complete: frozenset[str] = frozenset()
     current: str | None = None
     job: str | None = None
@@ -109,12 +124,21 @@ def parse(answer: str) -> Instance:
         autodl="autodl" in one,
         public={int(port): url for port, url in (value.split(" ", 1) for value in found["public"])},
         listens=frozenset(map(int, found["listens"])),
-        settings=dict(value.split("=", 1) for value in found["set"]),
+        settings=_settings(found["set"]),
+        keys=frozenset(found["keys"]),
+        kept=tuple(found["kept"]),
+        boot=one["boot"] != "0" if "boot" in one else None,
         complete=frozenset(found["complete"]),
         current=one.get("current"),
         job=one.get("job"),
         status=_json(one.get("status", "")),
     )
+
+
+def _settings(lines: list[str]) -> dict[str, str]:
+    """As the server reads its file, in which values may be quoted."""
+    read = dotenv_values(stream=StringIO("\n".join(lines)))
+    return {name: value for name, value in read.items() if value is not None}
 
 
 def _json(text: str) -> dict[str, Any]:

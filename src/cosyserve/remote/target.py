@@ -34,4 +34,9 @@ class Target:
 
     def tunnel(self, port: int) -> str:
         """The line that brings the server's port to this computer."""
-        return f"ssh -N -L {port}:127.0.0.1:{port} -p {self.port} {self.user}@{self.host}"
+        return tunnel(port, str(self.port), f"{self.user}@{self.host}")
+
+
+def tunnel(port: int, ssh_port: str = "PORT", login: str = "root@HOST") -> str:
+    """An instance does not know how it is reached from outside: what is not given, its user puts in."""
+    return f"ssh -N -L {port}:127.0.0.1:{port} -p {ssh_port} {login}"

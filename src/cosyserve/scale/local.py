@@ -1,8 +1,9 @@
 """Replicas on this machine: Ray for this server alone, on loopback, gone with it."""
 
 import logging
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,10 @@ def replicas(settings: Settings, cores: int) -> Iterator[tuple[Settings, Choice,
         fleet = ServeFleet(APPLICATION, REPLICA)
         yield settings, choice, fleet
         fleet.close()
-        serve.shutdown()  # type: ignore[no-untyped-call]
-        ray.shutdown()
+        # What Ray says of its own end (tasks that fail and will be retried for ever) frightens, and is over with it.
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            serve.shutdown()  # type: ignore[no-untyped-call]
+            ray.shutdown()
 
 
 def _deployed(settings: Settings, cores: int) -> DeploymentHandle[Any]:

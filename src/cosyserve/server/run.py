@@ -11,8 +11,7 @@ import anyio
 import uvicorn
 from fastapi import FastAPI
 
-from cosyserve import errors, logs
-from cosyserve.errors import CosyError
+from cosyserve import logs
 from cosyserve.host.machine import Machine
 from cosyserve.host.wsl import windows_address
 from cosyserve.launch.beat import to_supervisor
@@ -24,6 +23,8 @@ from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.handover import Inheritance, Offer, inherit
 from cosyserve.server.heartbeat import beat
 from cosyserve.server.http_protocol import Http
+from cosyserve.server.listening import listen as listen
+from cosyserve.server.listening import url_of as url_of
 from cosyserve.server.service import Service, State
 from cosyserve.server.socket_protocol import Socket
 from cosyserve.settings import Settings
@@ -61,14 +62,14 @@ class DrainingServer(uvicorn.Server):
             self._offer = Offer(self._service.settings.state_dir, sockets[0], self._retire)
             if self._heritage is not None:
                 self._heritage.retire_predecessor()
+        if self._supervisor is not None and sockets:
+            self._supervisor.address = _where(sockets[0])
         if self._supervisor is not None:
             beating = beat(self._service, self._supervisor, self._leave_idle, self._stop)
             self._beating = asyncio.create_task(beating)
         if self.started and sockets:  # only now does the address answer
-            choice = self._service.choice
-            windows = windows_address(Machine(), sockets[0].getsockname()[1])
-            also = f" (in Windows: {windows})" if windows else ""
-            logs.announcements.info("CosyServe: %s%s\n%s\n%s", url_of(sockets[0]), also, choice.why, choice.why_zh)
+            logs.announcements.info("%s\n%s", self._service.choice.why, self._service.choice.why_zh)
+            log.info("Listening on %s and warming up", url_of(sockets[0]))
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -123,25 +124,10 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; raises `CS-SET-002` when the address cannot be had."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen()  # at once: two sockets may share an address until one of them listens
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CosyError(errors.PORT_TAKEN, host=host, port=port, reason=reason) from None
-    return bound
-
-
-def url_of(bound: socket.socket) -> str:
-    """Where a browser on this machine finds the server."""
-    host, port = bound.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{host}:{port}/"
+def _where(bound: socket.socket) -> str:
+    """For people: the address, and the one that a browser in Windows needs."""
+    windows = windows_address(Machine(), bound.getsockname()[1])
+    return url_of(bound) + (f" (in Windows: {windows})" if windows else "")
 
 
 def config_of(app: FastAPI, settings: Settings, connections: Connections) -> uvicorn.Config:

@@ -9,7 +9,11 @@ from cosyserve import errors
 from cosyserve.assets.backend import ENGINE
 from cosyserve.assets.disk import Folder, State
 from cosyserve.assets.manifest import DEFAULT, model_of
+from cosyserve.command import command
 from cosyserve.errors import CosyError
+from cosyserve.host import gpu
+from cosyserve.host.machine import Machine
+from cosyserve.host.report import NOTHING, Text
 from cosyserve.launch.ladder import WITHOUT_MPI
 from cosyserve.settings import Settings
 from cosyserve.speech.preview import PreviewSynthesizer
@@ -46,9 +50,9 @@ def choose(settings: Settings, threads: int = 1) -> Choice:
         return Choice(
             PreviewSynthesizer(),
             f"The preview voice (eSpeak NG), because there is no CosyVoice2 model in {folder.path}. "
-            "`cosyserve fetch` brings it; then start again.",
+            f"`{command()} fetch` brings it; then start again.",
             f"预览语音（eSpeak NG），因为 {folder.path} 中没有 CosyVoice2 模型。"
-            "请运行 `cosyserve fetch` 下载，然后重新启动。",
+            f"请运行 `{command()} fetch` 下载，然后重新启动。",
         )
     try:
         return _cosyvoice2(settings, folder, threads)
@@ -82,8 +86,24 @@ def _cosyvoice2(settings: Settings, folder: Folder, threads: int) -> Choice:
     name = Path(engine).name if engine else ""
     by = f"TensorRT-LLM's engine {name} and PyTorch" if engine else "PyTorch"
     by_zh = f"TensorRT-LLM 引擎 {name} 和 PyTorch" if engine else "PyTorch"
+    unused = _unused_card(settings, way.device)
     return Choice(
         synthesizer,
-        f"CosyVoice2 from {folder.path}, by {by} on {synthesizer.device} in {way}.",
-        f"CosyVoice2（{folder.path}），由 {by_zh} 在 {synthesizer.device} 上以 {way} 运行。",
+        f"CosyVoice2 from {folder.path}, by {by} on {synthesizer.device} in {way}.{unused.en}",
+        f"CosyVoice2（{folder.path}），由 {by_zh} 在 {synthesizer.device} 上以 {way} 运行。{unused.zh}",
+    )
+
+
+def _unused_card(settings: Settings, device: str) -> Text:
+    """A card that somebody pays for and nobody uses is not kept quiet."""
+    import torch
+
+    if device != "cpu" or settings.device == "cpu":
+        return NOTHING
+    why = gpu.why_unused(Machine(), torch.version.cuda)
+    if why is None:
+        return NOTHING
+    return Text(
+        f" {why.en}. Update the driver, or install PyTorch for it: uv pip install --torch-backend auto torch.",
+        f"{why.zh}。请更新驱动，或安装与之匹配的 PyTorch：uv pip install --torch-backend auto torch。",
     )

@@ -1,0 +1,124 @@
+"""What `make run-local` does between its base environment and the server: ask whether CosyVoice2 is to speak, and bring
+what a server of these settings lacks."""
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from cosyserve import errors, logs
+from cosyserve.assets.disk import Folder, human, write_whole
+from cosyserve.assets.manifest import DEFAULT, model_of
+from cosyserve.cli.assets import fetcher
+from cosyserve.cli.serving import listens
+from cosyserve.command import command
+from cosyserve.errors import CosyError
+from cosyserve.host import gpu, wsl
+from cosyserve.host.machine import Machine
+from cosyserve.host.report import Text, language
+from cosyserve.server.listening import expect_free
+from cosyserve.settings import OFF_WINDOWS, Settings, load_settings
+
+_ENVIRONMENT = os.path.relpath(sys.prefix)  # of the clone that this runs in
+_REFUSED = "cosyvoice2-refused"
+# Downloads of PyTorch 2.13: the build for processors, and one for a card with NVIDIA's libraries.
+_PYTORCH, _PYTORCH_FOR_CARD = "0.2 GB", "3 GB"
+
+
+@click.command(hidden=True, add_help_option=False, context_settings={"ignore_unknown_options": True})
+@listens
+@click.option("--replicas", type=int)
+@click.argument("others", nargs=-1, type=click.UNPROCESSED)
+def set_up(host: str | None, port: int | None, replicas: int | None, others: tuple[str, ...]) -> None:
+    """Bring what `serve` lacks with the same arguments, in a clone."""
+    settings = load_settings(host=host, port=port, replicas=replicas)
+    settings.check_paths()
+    if "--take-over" not in others:
+        expect_free(settings.host, settings.port)
+    logs.start(settings, unasked="text")
+    _say_where_models_go(settings)
+    if settings.synthesizer != "preview":
+        _bring_cosyvoice2(settings)
+    if settings.replicas:
+        _script("scripts/setup", _ENVIRONMENT, "requirements/scale.txt")
+
+
+def _say_where_models_go(settings: Settings) -> None:
+    if wsl.on_windows_disk(Machine(), Path.cwd()) and settings.models_dir == Path.home() / OFF_WINDOWS:
+        click.echo(
+            f"set-up: this clone is on a disk of Windows, which is slow; models: {settings.models_dir}", err=True
+        )
+
+
+def _bring_cosyvoice2(settings: Settings) -> None:
+    """The model where somebody wants it, and what a model that is there needs."""
+    folder = Folder(settings.models_dir, model_of(DEFAULT))
+    if not folder.usable and _asks(settings):
+        if not _wanted(settings, folder):
+            _remember_refusal(settings)
+            return
+        fetcher(settings, DEFAULT).run()
+    # Replicas on another Python have their packages there.
+    if Folder(settings.models_dir, model_of(DEFAULT)).exists and settings.replica_python is None:
+        _script("scripts/setup", _ENVIRONMENT, "requirements/cosyvoice2.txt")
+        _script("scripts/setup-torch", _ENVIRONMENT, "auto")
+
+
+def _asks(settings: Settings) -> bool:
+    """Whether there is somebody to ask who has not refused before."""
+    # Whoever starts us without standard descriptors has given Python none of its streams.
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    if settings.offer == "never" or not all(stream is not None and stream.isatty() for stream in streams):
+        return False
+    asked_for = settings.offer == "always" or settings.synthesizer == "cosyvoice2"
+    return asked_for or not _has_refused(settings)
+
+
+def _wanted(settings: Settings, folder: Folder) -> bool:
+    size = human(sum(file.size or 0 for file in folder.lacking()))
+    has_card = bool(gpu.cards(Machine()))
+    text = _question(folder.path, size, _PYTORCH_FOR_CARD if has_card else _PYTORCH, has_card=has_card)
+    return click.confirm(text.zh if language() == "zh" else text.en, err=True)
+
+
+def _question(folder: Path, size: str, pytorch: str, *, has_card: bool) -> Text:
+    slow = "" if has_card else "\n       Without a graphics card it is slow: seconds for each second of speech."
+    slow_zh = "" if has_card else "\n     没有显卡时较慢：合成一秒语音需要数秒。"
+    return Text(
+        f"CosyVoice2 is not in {folder} yet.\n"
+        f"  yes  The model ({size}) and PyTorch (about {pytorch}) are downloaded; then\n"
+        f"       CosyVoice2 speaks.{slow}\n"
+        f"  no   The preview voice speaks now: clear, and like a machine.\n"
+        f"       {command()} fetch, and a new start, bring CosyVoice2 later.\n"
+        "       COSYSERVE_OFFER=always brings this question back.\n"
+        "Fetch CosyVoice2 now?",
+        f"{folder} 中还没有 CosyVoice2。\n"
+        f"  y  下载模型（{size}）和 PyTorch（约 {pytorch}），完成后由 CosyVoice2 发声。{slow_zh}\n"
+        "  n  现在使用预览语音：清晰，但像机器。\n"
+        f"     之后可随时运行 {command()} fetch 并重新启动；\n"
+        "     设置 COSYSERVE_OFFER=always 会再次询问。\n"
+        "现在下载 CosyVoice2 吗？",
+    )
+
+
+def _has_refused(settings: Settings) -> bool:
+    with suppress(RuntimeError):  # there is no home
+        return (settings.state_dir.expanduser() / _REFUSED).exists()
+    return False
+
+
+def _remember_refusal(settings: Settings) -> None:
+    told = (
+        "make run-local asked whether to fetch CosyVoice2, and the answer was no. COSYSERVE_OFFER=always asks again.\n"
+    )
+    with suppress(OSError, RuntimeError):  # then it is asked again; the second where there is no home
+        write_whole(settings.state_dir.expanduser() / _REFUSED, told)
+
+
+def _script(*argv: str) -> None:
+    """One of the clone's own scripts, which says itself what it does and what is wrong."""
+    if subprocess.run(argv, check=False).returncode != 0:  # noqa: S603 - our own
+        raise CosyError(errors.SET_UP_FAILED)

@@ -1,0 +1,49 @@
+"""The address a server listens on. Light: whoever starts a server looks at it first."""
+
+import socket
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; raises `CS-SET-002` when the address cannot be had."""
+    bound = _bound(host, port)
+    try:
+        bound.listen()  # at once: two sockets may share an address until one of them listens
+    except OSError as error:
+        bound.close()
+        raise _taken(host, port, error) from None
+    return bound
+
+
+def expect_free(host: str, port: int) -> None:
+    """Raises `CS-SET-002` when the address cannot be had. It never listens, so that nobody is let in and lost."""
+    _bound(host, port).close()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:
+        raise _taken(host, port, error) from None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise _taken(host, port, error) from None
+    return bound
+
+
+def _taken(host: str, port: int, error: Exception) -> CosyError:
+    reason = getattr(error, "strerror", None) or error
+    return CosyError(errors.PORT_TAKEN, host=host, port=port, reason=reason)
+
+
+def url_of(bound: socket.socket) -> str:
+    """Where a browser on this machine finds the server."""
+    host, port = bound.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{host}:{port}/"
