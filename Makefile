@@ -43,16 +43,16 @@ lock: ## Compile requirements/ anew after a dependency changed in pyproject.toml
 	@scripts/setup .venv-dev requirements/dev.txt
 	@PATH="$$PWD/.venv-dev/bin:$$PATH" scripts/lock
 
-image: ## Build the Docker image (FLAVOUR=cuda12, cuda13, slim or preview)
+image: ## Build the Docker image (FLAVOUR=cuda12, cuda13, slim or preview), and say how to run it
 	@scripts/image
 
-docker-run: ## Run it on http://127.0.0.1:6008/, with a volume named cosyserve
+docker-run: ## Build it where the clone is newer, and run it on http://127.0.0.1:6008/ with a volume named cosyserve
 	@scripts/image run
 
 docker-test: ## The container tests alone, starting a Docker engine where there is none
 	@scripts/test --containers
 
-compose-up: ## The same by compose; without a graphics card the preview voice
+compose-up: ## The same by compose, with the same container and volume (ARGS="--detach")
 	@scripts/image compose
 
 bench: ## Measure: the HTTP path against the pipeline, a ten-minute text, the start (as root: on broken hosts too)

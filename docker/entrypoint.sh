@@ -65,6 +65,16 @@ prepare() {
   cosyserve build --if-possible
 }
 
+# as_json: what is said before the server, as lines of its log
+as_json() {
+  python3 -I -S -c '
+import datetime, json, sys
+for line in filter(str.strip, sys.stdin):
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+    fields = {"time": now, "level": "info", "logger": "entrypoint", "message": line.rstrip()}
+    print(json.dumps(fields, ensure_ascii=False), file=sys.stderr, flush=True)'
+}
+
 main() {
   if [[ $# == 0 || $1 == -* ]]; then
     set -- serve "$@"
@@ -75,10 +85,15 @@ main() {
   secret HF_TOKEN
   secret MODELSCOPE_API_TOKEN
   extensions
-  if [[ $1 == serve ]] && ! asks_for_help "$@"; then
+  if [[ $1 != serve ]] || asks_for_help "$@"; then
+    exec cosyserve "$@"
+  fi
+  if [[ ${COSYSERVE_LOG_FORMAT:-} == json ]]; then
+    prepare "$@" 2>&1 | as_json
+  else
     prepare "$@"
   fi
-  exec cosyserve "$@"
+  exec cosyserve "$@" </dev/null # nobody is asked anything in a container
 }
 
 main "$@"

@@ -10,6 +10,7 @@ import pytest
 
 from cosyserve.command import command
 from cosyserve.errors import FOLDER_UNWRITABLE, NOT_FETCHED, CosyError
+from cosyserve.host.machine import IMAGE
 
 
 @pytest.fixture
@@ -59,6 +60,12 @@ def test_another_one_on_the_path_is_not_named(
 def test_without_a_program_the_module_is_named(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (environment / "cosyserve").unlink()
     assert shlex.split(command())[1:] == ["-m", "cosyserve"]
+
+
+def test_in_a_container_it_is_what_is_typed_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(IMAGE, "cosyserve:slim")
+    monkeypatch.setattr("socket.gethostname", lambda: "box")
+    assert command() in ("docker exec box cosyserve", "kubectl exec box -- cosyserve")
 
 
 def test_errors_name_it(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:

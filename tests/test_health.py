@@ -29,7 +29,7 @@ def test_a_server_that_can_speak_is_healthy_wherever_it_listens(server: Server, 
     [
         ("python3 /opt/app/bin/cosyserve fetch --if-wanted", "starting: fetching the model"),
         ("python3 /opt/app/bin/cosyserve build --if-possible", "starting: building the engine"),
-        ("python3 /opt/app/bin/cosyserve serve", "starting: loading the model"),
+        ("python3 /opt/app/bin/cosyserve serve", "starting: loading the voice"),
         ("bash /usr/local/bin/entrypoint.sh serve", "nothing answers on port 9"),
         ("python3 /opt/app/bin/cosyserve", "nothing answers on port 9"),
     ],

@@ -1,15 +1,21 @@
-"""How this very command is typed here: a clone's lies in its environment, an image's on the PATH."""
+"""How this very command is typed here: a clone's lies in its environment, an image's in a container."""
 
+import os
 import shlex
 import shutil
+import socket
 import sys
 from pathlib import Path
+
+from cosyserve.host.machine import IMAGE, Machine, Platform, platform_of
 
 _NAME = "cosyserve"
 
 
 def command() -> str:
     """`cosyserve` where a shell finds this one by that name, else the path from the working directory."""
+    if IMAGE in os.environ:
+        return into_container() + _NAME
     ours = Path(sys.executable).with_name(_NAME)
     if not ours.exists():
         return f"{shlex.quote(sys.executable)} -m {_NAME}"
@@ -21,3 +27,13 @@ def command() -> str:
     except (OSError, ValueError):  # a working directory that is gone, or another branch
         pass
     return shlex.quote(str(ours))
+
+
+def into_container() -> str:
+    """What comes before a command that somebody outside types for this container, whose name is its host name where
+    nothing else was said; nothing where this is no container of an image of ours."""
+    if IMAGE not in os.environ:
+        return ""
+    if platform_of(Machine()) is Platform.KUBERNETES:
+        return f"kubectl exec {socket.gethostname()} -- "
+    return f"docker exec {socket.gethostname()} "

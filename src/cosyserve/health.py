@@ -17,7 +17,7 @@ _STEPS = {
     "doctor": "looking at the machine",
     "fetch": "fetching the model",
     "build": "building the engine",
-    "serve": "loading the model",
+    "serve": "loading the voice",
 }
 
 

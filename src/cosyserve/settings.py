@@ -19,6 +19,8 @@ from cosyserve.host.machine import Machine
 PREFIX = "COSYSERVE_"
 OFF_WINDOWS = Path(".local/share/cosyserve/models")  # in the home folder
 ENV_FILE = Path(".env")
+KEY_FILE = "api_key"  # in the state folder, where a key that is made lies
+_OF_CONTAINERS = ("NAME", "IMAGE")  # of scripts/image and docker/compose.yaml, which read the same file
 _ENCODING = "utf-8-sig"  # Windows' editors begin a file with a mark that says so
 
 
@@ -34,6 +36,13 @@ class Settings(BaseSettings):
         description="Address to listen on. Anything but loopback lets others in, and makes an API key necessary.",
     )
     port: int = Field(6008, ge=0, le=65535, description="Port to listen on; 0 takes a free one and prints it.")
+    publish: str = Field(
+        "",
+        pattern=r"^(\S+:\d{1,5})?$",
+        description="In a container, where its host publishes the port: `ADDRESS:PORT`, as in `docker run --publish`. "
+        "`make docker-run` and compose pass it on. It is announced; where it is loopback, the host itself is asked for "
+        "no key unless keys are set.",
+    )
     synthesizer: Literal["auto", "preview", "cosyvoice2"] = Field(
         "auto",
         description="Which synthesizer speaks. `auto` takes CosyVoice2 where its model is, else the preview; the "
@@ -311,7 +320,7 @@ def _expect_whole(text: str) -> None:
 
 def unknown_keys() -> dict[str, str | None]:
     """`COSYSERVE_*` names in the environment or `.env` that are no setting, each with the nearest real one."""
-    known = [name.upper() for name in Settings.model_fields]
+    known = [*(name.upper() for name in Settings.model_fields), *_OF_CONTAINERS]
     given = {*os.environ, *(dotenv_values(ENV_FILE, encoding=_ENCODING) if ENV_FILE.is_file() else ())}
     names = [name.upper().removeprefix(PREFIX) for name in sorted(given) if name.upper().startswith(PREFIX)]
     nearest = {name: difflib.get_close_matches(name, known, 1) for name in names if name not in known}

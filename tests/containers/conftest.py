@@ -32,7 +32,9 @@ def build(flavour: str, *options: str, target: str = "image") -> str:
     """Build a flavour with BuildKit, which the SDK does not speak; its tag."""
     tag = f"cosyserve-test:{flavour}-{target}"
     command = ["docker", "build", "--network", "host", "--file", "docker/Dockerfile", "--target", target]
-    command += ["--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", f"FLAVOUR={flavour}", *options, "--tag", tag, "."]
+    for argument in (f"BASE_IMAGE={BASE}", f"FLAVOUR={flavour}", f"IMAGE={tag}"):
+        command += ["--build-arg", argument]
+    command += [*options, "--tag", tag, "."]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "DOCKER_BUILDKIT": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     return tag
@@ -104,9 +106,10 @@ class Running:
         """The process that serves: not its supervisor, nor mpirun."""
         return max(number for number, command in self.processes().items() if "-m cosyserve serve" in command)
 
-    def speaks(self) -> bool:
+    def speaks(self, key: str = "none") -> bool:
         body = {"input": "Hello.", "response_format": "wav"}
-        answer = httpx.post(f"{self.url}/v1/audio/speech", json=body, timeout=HANGS)
+        headers = {"Authorization": f"Bearer {key}"}
+        answer = httpx.post(f"{self.url}/v1/audio/speech", json=body, headers=headers, timeout=HANGS)
         return answer.status_code == 200 and len(answer.content) > 10_000
 
 

@@ -17,7 +17,9 @@ from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 from websockets.typing import Origin
 
+from cosyserve.host.machine import Machine
 from cosyserve.server.door import KEY_PROTOCOL, Door, chosen_protocol
+from cosyserve.server.published import Host
 from cosyserve.settings import Settings
 from tests.conftest import Serving
 from tests.running import HANGS, Server
@@ -95,7 +97,8 @@ async def _let_in(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.mark.anyio
 async def test_on_a_network_an_address_in_figures_is_nobodys_name(host: str, status: int) -> None:
     """A server without keys on all addresses, as COSYSERVE_AUTH=off makes it: only names can be pointed elsewhere."""
-    door = Door(_let_in, (), Settings(host="0.0.0.0", auth="off"))  # noqa: S104 - nothing listens in this test
+    settings = Settings(host="0.0.0.0", auth="off")  # noqa: S104 - nothing listens in this test
+    door = Door(_let_in, (), settings, Host(settings, Machine()))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://server") as client:
         assert (await client.get("/v1/models", headers={"Host": host})).status_code == status
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyserve.errors import CosyError
+from cosyserve.host.machine import IMAGE
 from cosyserve.server.keys import accepted_keys, is_loopback, made_key
 from cosyserve.settings import Settings, keys_in, load_settings
 from tests.test_start import KINDS
@@ -106,6 +107,32 @@ def test_loopback_needs_no_key_and_other_addresses_make_one(tmp_path: Path, capl
     assert accepted_keys(exposed) == made  # kept over restarts
     assert str(file) in caplog.text
     assert made[0] not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        ({}, "cat {}"),
+        ({IMAGE: "cosyserve:slim"}, "docker exec box cat {}"),
+        ({IMAGE: "cosyserve:slim", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "kubectl exec box -- cat {}"),
+    ],
+    ids=["here", "docker", "kubernetes"],
+)
+def test_the_line_that_shows_a_made_key_works_where_it_is_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    environment: dict[str, str],
+    line: str,
+) -> None:
+    """A container is named by its host name, which Docker and Kubernetes give it."""
+    monkeypatch.setattr("socket.gethostname", lambda: "box")
+    for name in (IMAGE, "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    accepted_keys(load_settings(host=EVERYWHERE, state_dir=tmp_path))
+    assert f"this shows: {line.format(tmp_path / 'api_key')} / " in caplog.text
 
 
 def test_of_two_starts_at_once_both_have_the_first_ones_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.command import command
 from cosyserve.errors import CosyError
 from cosyserve.host import gpu
-from cosyserve.host.machine import Machine
+from cosyserve.host.machine import IMAGE, Machine
 from cosyserve.host.system import installed
 from cosyserve.settings import Settings
 
@@ -26,7 +26,7 @@ def why_not_cosyvoice2(settings: Settings, machine: Machine) -> str:
     if settings.synthesizer == "preview":
         return "COSYSERVE_SYNTHESIZER=preview asks for the preview voice"
     if find_spec("torch") is None:
-        return "PyTorch is not installed"
+        return f"{machine.environ[IMAGE]} has no PyTorch" if IMAGE in machine.environ else "PyTorch is not installed"
     if settings.synthesizer == "cosyvoice2" or settings.device == "cpu" or gpu.cards(machine):
         return ""
     return "there is no graphics card (COSYSERVE_SYNTHESIZER=cosyvoice2 would use the processor)"

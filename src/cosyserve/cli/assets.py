@@ -182,11 +182,13 @@ def build(
 def _not_buildable(settings: Settings) -> str:
     from cosyserve.host.system import installed
 
+    if reason := _not_wanted(settings):
+        return reason
     if settings.backend == "torch":
         return "COSYSERVE_BACKEND=torch asks for PyTorch"
     if settings.backend == "auto" and installed("tensorrt-llm") is None:
         return "TensorRT-LLM is not installed, and PyTorch speaks"
-    return _not_wanted(settings)
+    return ""
 
 
 @click.group()

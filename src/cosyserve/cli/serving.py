@@ -21,6 +21,7 @@ from cosyserve.cli.assets import build
 from cosyserve.errors import CosyError
 from cosyserve.host import cure, system, wsl
 from cosyserve.host.machine import Machine, platform_of
+from cosyserve.host.ownership import expect_ours
 from cosyserve.host.report import Language
 from cosyserve.launch import ladder, memory, mpi, stacks
 from cosyserve.launch.beat import Beat, folder_of_start, to_supervisor
@@ -61,6 +62,7 @@ def serve(
     settings.check_paths()
     supervisor = to_supervisor()
     if supervisor is None:
+        expect_ours(settings)
         logs.start(settings)
         _warn_of_unknown_keys()
         if not take_over:
@@ -97,6 +99,7 @@ def replica(context: click.Context, place: Path) -> None:
     settings.check_paths()
     supervisor = to_supervisor()
     if supervisor is None:
+        expect_ours(settings)
         logs.start(settings)
         _end_with_input()
         context.invoke(build, if_possible=True)
@@ -188,6 +191,7 @@ def say(text: str, output: str | None, voice: str, speed: float) -> None:
 
     settings = load_settings()
     settings.check_paths()
+    expect_ours(settings)
     logs.start(settings, unasked="text")
     _warn_of_unknown_keys()
     if text == "-":

@@ -66,6 +66,14 @@ KEY_FILE_UNUSABLE = Fault(
     "无法从 {path} 取得 API 密钥：{reason}。",
     "请删除该文件，下次启动会生成新的密钥；或在其中写入一个密钥，单独一行且不含空格。",
 )
+ANOTHER_USERS = Fault(
+    "CS-SET-006",
+    500,
+    "{path} belongs to user {owner}, and this is user {user}, who may not read it.",
+    "Type `{line}` on the machine that it lies on, which gives all of it to user {user}.",
+    "{path} 属于用户 {owner}，当前用户 {user} 无权读取。",
+    "请在文件所在的机器上运行 `{line}`，将其全部交给用户 {user}。",
+)
 NO_PLAYER = Fault(
     "CS-SAY-001",
     500,
@@ -153,6 +161,16 @@ PARTS_MISSING = Fault(
     "Install what it needs with: pip install 'cosyserve[cosyvoice2]' (make run-local does it by itself).",
     "CosyVoice2 需要 {package} 包，但尚未安装。",
     "请安装所需的包：pip install 'cosyserve[cosyvoice2]'（make run-local 会自动安装）。",
+)
+IMAGE_WITHOUT_TORCH = Fault(
+    "CS-SYN-006",
+    500,
+    "The image {image} has no PyTorch, which CosyVoice2 needs.",
+    "Another image has it. With a graphics card: FLAVOUR=cuda12 make docker-run; without one, slowly: "
+    "FLAVOUR=slim COSYSERVE_SYNTHESIZER=cosyvoice2 make docker-run.",
+    "镜像 {image} 中没有 CosyVoice2 所需的 PyTorch。",
+    "请换用其他镜像。有显卡：FLAVOUR=cuda12 make docker-run；无显卡（较慢）："
+    "FLAVOUR=slim COSYSERVE_SYNTHESIZER=cosyvoice2 make docker-run。",
 )
 NO_CUDA = Fault(
     "CS-GPU-101",

@@ -63,7 +63,7 @@ def _questions(
         lambda: system.memory(machine, for_model=for_model or models.are_there(folder)),
         lambda: system.shared_memory(machine),
         lambda: system.disk(machine, folder, for_model=for_model or models.are_there(folder)),
-        lambda: folders.folders(settings, key_is_made=key_is_made),
+        lambda: folders.folders(settings, machine, key_is_made=key_is_made),
         lambda: folders.volume(machine, folder),
         lambda: system.port(settings.port),
         system.clock,

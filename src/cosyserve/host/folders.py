@@ -5,29 +5,34 @@ from pathlib import Path
 
 from cosyserve.errors import CosyError
 from cosyserve.host.machine import Machine, is_container, nearest
+from cosyserve.host.ownership import expect_ours, expect_readable, mending
 from cosyserve.host.report import Check, Finding, Text
-from cosyserve.settings import Settings
+from cosyserve.settings import KEY_FILE, Settings
 
 FOLDERS = Check("CS-HOST-013", Text("Folders", "数据目录"))
 VOLUME = Check("CS-HOST-014", Text("Volume", "数据卷"))
 
 
-def folders(settings: Settings, *, key_is_made: bool) -> Finding:
-    """`key_is_made` tells that a server without a place for its key cannot start."""
-    try:
-        settings.check_paths()
-    except CosyError as error:
-        return FOLDERS.fail(Text(error.cause, error.cause_zh), Text(error.remedy, error.remedy_zh))
+def folders(settings: Settings, machine: Machine, *, key_is_made: bool) -> Finding:
+    """`key_is_made` tells that a server without a place for its key, or without that key, cannot start."""
     asked = {
         "COSYSERVE_MODELS_DIR": settings.models_dir,
         "COSYSERVE_VOICES_DIR": settings.voices_dir,
         "COSYSERVE_STATE_DIR": _home(settings.state_dir),
     }
+    state = asked["COSYSERVE_STATE_DIR"]
+    try:
+        settings.check_paths()
+        expect_ours(settings)
+        if key_is_made and state is not None:
+            expect_readable(state / KEY_FILE)
+    except CosyError as error:
+        return FOLDERS.fail(Text(error.cause, error.cause_zh), Text(error.remedy, error.remedy_zh))
     refused = {name: folder for name, folder in asked.items() if folder is not None and not _writable(folder)}
     if not refused:
         names = ", ".join(str(folder) for folder in asked.values() if folder is not None)
         return FOLDERS.ok(Text(f"{names}: writable", f"{names}：可写"))
-    name, folder = ("COSYSERVE_STATE_DIR", asked["COSYSERVE_STATE_DIR"])
+    name, folder = ("COSYSERVE_STATE_DIR", state)
     if name not in refused:
         name, folder = next(iter(refused.items()))
     place = nearest(folder or Path())
@@ -36,9 +41,10 @@ def folders(settings: Settings, *, key_is_made: bool) -> Finding:
         f"{folder} ({name}) cannot be written to: {place} belongs to user {owner}, and this is user {own}",
         f"{folder}（{name}）无法写入：{place} 属于用户 {owner}，当前用户为 {own}",
     )
+    line = mending(place, machine)
     remedy = Text(
-        f"chown -R {own} {place}, or in Docker: docker run --user {owner} …, or name another folder with {name}",
-        f"chown -R {own} {place}；Docker 可用 docker run --user {owner} …；或用 {name} 指定其他目录",
+        f"type `{line}` on the machine that it lies on, or name another folder with {name}",
+        f"在文件所在的机器上运行 `{line}`，或用 {name} 指定其他目录",
     )
     report = FOLDERS.fail if key_is_made and "COSYSERVE_STATE_DIR" in refused else FOLDERS.warn
     return report(cause, remedy, refused={name: str(folder) for name, folder in refused.items()})

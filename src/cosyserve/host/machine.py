@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+# Internal, hence no setting: the tag of the image that a container is of, which the image itself says.
+IMAGE = "_COSYSERVE_IMAGE"
+
 
 class Platform(str, Enum):
     AUTODL = "autodl"

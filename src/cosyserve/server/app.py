@@ -14,12 +14,14 @@ from starlette.staticfiles import StaticFiles
 
 from cosyserve import __version__, errors
 from cosyserve.errors import CosyError
+from cosyserve.host.machine import Machine
 from cosyserve.server import failures
 from cosyserve.server.bodies import most_bytes
 from cosyserve.server.door import Cors, Door
 from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.keys import accepted_keys
 from cosyserve.server.middleware import Addresses, BodyLimit, Envelope
+from cosyserve.server.published import Host
 from cosyserve.server.routes import classic, cosyvoice, openai, ops, socket, xtts
 from cosyserve.server.service import Service, State
 from cosyserve.settings import Settings
@@ -71,7 +73,9 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     # The last that is added is the first that a request meets.
     limit = most_bytes(settings.max_text_chars)
     app.add_middleware(BodyLimit, max_bytes=limit, max_bytes_of_upload=settings.max_upload_bytes)
-    app.add_middleware(Door, keys=accepted_keys(settings), settings=settings)
+    host = Host(settings, Machine())
+    keys = accepted_keys(settings, host_needs_none=bool(host))
+    app.add_middleware(Door, keys=keys, settings=settings, host=host)
     app.add_middleware(
         Cors,
         allow_origins=settings.cors_list(),

@@ -2,6 +2,7 @@
 
 Where keys are needed, a key is all that counts. Where none is, whoever reaches the port may use the server, and any web
 page in a browser on this machine reaches it: so the name that it was addressed by and the page that asks are looked at.
+The same holds for the host of a container whose port is published on its loopback alone, if it comes without a key.
 """
 
 import base64
@@ -21,6 +22,7 @@ from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.server.failures import response_of
 from cosyserve.server.keys import is_loopback
+from cosyserve.server.published import Host
 from cosyserve.settings import Settings
 
 # What a browser's WebSocket, which cannot set headers, offers as a subprotocol in front of its key.
@@ -40,13 +42,13 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 class Door:
     """Lets a request in, or answers it. Tells the routes in the request's `state` whether it is `known`."""
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str], settings: Settings) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, keys: Sequence[str], settings: Settings, host: Host) -> None:
+        self._app, self._host = app, host
         self._keys = [key.encode() for key in keys]
         allowed = settings.allowed_host_list()
         self._any_host = "*" in allowed
         self._hosts = frozenset(_name_in(host) for host in (*allowed, settings.host)) - {None}
-        self._figures = not is_loopback(settings.host)
+        self._figures = not is_loopback(settings.host) and not host
         self._origins = frozenset(settings.cors_list())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,21 +56,23 @@ class Door:
             await self._app(scope, receive, send)
             return
         try:
-            known = self._check(Headers(scope=scope), scope["path"])
+            known = self._check(scope, Headers(scope=scope))
         except CosyError as error:
             await response_of(error)(scope, receive, send)
             return
         scope.setdefault("state", {})["known"] = known
         await self._app(scope, receive, send)
 
-    def _check(self, headers: Headers, path: str) -> bool:
+    def _check(self, scope: Scope, headers: Headers) -> bool:
         """Whether it may learn all there is; raises `CS-AUTH-…` where it may not come in."""
+        path = scope["path"]
         is_open = path in _OPEN or path.startswith(_OPEN_FOLDER)
-        if self._keys:
-            known = self._has_key(headers)
-            if not known and not is_open:
+        if self._keys and self._has_key(headers):
+            return True
+        if self._keys and not self._host.asks(scope, headers):
+            if not is_open:
                 raise CosyError(errors.KEY_REFUSED)
-            return known
+            return False
         if path == "/livez":
             return False
         self._check_host(headers)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from cosyserve import errors, logs, places
 from cosyserve.assets.disk import sync
+from cosyserve.command import into_container
 from cosyserve.errors import CosyError
-from cosyserve.settings import Settings, keys_in
+from cosyserve.host.ownership import expect_readable
+from cosyserve.settings import KEY_FILE, Settings, keys_in
 
 log = logging.getLogger(__name__)
-
-_KEY_FILE = "api_key"
 
 
 def is_loopback(host: str) -> bool:
@@ -30,11 +30,11 @@ def makes_key(settings: Settings) -> bool:
     return settings.auth != "off" and not settings.key_list() and not is_loopback(settings.host)
 
 
-def accepted_keys(settings: Settings) -> list[str]:
+def accepted_keys(settings: Settings, *, host_needs_none: bool = False) -> list[str]:
     """The keys that let a client in; none means that everybody comes in.
 
     On loopback the default is to ask for nothing. On any other address a key is made when none is set, since
-    whoever finds an open port would speak at the owner's cost.
+    whoever finds an open port would speak at the owner's cost. `host_needs_none` is for the log: see `published`.
     """
     if settings.auth == "off":
         if not is_loopback(settings.host):
@@ -46,29 +46,39 @@ def accepted_keys(settings: Settings) -> list[str]:
         return []
     if not makes_key(settings):
         return settings.key_list()
-    path = settings.state_dir / _KEY_FILE
-    log.warning(
-        "The server is open to the network on %s and COSYSERVE_API_KEYS is not set: clients need the key in %s. / "
-        "服务器对网络开放且未设置 COSYSERVE_API_KEYS：客户端须使用 %s 中的密钥。",
-        *(settings.host, path, path),
-    )
     key = made_key(settings)
     logs.hide(key)
+    shown_by = f"{into_container()}cat {settings.state_dir / KEY_FILE}"
+    if host_needs_none:
+        log.info(
+            "The port is published on the host's loopback alone, and the host itself needs no key. Others need the one "
+            "that this shows: %s / 端口仅发布在宿主机的回环地址上，宿主机本身无需密钥。"
+            "其他客户端须使用以下命令显示的密钥：%s",
+            *(shown_by, shown_by),
+        )
+    else:
+        log.warning(
+            "The server is open to the network on %s and COSYSERVE_API_KEYS is not set: clients need the key that this "
+            "shows: %s / 服务器对网络开放且未设置 COSYSERVE_API_KEYS：客户端须使用以下命令显示的密钥：%s",
+            *(settings.host, shown_by, shown_by),
+        )
     return [key]
 
 
 def made_key(settings: Settings) -> str:
     """The key in the state folder, made at the first start. Readable by its owner only.
 
-    Raises `CS-SET-001` where the folder cannot have it, `CS-SET-005` where what lies there is not one key.
+    Raises `CS-SET-001` where the folder cannot have it, `CS-SET-005` where what lies there is not one key, `CS-SET-006`
+    where it is somebody else's.
     """
     try:
-        path = settings.state_dir.expanduser() / _KEY_FILE
+        path = settings.state_dir.expanduser() / KEY_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.path.lexists(path):
             _make_key(path)
     except (OSError, RuntimeError) as error:  # the second where there is no home
         raise CosyError(errors.SETTING_INVALID, details=f"COSYSERVE_STATE_DIR: {error}") from error
+    expect_readable(path)
     try:
         first, *others = keys_in(places.text_of(path))
         if others:

@@ -16,6 +16,7 @@ from cosyserve.host.machine import Machine
 from cosyserve.host.wsl import windows_address
 from cosyserve.launch.beat import to_supervisor
 from cosyserve.launch.ledger import Ledger
+from cosyserve.server import published
 from cosyserve.server.app import create_app
 from cosyserve.server.bodies import most_bytes
 from cosyserve.server.connections import Connections, limits_of
@@ -63,7 +64,7 @@ class DrainingServer(uvicorn.Server):
             if self._heritage is not None:
                 self._heritage.retire_predecessor()
         if self._supervisor is not None and sockets:
-            self._supervisor.address = _where(sockets[0])
+            self._supervisor.address = _where(self._service.settings, sockets[0])
         if self._supervisor is not None:
             beating = beat(self._service, self._supervisor, self._leave_idle, self._stop)
             self._beating = asyncio.create_task(beating)
@@ -124,10 +125,10 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-def _where(bound: socket.socket) -> str:
+def _where(settings: Settings, bound: socket.socket) -> str:
     """For people: the address, and the one that a browser in Windows needs."""
     windows = windows_address(Machine(), bound.getsockname()[1])
-    return url_of(bound) + (f" (in Windows: {windows})" if windows else "")
+    return published.where(settings, bound) + (f" (in Windows: {windows})" if windows else "")
 
 
 def config_of(app: FastAPI, settings: Settings, connections: Connections) -> uvicorn.Config:

@@ -3,6 +3,7 @@
 import logging
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from cosyserve import errors
@@ -12,7 +13,7 @@ from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.command import command
 from cosyserve.errors import CosyError
 from cosyserve.host import gpu
-from cosyserve.host.machine import Machine
+from cosyserve.host.machine import IMAGE, Machine
 from cosyserve.host.report import NOTHING, Text
 from cosyserve.launch.ladder import WITHOUT_MPI
 from cosyserve.settings import Settings
@@ -46,6 +47,14 @@ def choose(settings: Settings, threads: int = 1) -> Choice:
         )
     if settings.synthesizer == "cosyvoice2":
         return _cosyvoice2(settings, folder, threads)
+    try:
+        _expect_torch_in_image()
+    except CosyError as error:
+        return Choice(
+            PreviewSynthesizer(),
+            f"The preview voice (eSpeak NG). {error.cause} {error.remedy}",
+            f"预览语音（eSpeak NG）。{error.cause_zh}{error.remedy_zh}",
+        )
     if not folder.exists:
         return Choice(
             PreviewSynthesizer(),
@@ -67,7 +76,14 @@ def choose(settings: Settings, threads: int = 1) -> Choice:
         )
 
 
+def _expect_torch_in_image() -> None:
+    """Raises `CS-SYN-006` where this is a container of an image that no model can speak in."""
+    if (image := os.environ.get(IMAGE)) and find_spec("torch") is None:
+        raise CosyError(errors.IMAGE_WITHOUT_TORCH, image=image)
+
+
 def _cosyvoice2(settings: Settings, folder: Folder, threads: int) -> Choice:
+    _expect_torch_in_image()
     if not folder.usable:
         files = ", ".join(file.path for file in folder.lacking() if folder.state(file) is not State.UNVERIFIED)
         raise CosyError(errors.NOT_FETCHED, model=folder.model.folder, folder=folder.path, files=files)

@@ -1,0 +1,85 @@
+"""A container's port as its host publishes it.
+
+Nothing inside a container tells where its port is published, so whoever publishes it says it in COSYSERVE_PUBLISH.
+"""
+
+import os
+import socket
+import struct
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from cosyserve.host.machine import IMAGE, Machine, is_container
+from cosyserve.server.keys import is_loopback, makes_key
+from cosyserve.settings import Settings
+
+# Internal, hence no setting: the host's address for others, which `make docker-run` and compose pass on.
+HOST_ADDRESS = "_COSYSERVE_HOST_ADDRESS"
+
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens on it
+_SOMEWHERE = ("192.0.2.1", 9)  # of RFC 5737, nobody's; a datagram socket that is connected sends nothing
+_ROUTES = "/proc/net/route"
+_PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip")
+
+
+class Host:
+    """The machine outside the container, whose own clients need no key where its loopback is all that is published.
+
+    They come from the gateway of the container's network. Containers beside it, and machines that route to it past the
+    published port, have addresses of their own. What a proxy passes on may come from anywhere.
+    """
+
+    def __init__(self, settings: Settings, machine: Machine) -> None:
+        address, _ = address_of(settings)
+        trusted = is_container(machine) and makes_key(settings) and is_loopback(address)
+        self._addresses = gateways(machine) if trusted else frozenset[str]()
+
+    def __bool__(self) -> bool:
+        return bool(self._addresses)
+
+    def asks(self, scope: Scope, headers: Headers) -> bool:
+        """Whether a request is one of its own."""
+        address, _ = scope.get("client") or ("", 0)
+        return address in self._addresses and not any(name in headers for name in _PASSED_ON)
+
+
+def address_of(settings: Settings) -> tuple[str, int]:
+    """Where the host publishes the port; nowhere is an empty name and 0."""
+    host, _, port = settings.publish.rpartition(":")
+    return host.strip("[]"), int(port or 0)
+
+
+def gateways(machine: Machine) -> frozenset[str]:
+    """The addresses that the default routes of IPv4 lead to."""
+    rows = [line.split() for line in machine.read(_ROUTES).splitlines()[1:]]
+    # An address is a number in the processor's own order of bytes: proc(5).
+    found = {int(row[2], 16) for row in rows if len(row) > 2 and int(row[1], 16) == 0}
+    return frozenset(socket.inet_ntoa(struct.pack("=I", number)) for number in found - {0})
+
+
+def where(settings: Settings, bound: socket.socket) -> str:
+    """Where people find the server, first on this machine, or on a container's host."""
+    host, port = address_of(settings)
+    if not port:  # nobody has said it, or Docker takes a free one
+        host, port = bound.getsockname()[:2]
+    everywhere = host in _EVERYWHERE
+    here = _url(_EVERYWHERE.get(host, host), port)
+    others = _address_of_machine() if everywhere else None
+    return f"{here} (from elsewhere: {_url(others, port)})" if others else here
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def _address_of_machine() -> str | None:
+    """The one that its default route starts from. A container has to be told that of its host."""
+    if IMAGE in os.environ:
+        return os.environ.get(HOST_ADDRESS) or None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unsent:
+        try:
+            unsent.connect(_SOMEWHERE)
+        except OSError:  # no route leads anywhere
+            return None
+        return str(unsent.getsockname()[0])
