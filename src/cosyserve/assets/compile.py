@@ -5,11 +5,13 @@ used is in tests/cosyvoice2/trtllm/contract.json.
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from cosyserve.assets.engines import Shape
+from cosyserve.host import libpython
 from cosyserve.launch import mpi, stacks
 from cosyserve.launch.beat import folder_of_start, to_supervisor
 
@@ -24,22 +26,27 @@ class Work(BaseModel):
 
 def build(work: Work) -> None:
     """From the exported model to `rank0.engine` and `config.json`. No checkpoint is written in between."""
+    libpython.load()
     from tensorrt_llm import builder
     from tensorrt_llm.models.qwen.model import QWenForCausalLM
 
     shape = work.shape
     model = QWenForCausalLM.from_hugging_face(str(work.exported), dtype=shape.dtype)
-    config = builder.BuildConfig(
-        max_input_len=shape.max_seq,
-        max_seq_len=shape.max_seq,
-        max_batch_size=shape.max_batch,
-        max_num_tokens=shape.max_tokens,
-        max_beam_width=1,
-    )
-    config.plugin_config.gemm_plugin = shape.dtype
-    config.plugin_config.paged_kv_cache = True
-    config.plugin_config.tokens_per_block = _BLOCK
-    builder.build(model, config).save(str(work.into))
+    with tempfile.TemporaryDirectory(dir=work.into) as scratch:
+        config = builder.BuildConfig(
+            max_input_len=shape.max_seq,
+            max_seq_len=shape.max_seq,
+            max_batch_size=shape.max_batch,
+            max_num_tokens=shape.max_tokens,
+            max_beam_width=1,
+            # It is always written, by default into the working folder, which may be anybody's.
+            output_timing_cache=str(Path(scratch) / "timing.cache"),
+        )
+        config.plugin_config.gemm_plugin = shape.dtype
+        config.plugin_config.paged_kv_cache = True
+        config.plugin_config.tokens_per_block = _BLOCK
+        engine = builder.build(model, config)
+    engine.save(str(work.into))
 
 
 def main() -> None:

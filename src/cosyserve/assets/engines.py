@@ -70,9 +70,9 @@ class Key(BaseModel):
 
 def key_here(weights: str, shape: Shape, machine: Machine) -> Key:
     """The key of the engine that this machine needs; raises `CS-BUILD-001…003` where it can have none."""
-    card = next((card for card in gpu.cards(machine) if card.capability is not None), None)
+    card = gpu.first_card(machine)
     version = supported_version()
-    if card is None:
+    if card is None or card.capability is None:
         raise CosyError(errors.BUILD_WITHOUT_CARD)
     return Key(
         weights=weights,
@@ -81,7 +81,7 @@ def key_here(weights: str, shape: Shape, machine: Machine) -> Key:
         tensorrt_llm=version,
         tensorrt=installed("tensorrt") or "?",
         cuda=gpu.cuda_of_packages() or 0,
-        capability=card.capability or 0,
+        capability=card.capability,
         card=card.name,
         system=f"{sys.platform}-{platform.machine()}",
     )

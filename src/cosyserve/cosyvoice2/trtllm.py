@@ -21,10 +21,14 @@ _RANDOM_SEEDS = 1 << 64
 _REPETITION = 1.1
 
 
+# Of the memory that is free once the engine is loaded. `max_tokens` bounds the cache of keys and values below that.
+_KV_SHARE = 0.9
+
+
 class TrtllmExecutor:
     """One engine on the current CUDA device; `bias` (vocabulary,) is added to the scores of every step."""
 
-    def __init__(self, engine: Path, bias: Tensor, slots: int, kv_tokens: int, kv_fraction: float) -> None:
+    def __init__(self, engine: Path, bias: Tensor, slots: int, kv_tokens: int) -> None:
         from tensorrt_llm.bindings import executor
 
         self._api = executor
@@ -33,7 +37,7 @@ class TrtllmExecutor:
         cache = executor.KvCacheConfig(
             enable_block_reuse=False,
             max_tokens=kv_tokens,
-            free_gpu_memory_fraction=kv_fraction,
+            free_gpu_memory_fraction=_KV_SHARE,
             host_cache_size=0,  # pinned memory is scarce on WSL2
         )
         config = executor.ExecutorConfig(
