@@ -16,9 +16,9 @@ import torch
 from cosyserve.cosyvoice2.config import Config
 from cosyserve.cosyvoice2.flow import Flow
 from cosyserve.cosyvoice2.graphs import captured
-from cosyserve.cosyvoice2.hift import Hift
+from cosyserve.cosyvoice2.hift import GraphedHift, Hift
+from cosyserve.cosyvoice2.slots import FlowSlots
 from cosyserve.cosyvoice2.untrained import untrained
-from cosyserve.cosyvoice2.voicing import Hops, SlotVoicing
 
 _TRIES = 3
 _WAITS = 20  # events that the other thread has to get through within a capture
@@ -84,8 +84,8 @@ def all_graphs_of_a_server() -> None:
     config = Config()
     flow = untrained(Flow(config.flow)).to("cuda", torch.bfloat16)
     flow.noise = flow.noise.float()
-    voicing = SlotVoicing(flow, untrained(Hift(config.hift)).to("cuda"), Hops().first, 4, 1, frames=300)
-    voicing.prepare()
+    FlowSlots(flow, slots=4, frames=300).prepare(4)
+    GraphedHift(untrained(Hift(config.hift)).to("cuda"), [20, 50]).prepare()
 
 
 def attempt(what: str) -> str:
