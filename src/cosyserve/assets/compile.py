@@ -12,8 +12,7 @@ from pydantic import BaseModel
 
 from cosyserve.assets.engines import Shape
 from cosyserve.host import libpython
-from cosyserve.launch import mpi, stacks
-from cosyserve.launch.beat import folder_of_start, to_supervisor
+from cosyserve.launch.worker import carry_out
 
 _BLOCK = 32  # positions of a block of the paged cache of keys and values
 
@@ -49,18 +48,5 @@ def build(work: Work) -> None:
     engine.save(str(work.into))
 
 
-def main() -> None:
-    work = Work.model_validate_json(sys.argv[1])
-    parent = to_supervisor()
-    if parent is not None:
-        stacks.offer(folder_of_start())
-    mpi.initialise()
-    if parent is not None:
-        parent.tell("mpi")
-    build(work)
-    if parent is not None:
-        parent.tell("ready")
-
-
 if __name__ == "__main__":
-    main()
+    carry_out(lambda: build(Work.model_validate_json(sys.argv[1])))

@@ -1,7 +1,6 @@
 """The commands that speak, and the one that looks."""
 
 import asyncio
-import locale
 import logging
 import os
 import signal
@@ -24,7 +23,7 @@ from cosyserve.cli.assets import build, fetcher
 from cosyserve.errors import CosyError
 from cosyserve.host import system
 from cosyserve.host.machine import Machine, platform_of
-from cosyserve.host.report import Language
+from cosyserve.host.report import Language, terminal_language
 from cosyserve.host.surroundings import surroundings_of
 from cosyserve.launch import ladder, memory, mpi, stacks
 from cosyserve.launch.beat import Beat, folder_of_start, to_supervisor
@@ -224,8 +223,7 @@ def doctor(context: click.Context, as_json: bool, lang: Language | None, deep: b
     if as_json:
         click.echo(report.model_dump_json(indent=2))
     else:
-        chinese = locale.getlocale()[0] or os.environ.get("LANG", "")
-        click.echo(page(report, lang or ("zh" if chinese.startswith("zh") else "en"), colour=sys.stdout.isatty()))
+        click.echo(page(report, lang or terminal_language(), colour=sys.stdout.isatty()))
     context.exit(report.exit_status)
 
 

@@ -16,6 +16,17 @@ from cosyserve.cosyvoice2.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """How the executor draws from the scores. It knows no repetition-aware sampling; of what it knows these values come
+    nearest (`python -m bench.drawing`). `top_p` is a share of the sum of the `top_k` best, and `repetition` divides the
+    score of every token heard before, the recording's too."""
+
+    top_k: int = 25
+    top_p: float = 1.0
+    repetition: float = 1.2
+
+
+@dataclass(frozen=True)
 class Ask:
     """One generation: the ids it starts from, and how it is drawn. `end` alone ends it by itself, and not before
     `least` tokens."""
@@ -26,6 +37,7 @@ class Ask:
     seed: int
     temperature: float
     end: int
+    drawing: Drawing = Drawing()
 
 
 @dataclass(frozen=True)

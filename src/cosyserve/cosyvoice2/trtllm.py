@@ -12,13 +12,8 @@ import torch
 from torch import Tensor
 
 from cosyserve.cosyvoice2.batching import Answer, Ask
-from cosyserve.cosyvoice2.sampling import Nucleus
 
 _RANDOM_SEEDS = 1 << 64
-# As near to repetition-aware sampling as this interface comes: it draws from the same nucleus, but knows no window. It
-# can only make every token that was ever heard less likely, by this factor of its score; 1.1 is what the public runtime
-# serves this model with.
-_REPETITION = 1.1
 
 
 # Of the memory that is free once the engine is loaded. `max_tokens` bounds the cache of keys and values below that.
@@ -49,15 +44,15 @@ class TrtllmExecutor:
         self._executor: Any = executor.Executor(engine, executor.ModelType.DECODER_ONLY, config)
 
     def submit(self, ask: Ask) -> int:
-        api, nucleus = self._api, Nucleus()
+        api, drawing = self._api, ask.drawing
         sampling = api.SamplingConfig(
             beam_width=1,
-            top_k=1 if ask.temperature == 0 else nucleus.top_k,
-            top_p=nucleus.top_p,
+            top_k=1 if ask.temperature == 0 else drawing.top_k,
+            top_p=drawing.top_p,
             seed=ask.seed % _RANDOM_SEEDS,
             temperature=ask.temperature or 1.0,
             min_tokens=ask.least,
-            repetition_penalty=_REPETITION,
+            repetition_penalty=drawing.repetition,
         )
         request = api.Request(
             list(ask.prompt),

@@ -114,15 +114,16 @@ ENGINE_UNUSABLE = Fault(
     "CS-ENGINE-002",
     500,
     "The engine {engine} cannot be used: {reason}.",
-    "It is built anew once by itself; if that does not help, run: cosyserve build --force, and cosyserve doctor.",
+    "It is built anew once by itself; if that does not help, run: cosyserve engines check.",
     "引擎 {engine} 无法使用：{reason}。",
-    "系统会自动重建一次；如仍无效，请运行 cosyserve build --force 和 cosyserve doctor。",
+    "系统会自动重建一次；如仍无效，请运行 cosyserve engines check。",
 )
 ENGINE_FAILED = Fault(
     "CS-ENGINE-003",
     503,
     "The engine failed while speaking: {reason}.",
-    "The server starts again by itself; send the request once more in a moment.",
+    "The server starts again by itself; send the request once more in a moment. Where it comes again, its owner runs: "
+    "cosyserve engines check.",
     "引擎在合成时出错：{reason}。",
-    "服务器会自动重启，请稍后重试。",
+    "服务器会自动重启，请稍后重试。如反复出现，请服务器所有者运行 cosyserve engines check。",
 )

@@ -285,4 +285,8 @@ def tensorrt_llm(machine: Machine, limit: float) -> Finding:
     if result.outcome is Outcome.OK:
         return TENSORRT_LLM.ok(Text(f"takes {result.seconds:.0f} s", f"耗时 {result.seconds:.0f} 秒"))
     cause = explain(result)
-    return TENSORRT_LLM.fail(cause, Text("see the lines below", "见下方各行"), seen=_seen("import", result))
+    return TENSORRT_LLM.fail(
+        cause,
+        Text("cosyserve engines check, which tries every way", "cosyserve engines check（会逐一尝试每种方式）"),
+        seen=_seen("import", result),
+    )

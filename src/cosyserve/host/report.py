@@ -1,5 +1,7 @@
 """What the doctor says: findings with stable ids, as a page for people and as JSON for scripts."""
 
+import locale
+import os
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
@@ -15,6 +17,11 @@ class State(str, Enum):
 
 
 Language = Literal["en", "zh"]
+
+
+def terminal_language() -> Language:
+    named = locale.getlocale()[0] or os.environ.get("LANG", "")
+    return "zh" if named.startswith("zh") else "en"
 
 
 @dataclass(frozen=True)

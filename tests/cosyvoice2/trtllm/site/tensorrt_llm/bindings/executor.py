@@ -5,6 +5,7 @@ wrong is told by the engine's folder: `behaviour.json` there, read at the start.
 """
 
 import json
+import os
 import random
 import threading
 from collections import deque
@@ -14,6 +15,12 @@ from typing import Any
 
 import torch
 
+from cosyserve.assets.manifest import MODEL_FOLDER
+from cosyserve.cosyvoice2.config import SPEECH_TOKENS
+from cosyserve.cosyvoice2.generation import Generator
+from cosyserve.cosyvoice2.generation import Request as GenerationRequest
+from cosyserve.cosyvoice2.loading import load_config, load_llm
+from cosyserve.cosyvoice2.vocabulary import Vocabulary
 from tests.cosyvoice2.trtllm import driver
 from tests.cosyvoice2.trtllm.contract import CONTRACT, bound, made, made_enum
 
@@ -60,8 +67,13 @@ class _Running:
     def __init__(self, request: Any, behaviour: dict[str, Any], number: int) -> None:
         sampling = request.sampling_config
         self.request, self.random = request, random.Random(sampling.seed)
+        if behaviour.get("unseeded", 0):
+            self.random = random.Random(number)
         self.allowed = (request.embedding_bias > _NEVER).nonzero()[:, 0].tolist()
         self.length = min(request.max_tokens, sampling.min_tokens + self.random.randrange(3, 20))
+        self.length = behaviour.get("length", self.length)
+        greedy = _greedy(request, behaviour, number) if sampling.top_k == 1 else []
+        self.greedy, self.length = iter(greedy), len(greedy) or self.length
         self.made = 0
         self.strays = self.random.random() < behaviour.get("strays", 0)
         self.fails_at = 5 if self.random.random() < behaviour.get("fails", 0) else -1
@@ -74,6 +86,8 @@ class _Running:
         self.made += 1
         if self.made > self.length:
             return [self.request.end_id], True, ""
+        if (token := next(self.greedy, None)) is not None:
+            return [token], False, ""
         # Before the fewest tokens the end is held back, and it alone; whatever else is allowed may come.
         speech = [each for each in self.allowed if each < self.request.end_id]
         if self.stops:
@@ -82,6 +96,25 @@ class _Running:
         if self.strays and self.made == 3:
             ids.append(7)  # no speech at all, whatever the bias says
         return ids, False, ""
+
+
+def _greedy(request: Any, behaviour: dict[str, Any], number: int) -> list[int]:
+    """The likeliest tokens of the model in COSYSERVE_MODELS_DIR, which is the one that was exported."""
+    text_ids = request.end_id - SPEECH_TOKENS
+    vocabulary = Vocabulary(text_ids)
+    ids = request.input_token_ids[1 : request.input_token_ids.index(vocabulary.task)]
+    folder = Path(os.environ["COSYSERVE_MODELS_DIR"]) / MODEL_FOLDER
+    generator = Generator(load_llm(folder, load_config(folder), torch.bfloat16), 1, 512)
+    nothing = torch.empty(0, dtype=torch.long)
+    slot = generator.add(GenerationRequest(torch.tensor(ids), nothing, nothing, temperature=0.0))
+    tokens: list[int] = []
+    while not slot.done and len(tokens) < 20:
+        tokens += [token for _, token in generator.advance()]
+    if (wrong := behaviour.get("greedy_wrong_from")) is not None:
+        tokens[wrong:] = [each + 1 for each in tokens[wrong:]]
+    if behaviour.get("greedy_unsteady"):
+        tokens[-1] += number
+    return [text_ids + token for token in tokens]
 
 
 class Executor:
@@ -99,6 +132,9 @@ class Executor:
         asked = json.loads(shape.read_text()).get("asked", {}) if shape.exists() else {}
         self._longest = asked.get("max_input_len", 1 << 20)
         self._behaviour: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        self._step_seconds = self._behaviour.get("step_seconds", _STEP_SECONDS)
+        if self._behaviour.get("takes_all"):
+            self._longest = 1 << 20
         self.config = taken["executor_config"]
         self._running: dict[int, _Running] = {}
         self._waiting: deque[tuple[int, _Running]] = deque()
@@ -132,6 +168,8 @@ class Executor:
     def cancel_request(self, *args: Any, **kwargs: Any) -> None:
         number = self._taken("cancel_request", args, kwargs)["id"]
         with self._changed:
+            if self._behaviour.get("deaf"):
+                return
             if self._running.pop(number, None) is not None:
                 self._ready.append(Response(number, Result([], final=True)))
             self._waiting = deque(each for each in self._waiting if each[0] != number)
@@ -174,7 +212,7 @@ class Executor:
                     self._running.clear()
                 self._steps += 1
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: False, _STEP_SECONDS)
+                self._changed.wait_for(lambda: False, self._step_seconds)
 
     def _fetch(self) -> None:
         while self._waiting and len(self._running) < self.config.max_batch_size:
