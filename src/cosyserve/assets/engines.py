@@ -30,6 +30,8 @@ _KEY = "key.json"
 _BUILDING = ".building-"
 _FAILED = ".failed"
 _SHORT = 16  # digits of a digest that name a folder
+# The PyTorch that each TensorRT-LLM was released with, and the CUDA it has to be built for.
+PYTORCH = {(1, 0): ("2.7.1", "12.8"), (1, 1): ("2.9.0", "13.0"), (1, 2): ("2.9.1", "13.0")}
 EXPORT = 1  # raised when the export changes what an engine is made of
 
 

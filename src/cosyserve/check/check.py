@@ -16,9 +16,9 @@ from cosyserve.assets.build import Build
 from cosyserve.assets.disk import Folder, human
 from cosyserve.assets.engines import PLAN, Engine, Shape, supported_version
 from cosyserve.assets.manifest import DEFAULT, model_of
-from cosyserve.check import executor, judged, look, streams
+from cosyserve.check import judged, look, streams
 from cosyserve.check.lines import Line, Trial, same
-from cosyserve.check.seen import Executed, Imported, Libraries, Pytorch
+from cosyserve.check.seen import Executed, Imported, Libraries, Pytorch, Work
 from cosyserve.errors import CosyError
 from cosyserve.host import gpu, probe
 from cosyserve.host.causes import explain
@@ -37,8 +37,8 @@ S = TypeVar("S", bound=BaseModel)
 class Check:
     """`say` is told what is at work, which may take minutes."""
 
-    def __init__(self, settings: Settings, machine: Machine, say: Callable[[str], None]) -> None:
-        self._settings, self._machine, self._say = settings, machine, say
+    def __init__(self, settings: Settings, machine: Machine, streams: int, say: Callable[[str], None]) -> None:
+        self._settings, self._machine, self._streams, self._say = settings, machine, streams, say
         self._version = supported_version()
         folder = Folder(settings.models_dir, model_of(DEFAULT))
         if not folder.usable:
@@ -93,7 +93,7 @@ class Check:
         settings = self._settings.model_copy(update={"models_dir": models})
         began = time.monotonic()
         try:
-            engine = Build(settings, self._machine, Shape(max_batch=streams.STREAMS), self._say).run()
+            engine = Build(settings, self._machine, Shape(max_batch=self._streams), self._say).run()
         except CosyError as error:
             trial = judged.BUILD
             failed = Trial(trial.name, trial.did, trial.expected, Text(error.remedy, error.remedy_zh))
@@ -104,7 +104,7 @@ class Check:
     def executor(self, engine: Engine, models: Path) -> list[Line]:
         self._say("asking the executor alone …")
         into = models / "executed.json"
-        work = executor.Work(model=self._folder.path, engine=engine.folder, into=into)
+        work = Work(model=self._folder.path, engine=engine.folder, into=into)
         argv = (sys.executable, "-m", "cosyserve.check.executor", work.model_dump_json())
         tmpdir = surroundings_of(self._machine).tmpdir
         failure = job.run(list(self._ladder(argv).values()), tmpdir, _EXECUTOR_SECONDS, threading.Event())
@@ -113,17 +113,17 @@ class Check:
         return judged.executed(Executed.model_validate_json(into.read_bytes()))
 
     def server(self, models: Path) -> list[Line]:
-        self._say(f"speaking {streams.STREAMS} streams at once, with the engine and with PyTorch alone …")
+        self._say(f"speaking {self._streams} streams at once, with the engine and with PyTorch alone …")
         seconds = self._settings.ready_seconds
         try:
-            by_engine = streams.spoken(models, "trtllm", models, seconds)
+            by_engine = streams.spoken(models, "trtllm", self._streams, seconds)
         except streams.ServerFailedError as error:
             return [judged.SERVER.judged(False, same(str(error)))]
         try:
-            by_pytorch = streams.spoken(models, "torch", models, seconds)
+            by_pytorch = streams.spoken(models, "torch", self._streams, seconds)
         except streams.ServerFailedError:
             by_pytorch = None
-        return judged.spoken(by_engine, by_pytorch, streams.STREAMS)
+        return judged.spoken(by_engine, by_pytorch, self._streams)
 
     def _rungs(self, what: str) -> Mapping[str, ladder.Rung]:
         return self._ladder((sys.executable, "-m", "cosyserve.check.look", what))

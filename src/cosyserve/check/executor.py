@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel
 from safetensors.torch import load_file
 from torch import Tensor
 
 from cosyserve.assets.engines import BIAS, Engine, Engines
-from cosyserve.check.seen import Executed, Greedy
+from cosyserve.check.seen import CANCEL_AFTER, COMPARED, TEXT_IDS, TOO_LONG, Executed, Greedy, Work
 from cosyserve.cosyvoice2.batching import Ask, Drawing, Executor
 from cosyserve.cosyvoice2.generation import Generator, Request
 from cosyserve.cosyvoice2.loading import load_config, load_llm
@@ -22,19 +21,9 @@ from cosyserve.cosyvoice2.vocabulary import Vocabulary
 from cosyserve.host import libpython
 from cosyserve.launch.worker import carry_out
 
-TEXT_IDS = 10
-TOO_LONG = 3000  # ids of a prompt
-CANCEL_AFTER = 15  # tokens
-COMPARED = 10  # tokens
 _TEXT = "The quick brown fox jumps over the lazy dog, again and again."
 _SLOTS = 4
 _SECONDS = 120  # for one request
-
-
-class Work(BaseModel):
-    model: Path
-    engine: Path
-    into: Path  # a file
 
 
 class Questions:

@@ -2,16 +2,24 @@
 
 from collections.abc import Mapping
 
+from cosyserve.assets.engines import PYTORCH
 from cosyserve.check import look
-from cosyserve.check.executor import CANCEL_AFTER, COMPARED, TEXT_IDS, TOO_LONG
 from cosyserve.check.lines import Line, Trial, same
-from cosyserve.check.seen import Executed, Imported, Libraries, Pytorch, Spoken
+from cosyserve.check.seen import (
+    CANCEL_AFTER,
+    COMPARED,
+    TEXT_IDS,
+    TOO_LONG,
+    Executed,
+    Imported,
+    Libraries,
+    Pytorch,
+    Spoken,
+)
 from cosyserve.cosyvoice2.sampling import length_limits
 from cosyserve.host import libpython
 from cosyserve.host.report import State, Text
 
-# The PyTorch that a TensorRT-LLM was released with, and the CUDA of its builds.
-PYTORCH = {(1, 0): ("2.7.1", "12.8"), (1, 1): ("2.9.0", "13.0"), (1, 2): ("2.9.1", "13.0")}
 _SET_UP = "scripts/setup-tensorrt-llm"
 _LOADS = Text("it loads", "可以加载")
 _SAME = Text("the same tokens", "结果相同")

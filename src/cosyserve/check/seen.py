@@ -1,6 +1,22 @@
 """What was seen in the processes that tried something; they hand it on as JSON."""
 
+from pathlib import Path
+
 from pydantic import BaseModel
+
+# What the executor is asked.
+TEXT_IDS = 10
+TOO_LONG = 3000  # ids of a prompt
+CANCEL_AFTER = 15  # tokens
+COMPARED = 10  # tokens
+
+
+class Work(BaseModel):
+    """Which engine is asked alone, and the file that has what it answered."""
+
+    model: Path
+    engine: Path
+    into: Path
 
 
 class Libraries(BaseModel):

@@ -15,11 +15,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cosyserve.check.seen import Spoken
+from cosyserve.host.child import die_with_parent
 from cosyserve.launch.beat import SOCKET
 
-STREAMS = 16
 _ADDRESS = re.compile(r"CosyServe: (http://[^/\s\"]+)/")
-_SENTENCE = "This is stream number {}, and it says nothing that anybody has to remember."
+_SENTENCE = "Stream number {} speaks."
 _CAPTURING = "stream is capturing"
 _BYTES_A_SECOND = 24_000 * 2  # of 16-bit samples
 _REQUEST_SECONDS = 300
@@ -40,34 +40,38 @@ class _Stream:
     problem: str = ""
 
 
-def spoken(models: Path, backend: str, folder: Path, seconds: float) -> Spoken:
-    """What came of all streams at once, with `backend`; raises `ServerFailedError` where no server stands in time."""
-    log = folder / f"{backend}.log"
+def spoken(models: Path, backend: str, count: int, seconds: float) -> Spoken:
+    """What came of `count` streams at once, with `backend`; raises `ServerFailedError` where no server stands in time.
+
+    What the server leaves is left beside the models, which are there for the check alone.
+    """
+    log = models / f"{backend}.log"
     settings = {
         "HOST": "127.0.0.1",
         "PORT": "0",
         "MODELS_DIR": str(models),
-        "STATE_DIR": str(folder / backend),
+        "STATE_DIR": str(models / backend),
         "BACKEND": backend,
         "SYNTHESIZER": "cosyvoice2",
-        "MAX_STREAMS": str(STREAMS),
+        "MAX_STREAMS": str(count),
         "QUEUE_SECONDS": str(_REQUEST_SECONDS),
     }
     with log.open("wb") as output:
         server = subprocess.Popen(
             [sys.executable, "-m", "cosyserve", "serve"],
             env={**_environment(os.environ), **{f"COSYSERVE_{name}": value for name, value in settings.items()}},
-            cwd=folder,
+            cwd=models,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent,
         )
     try:
         url = _stands(server, log, seconds)
         why = str(json.loads(_asked(url, "GET", "/readyz")[1])["why"])
         began = time.monotonic()
-        with ThreadPoolExecutor(STREAMS) as pool:
-            streams = list(pool.map(lambda number: _stream(url, number), range(STREAMS)))
+        with ThreadPoolExecutor(count) as pool:
+            streams = list(pool.map(lambda number: _stream(url, number), range(count)))
         took = time.monotonic() - began
     finally:
         _stop(server)

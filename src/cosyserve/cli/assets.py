@@ -211,8 +211,9 @@ def list_engines() -> None:
 @engines.command()
 @click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the lines; by default the terminal's.")
 @click.option("--report", "file", type=click.Path(path_type=Path), help="File for an issue: JSON, no keys, no paths.")
+@click.option("--streams", type=click.IntRange(1, 256), default=16, show_default=True, help="Spoken at once.")
 @click.pass_context
-def check(context: click.Context, lang: Language | None, file: Path | None) -> None:
+def check(context: click.Context, lang: Language | None, file: Path | None, streams: int) -> None:
     """Build an engine, use it in every way, and hold it to PyTorch. Takes about ten minutes; nothing of it is kept.
 
     Ends with status 0 (all is well), 1 (warnings) or 2 (the engine does not do what it should).
@@ -229,7 +230,7 @@ def check(context: click.Context, lang: Language | None, file: Path | None) -> N
     from cosyserve.check.check import Check
 
     language = lang or terminal_language()
-    checking = Check(settings, Machine(), lambda text: click.echo(text, err=True))
+    checking = Check(settings, Machine(), streams, lambda text: click.echo(text, err=True))
     found = []
     for line in checking.lines():
         click.echo(lines.lines_of(line, language))

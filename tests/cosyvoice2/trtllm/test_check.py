@@ -14,9 +14,9 @@ from cosyserve.assets.export import head_bias
 from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.check import judged, look
 from cosyserve.check.check import Check
-from cosyserve.check.executor import Work, execute
+from cosyserve.check.executor import execute
 from cosyserve.check.lines import Line, exit_status, lines_of, report, same, summary
-from cosyserve.check.seen import Imported, Libraries, Pytorch, Spoken
+from cosyserve.check.seen import Imported, Libraries, Pytorch, Spoken, Work
 from cosyserve.cosyvoice2.tokenizer import TextTokenizer
 from cosyserve.cosyvoice2.vocabulary import Vocabulary
 from cosyserve.host import libpython
@@ -176,7 +176,7 @@ def check(host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Check]:
 
     def checking(**variables: str) -> Check:
         environ = {**host.environ, **variables}
-        return Check(Settings(models_dir=host.models), Machine(environ=environ), lambda text: None)
+        return Check(Settings(models_dir=host.models), Machine(environ=environ), 2, lambda text: None)
 
     return checking
 
@@ -206,7 +206,8 @@ def test_the_whole_check(host: Host, tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     before = sorted(host.models.iterdir())
     behaviour = json.dumps({"step_seconds": 0.002})
-    done = host.runs("engines", "check", "--lang", "zh", "--report", str(file), STANDIN_BEHAVIOUR=behaviour)
+    asked = ("--lang", "zh", "--report", str(file), "--streams", "2")
+    done = host.runs("engines", "check", *asked, STANDIN_BEHAVIOUR=behaviour)
     told = json.loads(file.read_text(encoding="utf-8"))
     states = {line["name"]: line["state"] for line in told["lines"]}
     assert {name for name, state in states.items() if state not in ("ok", "skipped")} <= {"pytorch", "card", "speed"}, (
@@ -214,7 +215,7 @@ def test_the_whole_check(host: Host, tmp_path: Path) -> None:
     )
     assert {"libnuma", "import-mpirun", "build", "executor", "cancel", "streams", "captures", "speed"} <= states.keys()
     assert done.returncode == 2
-    assert "✓ streams: 同时合成 16 路" in done.stdout
+    assert "✓ streams: 同时合成 2 路" in done.stdout
     assert sorted(host.models.iterdir()) == before
     assert str(tmp_path.parent) not in file.read_text(encoding="utf-8")
     assert told["machine"]["card"]["name"] == "NVIDIA Stand-in 4090"

@@ -16,7 +16,7 @@ from cosyserve.assets.export import export
 from cosyserve.assets.manifest import MODEL_FOLDER
 from tests.cosyvoice2.trtllm.conftest import environment
 from tests.launch.supervised import Supervised, speaks
-from tests.running import eventually
+from tests.running import HANGS, eventually
 
 pytestmark = pytest.mark.mpi
 
@@ -43,7 +43,7 @@ class Host:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=HANGS,
         )
 
     def built(self) -> int:
