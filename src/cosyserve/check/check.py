@@ -51,8 +51,7 @@ class Check:
         yield from self.libraries()
         yield from self.pytorch()
         yield from self.imports()
-        # Beside the models, since an engine is too large for many a temporary folder.
-        with tempfile.TemporaryDirectory(dir=self._settings.models_dir, prefix=".check-") as folder:
+        with self._temporary_folder() as folder:
             models = Path(folder)
             (models / self._folder.path.name).symlink_to(self._folder.path.resolve())
             built, engine = self.build(models)
@@ -60,6 +59,14 @@ class Check:
             if engine is not None:
                 yield from self.executor(engine, models)
                 yield from self.server(models)
+
+    def _temporary_folder(self) -> "tempfile.TemporaryDirectory[str]":
+        """Beside the models, since an engine is too large for many a folder for temporary files."""
+        place = self._settings.models_dir
+        try:
+            return tempfile.TemporaryDirectory(dir=place, prefix=".check-")
+        except OSError as error:
+            raise CosyError(errors.FOLDER_UNWRITABLE, folder=place, reason=error.strerror) from error
 
     def machine(self) -> dict[str, object]:
         """What an issue needs to know of it."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from cosyserve.host import cure, libpython, wsl
 from cosyserve.host.cure import Surroundings
 from cosyserve.host.machine import Machine
-from cosyserve.host.system import usable_cores
+from cosyserve.host.system import installed, usable_cores
 
 _CUDA = "/usr/local/cuda"
 # Where NVIDIA's wheels unpack a toolkit's parts, CUDA 13's and 12's.
@@ -14,12 +14,15 @@ _CUDA_OF_WHEELS = ("nvidia/cu13", "nvidia/cuda_nvcc", "nvidia/cuda_runtime")
 
 
 def surroundings_of(machine: Machine) -> Surroundings:
-    named = tuple(filter(None, (wsl.driver_folder(machine), libpython.folder_to_name())))
+    driver = wsl.driver_folder(machine)
+    if installed("tensorrt-llm") is None:
+        return cure.look_around(machine.environ, usable_cores(machine), (driver,) if driver else ())
+    named = tuple(filter(None, (driver, libpython.folder_to_name())))
     return cure.look_around(machine.environ, usable_cores(machine), named, _cuda_home(machine))
 
 
 def _cuda_home(machine: Machine) -> str:
-    """TensorRT-LLM 1.1 and later end at import where nobody names a toolkit, though the server compiles nothing."""
+    """TensorRT-LLM 1.1 and later end at import where nothing names a toolkit, though the server compiles nothing."""
     if machine.exists(_CUDA):
         return _CUDA
     packages = Path(sysconfig.get_path("purelib"))
