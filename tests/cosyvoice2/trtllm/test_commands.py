@@ -198,7 +198,7 @@ def break_it(url: str) -> None:
     def gone() -> bool:
         try:
             body = {"input": "One two three four five six seven.", "response_format": "wav"}
-            return httpx.post(f"{url}/v1/audio/speech", json=body, timeout=20).status_code >= 500
+            return httpx.post(f"{url}/v1/audio/speech", json=body, timeout=HANGS).status_code >= 500
         except httpx.TransportError:
             return True
 
