@@ -12,9 +12,9 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from cosyserve import __version__, errors
-from cosyserve.assets.build import Build
-from cosyserve.assets.disk import Folder, human
-from cosyserve.assets.engines import PLAN, Engine, Shape, supported_version
+from cosyserve.assets.build import LLM, Build
+from cosyserve.assets.disk import Folder
+from cosyserve.assets.engines import Engine, Shape, supported_version
 from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.check import judged, look, streams
 from cosyserve.check.lines import Line, Trial, same
@@ -105,8 +105,8 @@ class Check:
             trial = judged.BUILD
             failed = Trial(trial.name, trial.did, trial.expected, Text(error.remedy, error.remedy_zh))
             return failed.judged(False, Text(error.cause, error.cause_zh)), None
-        size, seconds = human((engine.folder / PLAN).stat().st_size), time.monotonic() - began
-        return judged.BUILD.judged(True, Text(f"{size} in {seconds:.0f} s", f"{size}，{seconds:.0f} 秒")), engine
+        sizes = {path.name: path.stat().st_size for path in sorted(engine.folder.iterdir())}
+        return judged.built(sizes, (self._folder.path / LLM).stat().st_size, time.monotonic() - began), engine
 
     def executor(self, engine: Engine, models: Path) -> list[Line]:
         self._say("asking the executor alone …")

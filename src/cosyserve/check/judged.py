@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from cosyserve.assets.engines import PYTORCH
+from cosyserve.assets.disk import human
+from cosyserve.assets.engines import PLAN, PYTORCH
 from cosyserve.check import look
 from cosyserve.check.lines import Line, Trial, same
 from cosyserve.check.seen import (
@@ -21,6 +22,7 @@ from cosyserve.host import libpython
 from cosyserve.host.report import State, Text
 
 _SET_UP = "scripts/setup-tensorrt-llm"
+_SMALLEST = 4  # weights are released in float32 and built in half of that; less than half of it is not whole
 _LOADS = Text("it loads", "可以加载")
 _SAME = Text("the same tokens", "结果相同")
 
@@ -117,9 +119,18 @@ def _import(rung: str, seen: Imported | Text, otherwise: State) -> Line:
 BUILD = Trial(
     "build",
     Text("built an engine into a temporary folder", "在临时目录中构建引擎"),
-    Text("rank0.engine, of about the size of the model's weights", "rank0.engine，约为模型权重大小"),
+    Text("rank0.engine, not much smaller than the model's weights", "rank0.engine，不明显小于模型权重"),
     Text("COSYSERVE_BACKEND=torch meanwhile; the lines above say why", "暂用 COSYSERVE_BACKEND=torch；原因见上方输出"),
 )
+
+
+def built(sizes: Mapping[str, int], weights: int, seconds: float) -> Line:
+    """`sizes` of the engine's files and of the `weights` as they were released, in bytes."""
+    told = ", ".join(f"{name} {human(size)}" for name, size in sizes.items())
+    large = sizes.get(PLAN, 0) >= weights / _SMALLEST
+    return BUILD.judged(large, Text(f"{told}; {seconds:.0f} s", f"{told}；{seconds:.0f} 秒"))
+
+
 EXECUTOR = Trial(
     "executor",
     Text("loaded the engine into an executor", "将引擎加载到执行器"),

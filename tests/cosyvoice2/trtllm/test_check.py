@@ -107,6 +107,14 @@ def test_what_an_import_maps(seen: dict[str, Any], expected: dict[str, State]) -
     assert failed(judged.imports(seen)) == expected
 
 
+@pytest.mark.parametrize(("size", "expected"), [(1_300, {}), (1_000, {}), (400, {"build": State.FAIL})])
+def test_an_engine_is_as_large_as_its_weights(size: int, expected: dict[str, State]) -> None:
+    line = judged.built({CONFIG: 10, PLAN: size}, weights=2_000, seconds=90)
+    assert failed([line]) == expected
+    assert f"{PLAN} " in line.found.en
+    assert "90 s" in line.found.en
+
+
 def built(models: Path, root: Path, **behaviour: float) -> Engine:
     """An engine of the stand-in, without a build."""
     folder = models / MODEL_FOLDER

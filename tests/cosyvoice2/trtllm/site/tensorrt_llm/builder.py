@@ -49,7 +49,8 @@ class Engine:
         if bad := os.environ.get("STANDIN_UNLOADABLE"):
             (folder / "rank0.engine").write_bytes(bad.encode())
         else:
-            (folder / "rank0.engine").write_bytes(b"stand-in " + b"\0" * 100_000)
+            weights = Path(self._model.folder) / "model.safetensors"
+            (folder / "rank0.engine").write_bytes(b"stand-in " + b"\0" * weights.stat().st_size)
         (folder / "config.json").write_text(json.dumps({"version": "1.2.1", "asked": asked, "keys": self._model.keys}))
         if behaviour := os.environ.get("STANDIN_BEHAVIOUR"):
             (folder / "behaviour.json").write_text(behaviour)
