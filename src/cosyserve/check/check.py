@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from cosyserve.assets.disk import Folder
 from cosyserve.assets.engines import Engine, Shape, supported_version
 from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.check import judged, look, streams
-from cosyserve.check.lines import Line, Trial, same
+from cosyserve.check.lines import Line, same
 from cosyserve.check.seen import Executed, Imported, Libraries, Pytorch, Work
 from cosyserve.errors import CosyError
 from cosyserve.host import gpu, probe
@@ -102,8 +103,7 @@ class Check:
         try:
             engine = Build(settings, self._machine, Shape(max_batch=self._streams), self._say).run()
         except CosyError as error:
-            trial = judged.BUILD
-            failed = Trial(trial.name, trial.did, trial.expected, Text(error.remedy, error.remedy_zh))
+            failed = replace(judged.BUILD, remedy=Text(error.remedy, error.remedy_zh))
             return failed.judged(False, Text(error.cause, error.cause_zh)), None
         sizes = {path.name: path.stat().st_size for path in sorted(engine.folder.iterdir())}
         return judged.built(sizes, (self._folder.path / LLM).stat().st_size, time.monotonic() - began), engine

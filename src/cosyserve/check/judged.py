@@ -1,6 +1,7 @@
 """What was seen, held to what TensorRT-LLM's source and documentation promise: pure, line by line."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from cosyserve.assets.disk import human
 from cosyserve.assets.engines import PLAN, PYTORCH
@@ -100,20 +101,13 @@ def _import(rung: str, seen: Imported | Text, otherwise: State) -> Line:
     libmpi, cuda = ", ".join(seen.libmpi) or "–", ", ".join(map(str, seen.cuda)) or "–"
     found = Text(f"{seen.version}; libmpi: {libmpi}; CUDA: {cuda}", f"{seen.version}；libmpi：{libmpi}；CUDA：{cuda}")
     if len(seen.libmpi) > 1:
-        remedy = "pip install --force-reinstall mpi4py"
-        return Trial(
-            trial.name,
-            trial.did,
-            trial.expected,
-            Text(f"{remedy}, in an environment without conda's MPI", f"在没有 conda MPI 的环境中 {remedy}"),
-        ).judged(False, found)
-    one_cuda = Trial(
-        trial.name,
-        trial.did,
-        trial.expected,
-        Text(f"an environment made anew; {_SET_UP} brings all for one CUDA", f"新建环境；{_SET_UP} 会统一 CUDA 版本"),
+        command = "pip install --force-reinstall mpi4py"
+        remedy = Text(f"{command}, in an environment without conda's MPI", f"在没有 conda MPI 的环境中 {command}")
+        return replace(trial, remedy=remedy).judged(False, found)
+    remedy = Text(
+        f"an environment made anew; {_SET_UP} brings all for one CUDA", f"新建环境；{_SET_UP} 会统一 CUDA 版本"
     )
-    return one_cuda.judged(len(seen.cuda) <= 1, found)
+    return replace(trial, remedy=remedy).judged(len(seen.cuda) <= 1, found)
 
 
 BUILD = Trial(

@@ -6,6 +6,7 @@ decide.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -147,7 +148,8 @@ class EngineGenerator:
     def _abandon(self) -> None:
         """Nobody waits for any request; one that was not cancelled would be run to its end before the executor is."""
         for number in self._running:
-            self._executor.cancel(number)
+            with suppress(Exception):  # it may be past hearing of it
+                self._executor.cancel(number)
         self._running.clear()
 
     def _submitted(self, ask: Ask) -> int:
