@@ -1,8 +1,8 @@
 """Captures a CUDA graph beside a thread that waits for events, as TensorRT-LLM's does:  python -m bench.capture
 
-In the global mode both sides fail; in the thread-local one, which the server captures in, both live. Each try has a
-process of its own, since a capture that failed may leave the device unusable. Needs a card and nothing but PyTorch;
-ends with status 0 where it was so each time.
+In the global mode both sides fail, though either would live without the other; in the thread-local one, in which the
+server captures, both live. Each try has a process of its own, since a capture that failed may leave the device
+unusable. Needs a card and nothing but PyTorch; ends with status 0 where it was so each time.
 """
 
 import subprocess
@@ -51,8 +51,12 @@ class Waiting:
     def has_gone_on(self) -> None:
         """Returns once it has waited for more events, or cannot."""
         begun, until = self.waits, time.monotonic() + _SECONDS
-        while self.waits < begun + _WAITS and not self.problem and time.monotonic() < until:
+        while self._goes_on and self.waits < begun + _WAITS and time.monotonic() < until:
             time.sleep(0.001)
+
+    @property
+    def _goes_on(self) -> bool:
+        return not self.problem and not self._stop.is_set()
 
     def close(self) -> None:
         self._stop.set()
@@ -65,7 +69,7 @@ def _first_line(problem: BaseException) -> str:
 
 def one_graph(waiting: Waiting, capture: Callable[[Callable[[], object]], object]) -> None:
     x = torch.randn(_SIZE, _SIZE, device="cuda")
-    out = torch.empty_like(x)
+    out = torch.mm(x, x)  # whatever the first call of a thread sets up is set up
 
     def work() -> None:
         torch.mm(x, x, out=out)
@@ -92,15 +96,18 @@ def attempt(what: str) -> str:
     """What came of it, both sides, in one line."""
     waiting = Waiting()
     waiting.has_gone_on()
+    if what == "alone":
+        waiting.close()
     mine = ""
     try:
-        if what == "global":
+        if what in ("alone", "global"):
             one_graph(waiting, in_global_mode)
         elif what == "thread-local":
             one_graph(waiting, captured)
         else:
             all_graphs_of_a_server()
         waiting.has_gone_on()
+        torch.cuda.synchronize()
     except RuntimeError as problem:
         mine = _first_line(problem)
     waiting.close()
@@ -109,11 +116,11 @@ def attempt(what: str) -> str:
 
 def main() -> int:
     if len(sys.argv) > 1:
-        print(attempt(sys.argv[1]))
+        print(attempt(sys.argv[1]), flush=True)  # what follows may abort
         return 0
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}")
     as_expected = True
-    for what in ("global", "thread-local", "server"):
+    for what in ("alone", "global", "thread-local", "server"):
         for _ in range(_TRIES):
             done = subprocess.run([sys.executable, "-m", "bench.capture", what], capture_output=True, text=True)
             said = (done.stdout or done.stderr).strip().splitlines()[-1]
