@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cosyserve.errors import CosyError
-from cosyserve.host.report import Language, terminal_language
+from cosyserve.host.report import Language, language
 from cosyserve.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -229,13 +229,13 @@ def check(context: click.Context, lang: Language | None, file: Path | None, stre
     from cosyserve.check import lines
     from cosyserve.check.check import Check
 
-    language = lang or terminal_language()
+    chosen = lang or language()
     checking = Check(settings, Machine(), streams, lambda text: click.echo(text, err=True))
     found = []
     for line in checking.lines():
-        click.echo(lines.lines_of(line, language))
+        click.echo(lines.lines_of(line, chosen))
         found.append(line)
-    click.echo(f"\n{lines.summary(found, language)}")
+    click.echo(f"\n{lines.summary(found, chosen)}")
     if file is not None:
         write_whole(file, lines.report(found, checking.machine()))
     context.exit(lines.exit_status(found))

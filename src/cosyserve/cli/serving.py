@@ -23,7 +23,7 @@ from cosyserve.cli.assets import build, fetcher
 from cosyserve.errors import CosyError
 from cosyserve.host import system
 from cosyserve.host.machine import Machine, platform_of
-from cosyserve.host.report import Language, terminal_language
+from cosyserve.host.report import Language
 from cosyserve.host.surroundings import surroundings_of
 from cosyserve.launch import ladder, memory, mpi, stacks
 from cosyserve.launch.beat import Beat, folder_of_start, to_supervisor
@@ -216,14 +216,14 @@ def doctor(context: click.Context, as_json: bool, lang: Language | None, deep: b
     Ends within a minute with status 0 (all is well), 1 (warnings) or 2 (cannot serve).
     """
     from cosyserve.host.doctor import examine
-    from cosyserve.host.report import page
+    from cosyserve.host.report import language, page
 
     settings = load_settings()
     report = examine(settings, settings.models_dir, key_is_made=makes_key(settings), deep=deep, quick=quick)
     if as_json:
         click.echo(report.model_dump_json(indent=2))
     else:
-        click.echo(page(report, lang or terminal_language(), colour=sys.stdout.isatty()))
+        click.echo(page(report, lang or language(), colour=sys.stdout.isatty()))
     context.exit(report.exit_status)
 
 

@@ -68,6 +68,11 @@ def cards(machine: Machine) -> list[Card]:
     return parse_cards(_query(tool)) if tool else []
 
 
+def cuda_of_packages() -> int | None:
+    """The CUDA that the installed packages were built for."""
+    return max((major for package, major in _RUNTIMES.items() if installed(package)), default=None)
+
+
 def first_card(machine: Machine) -> Card | None:
     """The card that CUDA calls 0, which is the one an engine runs on: the first of `CUDA_VISIBLE_DEVICES`, else of all.
 
@@ -82,11 +87,6 @@ def first_card(machine: Machine) -> Card | None:
     tool = _tool(machine)
     named = parse_cards(_query(tool, first)) if tool and first.startswith("GPU-") else []
     return next(iter(named), None)
-
-
-def cuda_of_packages() -> int | None:
-    """The CUDA that the installed packages were built for."""
-    return max((major for package, major in _RUNTIMES.items() if installed(package)), default=None)
 
 
 def _tool(machine: Machine) -> str | None:

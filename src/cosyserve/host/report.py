@@ -1,6 +1,5 @@
 """What the doctor says: findings with stable ids, as a page for people and as JSON for scripts."""
 
-import locale
 import os
 from dataclasses import dataclass
 from enum import Enum
@@ -19,9 +18,10 @@ class State(str, Enum):
 Language = Literal["en", "zh"]
 
 
-def terminal_language() -> Language:
-    named = locale.getlocale()[0] or os.environ.get("LANG", "")
-    return "zh" if named.startswith("zh") else "en"
+def language() -> Language:
+    """The terminal's, as gettext finds it: whether the system has that locale does not matter."""
+    asked = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return "zh" if next(filter(None, asked), "").startswith("zh") else "en"
 
 
 @dataclass(frozen=True)

