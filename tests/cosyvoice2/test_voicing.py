@@ -200,10 +200,11 @@ class Listener:
 class Speaking:
     """An engine and those who listen to it."""
 
-    def __init__(self, model: Model, count: int = 4, *, batched: bool = False) -> None:
+    def __init__(self, model: Model, count: int = 4, *, batched: bool = False, places: int = 0) -> None:
         self.voice = prompt(40)
         self.generator = Generator(model.llm, count, 600)
-        self.engine = Engine(self.generator, slots(model, streams=count) if batched else single(model), threads=1)
+        voicing = slots(model, streams=places or count) if batched else single(model)
+        self.engine = Engine(self.generator, voicing, threads=1)
         self.order: list[Listener] = []
 
     def ask(self, text: int, seed: int = 0, **listening: Any) -> tuple[Listener, Utterance]:
@@ -238,6 +239,18 @@ def test_a_request_sounds_the_same_whatever_runs_beside_it(speaking: Speaking) -
     assert beside == alone
     for other in others:
         assert other.ended.wait(60)
+
+
+def test_no_more_are_spoken_at_once_than_both_have_room_for(model: Model) -> None:
+    """An engine may take more requests than the flow has places; who comes too many waits for one."""
+    speaking = Speaking(model, 4, batched=True, places=1)
+    try:
+        asked = [speaking.ask(2, seed=seed)[0] for seed in range(3)]
+        for listener in asked:
+            assert listener.ended.wait(60)
+            assert listener.problem is None
+    finally:
+        speaking.engine.close()
 
 
 def test_a_short_text_does_not_wait_for_a_long_one(speaking: Speaking) -> None:

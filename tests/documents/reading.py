@@ -77,7 +77,7 @@ def pages() -> list[Path]:
     """Every document of the project, also one that is not committed yet."""
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"]
     names = subprocess.check_output(listed, cwd=ROOT, text=True).splitlines()
-    return [ROOT / name for name in sorted(names) if (ROOT / name).is_file()]
+    return [ROOT / name for name in sorted(set(names)) if (ROOT / name).is_file()]
 
 
 def name_of(page: Path) -> str:

@@ -53,7 +53,7 @@ def test_the_cure_adds_few_variables_and_drops_only_leftovers(environ: dict[str,
     assert environment["HWLOC_COMPONENTS"] == "-gl,-opencl"
     kept = {name: value for name, value in environ.items() if name in MEANT or name in ("A", "B_C")}
     assert kept.items() <= environment.items()
-    assert set(environment) - set(environ) <= {"HWLOC_COMPONENTS", "TMPDIR", *THREADS}
+    assert set(environment) - set(environ) <= {"HWLOC_COMPONENTS", "TMPDIR", "CUDA_DEVICE_ORDER", *THREADS}
     assert cured(environment, around) == environment
 
 
@@ -67,9 +67,19 @@ def test_the_last_resort_keeps_no_setting_of_mpi() -> None:
     assert kept["LD_LIBRARY_PATH"] == "/cuda"
     assert not {"OMPI_MCA_btl", "MPI4PY_RC_INITIALIZE", "HWLOC_XMLFILE", "UCX_TLS"} & kept.keys()
     added = {"OMPI_MCA_ess_singleton_isolated", "OMPI_MCA_mca_base_param_files", "HWLOC_COMPONENTS", "TMPDIR"}
-    added |= set(THREADS)
+    added |= {"CUDA_DEVICE_ORDER", *THREADS}
     assert kept.keys() - own.keys() == added
     assert isolated(own, around).items() > {**own, "OMPI_MCA_ess_singleton_isolated": "1"}.items()
+
+
+def test_what_an_import_looks_for_is_named() -> None:
+    around = Surroundings(None, "/cuda", 4, ("/wsl/lib", "/python/lib"), "/usr/local/cuda")
+    for environment in (cured({"LD_LIBRARY_PATH": "/own"}, around), isolated({"LD_LIBRARY_PATH": "/own"}, around)):
+        assert environment["LD_LIBRARY_PATH"] == "/wsl/lib:/python/lib:/own"
+        assert environment["CUDA_HOME"] == "/usr/local/cuda"
+        assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert bare({"LD_LIBRARY_PATH": "/own"}, around)["LD_LIBRARY_PATH"] == "/wsl/lib:/python/lib:/cuda"
+    assert cured({"CUDA_HOME": "/mine"}, around)["CUDA_HOME"] == "/mine"
 
 
 def test_folders_with_an_mpi_are_told_from_others(tmp_path: Path) -> None:

@@ -43,6 +43,21 @@ def test_not_available_is_skipped_not_an_error(tmp_path: Path) -> None:
     assert found["CS-GPU-003"] is found["CS-GPU-004"] is State.SKIPPED
 
 
+@pytest.mark.parametrize(
+    ("visible", "name"),
+    [(None, "A"), ("0", "A"), ("1,0", "B"), ("1", "B"), ("2", None), ("", None), ("-1", None), ("GPU-b", "B")],
+)
+def test_the_first_card_is_cudas(tmp_path: Path, visible: str | None, name: str | None) -> None:
+    """An engine is chosen for the card that it will run on."""
+    path = stand_in(tmp_path, "A, 580.1, 9.0, 81559, 81079\nB, 580.1, 8.9, 24564, 24000\n")
+    (tmp_path / "bin/-i GPU-b").write_text("B, 580.1, 8.9, 24564, 24000\n")
+    script = tmp_path / "bin/nvidia-smi"
+    script.write_text(script.read_text().replace("cat query", '{ [ -e "$1 $2" ] && cat "./$1 $2" || cat query; }'))
+    environ = {"PATH": path} | ({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
+    first = gpu.first_card(machine(tmp_path, {}, **environ))
+    assert (first.name if first else None) == name
+
+
 def test_an_old_and_a_full_card(tmp_path: Path) -> None:
     found = states(machine(tmp_path, {}, PATH=stand_in(tmp_path, "Tesla V100, 535.1, 7.0, 16384, 900\n")))
     assert found["CS-GPU-003"] is found["CS-GPU-004"] is State.WARN

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from cosyserve.assets.sources import order
-from cosyserve.host import cure, wsl
+from cosyserve.host import wsl
 from cosyserve.host.machine import Machine, platform_of
+from cosyserve.host.surroundings import surroundings_of
 from cosyserve.launch.ladder import plan
 from cosyserve.settings import Settings
 from tests.host.test_machine import machine
@@ -28,8 +29,7 @@ def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Machine, d
 def test_the_platform_and_its_ladder(recorded: tuple[Machine, dict[str, Any]]) -> None:
     host, expected = recorded
     assert platform_of(host).value == expected["platform"]
-    around = cure.look_around(host.environ, 4, wsl.driver_folder(host))
-    rungs = plan(Settings(mpi="always"), platform_of(host), ["server"], host.environ, around)
+    rungs = plan(Settings(mpi="always"), platform_of(host), ["server"], host.environ, surroundings_of(host))
     assert [rung.name for rung in rungs] == expected["ladder"]
     for rung in rungs:
         named = rung.environ.get("LD_LIBRARY_PATH", "").split(":")

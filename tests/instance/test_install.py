@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,15 +22,18 @@ pytestmark = pytest.mark.slow  # it makes environments
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def wheel(folder: Path, name: str, version: str, origin: str, *requires: str) -> Path:
-    """A package whose one module tells where it came from."""
+def wheel(
+    folder: Path, name: str, version: str, origin: str, *requires: str, files: Mapping[str, str] | None = None
+) -> Path:
+    """A package whose one module tells where it came from, unless it has `files` of its own."""
     module, folder = name.replace("-", "_"), folder / name
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{module}-{version}-py3-none-any.whl"
     info = f"{module}-{version}.dist-info"
     needs = "".join(f"Requires-Dist: {each}\n" for each in requires)
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(f"{module}.py", f"origin = {origin!r}\n")
+        for path, text in (files or {f"{module}.py": f"origin = {origin!r}\n"}).items():
+            archive.writestr(path, text)
         archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
         archive.writestr(
             f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -61,6 +64,8 @@ def release(tmp_path: Path) -> Path:
     script = release / "autodl/install.sh"
     script.write_text(script.read_text().replace('"3.12 3.10"', f'"{VERSION}"'))
     (release / "release.json").write_text('{"flavour": "cuda12"}')
+    (release / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts/setup-tensorrt-llm", release / "scripts")
     (release / "requirements").mkdir()
     (release / "requirements/uv.txt").write_text(f"uv==0 --hash=sha256:{'0' * 64}\n")
     wheel(tmp_path, "ours", "1.0", "here").parent.rename(release / "wheel")
@@ -69,22 +74,28 @@ def release(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("installer", ["uv", "pip"])
 def test_neither_index_can_offer_what_belongs_to_the_other(release: Path, tmp_path: Path, installer: str) -> None:
-    usual, nvidia = tmp_path / "usual", tmp_path / "nvidia"
+    usual, nvidia, pytorch = tmp_path / "usual", tmp_path / "nvidia", tmp_path / "pytorch"
     (usual / "uv").mkdir(parents=True)  # the page by which indexes are measured
     for name, version in (
         ("beside", "1.0"),
         ("needed", "1.0"),
         ("tensorrt-llm", "1.0.0"),
         ("tensorrt-llm", "1.0.0.post9"),
+        ("torch", "2.7.1"),
+        ("torchvision", "0.22.1"),
     ):
         wheel(usual, name, version, "usual")
+    told = {"torch/__init__.py": "origin = 'pytorch'\n", "torch/version.py": "cuda = '12.8'\n"}
+    wheel(pytorch, "torch", "2.7.1+cu128", "pytorch", files=told)
+    wheel(pytorch, "torchvision", "0.22.1+cu128", "pytorch")
     for name, version in (("beside", "99.0"), ("needed", "99.0")):
         wheel(nvidia, name, version, "nvidia")
-    wheel(nvidia, "tensorrt-llm", "1.0.0", "nvidia", "needed>=1.0", "beside")
+        wheel(pytorch, name, version, "pytorch")
+    wheel(nvidia, "tensorrt-llm", "1.0.0", "nvidia", "needed>=1.0", "beside", "torch>=2.7.1", "torchvision")
     digest = hashlib.sha256((usual / "beside/beside-1.0-py3-none-any.whl").read_bytes()).hexdigest()
     for name in ("trtllm-1.0.0-image.txt", "openmpi.txt"):
         (release / "requirements" / name).write_text(f"beside==1.0 --hash=sha256:{digest}\n")
-    with index(usual) as usual_url, index(nvidia) as nvidia_url:
+    with index(usual) as usual_url, index(nvidia) as nvidia_url, index(pytorch) as pytorch_url:
         done = subprocess.run(
             [release / "autodl/install.sh", usual_url],
             env={
@@ -92,15 +103,17 @@ def test_neither_index_can_offer_what_belongs_to_the_other(release: Path, tmp_pa
                 "HOME": str(tmp_path),
                 "PIP_CONFIG_FILE": os.devnull,
                 "TRTLLM_INDEX": nvidia_url,
+                "TORCH_INDEX": pytorch_url,
             },
             capture_output=True,
             text=True,
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert ("there is no uv" in done.stdout) == (installer == "pip")
-    tell = "import beside, needed, ours, tensorrt_llm as t; print(beside.origin, needed.origin, ours.origin, t.origin)"
-    python = release / "venv/bin/python"
-    assert subprocess.check_output([python, "-c", tell], text=True).split() == ["usual", "usual", "here", "nvidia"]
+    tell = "import beside, needed, ours, tensorrt_llm, torch, torchvision; "
+    tell += "print(*(each.origin for each in (beside, needed, ours, tensorrt_llm, torch, torchvision)))"
+    origins = subprocess.check_output([release / "venv/bin/python", "-c", tell], text=True).split()
+    assert origins == ["usual", "usual", "here", "nvidia", "pytorch", "pytorch"]
 
 
 def folder_with(folder: Path, installer: str) -> Path:

@@ -16,7 +16,11 @@ NOW = 1_795_600_030  # half a minute after the surveys
 ASKED = {
     "autodl-gpu-asked": (
         "autodl-gpu",
-        Options("/root/autodl-tmp/the server's", "slim", 7000, True, 30, ("https://mirror.example/simple",)),
+        Options(
+            *("/root/autodl-tmp/the server's", "slim", 7000, True, 30),
+            indexes=("https://mirror.example/simple",),
+            torch_index="https://mirror.example/whl/cu128",
+        ),
     ),
     "autodl-public-again": ("autodl-public", Options(idle_minutes=0)),
     "ubuntu-elsewhere": ("ubuntu", Options("/srv/cosyserve", public=True)),

@@ -100,7 +100,12 @@ def test_the_same_sources_make_the_same_bundle_and_others_another(tmp_path: Path
 
 @pytest.mark.parametrize("flavour", ["preview", "slim", "cuda12", "cuda13"])
 def test_every_flavour_can_be_bundled(flavour: bundle.Flavour) -> None:
-    assert bundle.make(ROOT, flavour).flavour == flavour
+    made = bundle.make(ROOT, flavour)
+    assert made.flavour == flavour
+    with tarfile.open(fileobj=io.BytesIO(made.data)) as tar:
+        programs = [each for each in tar if each.name.startswith("scripts/") or each.name.endswith(".sh")]
+        assert "scripts/setup-tensorrt-llm" in {each.name for each in programs}
+        assert all(each.mode == 0o755 for each in programs)
 
 
 def test_whatever_a_script_of_the_bundle_calls_is_in_the_bundle() -> None:
@@ -110,6 +115,7 @@ def test_whatever_a_script_of_the_bundle_calls_is_in_the_bundle() -> None:
             *(f"autodl/{script}" for script in bundle.SCRIPTS),
             "scripts/setup-torch",
             "scripts/packages",
+            "scripts/setup-tensorrt-llm",
         }:
             script = tar.extractfile(name)
             assert script is not None

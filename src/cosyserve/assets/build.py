@@ -16,8 +16,9 @@ from cosyserve.assets.disk import Folder, State, human
 from cosyserve.assets.engines import BIAS, Engine, Engines, Key, Shape, key_here
 from cosyserve.assets.manifest import DEFAULT, EXPORTED, model_of
 from cosyserve.errors import CosyError
-from cosyserve.host import cure, system, wsl
+from cosyserve.host import system
 from cosyserve.host.machine import Machine, platform_of
+from cosyserve.host.surroundings import surroundings_of
 from cosyserve.launch import job, ladder
 from cosyserve.settings import Settings
 
@@ -107,8 +108,8 @@ class Build:
                 self._say(f"exporting {self._folder.path / LLM} …")
                 export(self._folder.path, exported, getattr(torch, self._shape.dtype))
             self._say("building the engine; this takes minutes …")
-            rungs, tmpdir = self._rungs(exported, into), self._around().tmpdir
-            failure = job.run(rungs, tmpdir, self._settings.build_seconds, self._stopping)
+            tmpdir = surroundings_of(self._machine).tmpdir
+            failure = job.run(self._rungs(exported, into), tmpdir, self._settings.build_seconds, self._stopping)
             if failure is not None:
                 raise CosyError(errors.BUILD_FAILED, reason=failure)
         vocabulary = Vocabulary(TextTokenizer(self._folder.path).size)
@@ -120,12 +121,8 @@ class Build:
         work = Work(exported=exported, into=into, shape=self._shape)
         argv = [sys.executable, "-m", "cosyserve.assets.compile", work.model_dump_json()]
         machine = self._machine
-        rungs = ladder.plan(settings, platform_of(machine), argv, machine.environ, self._around())
+        rungs = ladder.plan(settings, platform_of(machine), argv, machine.environ, surroundings_of(machine))
         return [rung for rung in rungs if rung.name != ladder.WITHOUT]
-
-    def _around(self) -> cure.Surroundings:
-        machine = self._machine
-        return cure.look_around(machine.environ, system.usable_cores(machine), wsl.driver_folder(machine))
 
 
 def weights_of(folder: Folder) -> str:

@@ -5,13 +5,14 @@ used is in tests/cosyvoice2/trtllm/contract.json.
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from cosyserve.assets.engines import Shape
-from cosyserve.launch import mpi, stacks
-from cosyserve.launch.beat import folder_of_start, to_supervisor
+from cosyserve.host import libpython
+from cosyserve.launch.worker import carry_out
 
 _BLOCK = 32  # positions of a block of the paged cache of keys and values
 
@@ -24,36 +25,28 @@ class Work(BaseModel):
 
 def build(work: Work) -> None:
     """From the exported model to `rank0.engine` and `config.json`. No checkpoint is written in between."""
+    libpython.load()
     from tensorrt_llm import builder
     from tensorrt_llm.models.qwen.model import QWenForCausalLM
 
     shape = work.shape
     model = QWenForCausalLM.from_hugging_face(str(work.exported), dtype=shape.dtype)
-    config = builder.BuildConfig(
-        max_input_len=shape.max_seq,
-        max_seq_len=shape.max_seq,
-        max_batch_size=shape.max_batch,
-        max_num_tokens=shape.max_tokens,
-        max_beam_width=1,
-    )
-    config.plugin_config.gemm_plugin = shape.dtype
-    config.plugin_config.paged_kv_cache = True
-    config.plugin_config.tokens_per_block = _BLOCK
-    builder.build(model, config).save(str(work.into))
-
-
-def main() -> None:
-    work = Work.model_validate_json(sys.argv[1])
-    parent = to_supervisor()
-    if parent is not None:
-        stacks.offer(folder_of_start())
-    mpi.initialise()
-    if parent is not None:
-        parent.tell("mpi")
-    build(work)
-    if parent is not None:
-        parent.tell("ready")
+    with tempfile.TemporaryDirectory(dir=work.into) as scratch:
+        config = builder.BuildConfig(
+            max_input_len=shape.max_seq,
+            max_seq_len=shape.max_seq,
+            max_batch_size=shape.max_batch,
+            max_num_tokens=shape.max_tokens,
+            max_beam_width=1,
+            # It is always written, by default into the working folder, which may be anybody's.
+            output_timing_cache=str(Path(scratch) / "timing.cache"),
+        )
+        config.plugin_config.gemm_plugin = shape.dtype
+        config.plugin_config.paged_kv_cache = True
+        config.plugin_config.tokens_per_block = _BLOCK
+        engine = builder.build(model, config)
+    engine.save(str(work.into))
 
 
 if __name__ == "__main__":
-    main()
+    carry_out(lambda: build(Work.model_validate_json(sys.argv[1])))

@@ -30,6 +30,8 @@ _KEY = "key.json"
 _BUILDING = ".building-"
 _FAILED = ".failed"
 _SHORT = 16  # digits of a digest that name a folder
+# The PyTorch that each TensorRT-LLM was released with, and the CUDA it has to be built for.
+PYTORCH = {(1, 0): ("2.7.1", "12.8"), (1, 1): ("2.9.0", "13.0"), (1, 2): ("2.9.1", "13.0")}
 EXPORT = 1  # raised when the export changes what an engine is made of
 
 
@@ -70,9 +72,9 @@ class Key(BaseModel):
 
 def key_here(weights: str, shape: Shape, machine: Machine) -> Key:
     """The key of the engine that this machine needs; raises `CS-BUILD-001…003` where it can have none."""
-    card = next((card for card in gpu.cards(machine) if card.capability is not None), None)
+    card = gpu.first_card(machine)
     version = supported_version()
-    if card is None:
+    if card is None or card.capability is None:
         raise CosyError(errors.BUILD_WITHOUT_CARD)
     return Key(
         weights=weights,
@@ -81,7 +83,7 @@ def key_here(weights: str, shape: Shape, machine: Machine) -> Key:
         tensorrt_llm=version,
         tensorrt=installed("tensorrt") or "?",
         cuda=gpu.cuda_of_packages() or 0,
-        capability=card.capability or 0,
+        capability=card.capability,
         card=card.name,
         system=f"{sys.platform}-{platform.machine()}",
     )

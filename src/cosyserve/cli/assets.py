@@ -4,12 +4,14 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from cosyserve.errors import CosyError
+from cosyserve.host.report import Language, language
 from cosyserve.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -206,6 +208,39 @@ def list_engines() -> None:
         key = engine.key
         shape = f"{key.shape.dtype}, {key.shape.max_batch} × {key.shape.max_seq}"
         click.echo(f"{key.digest}\t{human(engine.size)}\t{key.card}\tTensorRT-LLM {key.tensorrt_llm}\t{shape}")
+
+
+@engines.command()
+@click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the lines; by default the terminal's.")
+@click.option("--report", "file", type=click.Path(path_type=Path), help="File for an issue: JSON, no keys, no paths.")
+@click.option("--streams", type=click.IntRange(1, 256), default=16, show_default=True, help="Spoken at once.")
+@click.pass_context
+def check(context: click.Context, lang: Language | None, file: Path | None, streams: int) -> None:
+    """Build an engine, use it in every way, and hold it to PyTorch. Takes about ten minutes; nothing of it is kept.
+
+    Ends with status 0 (all is well), 1 (warnings) or 2 (the engine does not do what it should).
+    """
+    from cosyserve import errors, logs
+    from cosyserve.assets.disk import write_whole
+    from cosyserve.host.machine import Machine
+
+    settings = load_settings()
+    if find_spec("torch") is None:
+        raise CosyError(errors.TORCH_MISSING)
+    logs.start(settings, unasked="text")
+    from cosyserve.check import lines
+    from cosyserve.check.check import Check
+
+    chosen = lang or language()
+    checking = Check(settings, Machine(), streams, lambda text: click.echo(text, err=True))
+    found = []
+    for line in checking.lines():
+        click.echo(lines.lines_of(line, chosen))
+        found.append(line)
+    click.echo(f"\n{lines.summary(found, chosen)}")
+    if file is not None:
+        write_whole(file, lines.report(found, checking.machine()))
+    context.exit(lines.exit_status(found))
 
 
 @engines.command()

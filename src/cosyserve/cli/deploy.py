@@ -74,6 +74,9 @@ def deploy() -> None:
 @click.option("--public/--private", default=None, help="Let others in, with a key; private is only through SSH.")
 @click.option("--idle-shutdown", type=click.FloatRange(0), help="Switch it off after so many idle minutes.")
 @click.option("--index", "indexes", multiple=True, help="Package index to try, in China a mirror; may be repeated.")
+@click.option(
+    "--torch-index", help="Where PyTorch's builds for the card's CUDA are, in China a mirror of PyTorch's index."
+)
 @click.pass_context
 def autodl(
     context: click.Context,
@@ -85,11 +88,12 @@ def autodl(
     public: bool | None,
     idle_shutdown: float | None,
     indexes: tuple[str, ...],
+    torch_index: str | None,
     **connection: Any,
 ) -> None:
     """From an empty data disk to a server that speaks; the same command again upgrades, mends, or does nothing."""
     began = time.monotonic()
-    options = Options(connection["folder"].rstrip("/"), flavour, port, public, idle_shutdown, indexes)
+    options = Options(connection["folder"].rstrip("/"), flavour, port, public, idle_shutdown, indexes, torch_index)
     with _machine(connection) as machine:
         prepared = deployment.prepare(machine, sources.absolute(), options)
         if only_plan:

@@ -19,10 +19,11 @@ from cosyserve.assets.build import Build
 from cosyserve.assets.engines import Engine, Engines
 from cosyserve.cli.assets import build
 from cosyserve.errors import CosyError
-from cosyserve.host import cure, system, wsl
+from cosyserve.host import system
 from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.ownership import expect_ours
 from cosyserve.host.report import Language
+from cosyserve.host.surroundings import surroundings_of
 from cosyserve.launch import ladder, memory, mpi, stacks
 from cosyserve.launch.beat import Beat, folder_of_start, to_supervisor
 from cosyserve.launch.supervisor import ENGINE_UNUSABLE, Supervisor
@@ -152,7 +153,7 @@ def _supervise(
     if settings.mpi == "always" and find_spec("mpi4py") is None:
         raise CosyError(errors.MPI4PY_MISSING)
     machine = Machine()
-    around = cure.look_around(machine.environ, system.usable_cores(machine), wsl.driver_folder(machine))
+    around = surroundings_of(machine)
     server = [sys.executable, "-m", "cosyserve", *command]
     remembered = memory.recall(settings.state_dir)
     engine = engine_for(settings, machine) if speaks else None

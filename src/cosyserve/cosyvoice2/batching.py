@@ -6,6 +6,7 @@ decide.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,17 @@ from cosyserve.cosyvoice2.config import SPEECH_TOKENS
 from cosyserve.cosyvoice2.generation import Request, Slot
 from cosyserve.cosyvoice2.sampling import length_limits
 from cosyserve.cosyvoice2.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How the executor draws from the scores. It knows no repetition-aware sampling; of what it knows these values come
+    nearest (`python -m bench.drawing`). `top_p` is a share of the sum of the `top_k` best, and `repetition` divides the
+    score of every token heard before, the recording's too."""
+
+    top_k: int = 25
+    top_p: float = 1.0
+    repetition: float = 1.2
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,7 @@ class Ask:
     seed: int
     temperature: float
     end: int
+    drawing: Drawing = Drawing()
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,11 @@ class Executor(Protocol):
     def cancel(self, number: int) -> None: ...
 
     def close(self) -> None: ...
+
+
+# What TensorRT-LLM's executor begins the error of every active request with where a step failed; it goes on, but what
+# fails there (a CUDA error, as a rule) fails with each further step. Other texts are of one request's own.
+_OF_THE_ENGINE = "Encountered an error in forward"
 
 
 class EngineBrokenError(RuntimeError):
@@ -79,16 +97,19 @@ class EngineGenerator:
         room = self.length - request.prompt_positions
         if room <= least:
             raise ValueError(f"{request.prompt_positions} positions leave no room in {self.length}")
+        slot = Slot(min(most, room))
+        if not most:  # without text there is nothing to say, and the engine takes no such request
+            slot.done = True
+            return slot
         text = [*request.prompt_text.tolist(), *request.text.tolist()]
         ask = Ask(
             prompt=self._vocabulary.prompt(text, request.prompt_speech.tolist()),
             least=least,
-            most=min(most, room),
+            most=slot.most,
             seed=request.seed,
             temperature=request.temperature,
             end=self._vocabulary.stops[0],
         )
-        slot = Slot(ask.most)
         self._running[self._submitted(ask)] = slot, least
         return slot
 
@@ -109,8 +130,11 @@ class EngineGenerator:
         try:
             answers = self._executor.collect(patience)
         except Exception as error:
-            self._running.clear()
+            self._abandon()
             raise EngineBrokenError(str(error) or type(error).__name__) from error
+        if broken := next((each.error for each in answers if each.error.startswith(_OF_THE_ENGINE)), ""):
+            self._abandon()
+            raise EngineBrokenError(broken)
         told: list[tuple[Slot, int]] = []
         for answer in answers:
             if answer.number in self._running:  # else it was cancelled, and its last words are nobody's
@@ -118,8 +142,15 @@ class EngineGenerator:
         return told
 
     def close(self) -> None:
-        self._running.clear()
+        self._abandon()
         self._executor.close()
+
+    def _abandon(self) -> None:
+        """Nobody waits for any request; one that was not cancelled would be run to its end before the executor is."""
+        for number in self._running:
+            with suppress(Exception):  # it may be past hearing of it
+                self._executor.cancel(number)
+        self._running.clear()
 
     def _submitted(self, ask: Ask) -> int:
         try:

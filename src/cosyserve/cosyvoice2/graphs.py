@@ -17,7 +17,9 @@ def captured(work: Callable[[], object], warm_ups: int = _WARM_UPS) -> torch.cud
             work()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph), torch.inference_mode():
+    # What other threads do meanwhile is their business: in the global mode an event that TensorRT-LLM waits for would
+    # spoil the capture, and the capture what TensorRT-LLM is at.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"), torch.inference_mode():
         work()
     return graph
 

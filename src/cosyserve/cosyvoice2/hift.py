@@ -194,6 +194,13 @@ class GraphedHift:
             for overlap in (0, _OVERLAP)
         }
 
+    @torch.inference_mode()
+    def prepare(self) -> None:
+        """Make the graphs, before anybody waits for one."""
+        for frames, begun in self._usual:
+            mel = self.window.new_zeros(1, MELS, frames)
+            self.speak(mel, *self.draw(mel), mel.new_zeros(1, 1, begun))
+
     def speak(self, mel: Tensor, phase: Tensor, noise: Tensor, begun: Tensor) -> Drawn:
         work = self._usual.get((mel.shape[2], begun.shape[2]), self._eager)
         wave, source = work(mel, phase, noise, begun)

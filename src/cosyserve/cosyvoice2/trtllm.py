@@ -12,19 +12,18 @@ import torch
 from torch import Tensor
 
 from cosyserve.cosyvoice2.batching import Answer, Ask
-from cosyserve.cosyvoice2.sampling import Nucleus
 
 _RANDOM_SEEDS = 1 << 64
-# As near to repetition-aware sampling as this interface comes: it draws from the same nucleus, but knows no window. It
-# can only make every token that was ever heard less likely, by this factor of its score; 1.1 is what the public runtime
-# serves this model with.
-_REPETITION = 1.1
+
+
+# Of the memory that is free once the engine is loaded. `max_tokens` bounds the cache of keys and values below that.
+_KV_SHARE = 0.9
 
 
 class TrtllmExecutor:
     """One engine on the current CUDA device; `bias` (vocabulary,) is added to the scores of every step."""
 
-    def __init__(self, engine: Path, bias: Tensor, slots: int, kv_tokens: int, kv_fraction: float) -> None:
+    def __init__(self, engine: Path, bias: Tensor, slots: int, kv_tokens: int) -> None:
         from tensorrt_llm.bindings import executor
 
         self._api = executor
@@ -33,7 +32,7 @@ class TrtllmExecutor:
         cache = executor.KvCacheConfig(
             enable_block_reuse=False,
             max_tokens=kv_tokens,
-            free_gpu_memory_fraction=kv_fraction,
+            free_gpu_memory_fraction=_KV_SHARE,
             host_cache_size=0,  # pinned memory is scarce on WSL2
         )
         config = executor.ExecutorConfig(
@@ -45,15 +44,15 @@ class TrtllmExecutor:
         self._executor: Any = executor.Executor(engine, executor.ModelType.DECODER_ONLY, config)
 
     def submit(self, ask: Ask) -> int:
-        api, nucleus = self._api, Nucleus()
+        api, drawing = self._api, ask.drawing
         sampling = api.SamplingConfig(
             beam_width=1,
-            top_k=1 if ask.temperature == 0 else nucleus.top_k,
-            top_p=nucleus.top_p,
+            top_k=1 if ask.temperature == 0 else drawing.top_k,
+            top_p=drawing.top_p,
             seed=ask.seed % _RANDOM_SEEDS,
             temperature=ask.temperature or 1.0,
             min_tokens=ask.least,
-            repetition_penalty=_REPETITION,
+            repetition_penalty=drawing.repetition,
         )
         request = api.Request(
             list(ask.prompt),

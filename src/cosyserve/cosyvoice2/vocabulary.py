@@ -68,3 +68,10 @@ class Vocabulary:
         bias = torch.full((self.size,), NEVER, dtype=torch.float32)
         bias[self.text : self.text + _SPEECH] = head.float()
         return bias
+
+    def with_one_stop(self, bias: Tensor) -> Tensor:
+        """`bias`, and of the stops the first alone can be drawn: an engine holds back no other until a request has its
+        fewest tokens, and one that came before that would be in the way of all that follow."""
+        bias = bias.clone()
+        bias[self.stops[1] : self.stops[-1] + 1] = NEVER
+        return bias

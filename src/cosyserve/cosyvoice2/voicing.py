@@ -1,5 +1,6 @@
 """From speech tokens to sound: the flow, then the vocoder, in hops."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,6 +93,7 @@ class Voicing(Protocol):
     """The flow for many utterances. Keeps the voices spoken lately, whose recordings have gone through it."""
 
     width: int  # utterances that are voiced at once
+    places: float  # utterances that there is room for
 
     def stream(self, prompt: Prompt, seed: int) -> Stream: ...
 
@@ -108,6 +110,7 @@ class SingleVoicing:
     """One after the other, each with as much memory as it needs: for a processor."""
 
     width = 1
+    places: float = math.inf
 
     def __init__(self, flow: Flow, hift: Hift, hops: Hops, voices: int, keep_tokens: int | None) -> None:
         self._flow, self._hift, self._hops, self._keep_tokens = flow, hift, hops, keep_tokens
@@ -140,6 +143,7 @@ class SlotVoicing:
         """`frames` bounds what an utterance has behind it; a recording may take half of that."""
         torch.backends.cudnn.deterministic = True  # a seed gives the same samples, whoever else speaks
         self.width = streams
+        self.places: float = streams
         self._hops = Hops(first_hop, CHUNK_TOKENS)  # a graph moves a chunk, neither more nor less
         self._flow, self._hift = flow, hift if hift.window.device.type == "cpu" else self._graphed(hift)
         self.slots = FlowSlots(flow, streams + voices, frames)
@@ -151,8 +155,10 @@ class SlotVoicing:
         return GraphedHift(hift, [FRAMES_PER_TOKEN * self._hops.tokens(hop) for hop in range(2)])
 
     def prepare(self) -> None:
-        """Make the graphs, which takes seconds, before anybody waits for one."""
+        """Make all graphs, which takes seconds, before anybody waits for one."""
         self.slots.prepare(self.width)
+        if isinstance(self._hift, GraphedHift):
+            self._hift.prepare()
 
     def stream(self, prompt: Prompt, seed: int) -> Stream:
         means, place = self._begun.get(prompt) or self._begun.keep(prompt, self._after(prompt))

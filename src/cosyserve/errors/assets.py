@@ -65,18 +65,18 @@ TRTLLM_MISSING = Fault(
     "CS-BUILD-001",
     500,
     "Building an engine needs TensorRT-LLM, which is not installed.",
-    "Install it as docs/supply.md says: by itself from NVIDIA's index, what it depends on from the usual one. "
+    "Install it as docs/supply.md says, with PyTorch for the same CUDA: scripts/setup-tensorrt-llm. "
     "Or serve with PyTorch: COSYSERVE_BACKEND=torch.",
     "构建引擎需要 TensorRT-LLM，但尚未安装。",
-    "请按 docs/supply.md 安装（它本身来自 NVIDIA 的索引，依赖来自常用索引），或使用 PyTorch：COSYSERVE_BACKEND=torch。",
+    "请用 scripts/setup-tensorrt-llm 安装（见 docs/supply.md），或使用 PyTorch：COSYSERVE_BACKEND=torch。",
 )
 TRTLLM_VERSION = Fault(
     "CS-BUILD-002",
     500,
     "TensorRT-LLM {version} is installed, and {reason}.",
-    "Install the one for your driver: pip install tensorrt-llm==1.0.0 (CUDA 12) or ==1.2.1 (CUDA 13).",
+    "Install the one for your driver: scripts/setup-tensorrt-llm cuda12 (1.0.0) or cuda13 (1.2.1); docs/supply.md.",
     "已安装 TensorRT-LLM {version}，引擎需要 1.0 至 1.2。",
-    "请按驱动安装：pip install tensorrt-llm==1.0.0（CUDA 12）或 ==1.2.1（CUDA 13）。",
+    "请按驱动安装：scripts/setup-tensorrt-llm cuda12（1.0.0）或 cuda13（1.2.1），见 docs/supply.md。",
 )
 BUILD_WITHOUT_CARD = Fault(
     "CS-BUILD-003",
@@ -123,15 +123,16 @@ ENGINE_UNUSABLE = Fault(
     "CS-ENGINE-002",
     500,
     "The engine {engine} cannot be used: {reason}.",
-    "It is built anew once by itself; if that does not help, run: {cosyserve} build --force, and {cosyserve} doctor.",
+    "It is built anew once by itself; if that does not help, run: {cosyserve} engines check.",
     "引擎 {engine} 无法使用：{reason}。",
-    "系统会自动重建一次；如仍无效，请运行 {cosyserve} build --force 和 {cosyserve} doctor。",
+    "系统会自动重建一次；如仍无效，请运行 {cosyserve} engines check。",
 )
 ENGINE_FAILED = Fault(
     "CS-ENGINE-003",
     503,
     "The engine failed while speaking: {reason}.",
-    "The server starts again by itself; send the request once more in a moment.",
+    "The server starts again by itself; send the request once more in a moment. Where it comes again, its owner runs: "
+    "{cosyserve} engines check.",
     "引擎在合成时出错：{reason}。",
-    "服务器会自动重启，请稍后重试。",
+    "服务器会自动重启，请稍后重试。如反复出现，请服务器所有者运行 {cosyserve} engines check。",
 )

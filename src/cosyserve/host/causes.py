@@ -42,8 +42,13 @@ _WRONG_SETTINGS = Text(
     "settings of MPI ask for a part that is not there (OMPI_MCA_…, or ~/.openmpi/mca-params.conf)",
     "MPI 配置要求了不存在的组件（OMPI_MCA_… 或 ~/.openmpi/mca-params.conf）",
 )
+_NO_TOOLKIT = Text(
+    "it asks for a CUDA toolkit, and nothing names one (CUDA_HOME)",
+    "它需要 CUDA 工具包，但没有任何位置指明（CUDA_HOME）",
+)
+_NO_COMPILER = Text("it asks for a C compiler, and there is none (gcc)", "它需要 C 编译器，但没有找到（gcc）")
 
-# What Open MPI writes in each case, the most telling first; every line was seen on a host broken that way.
+# What Open MPI or TensorRT-LLM writes in each case, the most telling first; Open MPI's were seen on hosts broken so.
 _FAILURES = (
     (
         'using "srun"',
@@ -88,6 +93,15 @@ _FAILURES = (
         ),
     ),
     ("Unable to start a daemon", Text("its daemon orted is missing or cannot run", "其守护进程 orted 缺失或无法运行")),
+    (
+        "libpython",
+        Text("no linker finds Python's own library (libpython)", "找不到 Python 自身的动态库（libpython）"),
+    ),
+    ("CUDA_HOME", _NO_TOOLKIT),
+    ("cuda_home", _NO_TOOLKIT),
+    ("nvcc", _NO_TOOLKIT),
+    ("C compiler", _NO_COMPILER),
+    ("directory: 'gcc'", _NO_COMPILER),
     ("cannot load MPI", Text("no MPI library can be loaded", "无法加载 MPI 库")),
 )
 

@@ -2,7 +2,8 @@
 
 Each line cures a measured cause: hwloc's gl plugin asks X displays :0 to :9, which are the TCP ports 6000 to 6009,
 and waits for ever for an answer; what another launcher left behind sends Open MPI to a daemon that is not there;
-a TMPDIR that is read-only, full or long cannot hold its session folder. Numbers of threads are made to fit, too.
+a TMPDIR that is read-only, full or long cannot hold its session folder. Numbers of threads are made to fit, too, and
+what TensorRT-LLM's import looks for is named.
 
 What else a user has set for MPI is left alone, but for the last resort, `bare`.
 """
@@ -36,13 +37,17 @@ class Surroundings:
     tmpdir: str | None  # a usable one
     libraries: str  # LD_LIBRARY_PATH without the folders that hold an MPI
     cores: int  # as many as affinity and quota leave
-    driver: str = ""  # a folder of the graphics driver that has to be named, as on WSL2
+    named: tuple[str, ...] = ()  # folders of libraries that no linker finds by itself
+    cuda_home: str = ""  # where a CUDA toolkit would be, for an import that only wants to hear of one
 
 
-def look_around(environ: Mapping[str, str], cores: float, driver: str = "") -> Surroundings:
+def look_around(
+    environ: Mapping[str, str], cores: float, named: tuple[str, ...] = (), cuda_home: str = ""
+) -> Surroundings:
     folders = environ.get("LD_LIBRARY_PATH", "").split(":")
-    kept = [folder for folder in folders if folder and not _holds_mpi(Path(folder))]
-    return Surroundings(usable_tmpdir(tmpdir_candidates(environ)), ":".join(kept), max(1, int(cores)), driver)
+    kept = ":".join(folder for folder in folders if folder and not _holds_mpi(Path(folder)))
+    tmpdir = usable_tmpdir(tmpdir_candidates(environ))
+    return Surroundings(tmpdir, kept, max(1, int(cores)), named, cuda_home)
 
 
 def _holds_mpi(folder: Path) -> bool:
@@ -85,7 +90,10 @@ def cured(environ: Mapping[str, str], around: Surroundings) -> dict[str, str]:
     dropped = set(leftovers(environ))
     environment = {name: value for name, value in environ.items() if name not in dropped}
     environment["HWLOC_COMPONENTS"] = _NO_PLUGINS
-    _name_driver(environment, around)
+    environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # nvidia-smi's, by which an engine is chosen
+    _name_folders(environment, around)
+    if around.cuda_home:
+        environment.setdefault("CUDA_HOME", around.cuda_home)
     if around.tmpdir is not None:
         environment["TMPDIR"] = around.tmpdir
     for name in _THREADS:
@@ -111,14 +119,14 @@ def bare(environ: Mapping[str, str], around: Surroundings) -> dict[str, str]:
     environment |= {"HWLOC_COMPONENTS": _NO_PLUGINS, "OMPI_MCA_mca_base_param_files": os.devnull}
     if "LD_LIBRARY_PATH" in environment:
         environment["LD_LIBRARY_PATH"] = around.libraries
-    _name_driver(environment, around)
+    _name_folders(environment, around)
     return environment
 
 
-def _name_driver(environment: dict[str, str], around: Surroundings) -> None:
+def _name_folders(environment: dict[str, str], around: Surroundings) -> None:
     folders = [folder for folder in environment.get("LD_LIBRARY_PATH", "").split(":") if folder]
-    if around.driver and around.driver not in folders:
-        environment["LD_LIBRARY_PATH"] = ":".join((around.driver, *folders))
+    if missing := [folder for folder in around.named if folder not in folders]:
+        environment["LD_LIBRARY_PATH"] = ":".join((*missing, *folders))
 
 
 # Open MPI 4 and 5 refuse root unless it is told twice.

@@ -89,12 +89,29 @@ def cuda_of_packages() -> int | None:
     return max((major for package, major in _RUNTIMES.items() if installed(package)), default=None)
 
 
+def first_card(machine: Machine) -> Card | None:
+    """The card that CUDA calls 0, which is the one an engine runs on: the first of `CUDA_VISIBLE_DEVICES`, else of all.
+
+    Numbers are nvidia-smi's, since whatever is started here is told to count as it does (`CUDA_DEVICE_ORDER`).
+    """
+    found, visible = cards(machine), machine.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return next(iter(found), None)
+    first = visible.split(",")[0].strip()
+    if first.isdecimal():
+        return next(iter(found[int(first) :]), None)
+    tool = _tool(machine)
+    named = parse_cards(_query(tool, first)) if tool and first.startswith("GPU-") else []
+    return next(iter(named), None)
+
+
 def _tool(machine: Machine) -> str | None:
     return shutil.which("nvidia-smi", path=f"{machine.environ.get('PATH', '')}:{_WSL_FOLDER}")
 
 
-def _query(tool: str) -> str:
-    return _ask(tool, f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits")
+def _query(tool: str, card: str = "") -> str:
+    only = ("-i", card) if card else ()
+    return _ask(tool, *only, f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits")
 
 
 def has_device(machine: Machine) -> bool:

@@ -18,7 +18,8 @@ from cosyserve.host.causes import X_PORTS, explain
 from cosyserve.host.machine import Machine
 from cosyserve.host.probe import Outcome, Result
 from cosyserve.host.report import Check, Finding, Text
-from cosyserve.host.system import command_of, listeners, usable_cores
+from cosyserve.host.surroundings import surroundings_of
+from cosyserve.host.system import command_of, listeners
 
 TOOLS = Check("CS-MPI-001", Text("MPI launcher", "MPI 启动器"))
 GL_PLUGIN = Check("CS-MPI-002", Text("X display ports", "X 显示端口"))
@@ -44,6 +45,8 @@ _SPIED = re.compile(r"\(.+:\d+\)$")  # a frame as py-spy writes it
 _IMPORT = """
 import faulthandler, sys
 faulthandler.dump_traceback_later(float(sys.argv[1]), file=sys.stdout)
+from cosyserve.host import libpython
+libpython.load()
 import tensorrt_llm
 """
 
@@ -59,7 +62,7 @@ class Way:
 
 def ways(machine: Machine) -> list[Way]:
     """From the plainest to the most careful; all but the first in the cured environment."""
-    environ, around = machine.environ, cure.look_around(machine.environ, usable_cores(machine))
+    environ, around = machine.environ, surroundings_of(machine)
     cured = cure.cured(environ, around)
     return [
         Way("direct", (), environ),
@@ -282,4 +285,8 @@ def tensorrt_llm(machine: Machine, limit: float) -> Finding:
     if result.outcome is Outcome.OK:
         return TENSORRT_LLM.ok(Text(f"takes {result.seconds:.0f} s", f"耗时 {result.seconds:.0f} 秒"))
     cause = explain(result)
-    return TENSORRT_LLM.fail(cause, Text("see the lines below", "见下方各行"), seen=_seen("import", result))
+    return TENSORRT_LLM.fail(
+        cause,
+        Text("cosyserve engines check, which tries every way", "cosyserve engines check（会逐一尝试每种方式）"),
+        seen=_seen("import", result),
+    )

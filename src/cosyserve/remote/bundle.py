@@ -52,6 +52,7 @@ def make(sources: Path, flavour: Flavour) -> Bundle:
         "scripts/packages",  # which that one calls
         *(f"autodl/{name}" for name in SCRIPTS),
         *(f"requirements/{name}" for name in requirements),
+        "scripts/setup-tensorrt-llm",
     ]
     for name in wanted:
         if not (sources / name).is_file():

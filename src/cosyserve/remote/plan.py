@@ -30,6 +30,7 @@ class Options:
     public: bool | None = None
     idle_minutes: float | None = None
     indexes: tuple[str, ...] = ()
+    torch_index: str | None = None  # for the flavours with TensorRT-LLM
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,9 @@ def _job(bundle: Bundle, options: Options, changes: dict[str, str], key: str) ->
     root = shlex.quote(options.folder)
     indexes = "".join(f" {shlex.quote(index)}" for index in options.indexes)
     settings = "".join(f" --set {shlex.quote(f'{name}={value}')}" for name, value in changes.items())
+    torch = f"TORCH_INDEX={shlex.quote(options.torch_index)} " if options.torch_index else ""
     work = f"""cd {root}/releases/{shlex.quote(bundle.name)} || exit 73
-bash autodl/install.sh{indexes} || exit $?
+{torch}bash autodl/install.sh{indexes} || exit $?
 venv/bin/python -m cosyserve --version || exit 75
 exec venv/bin/python -m cosyserve instance --root {root} activate {shlex.quote(bundle.name)}{settings}
 """

@@ -112,7 +112,7 @@ class CosyVoice2Synthesizer:
     def _generator(self, folder: Path, config: Config, way: Way, engine: Path | None) -> MakeGenerator:
         """What makes the generator, once it is known for how many streams there is room."""
         if engine is not None:
-            opened = open_engine(engine, way, config.llm, self._tokenizer.size)
+            opened = open_engine(engine, way, self._tokenizer.size)
             self._positions = opened.length
             return lambda streams: opened
         llm = load_llm(folder, config, way.dtype, way.device)

@@ -55,6 +55,7 @@ class Engine:
 
     def __init__(self, generator: TokenGenerator, voicing: Voicing, threads: int) -> None:
         self._generator, self._voicing = generator, voicing
+        self.places = min(generator.slots, voicing.places)  # utterances at once
         self._waiting: deque[Utterance] = deque()
         self._spoken: list[Utterance] = []
         self._changed = threading.Condition()
@@ -112,7 +113,7 @@ class Engine:
     @property
     def _has_place(self) -> bool:
         """A request keeps its place until its last sound, though its tokens may all be drawn long before."""
-        return len(self._spoken) < self._generator.slots
+        return len(self._spoken) < self.places
 
     def _drop_cancelled(self) -> None:
         for utterance in [each for each in self._spoken if each.cancelled]:

@@ -24,7 +24,7 @@ def with_trtllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def environment() -> dict[str, str]:
     """Of a process that is to find the stand-ins."""
     return {
-        "PYTHONPATH": f"{HERE / 'site'}{os.pathsep}{ROOT}",
+        "PYTHONPATH": os.pathsep.join(map(str, (HERE / "site", ROOT, ROOT / "src"))),
         "PATH": f"{HERE / 'bin'}{os.pathsep}{os.environ['PATH']}",
     }
 

@@ -26,6 +26,7 @@ class Host:
 
     def __init__(self, models: Path) -> None:
         self.models, self.engines = models, Engines(models)
+        self.folder = models.parent  # where commands are run
         self.count = models.parent / "built"
         self.environ = {
             **os.environ,
@@ -39,7 +40,7 @@ class Host:
         return subprocess.run(
             [sys.executable, "-m", "cosyserve", *command],
             env={**self.environ, **variables},
-            cwd=self.models.parent,
+            cwd=self.folder,
             capture_output=True,
             text=True,
             timeout=HANGS,
@@ -94,6 +95,14 @@ def test_an_engine_is_built_once_with_what_it_was_asked_for(host: Host) -> None:
     assert json.loads(host.runs("engines", "key").stdout)["card"] == "NVIDIA Stand-in 4090"
     assert host.runs("engines", "prune", "--keep", "0").returncode == 0
     assert not host.engines.all()
+
+
+def test_a_build_leaves_the_working_folder_alone(host: Host) -> None:
+    """TensorRT-LLM writes its timing cache there unless it is told another place; in the image nobody may write."""
+    host.folder = Path("/proc")  # nobody writes here either
+    done = host.runs("build")
+    assert done.returncode == 0, done.stderr
+    assert not list(host.engine().folder.rglob("*cache*"))
 
 
 def test_the_plan_builds_nothing(host: Host) -> None:

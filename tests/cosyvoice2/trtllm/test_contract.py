@@ -15,9 +15,12 @@ ADAPTERS = [ROOT / "src/cosyserve/cosyvoice2/trtllm.py", ROOT / "src/cosyserve/a
 def test_every_entry_names_its_place_in_the_source() -> None:
     for kind in ("enums", "classes", "functions", "settable", "behaviour"):
         for name, about in CONTRACT[kind].items():
-            assert about["file"].endswith((".cpp", ".h", ".py")), name
+            assert about["file"].endswith((".cpp", ".h", ".cu", ".py")), name
             assert about["line"], name
     assert CONTRACT["versions"] == ["1.0.0", "1.2.1"]
+    for name, about in CONTRACT["behaviour"].items():
+        assert about["symbol"], name
+        assert set(about["versions"]) <= set(CONTRACT["versions"]), name
     assert all(re.fullmatch(r"[0-9a-f]{40}", each) for commits in CONTRACT["read"].values() for each in commits)
 
 

@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,17 +18,21 @@ from cosyserve.assets.engines import BIAS, CONFIG, PLAN, Engines
 from cosyserve.assets.export import head_bias
 from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.cosyvoice2.batching import Answer, Ask, EngineBrokenError, EngineGenerator, RequestFailedError
-from cosyserve.cosyvoice2.config import SPEECH_TOKENS, LlmConfig
+from cosyserve.cosyvoice2.config import SPEECH_TOKENS
 from cosyserve.cosyvoice2.generation import Request, Slot
+from cosyserve.cosyvoice2.graphs import captured
+from cosyserve.cosyvoice2.hift import GraphedHift, HiftStream
 from cosyserve.cosyvoice2.sampling import length_limits
 from cosyserve.cosyvoice2.tokenizer import TextTokenizer
 from cosyserve.cosyvoice2.trtllm import TrtllmExecutor
 from cosyserve.cosyvoice2.vocabulary import Vocabulary
 from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
-from cosyserve.speech.engine_tokens import cache_fraction
 from cosyserve.speech.synthesizer import Options
 from cosyserve.speech.way import Way
 from tests.assets.test_engines import KEY
+from tests.cosyvoice2.seeded import TINY, seeded
+from tests.cosyvoice2.trtllm import driver
+from tests.running import eventually
 
 VOCABULARY = Vocabulary(300)
 NO_BIAS = VOCABULARY.bias(torch.zeros(SPEECH_TOKENS + 3))
@@ -41,7 +46,7 @@ def request(words: int = 5, seed: int = 0) -> Request:
 def opened(folder: Path, slots: int = 8, **behaviour: float) -> EngineGenerator:
     (folder / "rank0.engine").write_bytes(b"stand-in")
     (folder / "behaviour.json").write_text(json.dumps(behaviour))
-    return EngineGenerator(TrtllmExecutor(folder, NO_BIAS, slots, 1000, 0.5), VOCABULARY, slots, 512)
+    return EngineGenerator(TrtllmExecutor(folder, NO_BIAS, slots, 1000), VOCABULARY, slots, 512)
 
 
 @pytest.fixture
@@ -50,6 +55,11 @@ def generator(with_trtllm: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     generator = opened(tmp_path)
     yield generator
     generator.close()
+
+
+def inside(generator: EngineGenerator) -> Any:
+    """The stand-in for TensorRT-LLM's executor."""
+    return generator._executor._executor  # type: ignore[attr-defined]
 
 
 def spoken(generator: EngineGenerator, *slots: Slot) -> list[list[int]]:
@@ -109,7 +119,7 @@ def test_64_requests_with_cancels_failures_and_slow_readers(monkeypatch: pytest.
     assert min(ended.values()) > 0, ended
     assert generator.dropped > 0
     assert not generator.busy
-    executor = generator._executor._executor  # type: ignore[attr-defined]
+    executor = inside(generator)
     while executor.requests:  # cancelled ones leave with the executor's next step
         generator.advance(0.01)
         threading.Event().wait(0.001)
@@ -120,14 +130,105 @@ def test_64_requests_with_cancels_failures_and_slow_readers(monkeypatch: pytest.
 
 @pytest.mark.usefixtures("with_trtllm")
 def test_a_broken_engine_fails_all_and_is_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is never told but in the error texts of the requests that were being worked at."""
     monkeypatch.setenv("STANDIN_MPI", "none")
     generator = opened(tmp_path, breaks_after=3)
+    generator.add(request())
     generator.add(request())
     with pytest.raises(EngineBrokenError, match="illegal memory access"):
         for _ in range(1000):
             generator.advance(0.05)
     assert not generator.busy
     generator.close()
+
+
+@pytest.mark.usefixtures("with_trtllm")
+def test_a_request_that_the_engine_cannot_take_is_its_own_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STANDIN_MPI", "none")
+    (tmp_path / CONFIG).write_text(json.dumps({"asked": {"max_input_len": 60}}))
+    generator = opened(tmp_path)
+    long, short = generator.add(request(words=80)), generator.add(request())
+    assert spoken(generator, long, short)[1]
+    assert isinstance(long.problem, RequestFailedError)
+    assert "exceeds maximum input length" in str(long.problem)
+    assert short.problem is None
+    generator.close()
+
+
+def test_a_request_without_text_needs_no_engine(generator: EngineGenerator) -> None:
+    slot = generator.add(request(words=0))
+    assert slot.done
+    assert slot.problem is None
+    assert not generator.busy
+
+
+@pytest.mark.usefixtures("with_trtllm")
+def test_nothing_is_spoken_to_its_end_for_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The executor's own shutdown waits for whatever is inside."""
+    monkeypatch.setenv("STANDIN_MPI", "none")
+    generator = opened(tmp_path, slots=1)
+    for _ in range(3):
+        generator.add(request(words=20))
+    executor = inside(generator)
+    steps = executor.steps
+    generator.close()
+    assert executor.steps - steps < length_limits(20)[0]  # not even the shortest of them
+
+
+def test_no_stop_but_the_first_can_be_drawn(generator: EngineGenerator, tmp_path: Path) -> None:
+    """The engine holds back the first alone until a request has its fewest tokens."""
+    (tmp_path / "behaviour.json").write_text(json.dumps({"stops": 1.0}))
+    bias = VOCABULARY.with_one_stop(NO_BIAS)
+    assert (bias != NO_BIAS).nonzero()[:, 0].tolist() == list(VOCABULARY.stops[1:])
+    executor = TrtllmExecutor(tmp_path, bias, 4, 1000)
+    executor.submit(Ask(prompt=[1, 2], least=8, most=40, seed=3, temperature=1.0, end=END))
+    ids = list[int]()
+    final = False
+    while not final:
+        for answer in executor.collect(1.0):
+            ids += answer.ids
+            final = answer.final
+    assert set(ids) & set(VOCABULARY.stops) == {END}
+    executor.close()
+
+
+@pytest.mark.parametrize("mode", ["global", "thread_local"])
+def test_a_capture_beside_a_speaking_engine(
+    generator: EngineGenerator, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """In the global mode both fail: the stand-in holds to what was measured on a card (bench/capture.py)."""
+    driver.install(monkeypatch)
+    if mode == "global":
+        monkeypatch.setattr(torch.cuda, "graph", lambda graph, **_: driver.capture(graph))
+    executor = inside(generator)
+    slots = [generator.add(request(words=100))]
+
+    def until_the_engine_has_moved() -> None:
+        begun = executor.steps
+        eventually(lambda: executor.steps >= begun + 2 or not executor.requests)
+
+    if mode == "thread_local":
+        captured(until_the_engine_has_moved)
+        assert all(spoken(generator, *slots))
+        return
+    with pytest.raises(RuntimeError, match="previous error during capture"):
+        captured(lambda: eventually(lambda: not executor.requests), warm_ups=0)
+    with pytest.raises(EngineBrokenError, match="stream is capturing"):
+        spoken(generator, *slots)
+
+
+def test_no_graph_of_the_vocoder_is_made_while_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver.install(monkeypatch)
+    hift = GraphedHift(seeded(TINY).hift, [20, 50])
+    hift.prepare()
+    made = driver.captures
+    for frames in (20, 50):
+        stream = HiftStream(hift)
+        for _ in range(2):
+            stream.push(torch.zeros(1, 80, frames))
+    assert driver.captures == made > 0
 
 
 def test_a_request_without_room_is_refused(generator: EngineGenerator) -> None:
@@ -198,13 +299,6 @@ def test_the_last_words_of_a_cancelled_request_are_nobodys() -> None:
     executor.answers = [Answer(1, [FIRST], False), Answer(2, [FIRST], False)]
     assert generator.advance(0) == [(other, 0)]
     assert executor.cancelled == [1]
-
-
-def test_the_cache_takes_what_it_needs_and_never_all() -> None:
-    config = LlmConfig()
-    assert cache_fraction(16 * 2560, config, 20 << 30) == pytest.approx(1.1 * 16 * 2560 * 12288 / (20 << 30))
-    assert cache_fraction(16 * 2560, config, 100 << 20) == 0.9
-    assert cache_fraction(16 * 2560, config, 0) == 0.9
 
 
 @pytest.mark.usefixtures("with_trtllm")

@@ -14,6 +14,9 @@ from tests.cosyvoice2.trtllm.contract import CONTRACT, bound, made
 _HERE = "tensorrt_llm.builder"
 
 
+_UNTOLD = ("plugin_config", "output_timing_cache")
+
+
 class _Plugins(SimpleNamespace):
     def __setattr__(self, name: str, value: object) -> None:
         kind = CONTRACT["settable"]["plugin_config"]["names"][name]
@@ -37,12 +40,17 @@ class Engine:
             f"{_HERE}.Engine.save", CONTRACT["classes"][f"{_HERE}.Engine"]["methods"]["save"], {}, args, kwargs
         )
         folder = Path(taken["engine_dir"])
-        asked = {name: value for name, value in vars(self._config).items() if name != "plugin_config"}
+        asked = {
+            name: value
+            for name, value in vars(self._config).items()
+            if name not in ("plugin_config", "output_timing_cache")
+        }
         asked |= {"plugins": vars(self._config.plugin_config), "dtype": self._model.dtype}
         if bad := os.environ.get("STANDIN_UNLOADABLE"):
             (folder / "rank0.engine").write_bytes(bad.encode())
         else:
-            (folder / "rank0.engine").write_bytes(b"stand-in " + b"\0" * 100_000)
+            weights = Path(self._model.folder) / "model.safetensors"
+            (folder / "rank0.engine").write_bytes(b"stand-in " + b"\0" * weights.stat().st_size)
         (folder / "config.json").write_text(json.dumps({"version": "1.2.1", "asked": asked, "keys": self._model.keys}))
         if behaviour := os.environ.get("STANDIN_BEHAVIOUR"):
             (folder / "behaviour.json").write_text(behaviour)
@@ -58,6 +66,8 @@ def build(*args: Any, **kwargs: Any) -> Engine:
     if reason := os.environ.get("STANDIN_FAILS"):
         raise RuntimeError(reason)
     time.sleep(float(os.environ.get("STANDIN_SECONDS", "0")))
+    with open(taken["build_config"].output_timing_cache, "wb") as cache:  # noqa: PTH123 - as the source has it
+        cache.write(b"timings")
     with safe_open(Path(taken["model"].folder) / "model.safetensors", "pt") as file:
         taken["model"].keys = sorted(file.keys())
     return Engine(taken["model"], taken["build_config"])

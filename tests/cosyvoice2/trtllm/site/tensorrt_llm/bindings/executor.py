@@ -5,6 +5,7 @@ wrong is told by the engine's folder: `behaviour.json` there, read at the start.
 """
 
 import json
+import os
 import random
 import threading
 from collections import deque
@@ -14,6 +15,13 @@ from typing import Any
 
 import torch
 
+from cosyserve.assets.manifest import MODEL_FOLDER
+from cosyserve.cosyvoice2.config import SPEECH_TOKENS
+from cosyserve.cosyvoice2.generation import Generator
+from cosyserve.cosyvoice2.generation import Request as GenerationRequest
+from cosyserve.cosyvoice2.loading import load_config, load_llm
+from cosyserve.cosyvoice2.vocabulary import Vocabulary
+from tests.cosyvoice2.trtllm import driver
 from tests.cosyvoice2.trtllm.contract import CONTRACT, bound, made, made_enum
 
 _HERE = "tensorrt_llm.bindings.executor"
@@ -21,9 +29,16 @@ ModelType = made_enum(f"{_HERE}.ModelType")
 BatchingType = made_enum(f"{_HERE}.BatchingType")
 SamplingConfig = made(f"{_HERE}.SamplingConfig")
 OutputConfig = made(f"{_HERE}.OutputConfig")
-Request = made(f"{_HERE}.Request")
 KvCacheConfig = made(f"{_HERE}.KvCacheConfig")
 ExecutorConfig = made(f"{_HERE}.ExecutorConfig")
+
+
+class Request(made(f"{_HERE}.Request")):  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.max_tokens <= 0:
+            raise RuntimeError("Assertion failed: mMaxNewTokens > 0")
+
 
 _NEVER = -5000  # a bias below that is a mask
 _STEP_SECONDS = 0.0005
@@ -52,11 +67,17 @@ class _Running:
     def __init__(self, request: Any, behaviour: dict[str, Any], number: int) -> None:
         sampling = request.sampling_config
         self.request, self.random = request, random.Random(sampling.seed)
+        if behaviour.get("unseeded", 0):
+            self.random = random.Random(number)
         self.allowed = (request.embedding_bias > _NEVER).nonzero()[:, 0].tolist()
         self.length = min(request.max_tokens, sampling.min_tokens + self.random.randrange(3, 20))
+        self.length = behaviour.get("length", self.length)
+        greedy = _greedy(request, behaviour, number) if sampling.top_k == 1 else []
+        self.greedy, self.length = iter(greedy), len(greedy) or self.length
         self.made = 0
         self.strays = self.random.random() < behaviour.get("strays", 0)
         self.fails_at = 5 if self.random.random() < behaviour.get("fails", 0) else -1
+        self.stops = self.random.random() < behaviour.get("stops", 0)
 
     def step(self) -> tuple[list[int], bool, str]:
         """New ids, whether they are the last, and what went wrong."""
@@ -65,11 +86,35 @@ class _Running:
         self.made += 1
         if self.made > self.length:
             return [self.request.end_id], True, ""
+        if (token := next(self.greedy, None)) is not None:
+            return [token], False, ""
+        # Before the fewest tokens the end is held back, and it alone; whatever else is allowed may come.
         speech = [each for each in self.allowed if each < self.request.end_id]
+        if self.stops:
+            speech = [each for each in self.allowed if each > self.request.end_id] or speech
         ids = [speech[self.random.randrange(len(speech))]]
         if self.strays and self.made == 3:
             ids.append(7)  # no speech at all, whatever the bias says
         return ids, False, ""
+
+
+def _greedy(request: Any, behaviour: dict[str, Any], number: int) -> list[int]:
+    """The likeliest tokens of the model in COSYSERVE_MODELS_DIR, which is the one that was exported."""
+    text_ids = request.end_id - SPEECH_TOKENS
+    vocabulary = Vocabulary(text_ids)
+    ids = request.input_token_ids[1 : request.input_token_ids.index(vocabulary.task)]
+    folder = Path(os.environ["COSYSERVE_MODELS_DIR"]) / MODEL_FOLDER
+    generator = Generator(load_llm(folder, load_config(folder), torch.bfloat16), 1, 512)
+    nothing = torch.empty(0, dtype=torch.long)
+    slot = generator.add(GenerationRequest(torch.tensor(ids), nothing, nothing, temperature=0.0))
+    tokens: list[int] = []
+    while not slot.done and len(tokens) < 20:
+        tokens += [token for _, token in generator.advance()]
+    if (wrong := behaviour.get("greedy_wrong_from")) is not None:
+        tokens[wrong:] = [each + 1 for each in tokens[wrong:]]
+    if behaviour.get("greedy_unsteady"):
+        tokens[-1] += number
+    return [text_ids + token for token in tokens]
 
 
 class Executor:
@@ -83,7 +128,13 @@ class Executor:
         if not plan.startswith(b"stand-in"):
             raise RuntimeError("expecting compute 8.6 got compute 8.0, please rebuild")
         file = folder / "behaviour.json"
+        shape = folder / "config.json"
+        asked = json.loads(shape.read_text()).get("asked", {}) if shape.exists() else {}
+        self._longest = asked.get("max_input_len", 1 << 20)
         self._behaviour: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        self._step_seconds = self._behaviour.get("step_seconds", _STEP_SECONDS)
+        if self._behaviour.get("takes_all"):
+            self._longest = 1 << 20
         self.config = taken["executor_config"]
         self._running: dict[int, _Running] = {}
         self._waiting: deque[tuple[int, _Running]] = deque()
@@ -108,8 +159,8 @@ class Executor:
     def await_responses(self, *args: Any, **kwargs: Any) -> list[Response]:
         timeout: timedelta | None = self._taken("await_responses", args, kwargs)["timeout"]
         with self._changed:
-            if 0 < self._behaviour.get("breaks_after", 0) <= self._steps:
-                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            if self._stopped:
+                raise RuntimeError("Cannot get responses after shutdown")
             self._changed.wait_for(lambda: self._ready, None if timeout is None else timeout.total_seconds())
             ready, self._ready = self._ready, []
             return ready
@@ -117,12 +168,15 @@ class Executor:
     def cancel_request(self, *args: Any, **kwargs: Any) -> None:
         number = self._taken("cancel_request", args, kwargs)["id"]
         with self._changed:
+            if self._behaviour.get("deaf"):
+                return
             if self._running.pop(number, None) is not None:
                 self._ready.append(Response(number, Result([], final=True)))
             self._waiting = deque(each for each in self._waiting if each[0] != number)
             self._changed.notify_all()
 
     def shutdown(self) -> None:
+        """Runs what is inside to its end, unless it was cancelled."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -134,6 +188,11 @@ class Executor:
         with self._changed:
             return len(self._running) + len(self._waiting)
 
+    @property
+    def steps(self) -> int:
+        """Not TensorRT-LLM's either."""
+        return self._steps
+
     def _taken(self, method: str, args: Any, kwargs: Any) -> dict[str, Any]:
         path = f"{_HERE}.Executor"
         return bound(f"{path}.{method}", CONTRACT["classes"][path]["methods"][method], {}, args, kwargs)
@@ -142,18 +201,35 @@ class Executor:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopped or self._running or self._waiting)
-                if self._stopped:
+                if self._stopped and not self._running and not self._waiting:
                     return
-                while self._waiting and len(self._running) < self.config.max_batch_size:
-                    number, running = self._waiting.popleft()
-                    self._running[number] = running
-                for number, running in list(self._running.items()):
-                    ids, final, error = running.step()
-                    self._ready.append(
-                        Response(number, None, error) if error else Response(number, Result(ids, final=final))
-                    )
-                    if final:
-                        del self._running[number]
+                self._fetch()
+                try:
+                    self._forward()
+                except Exception as error:  # all that is active fails with it, and the loop goes on
+                    text = f"Encountered an error in forwardAsync function: {error}"
+                    self._ready += [Response(number, None, text) for number in self._running]
+                    self._running.clear()
                 self._steps += 1
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._stopped, _STEP_SECONDS)
+                self._changed.wait_for(lambda: False, self._step_seconds)
+
+    def _fetch(self) -> None:
+        while self._waiting and len(self._running) < self.config.max_batch_size:
+            number, running = self._waiting.popleft()
+            if (length := len(running.request.input_token_ids)) > self._longest:
+                why = f"Prompt length ({length}) exceeds maximum input length ({self._longest})"
+                text = f"Encountered an error when fetching new request: {why}"
+                self._ready.append(Response(number, None, text))
+                continue
+            self._running[number] = running
+
+    def _forward(self) -> None:
+        driver.synchronise()
+        if 0 < self._behaviour.get("breaks_after", 0) <= self._steps:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        for number, running in list(self._running.items()):
+            ids, final, error = running.step()
+            self._ready.append(Response(number, None, error) if error else Response(number, Result(ids, final=final)))
+            if final:
+                del self._running[number]

@@ -1,0 +1,1 @@
+"""Whether an engine of TensorRT-LLM does here what it should: `cosyserve engines check`."""

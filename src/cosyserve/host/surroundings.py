@@ -1,0 +1,29 @@
+"""What the cures need to know of this machine, looked up once for whoever starts a process here."""
+
+import sysconfig
+from pathlib import Path
+
+from cosyserve.host import cure, libpython, wsl
+from cosyserve.host.cure import Surroundings
+from cosyserve.host.machine import Machine
+from cosyserve.host.system import installed, usable_cores
+
+_CUDA = "/usr/local/cuda"
+# Where NVIDIA's wheels unpack a toolkit's parts, CUDA 13's and 12's.
+_CUDA_OF_WHEELS = ("nvidia/cu13", "nvidia/cuda_nvcc", "nvidia/cuda_runtime")
+
+
+def surroundings_of(machine: Machine) -> Surroundings:
+    driver = wsl.driver_folder(machine)
+    if installed("tensorrt-llm") is None:
+        return cure.look_around(machine.environ, usable_cores(machine), (driver,) if driver else ())
+    named = tuple(filter(None, (driver, libpython.folder_to_name())))
+    return cure.look_around(machine.environ, usable_cores(machine), named, _cuda_home(machine))
+
+
+def _cuda_home(machine: Machine) -> str:
+    """TensorRT-LLM 1.1 and later end at import where nothing names a toolkit, though the server compiles nothing."""
+    if machine.exists(_CUDA):
+        return _CUDA
+    packages = Path(sysconfig.get_path("purelib"))
+    return next((str(packages / part) for part in _CUDA_OF_WHEELS if (packages / part).is_dir()), "")

@@ -1,0 +1,19 @@
+"""The other side of `job.run`: a program that does one piece of work under MPI and tells how far it is."""
+
+from collections.abc import Callable
+
+from cosyserve.launch import mpi, stacks
+from cosyserve.launch.beat import folder_of_start, to_supervisor
+
+
+def carry_out(work: Callable[[], None]) -> None:
+    """MPI first, since starting it is what may hang; then the work."""
+    parent = to_supervisor()
+    if parent is not None:
+        stacks.offer(folder_of_start())
+    mpi.initialise()
+    if parent is not None:
+        parent.tell("mpi")
+    work()
+    if parent is not None:
+        parent.tell("ready")
