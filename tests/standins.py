@@ -14,7 +14,7 @@ CHUNK_SECONDS = 0.1
 
 
 class ToneSynthesizer:
-    """A tone for every segment, a tenth of a second for each of its characters."""
+    """A tone for every segment, a tenth of a second for each of its letters."""
 
     name = "tone"
     model = "tone"
@@ -28,7 +28,7 @@ class ToneSynthesizer:
         self.closed = False
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
-        for _ in segment:
+        for _ in filter(str.isalnum, segment):
             await self.between_chunks()
             yield tone()
 

@@ -1,0 +1,39 @@
+"""How web addresses, e-mail addresses and dotted names are said: by their words, with the signs between them named.
+
+What is said of an address is its host and its path. Scheme, `www.`, query and fragment are skipped, and so is a path
+that is long or encoded, which nobody could follow.
+"""
+
+import re
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?"
+_PATH = r"(?::\d{2,5})?(?:[/?#][!-~]*)?"
+LINK = re.compile(
+    r"(?<![A-Za-z0-9_@.])(?:"
+    r"(?P<scheme>(?:https?|ftp|wss?)://|mailto:)[!-~]+"
+    rf"|(?P<mail>[A-Za-z0-9_.+%-]+@{_LABEL}(?:\.{_LABEL})+)"
+    rf"|(?P<name>{_LABEL}(?:\.{_LABEL})*\.(?:[a-z]{{2,}}|COM|NET|ORG|CN|IO|AI)(?![A-Za-z0-9_@]|\.[A-Za-z0-9]){_PATH})"
+    r")",
+)
+_TRAILING = re.compile(r"[.,;:!?'\"()\[\]{}<>*_~]+$")
+_ABBREVIATION = re.compile(r"(?:[A-Za-z]\.)+(?:and|or|in|on|at|the|to|is)$")
+_LONGEST_PATH = 40
+_ENGLISH = {".": "dot", "/": "slash", "@": "at", "_": "underscore", "-": "dash", ":": "colon", "+": "plus"}
+_CHINESE = {".": "点", "/": "斜杠", "@": "艾特", "_": "下划线", "-": "杠", ":": "冒号", "+": "加"}
+_SIGNS = {"en": _ENGLISH, "zh": _CHINESE}
+
+
+def said(match: re.Match[str], language: str) -> str:
+    """A match of `LINK` in words. Digits stand apart, so that each is read by itself."""
+    address = _TRAILING.sub("", match.group())
+    if _ABBREVIATION.match(address):  # a space was forgotten: "e.g.the"
+        return match.group()
+    tail = match.group()[len(address) :]
+    address = re.sub(r"^(?:\w+://|mailto:)(?:www\.)?|^www\.", "", address)
+    if not match["mail"]:
+        host, slash, path = re.split(r"[?#]", address, maxsplit=1)[0].rstrip("/").partition("/")
+        address = host + slash + path if len(path) <= _LONGEST_PATH and "%" not in path else host
+    signs = _SIGNS[language]
+    words = re.sub(r"[^A-Za-z0-9]", lambda sign: f" {signs.get(sign.group(), '')} ", address)
+    words = re.sub(r"\d", lambda digit: f" {digit.group()} ", words)
+    return " ".join(words.split()) + tail

@@ -1,0 +1,98 @@
+"""What wetext reads wrong in Chinese, or not at all, and how it is written for it. From the top; one row each, and why."""
+# ruff: noqa: E501 - a row of a table is a line
+
+import re
+
+from cosyserve.text import links
+from cosyserve.text.repairs.row import NUMBER, Repair, Table, row
+from cosyserve.text.repairs.signs import SIGNS, SUPERSCRIPTS
+
+_DIGITS = str.maketrans("0123456789", "零一二三四五六七八九")
+_CODE = str.maketrans("0123456789", "零幺二三四五六七八九")  # as numbers of telephones and cards are read
+
+
+def _link(match: re.Match[str]) -> str:
+    return links.said(match, "zh")
+
+
+def _code(match: re.Match[str]) -> str:
+    return match.group().translate(_CODE)
+
+
+def _year_range(match: re.Match[str]) -> str:
+    return f"{match.group(1)}到{match.group(2)}".translate(_DIGITS)
+
+
+# Letters that are a unit only behind a number and only where no other letter follows: 等5 seconds became 等五秒econds.
+_UNITS = {
+    "kg": "千克", "g": "克", "mg": "毫克", "t": "吨", "km": "公里", "m": "米", "dm": "分米", "cm": "厘米", "mm": "毫米", "nm": "纳米",
+    "μm": "微米", "um": "微米", "ml": "毫升", "mL": "毫升", "L": "升", "l": "升", "min": "分钟", "h": "小时", "s": "秒", "ms": "毫秒",
+    "Hz": "赫兹", "kHz": "千赫兹", "MHz": "兆赫兹", "GHz": "吉赫兹", "W": "瓦", "kW": "千瓦", "KW": "千瓦", "kWh": "千瓦时", "V": "伏",
+    "mAh": "毫安时", "dB": "分贝", "mol": "摩尔", "kPa": "千帕", "Pa": "帕", "cal": "卡", "kcal": "千卡", "mph": "英里每小时",
+}  # fmt: skip
+_UNIT = re.compile(
+    rf"(?<![A-Za-z\d.-])(?<![A-Za-z] )(?<![A-Za-z]-)(-?{NUMBER})\s?({'|'.join(sorted(_UNITS, key=len, reverse=True))})(?![A-Za-z\d/²³^'’-])"
+)
+
+CHINESE: Table = SIGNS + (
+    row("link", links.LINK.pattern, _link, "https://www.example.com became https://www。example。com"),
+    row("underscore", r"(?<=[^\W_])_+(?=[^\W_])", " ", "snake_case is two words"),
+    row("list", r"(?m)^\s*[(（]?(\d{1,3})(?:[)）]|[.、．](?!\d))[^\S\n]*(?=\S)", r"\1，", "`1. 打开` became `一. 打开`, an utterance of its own"),
+    row("clock", r"(?i)(?<![\d:])(\d{1,2})(?::00)?\s?a\.?m\b\.?", r"上午\1点", "3pm became 三pm"),
+    row("clock", r"(?i)(?<![\d:])(\d{1,2})(?::00)?\s?p\.?m\b\.?", r"下午\1点", "as am"),
+    row("clock", r"(?i)(?<![\d:])(\d{1,2}:\d\d)\s?a\.?m\b\.?", r"上午\1", "as am"),
+    row("clock", r"(?i)(?<![\d:])(\d{1,2}:\d\d)\s?p\.?m\b\.?", r"下午\1", "as am"),
+    row("clock", r"(?<![\d:])(\d{1,2}):(\d\d):(\d\d)(?![\d:])", r"\1点\2分\3秒", "1:30:00 lost its seconds"),
+    row("number", r"(?<![\d.,])\d{1,3}(?:[,，]\d{3})+(?![\d,])", lambda m: m.group().replace(",", "").replace("，", ""), "12,345.67 became 十二元,三百四十五点六七"),
+    row("identity", r"(?<![\d.])(\d{12,})(?=[Xx]?(?![\d.元美万亿%]))", _code, "an identity card's number was half digits, half a cardinal"),
+    row("identity", r"(?<=[幺二三四五六七八九零]{17})[Xx](?![A-Za-z])", "X", "its check digit is a letter"),
+    row("code", r"(密码|编号|账号|帐号|卡号|单号|学号|工号|房号|尾号|邮编|QQ号|微信号|车牌号|身份证号|序列号|订单号|快递单号|验证码|号码|代码|航班号|群号)((?:是|为|：|:|\s){0,3})(\d{3,})(?![\d.])", lambda m: m.group(1) + m.group(2) + m.group(3).translate(_CODE), "a code is read by its digits, not as a cardinal"),
+    row("phone", r"(?<![\d.-])1[3-9]\d[- ]\d{4}[- ]\d{4}(?![\d-])", lambda m: re.sub(r"\D", "", m.group()), "138 1234 5678 was three cardinals"),
+    row("phone", r"(?<![\d])\+86[- ]?(?=1?\d)", "八六 ", "+86 became 正八十六"),
+    row("version", r"(?<![\d.])(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?![\d.])", r"\1点\2点\3", "v2.0.1 became v二.零点一"),
+    row("code", r"(?<=[A-Za-z])(\d*[1-9]\d|\d*\d[1-9])(\d?)(?![\d.,])", lambda m: m.group().translate(_DIGITS) if len(m.group()) > 2 else m.group(), "B612 became B六百一十二"),
+    row("range", r"(?<!\d)((?:19|20)\d\d)\s?[-–—~～]\s?((?:19|20)\d\d)(?![\d年.-])", _year_range, "1998-2003 became a subtraction"),
+    row("range", rf"(?<![\d.A-Za-z-])((?!0\d)(?!\d{{4}}-(?:0\d|1[0-2])\b)[¥$€£]?{NUMBER}[%‰℃万亿]?)\s?-\s?(?!\d{{7}})([¥$€£]?{NUMBER}%?)(?![\d-]|\.\d|\s?=|[年月日])", r"\1到\2", "10-20 became a date, 7-11 a subtraction, 10%-20% a negative number"),
+    row("range", r"(?<=[\d%‰℃元个月日年号点分时秒天万亿])\s?(?:～|~|〜|–|——|—)\s?(?=[¥$€£-]?\d)", "到", "5～8 stayed as it was"),
+    row("minus", rf"(?<![\w.])({NUMBER})\s?-\s?({NUMBER})(?=\s?=)", r"\1减\2", "10-3 became a date"),
+    row("per mille", rf"({NUMBER})‰", r"千分之\1", "‰ stayed as it was"),
+    row("unit", r"(?<=[\dA-Za-z)])\s?/\s?(?=[秒分时天日周月年人次个件套斤吨瓶盒平度])|(?<=[元角分块万千百])/(?=[秒分小时天日周月年人次个件套斤吨瓶盒平度])", "每", "￥3000/月 kept its slash"),
+    row("power", r"(?<=[A-Za-z])(?:\^2|²)|(?<=\))(?:\^2|²)", "平方", "² stayed as it was"),
+    row("power", r"(?<=[A-Za-z)])(?:\^3|³)", "立方", "as ²"),
+    row("power", r"²", "平方", "as ²"),
+    row("power", r"³", "立方", "as ²"),
+    row("power", r"(?<=\d)\^(-?\d+|[a-z])", r"的\1次方", "2^10 kept its sign"),
+    row("power", r"(?<=[A-Za-z)])\^(-?\d+|[a-z])", r"的\1次方", "as 2^10"),
+    row("power", r"(?<=[\dA-Za-z)])[⁰¹⁴-⁹⁻⁺ⁿ]+", lambda m: f"的{m.group().translate(SUPERSCRIPTS)}次方", "as ²"),
+    row("unit", rf"({NUMBER})\s?m平方(?![A-Za-z])", r"\1平方米", "50m² became 五十m²"),
+    row("unit", rf"({NUMBER})\s?m立方(?![A-Za-z])", r"\1立方米", "as m²"),
+    row("unit", rf"({NUMBER})\s?km平方(?![A-Za-z])", r"\1平方公里", "as m²"),
+    row("unit", rf"({NUMBER})\s?cm平方(?![A-Za-z])", r"\1平方厘米", "as m²"),
+    row("unit", rf"({NUMBER})\s?cm立方(?![A-Za-z])", r"\1立方厘米", "as m²"),
+    row("times", r"(?<=\d)\s?[x×*]\s?(?=\d)", "乘", "7x24 and 3*4 kept their signs"),
+    row("times", r"(?<![A-Za-z])([A-Za-z0-9])\s?\*\s?(?=[A-Za-z0-9](?![A-Za-z]))", r"\1乘", "a*b kept its sign"),
+    row("times", rf"({NUMBER})x(?![A-Za-z\d])", r"\1倍", "3.5x became 三点五x"),
+    row("number sign", r"(?<=[A-Z])#", " sharp", "C#"),
+    row("number sign", r"№\s?(\d+)|#\s?(\d+)", lambda m: f"{m.group(1) or m.group(2)}号", "№ and # stayed as they were"),
+    row("number sign", r"(?<![A-Za-z])N[oO]\.?\s?(?=\d)", "第", "No.1 became No。一"),
+    row("dash", r"(?<=\S) -+ (?=\S)", "，", "upstream's own rule, for `A - B`"),
+    row("sign", r"&+", "和", "signs between words are said"),
+    row("sign", r"(?<![A-Za-z0-9])@|@(?![A-Za-z0-9])|(?<=[A-Za-z0-9])@(?=[A-Za-z0-9])", "艾特", "as &"),
+    row("sign", r"(?<=[A-Za-z0-9\u4e00-\u9fff)])\s?\+\s?(?=[A-Za-z\u4e00-\u9fff(])|(?<=[A-Za-z\u4e00-\u9fff)])\s?\+\s?(?=\d)", "加", "as &"),
+    row("sign", r"(?<=[A-Za-z])\+\+", "加加", "C++"),
+    row("sign", r"(?<=[A-Za-z\u4e00-\u9fff)])\s?(?:==?|＝)\s?|\s?==?\s?(?=[A-Za-z\u4e00-\u9fff(-])", "等于", "as &"),
+    row("sign", r"±", "正负", "as &"),
+    row("sign", r"≈|[~～](?=\d)", "约", "as &"),
+    row("sign", r"≤|<=", "小于等于", "as &"),
+    row("sign", r"≥|>=", "大于等于", "as &"),
+    row("sign", r"≠|!=", "不等于", "as &"),
+    row("sign", r"÷", "除以", "5÷3 became 五除三, which is the inverse"),
+    row("sign", r"∞", "无穷大", "as &"),
+    row("sign", r"√", "根号", "as &"),
+    row("sign", r"(?<=[\d\w])\s?<\s?(?=[\d-])", "小于", "as &"),
+    row("sign", r"(?<=[\d\w])\s?(?<!-)>\s?(?=[\d-])", "大于", "as &"),
+    row("arrow", r"\s*(?:[-=]+>|<[-=]+|[\u2190-\u21ff]+)\s*", "，", "an arrow is a pause"),
+    row("temperature", r"°C", "℃", "one sign for one thing"),
+    row("unit", r"℉|°F", "华氏度", "it does not know it"),
+    Repair("unit", _UNIT, lambda m: m.group(1) + _UNITS[m.group(2)], "5 seconds became 五秒econds"),
+)  # fmt: skip
