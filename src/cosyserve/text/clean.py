@@ -65,6 +65,11 @@ def _maths(match: re.Match[str]) -> str:
     return re.sub(r"[\\{}]", "", text).strip()
 
 
+def _code(match: re.Match[str]) -> str:
+    """What is code and no mark-up: `<div>` is said."""
+    return re.sub(r"<\s?/?([A-Za-z][\w-]*)([^<>]*)>", r"\1\2", match.group(2))
+
+
 def _joiner(match: re.Match[str]) -> str:
     before, after = match.string[max(0, match.start() - 1) : match.start()], match.string[match.end() :][:1]
     return match.group() if _KEEPS_JOINERS.match(before) and _KEEPS_JOINERS.match(after) else ""
@@ -95,6 +100,7 @@ _CHARACTERS = (
     ),
     Rule("space", re.compile(r"[^\S\n ]+"), " "),
     # One character for each that looks the same: full-width and mathematical letters and digits, ligatures, half-width kana.
+    Rule("width", re.compile(r"(?<=[0-9\uff10-\uff19])(?:：(?=[0-9\uff10-\uff19]{2}(?![0-9\uff10-\uff19]))|．(?=[0-9\uff10-\uff19]))"), _folded),
     Rule(
         "width",
         re.compile(
@@ -113,6 +119,7 @@ _CHARACTERS = (
 _MARK_UP = (
     Rule("wrap", re.compile(r"(?<=\S)[^\S\n]*\n[^\S\n]*(?=\S)"), " "),
     Rule("comment", re.compile(r"<!--.*?-->", re.DOTALL), " "),
+    Rule("code", re.compile(r"(`+)([^`\n]{1,300})\1"), _code),
     Rule("block tag", re.compile(rf"</?(?:{_BLOCKS}){_REST}", re.IGNORECASE), "\n"),
     Rule("cell tag", re.compile(rf"</(?:{_CELLS}){_REST}", re.IGNORECASE), ", "),
     Rule("tag", re.compile(rf"</?(?:{_ELEMENTS}){_REST}", re.IGNORECASE), ""),
@@ -123,7 +130,8 @@ _MARK_UP = (
     Rule("maths", re.compile(r"\$\$([^$]{1,300})\$\$|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]"), _maths),
     Rule("maths", re.compile(r"(?<![\w$])\$(?=[^$\n]{0,100}[\\^_={])([A-Za-z\\(|{-][^$\n]{0,100})\$(?![\w$])"), _maths),
     Rule("maths", re.compile(r"(?<![\w$])\$([A-Za-z])\$(?![\w$])"), r"\1"),
-    Rule("link definition", re.compile(rf"{_LINE}\[[^\]\n]{{1,100}}\]:[ ]*\S+.*$", re.MULTILINE), ""),
+    Rule("link definition", re.compile(rf"{_LINE}\[(?!\^)[^\]\n]{{1,100}}\]:[ ]*<?(?:\w+://|/|#|[\w.-]+\.[a-z])\S*(?:\s+[\"'(].*)?$", re.MULTILINE), ""),
+    Rule("maths", re.compile(r"([_^])\{([^{}\n]{1,30})\}"), r"\1\2"),
     Rule("footnote", re.compile(r"\[\^[^\]\s]{1,30}\]:?"), ""),
     Rule("image", re.compile(rf"!\[([^\]]{{0,300}})\]{_ADDRESS}"), r"\1"),
     Rule("link", re.compile(rf"\[([^\[\]]{{0,300}})\]{_ADDRESS}"), r"\1"),

@@ -113,25 +113,24 @@ class WholeText:
         return self._found.popleft() if self._found else None
 
 
-async def segments(source: Source, *, first_alone: bool = True) -> AsyncIterator[Segment]:
+async def segments(source: Source, *, normalize: bool = True, first_alone: bool = True) -> AsyncIterator[Segment]:
     """What is spoken of the sentences. What is waiting is joined; nothing that is there waits for what is to come."""
-    loop, making, raw = asyncio.get_running_loop(), Segments(first_alone=first_alone), False
+    loop, making = asyncio.get_running_loop(), Segments(first_alone=first_alone, spaced=normalize)
     while (sentence := await source.next()) is not None:
-        raw = sentence.language is None
         said = await loop.run_in_executor(_THREADS, sentence.said)
-        if raw or said.text:
+        if said.text:
             for made in making.push(said):
-                yield _segment(made, raw=raw)
+                yield _segment(made, ends=normalize)
         if not source.waiting:
             for made in making.flush():
-                yield _segment(made, raw=raw)
+                yield _segment(made, ends=normalize)
     for made in making.flush():
-        yield _segment(made, raw=raw)
+        yield _segment(made, ends=normalize)
 
 
 def whole(text: str, *, normalize: bool = True, first_alone: bool = True) -> AsyncIterator[Segment]:
     """The segments of a text that is there already."""
-    return segments(WholeText(text, normalize=normalize), first_alone=first_alone)
+    return segments(WholeText(text, normalize=normalize), normalize=normalize, first_alone=first_alone)
 
 
 def uncut(text: str) -> str:
@@ -142,8 +141,8 @@ def uncut(text: str) -> str:
     return said.text
 
 
-def _segment(made: Mapped, *, raw: bool) -> Segment:
-    if not raw:
+def _segment(made: Mapped, *, ends: bool) -> Segment:
+    if ends:
         wide = _WIDE_END.search(made.text) and language_of(made.text) is not Language.OTHER
         made = ended(made, "。" if wide else ".")
     return Segment(made.text, min(made.places, default=0), max(made.places, default=-1) + 1)

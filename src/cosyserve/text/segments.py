@@ -31,9 +31,10 @@ def units(text: str) -> int:
 class Segments:
     """Takes the sentences of a text and gives segments. Holds one text."""
 
-    def __init__(self, *, first_alone: bool) -> None:
-        """`first_alone` is for those who listen while it is made: the first sentence is not to wait for others."""
-        self._first = first_alone
+    def __init__(self, *, first_alone: bool, spaced: bool = True) -> None:
+        """`first_alone` is for those who listen while it is made: the first sentence is not to wait for others.
+        `spaced` puts spaces between sentences where their script has them."""
+        self._first, self._join = first_alone, joined if spaced else Mapped.__add__
         self._held: Mapped | None = None  # complete, but a tail may still join it
         self._open: Mapped | None = None
 
@@ -46,7 +47,7 @@ class Segments:
         """All that is left; there may be more to come."""
         held, self._held, last, self._open = self._held, None, self._open, None
         if held is not None and last is not None and not self._is_segment(last):
-            held, last = joined(held, last), None
+            held, last = self._join(held, last), None
         for segment in (held, last):
             if segment is not None:
                 self._first = False
@@ -60,7 +61,7 @@ class Segments:
                 yield self._held
             self._held, self._open = self._open, part
         else:
-            self._open = joined(self._open, part)
+            self._open = self._join(self._open, part)
         if self._held is not None and self._is_segment(self._open):
             yield self._held
             self._held = None
@@ -68,7 +69,7 @@ class Segments:
             self._held, self._open, self._first = self._open, None, False
 
     def _is_full(self, segment: Mapped, part: Mapped) -> bool:
-        size, both = units(segment.text), units(joined(segment, part).text)
+        size, both = units(segment.text), units(self._join(segment, part).text)
         return has_speech(part.text) and ((both > FULL and size > ENOUGH) or (both > LONGEST and size >= TAIL))
 
     def _is_segment(self, segment: Mapped) -> bool:

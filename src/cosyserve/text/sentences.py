@@ -15,10 +15,12 @@ _SHORTEST_WRAPPED, _LONG_LINE = 40, 60  # characters of a line that goes on in t
 
 _OPENERS, _CLOSERS = "“「『[", "”」』]"
 _AFTER_END = "”’\"'）)】」』》〉]*_`~"  # belongs to the sentence whose end it follows
-_TAGS = r"<(?:strong|laughter)>|</(?:strong|laughter)>"
+_CLOSING_TAGS = ("</strong>", "</laughter>")
+_CLOSING = "|".join(_CLOSING_TAGS)
+_TAGS = rf"<strong>|<laughter>|{_CLOSING}"
 _EVENT = re.compile(
     rf"(?P<tag>{_TAGS})|(?P<open>[{re.escape(_OPENERS)}])|(?P<close>[{re.escape(_CLOSERS)}])|(?P<quote>\")"
-    rf"|(?P<line>\n)|(?P<end>(?:[。！？；…]|[.!?;])[。！？；….!?;]*(?:{_TAGS}|[{re.escape(_AFTER_END)}])*)"
+    rf"|(?P<line>\n)|(?P<end>(?:[。！？；…]|[.!?;])[。！？；….!?;]*(?:{_CLOSING}|[{re.escape(_AFTER_END)}])*)"
 )
 _PAUSES = (re.compile(r"[，、]"), re.compile(r"[,:;—]\s+|——"), re.compile(r"\s+"))  # the better place first
 _BEFORE_A_QUOTE = re.compile(r"(?:^|[\s(\[{（“‘：:，,—-])$|[\u2e80-\uffdf]$")
@@ -102,7 +104,7 @@ def _end(text: str, column: int, *, final: bool) -> int | None:
                 continue
             ends = _line_ends(text, match.end(), column, final=final)
         elif kind == "end":
-            if match.end() == len(text) and not final:
+            if not final and any(tag.startswith(text[match.end() :]) for tag in ("", *_CLOSING_TAGS)):
                 return None
             for character in re.findall(rf"{_TAGS}|.", match.group()):
                 _step(inside, character, match.start(), closing=True)

@@ -109,7 +109,7 @@ class Generation:
         return text.removesuffix(self._half) if self._half else text
 
     def segments(self) -> AsyncIterator[Segment]:
-        return segments(self)
+        return segments(self, normalize=self.update.normalize)
 
     @property
     def waiting(self) -> bool:
