@@ -100,7 +100,13 @@ _CHARACTERS = (
     ),
     Rule("space", re.compile(r"[^\S\n ]+"), " "),
     # One character for each that looks the same: full-width and mathematical letters and digits, ligatures, half-width kana.
-    Rule("width", re.compile(r"(?<=[0-9\uff10-\uff19])(?:：(?=[0-9\uff10-\uff19]{2}(?![0-9\uff10-\uff19]))|．(?=[0-9\uff10-\uff19]))"), _folded),
+    Rule(
+        "width",
+        re.compile(
+            r"(?<=[0-9\uff10-\uff19])(?:：(?=[0-9\uff10-\uff19]{2}(?![0-9\uff10-\uff19]))|．(?=[0-9\uff10-\uff19]))"
+        ),
+        _folded,
+    ),
     Rule(
         "width",
         re.compile(
@@ -130,7 +136,13 @@ _MARK_UP = (
     Rule("maths", re.compile(r"\$\$([^$]{1,300})\$\$|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]"), _maths),
     Rule("maths", re.compile(r"(?<![\w$])\$(?=[^$\n]{0,100}[\\^_={])([A-Za-z\\(|{-][^$\n]{0,100})\$(?![\w$])"), _maths),
     Rule("maths", re.compile(r"(?<![\w$])\$([A-Za-z])\$(?![\w$])"), r"\1"),
-    Rule("link definition", re.compile(rf"{_LINE}\[(?!\^)[^\]\n]{{1,100}}\]:[ ]*<?(?:\w+://|/|#|[\w.-]+\.[a-z])\S*(?:\s+[\"'(].*)?$", re.MULTILINE), ""),
+    Rule(
+        "link definition",
+        re.compile(
+            rf"{_LINE}\[(?!\^)[^\]\n]{{1,100}}\]:[ ]*<?(?:\w+://|/|#|[\w.-]+\.[a-z])\S*(?:\s+[\"'(].*)?$", re.MULTILINE
+        ),
+        "",
+    ),
     Rule("maths", re.compile(r"([_^])\{([^{}\n]{1,30})\}"), r"\1\2"),
     Rule("footnote", re.compile(r"\[\^[^\]\s]{1,30}\]:?"), ""),
     Rule("image", re.compile(rf"!\[([^\]]{{0,300}})\]{_ADDRESS}"), r"\1"),
@@ -149,7 +161,7 @@ _MARK_UP = (
         ),
         _cells,
     ),
-    Rule("table", re.compile(r"(?<!<)[^\S\n]*\|+(?!>)[^\S\n]*"), ", "),
+    Rule("table", re.compile(r"(?<!<)[^\S\n]?\|+(?!>)[^\S\n]?"), ", "),
     Rule("quotation", re.compile(rf"{_LINE}(?:>[ ]?)+(?!\d)"), ""),
     Rule("heading", re.compile(rf"{_LINE}#{{1,6}}(?=[^\S\n]|$)[^\S\n]*|(?<=\S)[^\S\n]+#+[^\S\n]*$", re.MULTILINE), ""),
     Rule("bullet", re.compile(rf"{_LINE}[-*+•·‣▪◦●○–][^\S\n]+(?:\[[ xX]\][^\S\n]+)?|{_LINE}[•‣▪◦●○]"), ""),

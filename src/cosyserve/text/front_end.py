@@ -15,7 +15,7 @@ from typing import Protocol
 from cosyserve.text.clean import cleaned
 from cosyserve.text.language import Language, Languages, language_of
 from cosyserve.text.mapped import Mapped
-from cosyserve.text.marks import has_speech
+from cosyserve.text.marks import PROTECTED, has_speech
 from cosyserve.text.normalise import normalised
 from cosyserve.text.segments import Segments, ended, joined
 from cosyserve.text.sentences import Sentences
@@ -143,7 +143,8 @@ def uncut(text: str) -> str:
 
 def _segment(made: Mapped, *, ends: bool) -> Segment:
     if ends:
-        wide = _WIDE_END.search(made.text) and language_of(made.text) is not Language.OTHER
+        words = PROTECTED.sub("", made.text)
+        wide = _WIDE_END.search(words) and language_of(words) is not Language.OTHER
         made = ended(made, "。" if wide else ".")
     return Segment(made.text, min(made.places, default=0), max(made.places, default=-1) + 1)
 

@@ -6,13 +6,13 @@ that is long or encoded, which nobody could follow.
 
 import re
 
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,60}[A-Za-z0-9])?"  # as long as the domain name system lets it be
 _PATH = r"(?::\d{2,5})?(?:[/?#][!-~]*)?"
 LINK = re.compile(
     r"(?<![A-Za-z0-9_@.])(?:"
     r"(?P<scheme>(?:https?|ftp|wss?)://|mailto:)[!-~]+"
-    rf"|(?P<mail>[A-Za-z0-9_.+%-]+@{_LABEL}(?:\.{_LABEL})+)"
-    rf"|(?P<name>{_LABEL}(?:\.{_LABEL})*\.(?:[a-z]{{2,}}|COM|NET|ORG|CN|IO|AI)(?![A-Za-z0-9_@]|\.[A-Za-z0-9]){_PATH})"
+    rf"|(?P<mail>[A-Za-z0-9_.+%-]{{1,64}}@{_LABEL}(?:\.{_LABEL}){{1,8}})"
+    rf"|(?P<name>{_LABEL}(?:\.{_LABEL}){{0,8}}\.(?:[a-z]{{2,}}|COM|NET|ORG|CN|IO|AI)(?![A-Za-z0-9_@]|\.[A-Za-z0-9]){_PATH})"
     r")",
 )
 _TRAILING = re.compile(r"[.,;:!?'\"()\[\]{}<>*_~]+$")

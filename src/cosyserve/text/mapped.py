@@ -8,6 +8,10 @@ from difflib import SequenceMatcher
 Replacement = str | Callable[[re.Match[str]], str]
 
 
+# Characters times characters, beyond which texts are not compared: that takes the square of it.
+_COMPARED = 20_000
+
+
 @dataclass(frozen=True)
 class Change:
     """Characters `start` to `end` of the original that were rewritten, and the rule that did it."""
@@ -46,7 +50,7 @@ class Mapped:
         for start, end, said in edits:
             text += self.text[done:start] + said
             places += [*self.places[done:start]]
-            for tag, i, j, k, m in SequenceMatcher(None, self.text[start:end], said, autojunk=False).get_opcodes():
+            for tag, i, j, k, m in _opcodes(self.text[start:end], said):
                 if tag == "equal":
                     places += self.places[start + i : start + j]
                     continue
@@ -74,3 +78,10 @@ class Mapped:
 
     def _place(self, index: int) -> int:
         return self.places[min(index, len(self.places) - 1)] if self.places else 0
+
+
+def _opcodes(before: str, after: str) -> list[tuple[str, int, int, int, int]]:
+    """What is equal in two texts, and what stands for what, as difflib says it."""
+    if len(before) * len(after) > _COMPARED:
+        return [("replace", 0, len(before), 0, len(after))]
+    return SequenceMatcher(None, before, after, autojunk=False).get_opcodes()

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 # An ordinary sentence takes 15 ms of a processor, one made for it seconds.
 _BOUNDS = Bounds(memory=256 << 20, cpu_seconds=1, seconds=10, at_once=8, kept=2)
+_MOST_DIGITS = 80  # of a place that is asked for: the time grows with their square
 _REMEMBERED = 2048  # sentences; a voice's words come again with every segment
 _normalise = Confined("cosyserve.text.normaliser:normalise", _BOUNDS)
 
@@ -40,7 +41,7 @@ _BEHIND = (
 )
 _ENGLISH_PLACE = re.compile(
     rf"(?:\b{_MONTH} \d{{1,2}}{_ORDINAL}\b(?![:/%])(?:,? \d{{4}}\b)?|\b\d{{1,2}}{_ORDINAL} {_MONTH}(?:,? \d{{4}}\b)?"
-    rf"|\b{_MONTH},? \d{{4}}\b|\d+ \d+/\d+|{_TOKEN}*\d(?:{_TOKEN}|[,:](?=\d))*(?: (?:{_BEHIND})(?![\w/]))?)"
+    rf"|\b{_MONTH},? \d{{4}}\b|\d+ \d+/\d+|{_TOKEN}{{0,40}}\d(?:{_TOKEN}|[,:](?=\d))*(?: (?:{_BEHIND})(?![\w/]))?)"
 )
 _TABLES = {Language.CHINESE: CHINESE, Language.ENGLISH: ENGLISH}
 _PLACES = {Language.CHINESE: _CHINESE_PLACE, Language.ENGLISH: _ENGLISH_PLACE}
@@ -138,14 +139,19 @@ def _without_blanks(part: Mapped) -> Mapped:
     return part.sub("blank", re.compile(r"(?<![!-~]) +(?! )|(?<! ) +(?![ !-~])"), "")
 
 
-@lru_cache(_REMEMBERED)
 def _asked(language: str, texts: tuple[str, ...]) -> tuple[str | None, ...]:
-    if not texts:
-        return ()
+    """What the normaliser makes of each text; None where it makes nothing, or would take too long."""
+    asked = tuple(text for text in texts if sum(map(str.isdigit, text)) <= _MOST_DIGITS)
+    answers = dict(zip(asked, _answers(language, asked), strict=True)) if asked else {}
+    return tuple(answers.get(text) for text in texts)
+
+
+@lru_cache(_REMEMBERED)
+def _answers(language: str, texts: tuple[str, ...]) -> tuple[str | None, ...]:
     try:
         return tuple(json.loads(_normalise(json.dumps((language, texts)).encode())))
     except UnfinishedError:
         if len(texts) > 1:
-            return tuple(_asked(language, (text,))[0] for text in texts)
+            return tuple(_answers(language, (text,))[0] for text in texts)
         log.warning("A text of %d characters takes too long to write out and is spoken as it is", len(texts[0]))
         return (None,)

@@ -36,6 +36,7 @@ class Segments:
         `spaced` puts spaces between sentences where their script has them."""
         self._first, self._join = first_alone, joined if spaced else Mapped.__add__
         self._held: Mapped | None = None  # complete, but a tail may still join it
+        self._tail = TAIL  # units of what would join it
         self._open: Mapped | None = None
 
     def push(self, sentence: Mapped) -> Iterator[Mapped]:
@@ -59,22 +60,22 @@ class Segments:
         elif self._is_full(self._open, part):
             if self._held is not None:
                 yield self._held
-            self._held, self._open = self._open, part
+            self._held, self._open, self._tail = self._open, part, TAIL
         else:
             self._open = self._join(self._open, part)
         if self._held is not None and self._is_segment(self._open):
             yield self._held
             self._held = None
         if self._first and has_speech(self._open.text):
-            self._held, self._open, self._first = self._open, None, False
+            self._held, self._open, self._first, self._tail = self._open, None, False, 0
 
     def _is_full(self, segment: Mapped, part: Mapped) -> bool:
         size, both = units(segment.text), units(self._join(segment, part).text)
         return has_speech(part.text) and ((both > FULL and size > ENOUGH) or (both > LONGEST and size >= TAIL))
 
     def _is_segment(self, segment: Mapped) -> bool:
-        """Whether it is no mere tail. A lone mark is one, too."""
-        return has_speech(segment.text) and units(segment.text) >= TAIL
+        """Whether it is no mere tail of what is held. A lone mark is one always."""
+        return has_speech(segment.text) and units(segment.text) >= self._tail
 
 
 def joined(one: Mapped, other: Mapped) -> Mapped:

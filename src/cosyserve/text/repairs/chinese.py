@@ -100,7 +100,7 @@ CHINESE: Table = SIGNS + (
     row("sign", r"√", "根号", "as &"),
     row("sign", r"(?<=[\d\w])\s?<\s?(?=[\d-])", "小于", "as &"),
     row("sign", r"(?<=[\d\w])\s?(?<!-)>\s?(?=[\d-])", "大于", "as &"),
-    row("arrow", r"\s*(?:[-=]+>|<[-=]+|[\u2190-\u21ff]+)\s*", "，", "an arrow is a pause"),
+    row("arrow", r"\s?(?:[-=]{1,9}>|<[-=]{1,9}|[\u2190-\u21ff]+)\s?", "，", "an arrow is a pause"),
     row("temperature", r"°C", "℃", "one sign for one thing"),
     row("unit", r"℉|°F", "华氏度", "it does not know it"),
     Repair("unit", _UNIT, lambda m: m.group(1) + _UNITS[m.group(2)], "5 seconds became 五秒econds"),

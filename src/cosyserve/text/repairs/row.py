@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from cosyserve.text.mapped import Mapped, Replacement
 
-NUMBER = r"\d+(?:\.\d+)?"
+# Quantities are bounded everywhere, so that no text takes more than its length in time.
+NUMBER = r"\d{1,15}(?:\.\d{1,15})?"
 
 
 class Repair(NamedTuple):

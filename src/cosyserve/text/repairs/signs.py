@@ -1,13 +1,13 @@
 """Characters that no grammar knows and that mean the same in any language."""
-# ruff: noqa: E501 - a row of a table is a line
 
 import re
 import unicodedata
 
 from cosyserve.text.repairs.row import Table, row
 
-
-_NUMERAL = re.compile(r"[\u2160-\u2188\u2460-\u249b\u24ea-\u24ff\u2776-\u2793\u3220-\u3229\u3248-\u324f\u3251-\u325f\u3280-\u3289\u32b1-\u32bf]")
+_NUMERAL = re.compile(
+    r"[\u2160-\u2188\u2460-\u249b\u24ea-\u24ff\u2776-\u2793\u3220-\u3229\u3248-\u324f\u3251-\u325f\u3280-\u3289\u32b1-\u32bf]"
+)
 
 
 def _value(match: re.Match[str]) -> str:
@@ -16,7 +16,7 @@ def _value(match: re.Match[str]) -> str:
     if len(_NUMERAL.findall(match.string)) == 1:
         return number
     before = match.string[: match.start()].rstrip()[-1:]
-    return (", " if before.isalnum() else "") + number + ", "
+    return (", " if before.isalpha() else "") + number + ", "
 
 
 def _folded(match: re.Match[str]) -> str:
