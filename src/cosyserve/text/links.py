@@ -24,7 +24,7 @@ _SIGNS = {"en": _ENGLISH, "zh": _CHINESE}
 
 
 def said(match: re.Match[str], language: str) -> str:
-    """A match of `LINK` in words. Digits stand apart, so that each is read by itself."""
+    """A match of `LINK` in words, or shortened in another language than these. Digits stand apart, as each is read."""
     address = _TRAILING.sub("", match.group())
     if _ABBREVIATION.match(address):  # a space was forgotten: "e.g.the"
         return match.group()
@@ -33,7 +33,9 @@ def said(match: re.Match[str], language: str) -> str:
     if not match["mail"]:
         host, slash, path = re.split(r"[?#]", address, maxsplit=1)[0].rstrip("/").partition("/")
         address = host + slash + path if len(path) <= _LONGEST_PATH and "%" not in path else host
-    signs = _SIGNS[language]
+    signs = _SIGNS.get(language)
+    if signs is None:
+        return address + tail
     words = re.sub(r"[^A-Za-z0-9]", lambda sign: f" {signs.get(sign.group(), '')} ", address)
     words = re.sub(r"\d", lambda digit: f" {digit.group()} ", words)
     return " ".join(words.split()) + tail

@@ -1,7 +1,7 @@
 """A text that is rewritten step by step and still knows where each of its characters comes from."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -80,7 +80,7 @@ class Mapped:
         return self.places[min(index, len(self.places) - 1)] if self.places else 0
 
 
-def _opcodes(before: str, after: str) -> list[tuple[str, int, int, int, int]]:
+def _opcodes(before: str, after: str) -> Sequence[tuple[str, int, int, int, int]]:
     """What is equal in two texts, and what stands for what, as difflib says it."""
     if len(before) * len(after) > _COMPARED:
         return [("replace", 0, len(before), 0, len(after))]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from cosyserve.confined import Bounds, Confined, UnfinishedError
+from cosyserve.text import links
 from cosyserve.text.language import Language
 from cosyserve.text.mapped import Mapped
 from cosyserve.text.marks import PROTECTED
@@ -66,9 +67,10 @@ def start() -> None:
 
 
 def normalised(sentence: Mapped, language: Language) -> Mapped:
-    """`sentence`, cleaned, as it is to be said. Marks stay as they are, and so does another language than these two."""
+    """`sentence`, cleaned, as it is to be said. Marks stay as they are, and so does another language than these two,
+    but for the parts of links that nobody says."""
     if language is Language.OTHER:
-        return sentence
+        return sentence.sub("link", links.LINK, lambda link: links.said(link, language.value))
     said, done = Mapped("", ()), 0
     for mark in PROTECTED.finditer(sentence.text):
         said += _said(sentence.cut(done, mark.start()), language) + sentence.cut(mark.start(), mark.end())
