@@ -97,8 +97,10 @@ class CapableSynthesizer(ToneSynthesizer):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[Options] = []
+        self.said: list[str] = []
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         self.asked.append(options)
+        self.said.append(segment)
         async for chunk in super().synthesize(segment, voice, options):
             yield chunk

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from cosyserve.server.bodies import BoundedRoute
 from cosyserve.server.failures import RESPONSES
@@ -35,6 +35,7 @@ class TtsQuery(TtsBody):
     """The same as part of an address, which is all that `<audio src>` can give."""
 
     text: str = ""
+    normalize: Annotated[bool, Field(strict=False)] = True  # an address has no other yes and no than in words
 
 
 class Told(BaseModel):
