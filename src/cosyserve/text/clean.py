@@ -54,7 +54,11 @@ _COMMANDS |= {
 
 def _unescaped(match: re.Match[str]) -> str:
     character = html.unescape(match.group())
-    return "" if any(unicodedata.category(c) in ("Cc", "Cs") and not c.isspace() for c in character) else character
+    return "" if re.search(_PICTURE, character) or any(map(_is_control, character)) else character
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") and not character.isspace()
 
 
 def _maths(match: re.Match[str]) -> str:
@@ -86,7 +90,6 @@ def _cells(match: re.Match[str]) -> str:
 
 
 _CHARACTERS = (
-    Rule("entity", re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});"), _unescaped),
     Rule("keycap", re.compile(r"([0-9#*])\ufe0f?\u20e3"), r"\1, "),
     Rule("emoji", re.compile(rf"{_PICTURE}[\ufe0e\ufe0f\u200d\U000e0020-\U000e007f\U0001f3fb-\U0001f3ff]*"), ""),
     Rule("joiner", re.compile(r"[\u200c\u200d]"), _joiner),
@@ -103,7 +106,7 @@ _CHARACTERS = (
     Rule(
         "width",
         re.compile(
-            r"(?<=[0-9\uff10-\uff19])(?:：(?=[0-9\uff10-\uff19]{2}(?![0-9\uff10-\uff19]))|．(?=[0-9\uff10-\uff19]))"
+            r"(?<![步第题章节条项骤组号型0-9\uff10-\uff19])[0-9\uff10-\uff19]{1,2}(?:：[0-9\uff10-\uff19]{1,2}){1,2}(?![0-9\uff10-\uff19])|(?<=[0-9\uff10-\uff19])．(?=[0-9\uff10-\uff19])"
         ),
         _folded,
     ),
@@ -129,6 +132,7 @@ _MARK_UP = (
     Rule("block tag", re.compile(rf"</?(?:{_BLOCKS}){_REST}", re.IGNORECASE), "\n"),
     Rule("cell tag", re.compile(rf"</(?:{_CELLS}){_REST}", re.IGNORECASE), ", "),
     Rule("tag", re.compile(rf"</?(?:{_ELEMENTS}){_REST}", re.IGNORECASE), ""),
+    Rule("entity", re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});"), _unescaped),
     Rule("code fence", re.compile(rf"{_LINE}(?:```+|~~~+)[^\s`]*"), ""),
     Rule(
         "rule", re.compile(rf"{_LINE}(?:(?:-[ ]*){{3,}}|(?:_[ ]*){{3,}}|(?:\*[ ]*){{3,}}|={{3,}})$", re.MULTILINE), ""
@@ -186,7 +190,7 @@ def _multiplies(match: re.Match[str]) -> bool:
 
 _EDGES = (
     Rule("line", re.compile(r"[^\S\n]*\n\s*"), "\n"),
-    Rule("space", re.compile(r"[ ]{2,}"), " "),
+    Rule("space", re.compile(r"[^\S\n]{2,}|[^\S\n ]"), " "),
 )
 
 

@@ -14,6 +14,7 @@ _HANGUL = re.compile(r"[\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3]")
 _LATIN_WORD = re.compile(r"[A-Za-z\u00c0-\u024f]+(?:['’][A-Za-z]+)?")
 _READ_BY_RULES = re.compile(r"[^\W_a-zA-Z]|[^\w\s.,!?;:'\"()\[\]-]")
 _WORD = re.compile(r"[^\W\d_]{2,}")  # a letter alone may be a sign of a formula
+_WITH_UNIT = re.compile(r"\d\s?[A-Za-z]{1,3}\b")
 _CHINESE_MARKS = re.compile(r"[，。！？；：、]")
 _KANA_SHARE = 8  # a Japanese sentence has at least one kana for so many Han characters
 _CHINESE_KANA = "の"  # stands in Chinese names of shops and teas
@@ -34,6 +35,7 @@ def language_of(sentence: str) -> Language | None:
         return Language.OTHER
     if han:
         return Language.CHINESE
+    text = _WITH_UNIT.sub(" ", text)
     words = _LATIN_WORD.findall(text)
     if sum(map(len, _WORD.findall(text))) > 2 * sum(map(len, words)):
         return Language.OTHER

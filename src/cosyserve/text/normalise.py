@@ -31,7 +31,8 @@ NUMBER = "number"  # the rule in whose name wetext's words stand
 
 _HAN = r"\u3007\u3400-\u9fff\uf900-\ufaff"
 _CHINESE_PLACE = re.compile(
-    rf"(?:[{_HAN}\d%℃°¥$€£×÷]|(?<=\d)[.:/=](?=\d)|(?<![A-Za-z-])[-+](?=[\d¥$€£])|(?<=\d)\s?(?:km/h|m/s)(?![A-Za-z]))+"
+    rf"(?:(?<![A-Za-z0-9.-])\d{{1,15}}(?:-\d{{1,15}})+|[{_HAN}\d%℃°¥$€£×÷]|(?<=\d)[.:/=+](?=\d)"
+    rf"|(?<![A-Za-z0-9-])[-+](?=[\d¥$€£])|(?<=\d)\s?(?:km/h|m/s)(?![A-Za-z]))+"
 )
 _MONTH = rf"(?:{MONTHS})\b\.?"
 _ORDINAL = r"(?:st|nd|rd|th)?"
@@ -85,11 +86,12 @@ def _said(part: Mapped, language: Language) -> Mapped:
     places = list(_places(part.text, language))
     answers = _asked(language.value, tuple(text for _, text in places))
     edits: list[tuple[int, int, str]] = []
+    english = language is Language.ENGLISH
     for (start, text), answer in zip(places, answers, strict=True):
         if answer is None or not _is_believed(text, answer, language):
             edits += _number_by_number(start, text, language)
         else:
-            edits.append((start, start + len(text), _mended(answer, part.text[:start])))
+            edits.append((start, start + len(text), _mended(text, answer, part.text[:start]) if english else answer))
     part = part.replaced(NUMBER, edits)
     if language is Language.CHINESE:
         return _without_blanks(part)
@@ -115,7 +117,7 @@ def _number_by_number(start: int, place: str, language: Language) -> Iterator[tu
             continue
         if language is Language.ENGLISH:
             before, after = place[: number.start()][-1:], place[number.end() :][:1]
-            answer = " " * before.isalpha() + _mended(answer, "") + " " * after.isalpha()
+            answer = " " * before.isalpha() + _mended(number.group(), answer, "") + " " * after.isalpha()
         yield start + number.start(), start + number.end(), answer
 
 
@@ -130,9 +132,13 @@ def _is_believed(written: str, said: str, language: Language) -> bool:
     return all(word in words or word in _WRITTEN_OUT for word in re.findall(r"[^\W\d_]+", written.lower()))
 
 
-def _mended(said: str, before: str) -> str:
+def _mended(written: str, said: str, before: str) -> str:
     """English words that the grammar leaves out or doubles: `thousand` for one thousand, `the the third of january`."""
     said = re.sub(r"^(negative |minus )?(?=thousand\b|hundred\b)", r"\1one ", said.strip())
+    if re.search(r"\d\.\d", written):
+        said = re.sub(r"(?<=[a-z])\.(?=[a-z])", " point ", said)  # GPT-three.five
+    if "- " not in written:
+        said = said.replace("- ", "-")
     return said.removeprefix("the ") if re.search(r"\b(?:the|this|that|last|next|every) $", before) else said
 
 

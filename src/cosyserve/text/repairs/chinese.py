@@ -4,7 +4,7 @@
 import re
 
 from cosyserve.text import links
-from cosyserve.text.repairs.row import NUMBER, Repair, Table, row
+from cosyserve.text.repairs.row import NUMBER, Table, row
 from cosyserve.text.repairs.signs import SIGNS, SUPERSCRIPTS
 
 _DIGITS = str.maketrans("0123456789", "零一二三四五六七八九")
@@ -25,14 +25,18 @@ def _year_range(match: re.Match[str]) -> str:
 
 # Letters that are a unit only behind a number and only where no other letter follows: 等5 seconds became 等五秒econds.
 _UNITS = {
-    "kg": "千克", "g": "克", "mg": "毫克", "t": "吨", "km": "公里", "m": "米", "dm": "分米", "cm": "厘米", "mm": "毫米", "nm": "纳米",
+    "kg": "千克", "KG": "千克", "Kg": "千克", "KM": "公里", "CM": "厘米", "MM": "毫米", "ML": "毫升", "g": "克", "mg": "毫克", "t": "吨", "km": "公里", "m": "米", "dm": "分米", "cm": "厘米", "mm": "毫米", "nm": "纳米",
     "μm": "微米", "um": "微米", "ml": "毫升", "mL": "毫升", "L": "升", "l": "升", "min": "分钟", "h": "小时", "s": "秒", "ms": "毫秒",
     "Hz": "赫兹", "kHz": "千赫兹", "MHz": "兆赫兹", "GHz": "吉赫兹", "W": "瓦", "kW": "千瓦", "KW": "千瓦", "kWh": "千瓦时", "V": "伏",
     "mAh": "毫安时", "dB": "分贝", "mol": "摩尔", "kPa": "千帕", "Pa": "帕", "cal": "卡", "kcal": "千卡", "mph": "英里每小时",
 }  # fmt: skip
-_UNIT = re.compile(
-    rf"(?<![A-Za-z\d.-])(?<![A-Za-z] )(?<![A-Za-z]-)(-?{NUMBER})\s?({'|'.join(sorted(_UNITS, key=len, reverse=True))})(?![A-Za-z\d/²³^'’-])"
-)
+_LETTER_UNIT = rf"(?<![A-Za-z\d.-])(?<![A-Za-z] )(-?{NUMBER})\s?({'|'.join(name for name in _UNITS if len(name) == 1)})(?![A-Za-z\d/²³^'’-])"
+_WORD_UNIT = rf"(?<![A-Za-z\d.])(?<![A-Za-z]-)(-?{NUMBER})\s?({'|'.join(sorted((name for name in _UNITS if len(name) > 1), key=len, reverse=True))})(?![A-Za-z\d/²³^'’-])"
+
+
+def _unit(match: re.Match[str]) -> str:
+    return match.group(1) + _UNITS[match.group(2)]
+
 
 CHINESE: Table = SIGNS + (
     row("link", links.LINK.pattern, _link, "https://www.example.com became https://www。example。com"),
@@ -50,7 +54,14 @@ CHINESE: Table = SIGNS + (
     row("identity", r"(?<=[幺二三四五六七八九零]{17})[Xx](?![A-Za-z])", "X", "its check digit is a letter"),
     row("code", r"(密码|编号|账号|帐号|卡号|单号|学号|工号|房号|尾号|邮编|QQ号|微信号|车牌号|身份证号|序列号|订单号|快递单号|验证码|号码|代码|航班号|群号)((?:是|为|：|:|\s){0,3})(\d{3,})(?![\d.])", lambda m: m.group(1) + m.group(2) + m.group(3).translate(_CODE), "a code is read by its digits, not as a cardinal"),
     row("phone", r"(?<![\d.-])1[3-9]\d[- ]\d{4}[- ]\d{4}(?![\d-])", lambda m: re.sub(r"\D", "", m.group()), "138 1234 5678 was three cardinals"),
-    row("phone", r"(?<![\d])\+86[- ]?(?=1?\d)", "八六 ", "+86 became 正八十六"),
+    row("phone", r"[(（](0\d{2,3})[)）]\s?(?=\d{7,8}(?!\d))", r"\1-", "(010)62785001 became two cardinals"),
+    row("card", r"(?<![\d-])\d{4}(?: \d{4}){2,4}(?: \d{1,4})?(?![\d-])", lambda m: m.group().replace(" ", "").translate(_CODE), "a card's number became cardinals"),
+    row("date", r"(?<![\d/])(\d{2})/(\d{1,2})/(\d{1,2})(?![\d/])", lambda m: f"{m.group(1).translate(_DIGITS)}年{m.group(2)}月{m.group(3)}日", "24/01/05 became fractions"),
+    row("currency", rf"({NUMBER})\s?([$€£])(?!\d)", r"\2\1", "100€ kept its sign"),
+    row("currency", rf"¥({NUMBER})\s?元", r"\1元", "¥5元 has its currency twice"),
+    row("per cent", r"(?<=\d)\s+(?=[%‰])", "", "100 % kept its sign"),
+    row("phone", r"(?<![\d])\+86[- ]?(?=1?\d)", "八六，", "+86 became 正八十六"),
+    row("phone", r"(?<=八六，)(\d{2,3})-(\d{7,8})(?![\d.-])", lambda m: (m.group(1) + m.group(2)).translate(_CODE), "10-62785001 became a subtraction"),
     row("version", r"(?<![\d.])(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?![\d.])", r"\1点\2点\3", "v2.0.1 became v二.零点一"),
     row("code", r"(?<=[A-Za-z])(?!\d+00(?!\d))\d{3,}(?![\d.,])", lambda m: m.group().translate(_DIGITS), "B612 became B六百一十二"),
     row("range", r"(?<=[月日年号点分时秒天个米%℃元])\s?-\s?(?=\d)", "到", "9点-10点 became 九点负十点"),
@@ -103,5 +114,6 @@ CHINESE: Table = SIGNS + (
     row("arrow", r"\s?(?:[-=]{1,9}>|<[-=]{1,9}|[\u2190-\u21ff]+)\s?", "，", "an arrow is a pause"),
     row("temperature", r"°C", "℃", "one sign for one thing"),
     row("unit", r"℉|°F", "华氏度", "it does not know it"),
-    Repair("unit", _UNIT, lambda m: m.group(1) + _UNITS[m.group(2)], "5 seconds became 五秒econds"),
+    row("unit", _WORD_UNIT, _unit, "5 kg has letters that are no unit elsewhere"),
+    row("unit", _LETTER_UNIT, _unit, "5 seconds became 五秒econds; iPhone 5s is no time"),
 )  # fmt: skip
