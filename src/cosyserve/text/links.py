@@ -7,12 +7,21 @@ that is long or encoded, which nobody could follow.
 import re
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,60}[A-Za-z0-9])?"  # as long as the domain name system lets it be
+# Last parts of names. Others may be words behind a full stop without a space: `Hello.how are you`.
+_ENDINGS = (
+    "com|org|net|io|ai|co|uk|cn|de|fr|jp|kr|ru|eu|gov|edu|mil|int|info|biz|dev|app|tech|xyz|tv|cc|top|site|online|store|shop"
+    "|cloud|hk|tw|sg|ca|au|ch|nl|se|es|br|pl|txt|pdf|docx?|xlsx?|pptx?|csv|tsv|jsonl?|ya?ml|toml|xml|html?|css|js|mjs|ts|jsx"
+    "|tsx|vue|py|ipynb|rb|rs|cpp|hpp|java|kt|swift|php|sh|bat|exe|dll|md|rst|ini|cfg|conf|sql|db|zip|tar|gz|tgz|rar|png|jpe?g"
+    "|gif|svg|webp|bmp|mp3|mp4|wav|flac|ogg|opus|aac|m4a|avi|mov|mkv|pth|pt|onnx|safetensors|gguf|bak|tmp|iso|apk|dmg|deb|whl"
+)
+_BEHIND = r"(?![A-Za-z0-9_@]|\.[A-Za-z0-9])"
 _PATH = r"(?::\d{2,5})?(?:[/?#][!-~]*)?"
 LINK = re.compile(
     r"(?<![A-Za-z0-9_@.])(?:"
     r"(?P<scheme>(?:https?|ftp|wss?)://|mailto:)[!-~]+"
     rf"|(?P<mail>[A-Za-z0-9_.+%-]{{1,64}}@{_LABEL}(?:\.{_LABEL}){{1,8}})"
-    rf"|(?P<name>{_LABEL}(?:\.{_LABEL}){{0,8}}\.(?:[a-z]{{2,}}|COM|NET|ORG|CN|IO|AI)(?![A-Za-z0-9_@]|\.[A-Za-z0-9]){_PATH})"
+    rf"|(?P<name>{_LABEL}(?:\.{_LABEL}){{0,8}}\.(?:{_ENDINGS}|{_ENDINGS.upper()}){_BEHIND}{_PATH}"
+    rf"|{_LABEL}(?:\.{_LABEL}){{0,8}}\.[a-z]{{2,}}/[!-~]+|[a-z_]{{2,}}(?:\.[a-z_]{{2,}}){{2,}}{_BEHIND})"
     r")",
 )
 _TRAILING = re.compile(r"[.,;:!?'\"()\[\]{}<>*_~]+$")
