@@ -1,15 +1,17 @@
 """The normaliser's process, and whether it is believed."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 
 import pytest
 
 from cosyserve.confined import Bounds, Confined
 from cosyserve.text import normalise
 from cosyserve.text.front_end import uncut
-from tests.running import HANGS
+from tests.running import HANGS, ROOT
 
 
 @pytest.fixture
@@ -58,3 +60,10 @@ def test_texts_of_many_threads_are_written_out_side_by_side() -> None:
         said = list(threads.map(uncut, [f"It costs ${number % 3 + 5}, not 1{number}." for number in range(24)]))
     assert said[0] == "It costs five dollars, not ten."
     assert said[14] == "It costs seven dollars, not one hundred and fourteen."
+
+
+def test_the_rules_that_were_checked_are_the_ones_in_use() -> None:
+    """The repairs were made for one version of wetext."""
+    pinned = re.search(r'"wetext==([\d.]+)"', (ROOT / "pyproject.toml").read_text("utf-8"))
+    assert pinned is not None
+    assert version("wetext") == pinned.group(1)

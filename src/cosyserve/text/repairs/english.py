@@ -71,6 +71,7 @@ ENGLISH: Table = SIGNS + (
     row("currency", rf"([$€£¥])({NUMBER})\s?[kK]\b", lambda m: f"{m.group(1)}{float(m.group(2)) * 1000:.0f}", "$5k became dollar five k"),
     row("currency", r"([$€£¥]\d[\d.,]{0,15})\s?[mM]\b", r"\1 million", "as $5k"),
     row("currency", r"([$€£¥]\d[\d.,]{0,15})\s?(?:[bB]|bn)\b", r"\1 billion", "as $5k"),
+    row("per", rf"(?<=[$€£¥])({NUMBER})\s?/\s?(?=[A-Za-z\d])", r"\1 per ", "$0.02/1K became zero dollars point oh two"),
     row("currency", rf"({NUMBER})\s?€", r"€\1", "5€ it cannot read"),
     row("currency", r"₹\s?(\d[\d,.]*\d|\d)", r"\1 rupees", "it cannot read ₹"),
     row("currency", rf"₽\s?(\d[\d,.]*\d|\d)|({NUMBER})\s?₽", r"\1\2 rubles", "it cannot read ₽"),
