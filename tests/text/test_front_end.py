@@ -163,7 +163,9 @@ def test_what_is_said(text: str, expected: str) -> None:
 
 
 def test_a_recordings_words_are_said_in_one() -> None:
-    assert uncut("It costs $5. 你好，3个。Yes") == "It costs five dollars.你好，三个。Yes。"
+    assert uncut("It costs $5. 你好，3个。Yes") == "It costs five dollars.你好，三个。Yes"
+    assert uncut("你好。") == "你好。"
+    assert uncut("") == ""
 
 
 REFERENCES = json.loads((Path(__file__).parent / "front_end.json").read_text("utf-8"))

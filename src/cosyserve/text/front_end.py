@@ -134,11 +134,12 @@ def whole(text: str, *, normalize: bool = True, first_alone: bool = True) -> Asy
 
 
 def uncut(text: str) -> str:
-    """A whole text as it is said, such as the words of a recording. Blocks while the normaliser works."""
+    """A whole text as it is said, such as the words of a recording, which may end without a mark. Blocks while the
+    normaliser works."""
     front_end, said = FrontEnd(), Mapped("", ())
     for sentence in front_end.push(text) + front_end.flush():
         said = joined(said, sentence.said())
-    return said.text
+    return said.text.rstrip("。.") if text.rstrip()[-1:].isalnum() else said.text
 
 
 def _segment(made: Mapped, *, ends: bool) -> Segment:

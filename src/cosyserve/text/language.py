@@ -16,6 +16,7 @@ _READ_BY_RULES = re.compile(r"[^\W_a-zA-Z]|[^\w\s.,!?;:'\"()\[\]-]")
 _WORD = re.compile(r"[^\W\d_]{2,}")  # a letter alone may be a sign of a formula
 _WITH_UNIT = re.compile(r"\d\s?[A-Za-z]{1,3}\b")
 _CHINESE_MARKS = re.compile(r"[，。！？；：、]")
+_MOST_UNDECIDED = 8  # sentences that wait; nobody is to wait for a word in a text of numbers
 _KANA_SHARE = 8  # a Japanese sentence has at least one kana for so many Han characters
 _CHINESE_KANA = "の"  # stands in Chinese names of shops and teas
 
@@ -57,6 +58,7 @@ class Languages:
         self._last = language_of(sentence) or self._last
         self._undecided.append(sentence)
         waits = self._last is None and any(map(_READ_BY_RULES.search, self._undecided))
+        waits = waits and len(self._undecided) < _MOST_UNDECIDED
         return [] if waits else self.flush()
 
     def flush(self) -> list[tuple[str, Language]]:

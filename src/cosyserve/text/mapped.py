@@ -73,7 +73,7 @@ class Mapped:
         return Mapped(self.text + mark, (*self.places, *self.places[-1:] * len(mark)), self.changes)
 
     def __add__(self, other: "Mapped") -> "Mapped":
-        changes = self.changes + tuple(change for change in other.changes if change not in self.changes)
+        changes = tuple(dict.fromkeys(self.changes + other.changes))
         return Mapped(self.text + other.text, self.places + other.places, changes)
 
     def _place(self, index: int) -> int:

@@ -69,7 +69,7 @@ CHINESE: Table = SIGNS + (
     row("version", r"(?<![\d.])(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?![\d.])", r"\1点\2点\3", "v2.0.1 became v二.零点一"),
     row("code", r"(?<=[A-Za-z])(?!\d+00(?!\d))\d{3,}(?![\d.,])", lambda m: m.group().translate(_DIGITS), "B612 became B六百一十二"),
     row("range", r"(?<=[月日年号点分时秒天个米%℃元])\s?-\s?(?=\d)", "到", "9点-10点 became 九点负十点"),
-    row("name", r"(?<=[\u4e00-\u9fff])(?<![是为到至约温度得于在值零从差比])-(?=\d+(?![\d.%℃°度元万亿摄华]))", "", "歼-20 became 歼负二十"),
+    row("name", r"(?<=[\u4e00-\u9fff])(?<![是为到至约温度得于在值零从差比])-(?=\d+(?![\d.%℃°度元万亿摄华分个次点]))", "", "歼-20 became 歼负二十"),
     row("decade", r"(?<!\d)((?:1\d|20)\d0)['’]?s(?![A-Za-z])", lambda m: m.group(1).translate(_DIGITS) + "年代", "1990s became 一千九百九十秒"),
     row("number", r"(?<![\d.第])2(?=倍)", "两", "2倍 became 二倍"),
     row("address", r"(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3}):(\d+)", lambda m: f"{m.group(1)}冒号{m.group(2).translate(_DIGITS)}", "the port became a cardinal"),
