@@ -1,5 +1,6 @@
 """Fixtures: a server as a user starts it, and servers around a stand-in voice."""
 
+import inspect
 import os
 import signal
 import threading
@@ -20,19 +21,27 @@ from cosyserve.speech.synthesizer import Synthesizer
 from tests.running import HANGS, Server, wait_until_warm
 
 _TOGETHER = {"containers": "containers", "remote": "containers", "host": "mpi", "launch": "mpi", "scale": "scale"}
+_LONG = ("/containers/", "/remote/", "/launch/", "/host/", "/trtllm/", "/hostile/", "/setup/", "/scale/", "test_parity")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, a file stays together, and so do those that share images or well-known ports."""
+    """Where tests run side by side, a file stays together, and so do those that share images or well-known ports. What
+    takes longest begins first, or one worker would have it all to itself at the end."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_TOGETHER.get(item.path.parent.name, str(item.path))))
+    items.sort(key=lambda item: not any(part in str(item.path) for part in _LONG))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Groups that are silently lost let tests of one instance run side by side, and fail now and then."""
     if getattr(session.config.option, "loadgroup", False):
         assert all("@" in item.nodeid for item in session.items), "pytest-xdist does not group"
+
+
+# httpx gives up after five seconds, which anything may take on a busy machine.
+_DEFAULT = inspect.signature(httpx.get).parameters["timeout"].default
+_DEFAULT.connect = _DEFAULT.read = _DEFAULT.write = _DEFAULT.pool = HANGS
 
 
 @pytest.fixture

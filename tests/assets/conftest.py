@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.assets.hub import COMMIT, REPOSITORY, Hub
+from tests.running import HANGS
 
 FOLDER = "Model"
 # Larger than the block of ten megabytes in which huggingface_hub writes, or nothing could be resumed.
@@ -78,7 +79,7 @@ class User:
 
     def runs(self, *command: str, before: tuple[str, ...] = (), **variables: str) -> "subprocess.CompletedProcess[str]":
         process = self.starts(*command, before=before, **variables)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=HANGS)
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def has(self) -> Mapping[str, bytes]:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.assets.conftest import FILES, FOLDER, TOTAL, UNKNOWN, User
 from tests.assets.hub import Behaviour, Hub
-from tests.running import starts
+from tests.running import HANGS, starts
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
@@ -43,7 +43,7 @@ def test_a_fetch_that_is_killed_at_any_byte_goes_on_where_it_was(user: User, see
         user.asks(huggingface=hub, modelscope=hub)
         process = user.starts("fetch", "--source", source)
         hub.behaviour.then = process.kill
-        process.communicate(timeout=60)
+        process.communicate(timeout=HANGS)
         assert process.returncode == -signal.SIGKILL
         assert user.has().items() <= FILES.items()
         done = user.runs("fetch", "--source", source)
@@ -117,7 +117,7 @@ def test_two_fetches_at_once_do_the_work_once(user: User) -> None:
     with Hub(FILES, Behaviour(pause=0.0005)) as hub:
         user.asks(huggingface=hub)
         fetches = [user.starts("fetch", "--source", "huggingface") for _ in range(2)]
-        said = [each.communicate(timeout=60)[1] for each in fetches]
+        said = [each.communicate(timeout=HANGS)[1] for each in fetches]
     assert [each.returncode for each in fetches] == [0, 0], said
     assert sum("waiting for it" in text for text in said) == 1
     assert hub.served == TOTAL

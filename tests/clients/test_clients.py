@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-from tests.running import GREETING, ROOT, Server
+from tests.running import GREETING, HANGS, ROOT, Server
 from tests.signals import from_s16le, is_speech
 
 pytestmark = pytest.mark.slow  # environments of 100 packages are made
@@ -46,7 +46,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def said(*command: str | Path) -> bytes:
-    run = subprocess.run(command, capture_output=True, timeout=120)
+    run = subprocess.run(command, capture_output=True, timeout=HANGS)
     assert run.returncode == 0, run.stderr.decode()
     return run.stdout
 

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.hostile.recordings import hostile_recordings
+from tests.running import HANGS
 from tests.speech.recordings import speech
 
 SPEECH, SOCKET = "/v1/audio/speech", "/v1/audio/speech/stream"
@@ -51,7 +52,7 @@ def posted(url: str, path: str, media_type: str, body: bytes, times: int = 1) ->
     """The same request from so many clients at once."""
 
     def post(_: int) -> httpx.Response:
-        return httpx.post(url + path, content=body, headers={"Content-Type": media_type}, timeout=120)
+        return httpx.post(url + path, content=body, headers={"Content-Type": media_type}, timeout=HANGS)
 
     with ThreadPoolExecutor(times) as pool:
         return list(pool.map(post, range(times)))
@@ -73,7 +74,7 @@ def raw(url: str, data: bytes, seconds: float = 60) -> bytes:
 
 def opened(url: str) -> socket.socket:
     address = urlsplit(url)
-    return socket.create_connection((str(address.hostname), address.port or 80), timeout=60)
+    return socket.create_connection((str(address.hostname), address.port or 80), timeout=HANGS)
 
 
 def head(path: str = SPEECH, *lines: str) -> bytes:
@@ -125,7 +126,7 @@ def bodies_that_are_large_at_once(target: Target) -> str:
 def texts_without_end(target: Target) -> str:
     long = "1234567 and 7654321. " * 10_000
     recording = {"prompt_wav": ("a.wav", speech(), "audio/wav")}
-    with httpx.Client(base_url=target.open, timeout=120) as client:
+    with httpx.Client(base_url=target.open, timeout=HANGS) as client:
         return refused(
             [
                 client.post(SPEECH, json={"input": "hi", "instructions": long}),
@@ -147,7 +148,7 @@ def texts_that_are_hard_to_read(target: Target) -> str:
     texts = ["9" * 240, "1/2/3/4/5/6/7/8/9/" * 13, "$1,234.56 " * 24, "110101199003071234" * 13, "二〇二四年" * 40]
     texts += ["[" * 600, "1-" * 300, "1," * 300, "a@b." * 150, "<!--" * 150, "你5" * 300, "$a^" * 200]
     counts: Counter[int] = Counter()
-    with httpx.Client(base_url=target.open, timeout=120) as client:
+    with httpx.Client(base_url=target.open, timeout=HANGS) as client:
         for text in texts:
             answer = client.post(SPEECH, json={"input": text, "response_format": "pcm"})
             assert answer.status_code == 200 or "CS-TEXT-005" in answer.text, answer.text  # more than the model takes
@@ -161,7 +162,7 @@ def voice(name: str, **fields: str) -> dict[str, str]:
 
 def recordings_that_harm(target: Target) -> str:
     counts: Counter[str] = Counter()
-    with httpx.Client(base_url=target.open, timeout=120) as client:
+    with httpx.Client(base_url=target.open, timeout=HANGS) as client:
         for number, (name, data) in enumerate(hostile_recordings()):
             answer = client.post("/v1/audio/voices", data=voice(f"h{number}"), files={"audio": ("a", data)})
             if name.startswith("a good voice"):
@@ -179,7 +180,7 @@ def many_recordings_at_once(target: Target) -> str:
 
     def upload(number: int) -> int:
         files = {"audio": ("a.wav", data, "audio/wav")}
-        answer = httpx.post(f"{target.open}/v1/audio/voices", data=voice(f"m{number}"), files=files, timeout=120)
+        answer = httpx.post(f"{target.open}/v1/audio/voices", data=voice(f"m{number}"), files=files, timeout=HANGS)
         assert answer.status_code in (201, 429), answer.text
         assert answer.status_code == 201 or answer.headers["retry-after"]
         return answer.status_code
@@ -187,7 +188,7 @@ def many_recordings_at_once(target: Target) -> str:
     with ThreadPoolExecutor(40) as pool:
         counts = Counter(pool.map(upload, range(40)))
     for number in range(40):
-        httpx.delete(f"{target.open}/v1/audio/voices/m{number}", timeout=60)
+        httpx.delete(f"{target.open}/v1/audio/voices/m{number}", timeout=HANGS)
     return ", ".join(f"{count} × {status}" for status, count in sorted(counts.items()))
 
 
@@ -210,7 +211,7 @@ def names_of_voices(target: Target) -> str:
         "a\nb",
     ]
     names += ["a\u202eb", "\ufeffx", "x.", "NUL .txt", "[x]", "a:b", "a|b", "a*b", "a?b", 'a"b', "a<b"]
-    with httpx.Client(base_url=target.open, timeout=120) as client:
+    with httpx.Client(base_url=target.open, timeout=HANGS) as client:
         return refused(client.post("/v1/audio/voices", data=voice(name), files={"audio": b"RIFF"}) for name in names)
 
 
@@ -259,7 +260,7 @@ def connections_that_say_nothing(target: Target) -> str:
             except (ConnectionResetError, BrokenPipeError):
                 continue  # it has made room already
         began = time.monotonic()
-        assert httpx.get(f"{target.open}/livez", timeout=60).status_code == 200
+        assert httpx.get(f"{target.open}/livez", timeout=HANGS).status_code == 200
         return f"1500 open, /livez after {time.monotonic() - began:.2f} s"
 
 
@@ -289,7 +290,7 @@ def _is_cut_off(connection: socket.socket) -> bool:
 
 def slow_speech(target: Target) -> str:
     async def run() -> list[int]:
-        async with httpx.AsyncClient(base_url=target.open, timeout=120) as client:
+        async with httpx.AsyncClient(base_url=target.open, timeout=HANGS) as client:
             body = {"input": "Every second of this takes four. " * 4, "speed": 0.25, "response_format": "mp3"}
             answers = await asyncio.gather(*(client.post(SPEECH, json=body) for _ in range(8)))
             return [answer.status_code for answer in answers]
@@ -302,13 +303,13 @@ def slow_speech(target: Target) -> str:
 def pages_of_others(target: Target) -> str:
     evil: list[dict[str, Any]] = [{"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Origin": "null"}]
     evil += [{"Sec-Fetch-Site": "cross-site"}, {"Host": "127.0.0.1.evil.example:80"}]
-    with httpx.Client(base_url=target.open, timeout=60) as client:
+    with httpx.Client(base_url=target.open, timeout=HANGS) as client:
         return refused(client.post(SPEECH, json={"input": "hi"}, headers=headers) for headers in evil)
 
 
 def text_without_sound(target: Target) -> str:
     texts = [".", "😊", "---", "✅", "…", "?!", "👨‍👩‍👧"]
-    with httpx.Client(base_url=target.open, timeout=60) as client:
+    with httpx.Client(base_url=target.open, timeout=HANGS) as client:
         for text in texts:
             answer = client.post(SPEECH, json={"input": text, "response_format": "pcm"})
             assert answer.status_code == 200, answer.text

@@ -10,6 +10,8 @@ import httpx
 import numpy as np
 import psutil
 
+from tests.running import HANGS
+
 _EVERY = 0.02  # seconds between two looks
 _STREAM = {"input": "Somebody listens to this all the time. " * 40, "response_format": "pcm"}
 
@@ -73,7 +75,7 @@ class Watch:
         return total
 
     def _ask(self) -> None:
-        with httpx.Client(timeout=120) as client:
+        with httpx.Client(timeout=HANGS) as client:
             while not self._over.wait(_EVERY):
                 began = time.monotonic()
                 with suppress(httpx.HTTPError):
@@ -85,7 +87,7 @@ class Watch:
             with (
                 suppress(httpx.HTTPError),
                 httpx.stream(
-                    "POST", f"{self._url}/v1/audio/speech", json=_STREAM, headers=self._headers, timeout=120
+                    "POST", f"{self._url}/v1/audio/speech", json=_STREAM, headers=self._headers, timeout=HANGS
                 ) as stream,
             ):
                 last = None

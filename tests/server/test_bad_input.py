@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import Serving
-from tests.running import Server
+from tests.running import HANGS, Server
 from tests.standins import ToneSynthesizer
 
 JSON = {"Content-Type": "application/json"}
@@ -205,7 +205,7 @@ def test_the_page_serves_nothing_but_its_own_files(client: httpx.Client, path: s
 def exchange(url: str, request: bytes, *, hang_up: bool) -> bytes:
     """Send bytes as they are, and read to the end."""
     address = urlsplit(url)
-    with socket.create_connection((str(address.hostname), address.port or 80), timeout=10) as connection:
+    with socket.create_connection((str(address.hostname), address.port or 80), timeout=HANGS) as connection:
         connection.sendall(request)
         if hang_up:
             connection.shutdown(socket.SHUT_WR)
@@ -237,7 +237,7 @@ def test_bodies_over_the_limit_are_refused_declared_or_not(serving: Serving) -> 
 @settings(deadline=None, max_examples=40)
 @given(st.text(max_size=60))
 def test_any_text_is_spoken_or_refused(server: Server, text: str) -> None:
-    with httpx.Client(base_url=server.url, timeout=30) as client:
+    with httpx.Client(base_url=server.url, timeout=HANGS) as client:
         response = client.post("/v1/audio/speech", json={"input": text, "response_format": "pcm"})
         assert response.status_code in (200, 400)
         if response.status_code == 400:

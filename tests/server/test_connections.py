@@ -31,7 +31,7 @@ UPGRADE = (
 @contextmanager
 def connected(url: str) -> Iterator[socket.socket]:
     address = urlsplit(url)
-    with socket.create_connection((str(address.hostname), address.port or 80), timeout=60) as connection:
+    with socket.create_connection((str(address.hostname), address.port or 80), timeout=HANGS) as connection:
         yield connection
 
 
@@ -202,7 +202,7 @@ def test_frames_that_bring_no_message_are_counted(server: Server, first: bytes, 
         with suppress(ConnectionResetError, BrokenPipeError):
             connection.sendall(first + each * 100_000)
         assert b"too many frames" in answer(connection) or _is_reset(connection)
-        assert httpx.get(f"{server.url}/livez", timeout=60).status_code == 200
+        assert httpx.get(f"{server.url}/livez", timeout=HANGS).status_code == 200
 
 
 def test_pings_whose_answers_nobody_takes_do_not_pile_up(serving: Serving) -> None:
@@ -310,9 +310,9 @@ def test_where_descriptors_are_few_it_still_answers_and_the_log_stays_short(tmp_
     with Server(tmp_path, before=few) as server, ExitStack() as open_:
         for _ in range(600):
             open_.enter_context(connected(server.url))
-        assert httpx.get(f"{server.url}/livez", timeout=60).status_code == 200
+        assert httpx.get(f"{server.url}/livez", timeout=HANGS).status_code == 200
         body = {"input": "hello", "response_format": "mp3"}
-        assert httpx.post(server.url + SPEECH, json=body, timeout=60).status_code == 200
+        assert httpx.post(server.url + SPEECH, json=body, timeout=HANGS).status_code == 200
         assert server.stop() == 0
     assert len(server.text().splitlines()) < 200
     assert "Traceback" not in server.text()
@@ -336,7 +336,7 @@ def test_what_comes_around_a_body_is_bounded(serving: Serving, kind: str, keys: 
         with suppress(ConnectionResetError, BrokenPipeError):
             connection.sendall(CHUNKED.encode() + b"\r\n" + AROUND[kind])
         assert answer(connection)[9:12] in (b"400", b"401", b"")
-        assert httpx.get(f"{url}/livez", timeout=60).status_code == 200
+        assert httpx.get(f"{url}/livez", timeout=HANGS).status_code == 200
 
 
 def test_a_trailer_is_no_header(serving: Serving) -> None:

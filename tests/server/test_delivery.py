@@ -20,7 +20,7 @@ from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.timestretch import TimeStretch
 from tests.conftest import Serving
-from tests.running import eventually
+from tests.running import HANGS, eventually
 from tests.standins import FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
 
 SPEECH = "/v1/audio/speech"
@@ -205,7 +205,7 @@ def test_speed_is_worked_out_in_a_thread_of_its_own(serving: Serving, monkeypatc
 def _sent(url: str, text: str, **more: str) -> socket.socket:
     """A connection on which a request was sent and nothing has been read."""
     address = urlsplit(url)
-    connection = socket.create_connection((str(address.hostname), address.port or 80), timeout=10)
+    connection = socket.create_connection((str(address.hostname), address.port or 80), timeout=HANGS)
     body = json.dumps({"input": text, "response_format": "pcm", **more}).encode()
     head = f"POST {SPEECH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)

@@ -20,7 +20,7 @@ from websockets.typing import Origin
 from cosyserve.server.door import KEY_PROTOCOL, Door, chosen_protocol
 from cosyserve.settings import Settings
 from tests.conftest import Serving
-from tests.running import Server
+from tests.running import HANGS, Server
 from tests.standins import ToneSynthesizer
 
 SPEECH = "/v1/audio/speech"
@@ -29,7 +29,7 @@ SOCKET = "/v1/audio/speech/stream"
 
 @pytest.fixture(scope="module")
 def keyless(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as client:
+    with httpx.Client(base_url=server.url, timeout=HANGS) as client:
         yield client
 
 
@@ -68,7 +68,7 @@ def test_a_second_host_is_looked_at_as_well(server: Server) -> None:
     address = urlsplit(server.url)
     for hosts in (["localhost", "evil.example"], ["evil.example", "localhost"]):
         lines = "".join(f"Host: {host}\r\n" for host in hosts)
-        with socket.create_connection((str(address.hostname), address.port or 80), timeout=10) as connection:
+        with socket.create_connection((str(address.hostname), address.port or 80), timeout=HANGS) as connection:
             connection.sendall(f"GET /v1/models HTTP/1.1\r\n{lines}Connection: close\r\n\r\n".encode())
             assert b"403" in connection.makefile("rb").readline()
 
@@ -343,7 +343,7 @@ def test_http_1_0_gets_plain_bytes_and_a_close(server: Server) -> None:
     body = b'{"input": "hello", "response_format": "wav"}'
     head = b"POST %s HTTP/1.0\r\nContent-Type: application/json\r\n" % SPEECH.encode()
     for sent in (b"GET /v1/models HTTP/1.0\r\n\r\n", head + b"Content-Length: %d\r\n\r\n" % len(body) + body):
-        with socket.create_connection((str(address.hostname), address.port or 80), timeout=30) as connection:
+        with socket.create_connection((str(address.hostname), address.port or 80), timeout=HANGS) as connection:
             connection.sendall(sent)
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         head, _, rest = answer.partition(b"\r\n\r\n")

@@ -18,7 +18,7 @@ from cosyserve.speech.choice import Choice
 from cosyserve.speech.synthesizer import Capability, Options
 from cosyserve.speech.voices import Library, Voice
 from tests.conftest import Serving
-from tests.running import eventually
+from tests.running import HANGS, eventually
 from tests.speech.recordings import speech
 from tests.standins import GatedSynthesizer, ToneSynthesizer
 
@@ -43,7 +43,7 @@ class Listening(GatedSynthesizer):
 
 
 def upload(url: str, number: int, recording: bytes) -> httpx.Response:
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with httpx.Client(base_url=url, timeout=HANGS) as client:
         if number % 2:
             form = {"name": f"voice {number}", "consent": "a machine spoke it"}
             return client.post("/v1/audio/voices", data=form, files={"audio_sample": recording})

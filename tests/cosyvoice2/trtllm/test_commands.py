@@ -16,7 +16,7 @@ from cosyserve.assets.export import export
 from cosyserve.assets.manifest import MODEL_FOLDER
 from tests.cosyvoice2.trtllm.conftest import environment
 from tests.launch.supervised import Supervised, speaks
-from tests.running import eventually
+from tests.running import HANGS, eventually
 
 pytestmark = pytest.mark.mpi
 
@@ -42,7 +42,7 @@ class Host:
             cwd=self.models.parent,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=HANGS,
         )
 
     def built(self) -> int:
@@ -189,7 +189,7 @@ def break_it(url: str) -> None:
     def gone() -> bool:
         try:
             body = {"input": "One two three four five six seven.", "response_format": "wav"}
-            return httpx.post(f"{url}/v1/audio/speech", json=body, timeout=20).status_code >= 500
+            return httpx.post(f"{url}/v1/audio/speech", json=body, timeout=HANGS).status_code >= 500
         except httpx.TransportError:
             return True
 
