@@ -156,7 +156,7 @@ _MARK_UP = (
         re.compile(rf"(?!{SOUND.pattern})\[([^\[\]\n]{{1,300}})\](?!{SOUND.pattern})\[[^\]\n]{{0,100}}\]"),
         r"\1",
     ),
-    Rule("link", re.compile(r"<((?:https?://|mailto:)[^\s<>]{1,2000})>"), r"\1"),
+    Rule("link", re.compile(r"<((?:https?://|mailto:|[\w.+-]{1,64}@)[^\s<>]{1,2000})>"), r"\1"),
     Rule(
         "table",
         re.compile(

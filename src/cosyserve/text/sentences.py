@@ -38,7 +38,7 @@ _BEFORE_NUMBERS = r"[Nn]os?|NO|Vol|vol|pp?|Pt|pt|Art|art|[Vv]er|Ex|ed"
 _ABBREVIATION = re.compile(
     rf"(?:^|[^A-Za-z.])(?:(?P<never>{_NEVER})|(?P<numbers>{_BEFORE_NUMBERS})|(?P<seldom>{_SELDOM}))\.$"
 )
-_ITEM = re.compile(r"(?:^|\n)\s*(?:[-*+>•]\s+)?(?:\d{1,3}|[A-Za-z]|[ivx]{1,4})\.$")
+_ITEM = re.compile(r"(?:^|\n)[\s*_#>`•+-]*(?:\d{1,3}|[A-Za-z]|[ivx]{1,4})\.$")
 _ENTITY = re.compile(r"&#?\w{1,30};$")
 _BEGINNERS = frozenset(
     (  # noqa: SIM905 - a list of them would be longer
