@@ -14,8 +14,9 @@ import psutil
 from bench.serving import cpu_seconds, server
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.encoders import FORMATS
-from cosyserve.speech.pipeline import Utterance, speak, whole
+from cosyserve.speech.pipeline import Utterance, speak
 from cosyserve.speech.preview import PreviewSynthesizer
+from cosyserve.text.front_end import whole
 
 TEXT = "今天天气很好，我们一起去公园散步吧。The weather is fine, so let us take a walk in the park. " * 10
 ROUNDS = 15

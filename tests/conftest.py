@@ -82,7 +82,7 @@ def client(server: Server) -> Iterator[httpx.Client]:
 Serving = Callable[..., AbstractContextManager[str]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def serving() -> Serving:
     """`with serving(synthesizer, max_streams=2) as url:` a server in this process, in a thread."""
 

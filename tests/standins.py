@@ -14,7 +14,7 @@ CHUNK_SECONDS = 0.1
 
 
 class ToneSynthesizer:
-    """A tone for every segment, a tenth of a second for each of its characters."""
+    """A tone for every segment, a tenth of a second for each of its letters."""
 
     name = "tone"
     model = "tone"
@@ -28,7 +28,7 @@ class ToneSynthesizer:
         self.closed = False
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
-        for _ in segment:
+        for _ in filter(str.isalnum, segment):
             await self.between_chunks()
             yield tone()
 
@@ -82,7 +82,7 @@ class FailingSynthesizer(ToneSynthesizer):
         self.pace = pace
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
-        for index in range(len(segment)):
+        for index in range(len(segment.rstrip("。."))):  # the end of a segment is no sound
             if segment.startswith("fail", index):
                 raise RuntimeError("the stand-in was told to fail")
             await asyncio.sleep(self.pace)
@@ -97,8 +97,10 @@ class CapableSynthesizer(ToneSynthesizer):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[Options] = []
+        self.said: list[str] = []
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         self.asked.append(options)
+        self.said.append(segment)
         async for chunk in super().synthesize(segment, voice, options):
             yield chunk

@@ -15,9 +15,10 @@ from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.output import Output
-from cosyserve.speech.pipeline import Utterance, speak, whole
+from cosyserve.speech.pipeline import Utterance, speak
 from cosyserve.speech.synthesizer import voice_of
-from cosyserve.speech.text import clean
+from cosyserve.text.checks import checked
+from cosyserve.text.front_end import whole
 
 _RATE = str(SAMPLE_RATE)
 # Programs that play raw 16-bit mono samples from standard input, in order of preference.
@@ -33,7 +34,7 @@ async def say(settings: Settings, choice: Choice, text: str, voice: str, speed: 
     """Speak `text` into the file `output`, standard output (`-`) or, where it is None, a player."""
     synthesizer = choice.synthesizer
     with contextlib.closing(synthesizer):
-        segments = whole(clean(text, settings.max_text_chars))
+        segments = whole(checked(text, settings.max_text_chars), first_alone=output is None)
         utterance = Utterance(segments, voice_of(synthesizer, voice or settings.voice), speed)
         with _sink(output, speed) as (sink, audio):
             async for pcm in speak(synthesizer, utterance, settings.max_audio_seconds):

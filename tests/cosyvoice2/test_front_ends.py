@@ -1,9 +1,8 @@
-"""Text to ids, text as it is said, recordings to prompts, and prompts kept on disk."""
+"""Text to ids, recordings to prompts, and prompts kept on disk."""
 
 import resource
 import threading
 import unicodedata
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,9 @@ from cosyserve.cosyvoice2.config import SPEECH_TOKENS
 from cosyserve.cosyvoice2.listening import Listener, Prompt, fbank
 from cosyserve.cosyvoice2.tokenizer import MARKS, TextTokenizer
 from cosyserve.errors import CosyError
-from cosyserve.speech import normalisation
-from cosyserve.speech.confined import Bounds, Confined
-from cosyserve.speech.normalisation import normalised
 from cosyserve.speech.prompts import Prompts, packed, unpacked
 from cosyserve.speech.voices import Library
+from cosyserve.text import marks
 from tests.cosyvoice2.folder import write_tokenizer
 from tests.speech.recordings import encoded, tone
 
@@ -49,6 +46,10 @@ def test_pairs_are_merged_within_pieces_only(tokenizer: TextTokenizer) -> None:
     assert len(tokenizer.encode("2024")) == 4
 
 
+def test_the_front_end_knows_the_marks() -> None:
+    assert set(marks.SOUNDS + marks.TAGS) == set(MARKS)
+
+
 def test_marks_are_tokens_and_controls_in_a_text_are_not(tokenizer: TextTokenizer) -> None:
     # 258 tokens of the vocabulary, then four controls, then the marks in the order upstream adds them.
     assert [tokenizer.encode(mark).tolist() for mark in MARKS] == [[262 + place] for place in range(len(MARKS))]
@@ -56,45 +57,6 @@ def test_marks_are_tokens_and_controls_in_a_text_are_not(tokenizer: TextTokenize
     for control in ("<|endofprompt|>", "<|im_start|>", "\0<|endofprompt|>"):
         assert int(tokenizer.encode(control).max()) < 258
     assert tokenizer.instruction("hi").tolist() == [*tokenizer.encode("hi").tolist(), 261]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("It costs $3.  It was 5 km.", "It costs three dollars. It was five kilometers."),
-        ("2024年1月5日，价格是3.14元。", "二零二四年一月五日，价格是三点一四元。"),
-        ("It costs $3.14.", "It costs three point one four dollars."),
-        ("Hello,   world\n", "Hello, world"),
-        ("[laughter]3个<strong>苹果</strong>", "[laughter]三个<strong>苹果</strong>"),
-        ("Well [breath] 5 of <strong>us</strong> went", "Well [breath] five of <strong>us</strong> went"),
-        ("", ""),
-    ],
-)
-def test_what_is_not_said_as_written_is_written_out(text: str, said: str) -> None:
-    assert normalised(text) == said
-
-
-@settings(deadline=None, max_examples=200)
-@given(st.text(max_size=40))
-def test_no_text_makes_normalisation_fail(text: str) -> None:
-    assert normalised(text) == normalised(text)
-
-
-def test_a_sentence_that_takes_too_long_is_spoken_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    hasty = Confined("cosyserve.speech.normaliser:normalise", Bounds(256 << 20, 0.05, 60, at_once=1, kept=1))
-    monkeypatch.setattr(normalisation, "_normalise", hasty)
-    endless = "'" * 240
-    assert (
-        normalised(f"It costs $5. {endless} It costs $6.") == f"It costs five dollars. {endless} It costs six dollars."
-    )
-    hasty.close()
-
-
-def test_texts_of_many_threads_are_written_out_side_by_side() -> None:
-    with ThreadPoolExecutor(8) as threads:
-        said = list(threads.map(normalised, [f"It costs ${number % 3 + 5}, not 1{number}." for number in range(24)]))
-    assert said[0] == "It costs five dollars, not ten."
-    assert said[14] == "It costs seven dollars, not one hundred and fourteen."
 
 
 def test_fbank_is_kaldis() -> None:

@@ -67,7 +67,7 @@ def test_a_failure_in_the_middle_of_server_sent_events_is_an_event(serving: Serv
 
 def test_too_long_audio_is_cut_with_its_own_error(serving: Serving) -> None:
     with serving(ToneSynthesizer(), max_audio_seconds=0.5) as url:
-        body = {"input": "0123456789", "response_format": "pcm", "stream_format": "sse"}
+        body = {"input": "abcdefghij", "response_format": "pcm", "stream_format": "sse"}
         last = httpx.post(url + SPEECH, json=body).text.strip().split("\n\n")[-1]
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "CS-TEXT-004"
 
@@ -133,7 +133,7 @@ def breakable(broken: list[str]) -> Callable[[ASGIApp], ASGIApp]:
 def test_a_whole_has_its_length(serving: Serving, name: str) -> None:
     fmt = FORMATS[name]
     with serving(ToneSynthesizer()) as url:
-        body = {"input": "0123456789", "response_format": name, "stream": False}
+        body = {"input": "abcdefghij", "response_format": name, "stream": False}
         response = httpx.post(url + SPEECH, json=body)
         assert int(response.headers["content-length"]) == len(response.content)
         assert "transfer-encoding" not in response.headers
@@ -158,7 +158,7 @@ def test_a_failure_of_a_whole_is_an_error_status(serving: Serving) -> None:
 
 def test_a_whole_that_is_too_long_is_refused(serving: Serving) -> None:
     with serving(ToneSynthesizer(), max_audio_seconds=0.5) as url:
-        response = httpx.post(url + SPEECH, json={"input": "0123456789", "stream": False})
+        response = httpx.post(url + SPEECH, json={"input": "abcdefghij", "stream": False})
         assert (response.status_code, response.json()["error"]["code"]) == (400, "CS-TEXT-004")
 
 
@@ -196,7 +196,7 @@ def test_speed_is_worked_out_in_a_thread_of_its_own(serving: Serving, monkeypatc
 
     monkeypatch.setattr(output, "TimeStretch", Noting)
     with serving(ToneSynthesizer(), noting_the_loop) as url:
-        response = httpx.post(url + SPEECH, json={"input": "0123456789", "response_format": "pcm", "speed": 0.5})
+        response = httpx.post(url + SPEECH, json={"input": "abcdefghij", "response_format": "pcm", "speed": 0.5})
         assert len(response.content) / 2 / SAMPLE_RATE == pytest.approx(2, rel=0.1)
     assert threads
     assert not threads & set(loops)

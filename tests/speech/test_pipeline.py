@@ -6,7 +6,8 @@ import pytest
 
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import SAMPLE_RATE
-from cosyserve.speech.pipeline import Utterance, speak, whole
+from cosyserve.speech.pipeline import Utterance, speak
+from cosyserve.text.front_end import Segment, whole
 from tests.standins import CHUNK_SECONDS, GatedSynthesizer, ToneSynthesizer
 
 
@@ -19,18 +20,18 @@ def test_audio_of_every_segment_comes_in_order_and_whole() -> None:
         synthesizer = ToneSynthesizer()
         return sum([c.size async for c in speak(synthesizer, utterance("ab. cde. 。。 f.", synthesizer), 60)])
 
-    assert asyncio.run(run()) == pytest.approx((3 + 4 + 2) * CHUNK_SECONDS * SAMPLE_RATE)
+    assert asyncio.run(run()) == pytest.approx((2 + 3 + 1) * CHUNK_SECONDS * SAMPLE_RATE)
 
 
 def test_nothing_runs_ahead_of_the_reader() -> None:
     async def run() -> None:
         pulled = 0
 
-        async def segments() -> AsyncIterator[str]:
+        async def segments() -> AsyncIterator[Segment]:
             nonlocal pulled
             for _ in range(10):
                 pulled += 1
-                yield "ab"
+                yield Segment("ab", 0, 2)
 
         synthesizer = ToneSynthesizer()
         audio = speak(synthesizer, Utterance(segments(), synthesizer.voices["tone"]), 60)
@@ -60,7 +61,7 @@ def test_too_much_audio_is_an_error_not_a_silent_cut(speed: float) -> None:
         synthesizer = ToneSynthesizer()
         heard = 0.0
         with pytest.raises(CosyError) as cut:
-            async for chunk in speak(synthesizer, utterance("0123456789", synthesizer, speed), 0.55 / speed):
+            async for chunk in speak(synthesizer, utterance("abcdefghij", synthesizer, speed), 0.55 / speed):
                 heard += chunk.size / SAMPLE_RATE
         assert cut.value.fault.id == "CS-TEXT-004"
         return heard

@@ -8,8 +8,9 @@ import pytest
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.output import Output
-from cosyserve.speech.pipeline import Utterance, speak, whole
+from cosyserve.speech.pipeline import Utterance, speak
 from cosyserve.speech.preview import PreviewSynthesizer
+from cosyserve.text.front_end import whole
 from tests.running import GREETING
 from tests.signals import from_s16le, is_speech
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cosyserve.confined import Bounds, Confined
 from cosyserve.errors import CosyError
 from cosyserve.speech import recording
 from cosyserve.speech.audio import SAMPLE_RATE
-from cosyserve.speech.confined import Bounds, Confined
 from cosyserve.speech.silence import LeadingSilence, trimmed
 from tests.hostile import recordings as hostile
 from tests.speech.recordings import REFUSED, TAKEN, encoded, tone
@@ -73,7 +73,7 @@ def test_what_a_header_claims_has_bounds(name: str) -> None:
 
 
 def test_a_recording_that_ends_its_decoder_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
-    crashing = Confined("tests.speech.confined_work:obey", Bounds(64 << 20, 60, 60, at_once=1))
+    crashing = Confined("tests.confined_work:obey", Bounds(64 << 20, 60, 60, at_once=1))
     monkeypatch.setattr(recording, "_decode", crashing)
     with pytest.raises(CosyError, match="CS-VOICE-101"):
         recording.read(b"crash")

@@ -19,7 +19,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.speech.text import LONGEST_FIELD, clean_piece
+from cosyserve.text.checks import LONGEST_FIELD, checked_piece
 
 Value = TypeVar("Value")
 
@@ -29,7 +29,7 @@ _UNENCODABLE = "string_unicode"  # pydantic's own, for half a surrogate pair
 
 def _encodable(text: str) -> str:
     try:
-        return clean_piece(text)
+        return checked_piece(text)
     except CosyError as error:
         raise PydanticCustomError(_UNENCODABLE, "{cause}", {"cause": error.cause}) from None
 
@@ -81,17 +81,9 @@ def form_or_query(name: str, *, required: bool = False, spoken: bool = False) ->
     """
     kind: Any = str if spoken else ShortText
 
-    def given_in(place: Any) -> Any:
-        def given(**fields: str | None) -> str | None:
-            return fields[name]
-
-        # FastAPI reads from a signature what a function takes, and here the name is known at run time only.
-        parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=place, annotation=kind | None)
-        given.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]
-        return Depends(given)
-
     def text(
-        form: Annotated[str | None, given_in(Form(None))], query: Annotated[str | None, given_in(Query(None))]
+        form: Annotated[str | None, _given(name, kind, Form(None))],
+        query: Annotated[str | None, _given(name, kind, Query(None))],
     ) -> str:
         given = query if form is None else form
         if given is None and required:
@@ -99,6 +91,35 @@ def form_or_query(name: str, *, required: bool = False, spoken: bool = False) ->
         return given or ""
 
     return Depends(text)
+
+
+def flag(name: str) -> Any:
+    """A dependency: whether the form, else the query, says yes to `name`; who says nothing says yes."""
+
+    def said(
+        form: Annotated[bool | None, _given(name, bool, Form(None))],
+        query: Annotated[bool | None, _given(name, bool, Query(None))],
+    ) -> bool:
+        given = query if form is None else form
+        return given is not False
+
+    return Depends(said)
+
+
+def _given(name: str, kind: Any, place: Any) -> Any:
+    """A dependency: what one place gives as `name`."""
+
+    def given(**fields: Any) -> Any:
+        return fields[name]
+
+    # FastAPI reads from a signature what a function takes, and here the name is known at run time only.
+    parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=place, annotation=kind | None)
+    given.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]
+    return Depends(given)
+
+
+# Whether a text is prepared for the voice (docs/text.md), or handed over as it is.
+Normalize = Annotated[bool, flag("normalize")]
 
 
 def one_of(**given: Value | None) -> Value | None:

@@ -26,10 +26,12 @@ from cosyserve.server.pulse import WatchedSynthesizer
 from cosyserve.settings import Settings
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.choice import Choice
-from cosyserve.speech.pipeline import Utterance, speak, whole
+from cosyserve.speech.pipeline import Utterance, speak
 from cosyserve.speech.synthesizer import Capability, Options, voice_of
-from cosyserve.speech.text import clean
 from cosyserve.speech.voices import Library, Voice
+from cosyserve.text import normalise
+from cosyserve.text.checks import checked
+from cosyserve.text.front_end import Segment, whole
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +116,7 @@ class Service:
 
     async def warm_up(self) -> None:
         """Speak once before the first client does; only then is the server ready."""
+        normalise.start()
         try:
             utterance = Utterance(whole(_WARM_UP), self.default_voice)
             async for _ in speak(self.synthesizer, utterance, max_seconds=math.inf):
@@ -197,12 +200,24 @@ class Service:
         if name and name not in map(str.lower, self.models()) and not _OPENAI_MODEL.fullmatch(name):
             raise CosyError(errors.MODEL_UNKNOWN, param="model", models=", ".join(self.models()))
 
-    def utterance(self, text: str, voice: str = "", speed: float = 1.0, options: Options = Options()) -> Utterance:
-        """What a request asks to be said, checked; raises before any work is done."""
-        return self.streamed(whole(clean(text, self.settings.max_text_chars)), voice, speed, options)
+    def utterance(
+        self,
+        text: str,
+        voice: str = "",
+        speed: float = 1.0,
+        options: Options = Options(),
+        *,
+        normalize: bool = True,
+        stream: bool = True,
+    ) -> Utterance:
+        """What a request asks to be said, checked; raises before any work is done.
+
+        `stream` is whether it is listened to while it is made."""
+        text = checked(text, self.settings.max_text_chars)
+        return self.streamed(whole(text, normalize=normalize, first_alone=stream), voice, speed, options)
 
     def streamed(
-        self, segments: AsyncIterator[str], voice: str = "", speed: float = 1.0, options: Options = Options()
+        self, segments: AsyncIterator[Segment], voice: str = "", speed: float = 1.0, options: Options = Options()
     ) -> Utterance:
         """The same for a text that is still arriving, whose pieces the caller checks."""
         if self.state not in (State.READY, State.RETIRING):

@@ -24,17 +24,16 @@ from cosyserve.cosyvoice2.slots import slot_bytes
 from cosyserve.cosyvoice2.tokenizer import TextTokenizer
 from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing, SlotVoicing, Voicing
 from cosyserve.errors import CosyError
-from cosyserve.speech import normalisation
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.engine import Engine, Utterance
 from cosyserve.speech.engine_tokens import open_engine
-from cosyserve.speech.normalisation import normalised
 from cosyserve.speech.prompts import Prompts, VoicePrompt
 from cosyserve.speech.silence import LeadingSilence
 from cosyserve.speech.synthesizer import Capability, Options
-from cosyserve.speech.text import checked_field
 from cosyserve.speech.voices import Library, Voice
 from cosyserve.speech.way import Way
+from cosyserve.text.checks import checked_field
+from cosyserve.text.front_end import uncut
 
 # Positions of a slot: 30 s of recording with its words, a segment, and the longest that a segment may become.
 _POSITIONS = 2560
@@ -58,7 +57,6 @@ class CosyVoice2Synthesizer:
         try:
             config = load_config(folder)
             self._tokenizer = TextTokenizer(folder)
-            normalisation.start()
             listener = Listener(folder, max(1, way.threads // _LISTENING_SHARE))
             flow = load_flow(folder, config, way.dtype, way.device)
             hift = load_hift(folder, config, way.device)
@@ -143,7 +141,7 @@ class CosyVoice2Synthesizer:
 
     def _request(self, segment: str, heard: VoicePrompt, options: Options) -> Request:
         """What the engine needs of a segment, as tensors; raises `CS-TEXT-…`."""
-        text = self._tokenizer.encode(normalised(segment))
+        text = self._tokenizer.encode(segment)
         prompt_text, prompt_speech = self._lead(heard, checked_field("instructions", options.instructions))
         seed = secrets.randbits(63) if options.seed is None else options.seed
         # Every segment of a request has random numbers of its own.
@@ -156,8 +154,8 @@ class CosyVoice2Synthesizer:
         """What the language model reads before the text: an instruction (instruct2), the recording and its words
         (zero-shot), or nothing where the words are unknown (cross-lingual)."""
         if instructions:
-            return self._tokenizer.instruction(normalised(instructions)), _NOTHING
-        words = self._tokenizer.encode(normalised(heard.transcript)) if heard.text is None else heard.text
+            return self._tokenizer.instruction(instructions), _NOTHING
+        words = self._tokenizer.encode(uncut(heard.transcript)) if heard.text is None else heard.text
         return (words, heard.prompt.speech) if len(words) else (_NOTHING, _NOTHING)
 
 

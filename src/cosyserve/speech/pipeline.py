@@ -11,35 +11,29 @@ from dataclasses import dataclass
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
-from cosyserve.speech.segments import split
 from cosyserve.speech.synthesizer import Options, Synthesizer
-from cosyserve.speech.text import is_speakable
 from cosyserve.speech.voices import Voice
+from cosyserve.text.checks import is_speakable
+from cosyserve.text.front_end import Segment
 
 
 @dataclass(frozen=True)
 class Utterance:
     """What is to be said. `segments` may still be arriving."""
 
-    segments: AsyncIterator[str]
+    segments: AsyncIterator[Segment]
     voice: Voice
     speed: float = 1.0
     options: Options = Options()
 
 
-async def whole(text: str) -> AsyncIterator[str]:
-    """The segments of a text that is there already."""
-    for segment in split(text):
-        yield segment
-
-
-async def begun(segments: AsyncIterator[str]) -> AsyncIterator[str]:
+async def begun(segments: AsyncIterator[Segment]) -> AsyncIterator[Segment]:
     """The same segments, once the first of them is there or it is known that there is none."""
     first = await anext(segments, None)
     return _behind(first, segments)
 
 
-async def _behind(first: str | None, rest: AsyncIterator[str]) -> AsyncIterator[str]:
+async def _behind(first: Segment | None, rest: AsyncIterator[Segment]) -> AsyncIterator[Segment]:
     if first is not None:
         yield first
         async for segment in rest:
@@ -63,8 +57,8 @@ async def speak(synthesizer: Synthesizer, utterance: Utterance, max_seconds: flo
 
 async def _spoken(synthesizer: Synthesizer, utterance: Utterance) -> AsyncGenerator[Pcm, None]:
     async for segment in utterance.segments:
-        if not is_speakable(segment):
+        if not is_speakable(segment.text):
             continue
-        async with aclosing(synthesizer.synthesize(segment.strip(), utterance.voice, utterance.options)) as chunks:
+        async with aclosing(synthesizer.synthesize(segment.text.strip(), utterance.voice, utterance.options)) as chunks:
             async for chunk in chunks:
                 yield chunk

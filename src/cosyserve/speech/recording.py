@@ -7,9 +7,9 @@ import av
 import numpy as np
 
 from cosyserve import errors
+from cosyserve.confined import Bounds, Confined, UnfinishedError
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
-from cosyserve.speech.confined import Bounds, Confined, UnfinishedError
 
 log = logging.getLogger(__name__)
 

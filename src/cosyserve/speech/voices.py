@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.speech import names, recording
-from cosyserve.speech.text import checked_field
+from cosyserve.text.checks import checked_field
 
 BUNDLED = Path(__file__).parent / "recordings"
 FEATURES = ".features"  # the folder of what was worked out of recordings; safe to delete

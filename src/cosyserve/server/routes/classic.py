@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from cosyserve.server.bodies import BoundedRoute
 from cosyserve.server.failures import RESPONSES
-from cosyserve.server.fields import form_or_query
+from cosyserve.server.fields import Normalize, form_or_query
 from cosyserve.server.responses import SpeechResponse
 from cosyserve.server.routes.spoken import get_and_post
 from cosyserve.server.service import service_of
@@ -31,6 +31,8 @@ async def tts(
     request: Request,
     text: Annotated[str, form_or_query("text", required=True, spoken=True)],
     speaker: Annotated[str, form_or_query("speaker")],
+    normalize: Normalize,
 ) -> SpeechResponse:
     """Raw signed 16-bit little-endian samples, mono, 24 kHz."""
-    return SpeechResponse(request, service_of(request).utterance(text, speaker), FORMATS["pcm"])
+    utterance = service_of(request).utterance(text, speaker, normalize=normalize)
+    return SpeechResponse(request, utterance, FORMATS["pcm"])

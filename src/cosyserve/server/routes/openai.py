@@ -60,6 +60,7 @@ class SpeechBody(Body):
         True, description="Whether audio leaves while it is made. Without it a WAV or FLAC tells its true length."
     )
     seed: Seed | None = Field(None, description="The same seed gives the same speech.")
+    normalize: bool = Field(True, description="Whether the text is prepared for the voice, or handed over as it is.")
 
 
 class Model(BaseModel):
@@ -107,11 +108,14 @@ async def create_speech(request: Request, body: SpeechBody) -> SpeechResponse:
     service = service_of(request)
     service.require_model(body.model)
     voice = body.voice if isinstance(body.voice, str) else body.voice.id
-    utterance = service.utterance(body.input, voice, body.speed, Options(body.instructions, seed=body.seed))
+    options = Options(body.instructions, seed=body.seed)
+    events = body.stream_format == "sse"  # events are a stream, whatever `stream` says
+    stream = events or body.stream
+    utterance = service.utterance(body.input, voice, body.speed, options, normalize=body.normalize, stream=stream)
     fmt = FORMATS[body.response_format or "mp3"]
-    if body.stream_format == "sse":  # events are a stream, whatever `stream` says
+    if events:
         return SpeechResponse(request, utterance, fmt, ServerSentEvents(len(body.input)))
-    return SpeechResponse(request, utterance, fmt) if body.stream else WholeSpeechResponse(request, utterance, fmt)
+    return SpeechResponse(request, utterance, fmt) if stream else WholeSpeechResponse(request, utterance, fmt)
 
 
 @router.get("/v1/models")

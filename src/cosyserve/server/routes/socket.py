@@ -26,9 +26,9 @@ from cosyserve.server.routes.openai import FormatName, Seed, Speed
 from cosyserve.server.service import service_of
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.encoders import FORMATS
-from cosyserve.speech.segments import Segmenter
 from cosyserve.speech.synthesizer import Options
-from cosyserve.speech.text import clean_piece
+from cosyserve.text.checks import checked_piece
+from cosyserve.text.front_end import FrontEnd, Segment, Sentence, segments
 
 router = APIRouter()
 
@@ -49,6 +49,7 @@ class Update(Body):
     speed: Speed = 1.0
     instructions: ShortText = ""
     seed: Seed | None = None
+    normalize: bool = True
 
     @property
     def options(self) -> Options:
@@ -77,11 +78,11 @@ class Generation:
     def __init__(self, update: Update, max_chars: int, stall_seconds: float) -> None:
         self.update, self.characters, self.complete = update, 0, False
         self._max_chars, self._stall_seconds = max_chars, stall_seconds
-        self._segmenter = Segmenter()
+        self._front_end = FrontEnd(normalize=update.normalize)
         self._half = ""  # of a surrogate pair, whose other half the next text begins with
         # No bound on its items, as a full queue would keep the session from reading a cancel; the text in
         # it is bounded by `max_chars`.
-        self._segments: asyncio.Queue[str | None] = asyncio.Queue()
+        self._sentences: asyncio.Queue[Sentence | None] = asyncio.Queue()
         self._last_text = anyio.current_time()
 
     def push(self, text: str) -> None:
@@ -90,15 +91,15 @@ class Generation:
         self.characters += len(text)
         if self.characters > self._max_chars:
             raise CosyError(errors.TEXT_TOO_LONG, param="text", length=self.characters, limit=self._max_chars)
-        for segment in self._segmenter.push(clean_piece(text)):
-            self._segments.put_nowait(segment)
+        for sentence in self._front_end.push(checked_piece(text)):
+            self._sentences.put_nowait(sentence)
 
     def flush(self) -> None:
-        clean_piece(self._half)  # nothing comes any more that could complete it
+        checked_piece(self._half)  # nothing comes any more that could complete it
         self.complete = True
-        for segment in self._segmenter.flush():
-            self._segments.put_nowait(segment)
-        self._segments.put_nowait(None)
+        for sentence in self._front_end.flush():
+            self._sentences.put_nowait(sentence)
+        self._sentences.put_nowait(None)
 
     def _joined(self, text: str) -> str:
         """`text` behind the half that waited for it, and without the half that it ends with."""
@@ -107,19 +108,22 @@ class Generation:
         self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
         return text.removesuffix(self._half) if self._half else text
 
-    async def segments(self) -> AsyncIterator[str]:
-        while (segment := await self._next()) is not None:
-            yield segment
+    def segments(self) -> AsyncIterator[Segment]:
+        return segments(self, normalize=self.update.normalize)
 
-    async def _next(self) -> str | None:
-        """The next segment, None behind the last. It may take long, as long as text comes."""
-        while self._segments.empty() and anyio.current_time() - self._last_text < self._stall_seconds:
-            # Not asyncio.wait_for: before Python 3.12 it loses a cancel that comes with the segment.
+    @property
+    def waiting(self) -> bool:
+        return not self._sentences.empty()
+
+    async def next(self) -> Sentence | None:
+        """The next sentence, None behind the last. It may take long, as long as text comes."""
+        while not self.waiting and anyio.current_time() - self._last_text < self._stall_seconds:
+            # Not asyncio.wait_for: before Python 3.12 it loses a cancel that comes with the sentence.
             with anyio.CancelScope(deadline=self._last_text + self._stall_seconds):
-                return await self._segments.get()
-        if self._segments.empty():
+                return await self._sentences.get()
+        if not self.waiting:
             raise CosyError(errors.TEXT_STALLED, seconds=self._stall_seconds)
-        return self._segments.get_nowait()
+        return self._sentences.get_nowait()
 
 
 class Session:

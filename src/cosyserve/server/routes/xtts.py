@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from cosyserve.server.bodies import BoundedRoute
 from cosyserve.server.failures import RESPONSES
@@ -28,12 +28,14 @@ class TtsBody(Body):
     text: str
     speaker_wav: ShortText = ""
     language: ShortText = ""
+    normalize: bool = True
 
 
 class TtsQuery(TtsBody):
     """The same as part of an address, which is all that `<audio src>` can give."""
 
     text: str = ""
+    normalize: Annotated[bool, Field(strict=False)] = True  # an address has no other yes and no than in words
 
 
 class Told(BaseModel):
@@ -61,7 +63,8 @@ async def set_tts_settings(settings: dict[str, Any]) -> Told:
 @router.get("/tts_stream", **spoken("wav"))
 async def tts_stream(request: Request, query: Annotated[TtsQuery, Query()]) -> SpeechResponse:
     """A WAV that is sent while it is made."""
-    return SpeechResponse(request, service_of(request).utterance(query.text, query.speaker_wav), FORMATS["wav"])
+    utterance = service_of(request).utterance(query.text, query.speaker_wav, normalize=query.normalize)
+    return SpeechResponse(request, utterance, FORMATS["wav"])
 
 
 @router.post("/tts_to_audio", **spoken("wav"))
@@ -70,7 +73,8 @@ async def tts_to_audio(
 ) -> WholeSpeechResponse:
     """A WAV as a whole, with its length."""
     asked = body or query
-    return WholeSpeechResponse(request, service_of(request).utterance(asked.text, asked.speaker_wav), FORMATS["wav"])
+    utterance = service_of(request).utterance(asked.text, asked.speaker_wav, normalize=asked.normalize, stream=False)
+    return WholeSpeechResponse(request, utterance, FORMATS["wav"])
 
 
 @router.get("/tts_to_audio", **spoken("wav"))

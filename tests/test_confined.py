@@ -9,11 +9,11 @@ from contextlib import suppress
 import psutil
 import pytest
 
+from cosyserve.confined import Bounds, Confined, UnfinishedError
 from cosyserve.errors import CosyError
-from cosyserve.speech.confined import Bounds, Confined, UnfinishedError
 from tests.running import ROOT, eventually
 
-WORK = "tests.speech.confined_work:obey"
+WORK = "tests.confined_work:obey"
 BOUNDS = Bounds(memory=256 << 20, cpu_seconds=0.2, seconds=60, at_once=4)
 
 
@@ -94,7 +94,7 @@ def test_closing_leaves_no_process_and_a_later_call_begins_anew(confined: Confin
 
 def test_no_process_outlives_a_killed_one() -> None:
     script = """
-from tests.speech.test_confined import WORK, Bounds, Confined
+from tests.test_confined import WORK, Bounds, Confined
 confined = Confined(WORK, Bounds(256 << 20, 60, 60, at_once=1, kept=1))
 print(confined(b"who").decode(), flush=True)
 input()

@@ -1,4 +1,4 @@
-"""What counts as text that can be spoken."""
+"""What a text may be at all."""
 
 import unicodedata
 
@@ -14,18 +14,18 @@ def is_speakable(text: str) -> bool:
     return any(character.isalnum() for character in text)
 
 
-def clean(text: str, max_chars: int) -> str:
-    """A whole text as it is to be spoken; raises `CS-TEXT-…`."""
+def checked(text: str, max_chars: int) -> str:
+    """A whole text that is to be spoken; raises `CS-TEXT-…`."""
     if len(text) > max_chars:
         raise CosyError(errors.TEXT_TOO_LONG, length=len(text), limit=max_chars)
-    cleaned = clean_piece(text)
-    if not cleaned.strip():
+    encodable = checked_piece(text)
+    if not encodable.strip():
         raise CosyError(errors.TEXT_EMPTY)
-    return cleaned
+    return encodable
 
 
-def clean_piece(text: str) -> str:
-    """Any part of a text, without invisible control characters; raises `CS-TEXT-003`."""
+def checked_piece(text: str) -> str:
+    """Any part of a text, without control characters; raises `CS-TEXT-003`."""
     if any(character == "\0" or unicodedata.category(character) == "Cs" for character in text):
         raise CosyError(errors.TEXT_UNENCODABLE)
     return "".join(c for c in text if c.isspace() or unicodedata.category(c) != "Cc")
@@ -35,4 +35,4 @@ def checked_field(name: str, text: str, limit: int = LONGEST_FIELD) -> str:
     """The text of a field beside the one that is spoken; raises `CS-TEXT-006`, `CS-TEXT-003`."""
     if len(text) > limit:
         raise CosyError(errors.FIELD_TOO_LONG, param=name, field=name, length=len(text), limit=limit)
-    return clean_piece(text)
+    return checked_piece(text)

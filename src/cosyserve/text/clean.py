@@ -1,0 +1,201 @@
+"""Takes away what is written for the eye: mark-up, invisible characters, emoji. Marks are dropped or become pauses.
+
+Each rule looks at a sign and what stands right beside it, so that a text in pieces is cleaned as it is as a whole.
+"""
+
+# ruff: noqa: E501 - a row of a table is a line
+
+import html
+import re
+import unicodedata
+from typing import NamedTuple
+
+from cosyserve.text.mapped import Mapped, Replacement
+from cosyserve.text.marks import SOUND
+
+
+class Rule(NamedTuple):
+    name: str
+    pattern: re.Pattern[str]
+    replacement: Replacement
+
+
+# Elements of HTML, and of SSML, which is not spoken by its rules yet. `strong` is also a mark of the model's.
+_ELEMENTS = (
+    "a|abbr|address|article|aside|audio|b|big|blockquote|body|br|button|caption|center|cite|code|col|dd|del|details|dfn|div|dl"
+    "|dt|em|figcaption|figure|font|footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|ins|kbd|label|li|link|main|mark"
+    "|meta|nav|ol|option|p|pre|q|rp|rt|ruby|s|samp|section|select|small|source|span|strike|style|sub|summary|sup|svg|table"
+    "|tbody|td|textarea|tfoot|th|thead|time|title|tr|tt|u|ul|var|video|wbr|think|thinking"
+    "|speak|break|prosody|emphasis|say-as|phoneme|voice|lang|audio|mstts:express-as"
+)
+_BLOCKS = "address|article|blockquote|br|caption|dd|details|div|dl|dt|figcaption|figure|footer|form|h[1-6]|header|hr|li|ol|p|pre|section|summary|table|tr|ul"
+_CELLS = "td|th"
+_REST = r"(?:\s[^<>]{0,500})?/?>"
+
+_KEEPS_JOINERS = re.compile(r"[\u0600-\u0dff]")  # Arabic, Persian and the scripts of India write with them
+_PICTURE = (
+    "[\U0001f000-\U0001f0ff\U0001f10d-\U0001f10f\U0001f12f\U0001f16c-\U0001f171\U0001f17e\U0001f17f\U0001f18e"
+    "\U0001f191-\U0001f1ff\U0001f201-\U0001faff\u2600-\u2775\u2794-\u27bf\u2b00-\u2bff\u231a-\u23ff\u25a0-\u25ff\u3030\u303d]"
+)
+_LINE = r"(?m:^)[^\S\n]*"
+_ADDRESS = r"\((?:[^()\s]|\([^()\s]*\)){0,2000}(?:\s+[\"'][^\"'\n]{0,200}[\"'])?\)"
+_COMMANDS = {"times": "×", "cdot": "×", "div": "÷", "pm": "±", "leq": "≤", "le": "≤", "geq": "≥", "ge": "≥", "neq": "≠"}
+_COMMANDS |= {
+    "approx": "≈",
+    "ne": "≠",
+    "infty": "∞",
+    "sqrt": "√",
+    "to": "→",
+    "rightarrow": "→",
+    "left": "",
+    "right": "",
+}
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    character = html.unescape(match.group())
+    return "" if re.search(_PICTURE, character) or any(map(_is_control, character)) else character
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") and not character.isspace()
+
+
+def _maths(match: re.Match[str]) -> str:
+    """TeX as plain text: commands by their signs or names, braces away."""
+    text = next(filter(None, match.groups()), "")
+    text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"\1/\2", text)
+    text = re.sub(r"\\([A-Za-z]+)\s?", lambda command: _COMMANDS.get(command.group(1), f"{command.group(1)} "), text)
+    return re.sub(r"[\\{}]", "", text).strip()
+
+
+def _code(match: re.Match[str]) -> str:
+    """What is code and no mark-up: `<div>` is said."""
+    return re.sub(r"<\s?/?([A-Za-z][\w-]*)([^<>]*)>", r"\1\2", match.group(2))
+
+
+def _joiner(match: re.Match[str]) -> str:
+    before, after = match.string[max(0, match.start() - 1) : match.start()], match.string[match.end() :][:1]
+    return match.group() if _KEEPS_JOINERS.match(before) and _KEEPS_JOINERS.match(after) else ""
+
+
+def _folded(match: re.Match[str]) -> str:
+    return unicodedata.normalize("NFKC", match.group())
+
+
+def _cells(match: re.Match[str]) -> str:
+    """A row of a table, its cells with pauses between them; a row of lines is none."""
+    cells = [cell.strip() for cell in match.group().strip().strip("|").split("|")]
+    return ", ".join(filter(None, cells)) if any(re.search(r"[^\s:=-]", cell) for cell in cells) else ""
+
+
+_CHARACTERS = (
+    Rule("keycap", re.compile(r"([0-9#*])\ufe0f?\u20e3"), r"\1, "),
+    Rule("emoji", re.compile(rf"{_PICTURE}[\ufe0e\ufe0f\u200d\U000e0020-\U000e007f\U0001f3fb-\U0001f3ff]*"), ""),
+    Rule("joiner", re.compile(r"[\u200c\u200d]"), _joiner),
+    Rule(
+        "invisible",
+        re.compile(
+            r"[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+            "\ufff9-\ufffb\ufffc\ufffd\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+        ),
+        "",
+    ),
+    Rule("space", re.compile(r"[^\S\n ]+"), " "),
+    # One character for each that looks the same: full-width and mathematical letters and digits, ligatures, half-width kana.
+    Rule(
+        "width",
+        re.compile(
+            r"(?<![步第题章节条项骤组号型0-9\uff10-\uff19])[0-9\uff10-\uff19]{1,2}(?:：[0-9\uff10-\uff19]{1,2}){1,2}(?![0-9\uff10-\uff19])|(?<=[0-9\uff10-\uff19])．(?=[0-9\uff10-\uff19])"
+        ),
+        _folded,
+    ),
+    Rule(
+        "width",
+        re.compile(
+            r"[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff05\uff06\uff0a\uff0b\uff0d\uff0f\uff1d\uff20\uff03\uff04\uff3e\uff3f\uff40\uff5c]"
+            r"|[\uff65-\uff9f]+|[\U0001d400-\U0001d7ff]|[\ufb00-\ufb06]|[\u249c-\u24ea]|[\U0001f110-\U0001f12b]"
+        ),
+        _folded,
+    ),
+    Rule(
+        "composition",
+        re.compile(r"[^\W_][\u0300-\u036f\u3099\u309a]+|[\u1100-\u11ff]+"),
+        lambda m: unicodedata.normalize("NFC", m.group()),
+    ),
+)
+
+_MARK_UP = (
+    Rule("wrap", re.compile(r"(?<=\S)[^\S\n]*\n[^\S\n]*(?=\S)"), " "),
+    Rule("comment", re.compile(r"<!--.*?-->", re.DOTALL), " "),
+    Rule("code", re.compile(r"(`+)([^`\n]{1,300})\1"), _code),
+    Rule("block tag", re.compile(rf"</?(?:{_BLOCKS}){_REST}", re.IGNORECASE), "\n"),
+    Rule("cell tag", re.compile(rf"</(?:{_CELLS}){_REST}", re.IGNORECASE), ", "),
+    Rule("tag", re.compile(rf"</?(?:{_ELEMENTS}){_REST}", re.IGNORECASE), ""),
+    Rule("entity", re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});"), _unescaped),
+    Rule("code fence", re.compile(rf"{_LINE}(?:```+|~~~+)[^\s`]*"), ""),
+    Rule(
+        "rule", re.compile(rf"{_LINE}(?:(?:-[ ]*){{3,}}|(?:_[ ]*){{3,}}|(?:\*[ ]*){{3,}}|={{3,}})$", re.MULTILINE), ""
+    ),
+    Rule("maths", re.compile(r"\$\$([^$]{1,300})\$\$|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]"), _maths),
+    Rule("maths", re.compile(r"(?<![\w$])\$(?=[^$\n]{0,100}[\\^_={])([A-Za-z\\(|{-][^$\n]{0,100})\$(?![\w$])"), _maths),
+    Rule("maths", re.compile(r"(?<![\w$])\$([A-Za-z])\$(?![\w$])"), r"\1"),
+    Rule(
+        "link definition",
+        re.compile(
+            rf"{_LINE}\[(?!\^)[^\]\n]{{1,100}}\]:[ ]*<?(?:\w+://|/|#|[\w.-]+\.[a-z])\S*(?:\s+[\"'(].*)?$", re.MULTILINE
+        ),
+        "",
+    ),
+    Rule("maths", re.compile(r"([_^])\{([^{}\n]{1,30})\}"), r"\1\2"),
+    Rule("footnote", re.compile(r"\[\^[^\]\s]{1,30}\]:?"), ""),
+    Rule("image", re.compile(rf"!\[([^\]]{{0,300}})\]{_ADDRESS}"), r"\1"),
+    Rule("link", re.compile(rf"\[([^\[\]]{{0,300}})\]{_ADDRESS}"), r"\1"),
+    Rule(
+        "link",
+        re.compile(rf"(?!{SOUND.pattern})\[([^\[\]\n]{{1,300}})\](?!{SOUND.pattern})\[[^\]\n]{{0,100}}\]"),
+        r"\1",
+    ),
+    Rule("link", re.compile(r"<((?:https?://|mailto:|[\w.+-]{1,64}@)[^\s<>]{1,2000})>"), r"\1"),
+    Rule(
+        "table",
+        re.compile(
+            rf"{_LINE}\|.*\|[^\S\n]*$|{_LINE}:?-{{2,}}:?[^\S\n]*(?:\|[^\S\n]*:?-{{2,}}:?[^\S\n]*)+\|?[^\S\n]*$",
+            re.MULTILINE,
+        ),
+        _cells,
+    ),
+    Rule("table", re.compile(r"(?<!<)[^\S\n]?\|+(?!>)[^\S\n]?"), ", "),
+    Rule("quotation", re.compile(rf"{_LINE}(?:>[ ]?)+(?!\d)"), ""),
+    Rule("heading", re.compile(rf"{_LINE}#{{1,6}}(?=[^\S\n]|$)[^\S\n]*|(?<=\S)[^\S\n]+#+[^\S\n]*$", re.MULTILINE), ""),
+    Rule("bullet", re.compile(rf"{_LINE}[-*+•·‣▪◦●○–][^\S\n]+(?:\[[ xX]\][^\S\n]+)?|{_LINE}[•‣▪◦●○]"), ""),
+    Rule("escape", re.compile(r"\\([!-/:-@\[-`{-~])"), r"\1"),
+    Rule("backslash", re.compile(r"\\+"), " "),
+    Rule("emphasis", re.compile(r"\*{2,}|(?<!\d)\*|\*(?!\d)"), lambda m: "*" if _multiplies(m) else ""),
+    Rule("emphasis", re.compile(r"~~+|(?<![^\W_])_+|_+(?![^\W_])"), ""),
+    Rule("code", re.compile(r"`+"), ""),
+    Rule("hash", re.compile(r"(?<![A-Za-z\d])#+(?!\s?\d)|(?<=[A-Z])#(?=[A-Za-z\d])|(?<=[^\W\dA-Za-z])#|#{2,}"), ""),
+    Rule("face", re.compile(r"(?<!\S)[:;]'?-?[()](?!\S)"), ""),
+)
+
+
+def _multiplies(match: re.Match[str]) -> bool:
+    """Whether an asterisk stands between two numbers or letters of a formula."""
+    operand = r"(?:\d|(?<![^\W_])[A-Za-z](?![^\W_]))"
+    before, after = match.string[: match.start()].rstrip(" "), match.string[match.end() :].lstrip(" ")
+    close = (len(before) == match.start()) == (len(after) == len(match.string) - match.end())
+    found = re.search(rf"{operand}$", before[-2:]) and re.match(operand, after[:2])
+    return match.group() == "*" and close and found is not None
+
+
+_EDGES = (
+    Rule("line", re.compile(r"[^\S\n]*\n\s*"), "\n"),
+    Rule("space", re.compile(r"[^\S\n]{2,}|[^\S\n ]"), " "),
+)
+
+
+def cleaned(sentence: Mapped) -> Mapped:
+    """Without what has no sound and no meaning for the ear. Links stay: how they are said hangs on the language."""
+    for rule in (*_CHARACTERS, *_MARK_UP, *_EDGES):
+        sentence = sentence.sub(*rule)
+    return sentence.stripped()

@@ -1,0 +1,168 @@
+"""The one way of a text to the voice: sentences → clean → language → normalise → segments.
+
+Every endpoint, the WebSocket and `say` take it. It works a sentence at a time, in threads of its own and in another
+process (`normalise`), so that the first words need not wait for the last and no text holds the event loop up.
+"""
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from cosyserve.text.clean import cleaned
+from cosyserve.text.language import Language, Languages, language_of
+from cosyserve.text.mapped import Mapped
+from cosyserve.text.marks import PROTECTED, has_speech
+from cosyserve.text.normalise import normalised
+from cosyserve.text.segments import Segments, ended, joined
+from cosyserve.text.sentences import Sentences
+
+_THREADS = ThreadPoolExecutor(8, thread_name_prefix="text")  # most of the time they wait for the normaliser
+
+_MARKS = {Language.CHINESE: "。", Language.ENGLISH: ".", Language.OTHER: "."}
+_WIDE_END = re.compile(r"[\u2e80-\uffdf]\W*$")
+_LEADING = re.compile(r"^(?:[^\S\n]|[。，、！？；：,!?;:…]|\.(?!\d))+")
+_INNER_LINE = re.compile(r"([^\n]?)\n")
+_NARROW_COMMA = re.compile(r"(?<=[^\x00-\x7f]),[ ]*(?!\d)|(?<=[^\d,]),[ ]*(?=[^\x00-\x7f])")
+_BRACKETS, _DASHES = re.compile(r"[（）【】]"), re.compile(r"—+")
+_ENDED = re.compile(r"[。！？；….!?;：:，、,—][^\w\s]*$")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What is spoken in one go, and which characters of the original it stands for."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """As it was written, from the place `start` on. Without a language it is spoken as it is written."""
+
+    written: str
+    start: int
+    language: Language | None
+
+    def said(self) -> Mapped:
+        text = Mapped.original(self.written, self.start)
+        return text if self.language is None else _said(text, self.language)
+
+
+class FrontEnd:
+    """Takes one text in pieces and gives its sentences."""
+
+    def __init__(self, *, normalize: bool = True) -> None:
+        self._normalize, self._sentences, self._languages, self._start = normalize, Sentences(), Languages(), 0
+
+    def push(self, piece: str) -> list[Sentence]:
+        """The sentences that are complete, and whose language is known, once `piece` is added."""
+        return [each for found in self._sentences.push(piece) for each in self._known(found)]
+
+    def flush(self) -> list[Sentence]:
+        """What is left."""
+        last = [each for found in self._sentences.flush() for each in self._known(found)]
+        return last + list(self._placed(self._languages.flush()))
+
+    def _known(self, sentence: str) -> Iterator[Sentence]:
+        if self._normalize:
+            yield from self._placed(self._languages.push(sentence))
+        else:
+            yield from self._placed([(sentence, None)])
+
+    def _placed(self, found: "list[tuple[str, Language]] | list[tuple[str, None]]") -> Iterator[Sentence]:
+        for sentence, language in found:
+            yield Sentence(sentence, self._start, language)
+            self._start += len(sentence)
+
+
+class Source(Protocol):
+    """Where sentences come from."""
+
+    async def next(self) -> Sentence | None:
+        """The next one, None behind the last."""
+        ...
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `next` has an answer already."""
+        ...
+
+
+class WholeText:
+    """The sentences of a text that is there already, each found when it is asked for."""
+
+    waiting = True
+    _STEP = 1024  # characters that are looked through at once
+
+    def __init__(self, text: str, *, normalize: bool = True) -> None:
+        self._front_end = FrontEnd(normalize=normalize)
+        self._pieces = (text[start : start + self._STEP] for start in range(0, len(text), self._STEP))
+        self._found: deque[Sentence] = deque()
+        self._ended = False
+
+    async def next(self) -> Sentence | None:
+        while not self._found and not self._ended:
+            piece = next(self._pieces, None)
+            self._ended = piece is None
+            self._found += self._front_end.flush() if piece is None else self._front_end.push(piece)
+        return self._found.popleft() if self._found else None
+
+
+async def segments(source: Source, *, normalize: bool = True, first_alone: bool = True) -> AsyncIterator[Segment]:
+    """What is spoken of the sentences. What is waiting is joined; nothing that is there waits for what is to come."""
+    loop, making = asyncio.get_running_loop(), Segments(first_alone=first_alone, spaced=normalize)
+    while (sentence := await source.next()) is not None:
+        said = await loop.run_in_executor(_THREADS, sentence.said)
+        if said.text:
+            for made in making.push(said):
+                yield _segment(made, ends=normalize)
+        if not source.waiting:
+            for made in making.flush():
+                yield _segment(made, ends=normalize)
+    for made in making.flush():
+        yield _segment(made, ends=normalize)
+
+
+def whole(text: str, *, normalize: bool = True, first_alone: bool = True) -> AsyncIterator[Segment]:
+    """The segments of a text that is there already."""
+    return segments(WholeText(text, normalize=normalize), normalize=normalize, first_alone=first_alone)
+
+
+def uncut(text: str) -> str:
+    """A whole text as it is said, such as the words of a recording, which may end without a mark. Blocks while the
+    normaliser works."""
+    front_end, said = FrontEnd(), Mapped("", ())
+    for sentence in front_end.push(text) + front_end.flush():
+        said = joined(said, sentence.said())
+    return said.text.rstrip("。.") if text.rstrip()[-1:].isalnum() else said.text
+
+
+def _segment(made: Mapped, *, ends: bool) -> Segment:
+    if ends:
+        words = PROTECTED.sub("", made.text)
+        wide = _WIDE_END.search(words) and language_of(words) is not Language.OTHER
+        made = ended(made, "。" if wide else ".")
+    return Segment(made.text, min(made.places, default=0), max(made.places, default=-1) + 1)
+
+
+def _said(text: Mapped, language: Language) -> Mapped:
+    """A sentence as it is said, with a mark or a pause at its end; empty where it has no sound."""
+    text = normalised(cleaned(text), language)
+    text = text.sub("line", _INNER_LINE, lambda m: m.group(1) + _between_lines(m.group(1), language))
+    if language is Language.CHINESE:
+        text = text.sub("bracket", _BRACKETS, "").sub("dash", _DASHES, "，").sub("comma", _NARROW_COMMA, "，")
+    text = text.sub("leading mark", _LEADING, "").stripped()
+    if not any(map(str.isalnum, text.text)):
+        return text.cut(0, 0)
+    is_ended = _ENDED.search(text.text) or not has_speech(text.text)
+    return text if is_ended else text.ended(_MARKS[language])
+
+
+def _between_lines(before: str, language: Language) -> str:
+    """What stands for the end of a line: it is the end of a sentence."""
+    return " " if not before or before in " 。！？；….!?;：:，、," else f"{_MARKS[language]} "

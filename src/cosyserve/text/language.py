@@ -1,0 +1,68 @@
+"""Which language's rules a sentence is read by. Its letters say it; where they do not, its neighbours do."""
+
+import re
+import unicodedata
+from enum import Enum
+
+from cosyserve.text.links import LINK
+
+_APART = re.compile(r"<[^<>]{1,200}>|<\|\w+\|>|\[[a-z_-]{1,20}\]")
+
+HAN = re.compile(r"[\u3005\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_KANA = re.compile(r"[\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\uff66-\uff9f]")
+_HANGUL = re.compile(r"[\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3]")
+_LATIN_WORD = re.compile(r"[A-Za-z\u00c0-\u024f]+(?:['’][A-Za-z]+)?")
+_READ_BY_RULES = re.compile(r"[^\W_a-zA-Z]|[^\w\s.,!?;:'\"()\[\]-]")
+_WORD = re.compile(r"[^\W\d_]{2,}")  # a letter alone may be a sign of a formula
+_WITH_UNIT = re.compile(r"\d\s?[A-Za-z]{1,3}\b")
+_CHINESE_MARKS = re.compile(r"[，。！？；：、]")
+_MOST_UNDECIDED = 8  # sentences that wait; nobody is to wait for a word in a text of numbers
+_KANA_SHARE = 8  # a Japanese sentence has at least one kana for so many Han characters
+_CHINESE_KANA = "の"  # stands in Chinese names of shops and teas
+
+
+class Language(str, Enum):
+    CHINESE = "zh"
+    ENGLISH = "en"
+    OTHER = "other"  # is left as it is written: there are no rules for it
+
+
+def language_of(sentence: str) -> Language | None:
+    """By the letters alone; None where they say nothing: no letters, or mere names in Latin ones (`GPT-4 Turbo`)."""
+    text = unicodedata.normalize("NFKC", _APART.sub(" ", LINK.sub(" ", sentence)))
+    han, hangul = len(HAN.findall(text)), len(_HANGUL.findall(text))
+    kana = len(_KANA.findall(text.replace(_CHINESE_KANA, "")))
+    if hangul > han or kana * _KANA_SHARE > han:
+        return Language.OTHER
+    if han:
+        return Language.CHINESE
+    text = _WITH_UNIT.sub(" ", text)
+    words = _LATIN_WORD.findall(text)
+    if sum(map(len, _WORD.findall(text))) > 2 * sum(map(len, words)):
+        return Language.OTHER
+    if len(words) > 1 and any(len(word) > 1 and word.islower() for word in words):
+        return Language.ENGLISH
+    return Language.CHINESE if _CHINESE_MARKS.search(sentence) else None
+
+
+class Languages:
+    """The languages of a text's sentences, which come one by one."""
+
+    def __init__(self) -> None:
+        self._last: Language | None = None
+        self._undecided: list[str] = []
+
+    def push(self, sentence: str) -> list[tuple[str, Language]]:
+        """The sentences whose language is known now. A first one without a script of its own waits for the next, unless
+        it is read alike in any language (`Sure!`)."""
+        self._last = language_of(sentence) or self._last
+        self._undecided.append(sentence)
+        waits = self._last is None and any(map(_READ_BY_RULES.search, self._undecided))
+        waits = waits and len(self._undecided) < _MOST_UNDECIDED
+        return [] if waits else self.flush()
+
+    def flush(self) -> list[tuple[str, Language]]:
+        language = self._last or Language.ENGLISH
+        known = [(sentence, language) for sentence in self._undecided]
+        self._undecided.clear()
+        return known

@@ -1,0 +1,124 @@
+"""What wetext reads wrong in Chinese, or not at all, and how it is written for it. From the top; one row each, and why."""
+# ruff: noqa: E501 - a row of a table is a line
+
+import re
+
+from cosyserve.text import links
+from cosyserve.text.repairs.row import NUMBER, Table, row
+from cosyserve.text.repairs.signs import SIGNS, SUPERSCRIPTS
+
+_DIGITS = str.maketrans("0123456789", "零一二三四五六七八九")
+_CODE = str.maketrans("0123456789", "零幺二三四五六七八九")  # as numbers of telephones and cards are read
+
+
+def _link(match: re.Match[str]) -> str:
+    return links.said(match, "zh")
+
+
+def _code(match: re.Match[str]) -> str:
+    return match.group().translate(_CODE)
+
+
+def _year_range(match: re.Match[str]) -> str:
+    return f"{match.group(1)}到{match.group(2)}".translate(_DIGITS)
+
+
+# Letters that are a unit only behind a number and only where no other letter follows: 等5 seconds became 等五秒econds.
+_UNITS = {
+    "kg": "千克", "KG": "千克", "Kg": "千克", "KM": "公里", "CM": "厘米", "MM": "毫米", "ML": "毫升", "g": "克", "mg": "毫克", "t": "吨", "km": "公里", "m": "米", "dm": "分米", "cm": "厘米", "mm": "毫米", "nm": "纳米",
+    "μg": "微克", "ug": "微克", "μm": "微米", "um": "微米", "ml": "毫升", "mL": "毫升", "L": "升", "l": "升", "min": "分钟", "h": "小时", "s": "秒", "ms": "毫秒",
+    "Hz": "赫兹", "kHz": "千赫兹", "MHz": "兆赫兹", "GHz": "吉赫兹", "W": "瓦", "kW": "千瓦", "KW": "千瓦", "kWh": "千瓦时", "V": "伏",
+    "mAh": "毫安时", "dB": "分贝", "mol": "摩尔", "kPa": "千帕", "Pa": "帕", "cal": "卡", "kcal": "千卡", "mph": "英里每小时",
+}  # fmt: skip
+_PER = {"m³": "立方米", "m^3": "立方米", "L": "升", "mL": "毫升", "kg": "千克"}
+_LETTER_UNIT = rf"(?<![A-Za-z\d.-])(?<![A-Za-z] )(-?{NUMBER})\s?({'|'.join(name for name in _UNITS if len(name) == 1)})(?![A-Za-z\d/²³^'’-])"
+_WORD_UNIT = rf"(?<![A-Za-z\d.])(?<![A-Za-z]-)(-?{NUMBER})\s?({'|'.join(sorted((name for name in _UNITS if len(name) > 1), key=len, reverse=True))})(?![A-Za-z\d/²³^'’-])"
+
+
+def _unit(match: re.Match[str]) -> str:
+    return match.group(1) + _UNITS[match.group(2)]
+
+
+CHINESE: Table = SIGNS + (
+    row("link", links.LINK.pattern, _link, "https://www.example.com became https://www。example。com"),
+    row("underscore", r"(?<=[^\W_])_+(?=[^\W_])", " ", "snake_case is two words"),
+    row("dotted name", r"(?<![\w.])\.(?=[A-Za-z]{2,})", "点", ".NET lost its dot"),
+    row("list", r"(?m)^\s*[(（]?(\d{1,3})(?:[)）]|[.、．](?!\d))[^\S\n]*(?=\S)", r"\1，", "`1. 打开` became `一. 打开`, an utterance of its own"),
+    row("clock", r"(?i)(?<![\d:])(\d{1,2})(?::00)?\s?a\.?m\b\.?", r"上午\1点", "3pm became 三pm"),
+    row("clock", r"(?i)(?<![\d:])(\d{1,2})(?::00)?\s?p\.?m\b\.?", r"下午\1点", "as am"),
+    row("clock", r"(?i)(?<![\d:])(\d{1,2}:\d\d)\s?a\.?m\b\.?", r"上午\1", "as am"),
+    row("clock", r"(?i)(?<![\d:])(\d{1,2}:\d\d)\s?p\.?m\b\.?", r"下午\1", "as am"),
+    row("clock", r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d(?::\d\d)?)(?:\.\d+)?Z?", r"\1 \2", "a time stamp kept its letters"),
+    row("clock", r"(?<![\d:])(\d{1,2}):(\d\d):(\d\d)(?![\d:])", r"\1点\2分\3秒", "1:30:00 lost its seconds"),
+    row("number", r"(?<![\d.,])\d{1,3}(?:[,，]\d{3})+(?![\d,])", lambda m: m.group().replace(",", "").replace("，", ""), "12,345.67 became 十二元,三百四十五点六七"),
+    row("identity", r"(?<![\d.])(\d{12,})(?=[Xx]?(?![\d.元美万亿%]))", _code, "an identity card's number was half digits, half a cardinal"),
+    row("identity", r"(?<=[幺二三四五六七八九零]{17})[Xx](?![A-Za-z])", "X", "its check digit is a letter"),
+    row("code", r"(密码|编号|账号|帐号|卡号|单号|学号|工号|房号|尾号|邮编|QQ号|微信号|车牌号|身份证号|序列号|订单号|快递单号|验证码|号码|代码|航班号|群号)((?:是|为|：|:|\s){0,3})(\d{3,})(?![\d.])", lambda m: m.group(1) + m.group(2) + m.group(3).translate(_CODE), "a code is read by its digits, not as a cardinal"),
+    row("phone", r"(?<![\d])\+86[- ]?(?=1?\d)", "八六，", "+86 became 正八十六"),
+    row("phone", r"(?<![\d.-])1[3-9]\d[- ]\d{4}[- ]\d{4}(?![\d-])", lambda m: re.sub(r"\D", "", m.group()), "138 1234 5678 was three cardinals"),
+    row("phone", r"[(（](0\d{2,3})[)）]\s?(?=(?:\d{7,8}|\d{3,4}-\d{4})(?!\d))", r"\1-", "(010)62785001 became two cardinals"),
+    row("card", r"(?<![\d-])\d{4}(?: \d{4}){2,4}(?: \d{1,4})?(?![\d-])", lambda m: m.group().replace(" ", "").translate(_CODE), "a card's number became cardinals"),
+    row("date", r"(?<![\d/])(\d{2})/(\d{1,2})/(\d{1,2})(?![\d/])", lambda m: f"{m.group(1).translate(_DIGITS)}年{m.group(2)}月{m.group(3)}日", "24/01/05 became fractions"),
+    row("currency", rf"({NUMBER})\s?([$€£])(?!\d)", r"\2\1", "100€ kept its sign"),
+    row("currency", rf"¥({NUMBER})\s?元", r"\1元", "¥5元 has its currency twice"),
+    row("per cent", r"(?<=\d)\s+(?=[%‰])", "", "100 % kept its sign"),
+    row("phone", r"(?<=八六，)(\d{2,3})-(\d{7,8})(?![\d.-])", lambda m: (m.group(1) + m.group(2)).translate(_CODE), "10-62785001 became a subtraction"),
+    row("phone", r"(电话|热线|拨打|致电|座机|传真)([是为：: ]{0,3})(\d{3,4})-(\d{4})(?![\d-])", lambda m: m.group(1) + m.group(2) + (m.group(3) + m.group(4)).translate(_CODE), "5555-1234 became a subtraction"),
+    row("room", r"(?<![\dA-Za-z.])\d{3,4}(?=会议室|教室|办公室|号房|室|房间|包间)", _code, "302室 became 三百零二室"),
+    row("code", r"(?<=[A-Z]-)\d{4,}(?![\d.,])", lambda m: m.group().translate(_DIGITS), "A-1024 became a cardinal"),
+    row("version", r"(?<![\d.])(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?![\d.])", r"\1点\2点\3", "v2.0.1 became v二.零点一"),
+    row("code", r"(?<=[A-Za-z])(?!\d+00(?!\d))\d{3,}(?![\d.,])", lambda m: m.group().translate(_DIGITS), "B612 became B六百一十二"),
+    row("range", r"(?<=[月日年号点分时秒天个米%℃元])\s?-\s?(?=\d)", "到", "9点-10点 became 九点负十点"),
+    row("name", r"(?<=[\u4e00-\u9fff])(?<![是为到至约温度得于在值零从差比])-(?=\d+(?![\d.%℃°度元万亿摄华分个次点]))", "", "歼-20 became 歼负二十"),
+    row("decade", r"(?<!\d)((?:1\d|20)\d0)['’]?s(?![A-Za-z])", lambda m: m.group(1).translate(_DIGITS) + "年代", "1990s became 一千九百九十秒"),
+    row("number", r"(?<![\d.第])2(?=倍)", "两", "2倍 became 二倍"),
+    row("address", r"(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3}):(\d+)", lambda m: f"{m.group(1)}冒号{m.group(2).translate(_DIGITS)}", "the port became a cardinal"),
+    row("score", r"(比分|战绩|比数)((?:是|为|：|:)?\d+)\s?[-–]\s?(?=\d)", r"\1\2比", "10-3 became a range"),
+    row("range", r"(?<!\d)((?:19|20)\d\d)\s?[-–—~～]\s?((?:19|20)\d\d)(?![\d.-])", _year_range, "1998-2003 became a subtraction"),
+    row("range", rf"(?<![\d.A-Za-z-])((?!0\d)(?!\d{{4}}-(?:0\d|1[0-2])\b)[¥$€£]?{NUMBER}[%‰℃万亿]?)\s?-\s?(?!\d{{7}})([¥$€£]?{NUMBER}%?)(?![\d-]|\.\d|\s?=)", r"\1到\2", "10-20 became a date, 7-11 a subtraction, 10%-20% a negative number"),
+    row("range", r"(?<=[\d%‰℃元个月日年号点分时秒天万亿])\s?(?:～|~|〜|–|——|—)\s?(?=[¥$€£-]?\d)", "到", "5～8 stayed as it was"),
+    row("minus", rf"(?<![\w.])({NUMBER})\s?-\s?({NUMBER})(?=\s?=)", r"\1减\2", "10-3 became a date"),
+    row("per mille", rf"({NUMBER})‰", r"千分之\1", "‰ stayed as it was"),
+    row("unit", r"(?<=[\dA-Za-z)])\s?/\s?(?=[秒分时天日周月年人次个件套斤吨瓶盒平度])|(?<=[元角分块万千百])/(?=[秒分小时天日周月年人次个件套斤吨瓶盒平度])", "每", "￥3000/月 kept its slash"),
+    row("unit", rf"({NUMBER})\s?(mg|μg|ug|kg|g)/(m³|m\^3|L|mL|kg)(?![A-Za-z])", lambda m: f"{m.group(1)}{_UNITS[m.group(2)]}每{_PER[m.group(3)]}", "35μg/m³ kept its letters"),
+    row("power", r"(?<=[A-Za-z])(?:\^2|²)|(?<=\))(?:\^2|²)", "平方", "² stayed as it was"),
+    row("power", r"(?<=[A-Za-z)])(?:\^3|³)", "立方", "as ²"),
+    row("power", r"²", "平方", "as ²"),
+    row("power", r"³", "立方", "as ²"),
+    row("power", r"(?<=\d)\^(-?\d+|[a-z])", r"的\1次方", "2^10 kept its sign"),
+    row("power", r"(?<=[A-Za-z)])\^(-?\d+|[a-z])", r"的\1次方", "as 2^10"),
+    row("power", r"(?<=[\dA-Za-z)])[⁰¹⁴-⁹⁻⁺ⁿ]+", lambda m: f"的{m.group().translate(SUPERSCRIPTS)}次方", "as ²"),
+    row("unit", rf"({NUMBER})\s?m平方(?![A-Za-z])", r"\1平方米", "50m² became 五十m²"),
+    row("unit", rf"({NUMBER})\s?m立方(?![A-Za-z])", r"\1立方米", "as m²"),
+    row("unit", rf"({NUMBER})\s?km平方(?![A-Za-z])", r"\1平方公里", "as m²"),
+    row("unit", rf"({NUMBER})\s?cm平方(?![A-Za-z])", r"\1平方厘米", "as m²"),
+    row("unit", rf"({NUMBER})\s?cm立方(?![A-Za-z])", r"\1立方厘米", "as m²"),
+    row("sign", r"(?<=\d) / (?=\d)", "除以", "10 / 2 became a date"),
+    row("times", r"(?<=\d)\s?[x×*]\s?(?=\d)", "乘", "7x24 and 3*4 kept their signs"),
+    row("times", r"(?<![A-Za-z])([A-Za-z0-9])\s?\*\s?(?=[A-Za-z0-9](?![A-Za-z]))", r"\1乘", "a*b kept its sign"),
+    row("times", rf"({NUMBER})x(?![A-Za-z\d])", r"\1倍", "3.5x became 三点五x"),
+    row("number sign", r"(?<=[A-Z])#", " sharp", "C#"),
+    row("number sign", r"№\s?(\d+)|#\s?(\d+)", lambda m: f"{m.group(1) or m.group(2)}号", "№ and # stayed as they were"),
+    row("number sign", r"(?<![A-Za-z])N[oO]\.?\s?(?=\d)", "第", "No.1 became No。一"),
+    row("dash", r"(?<=\S) -+ (?=\S)", "，", "upstream's own rule, for `A - B`"),
+    row("sign", r"&+", "和", "signs between words are said"),
+    row("sign", r"(?<![A-Za-z0-9])@|@(?![A-Za-z0-9])|(?<=[A-Za-z0-9])@(?=[A-Za-z0-9])", "艾特", "as &"),
+    row("sign", r"(?<=[A-Za-z0-9\u4e00-\u9fff)])\s?\+\s?(?=[A-Za-z\u4e00-\u9fff(])|(?<=[A-Za-z\u4e00-\u9fff)])\s?\+\s?(?=\d)(?!\+\s?\d[\d.]{0,9}%)(?!\d[\d.]{0,9}%)", "加", "as &"),
+    row("sign", r"(?<=[A-Za-z])\+\+", "加加", "C++"),
+    row("sign", r"(?<=[A-Za-z\u0370-\u03ff\u4e00-\u9fff)])\s?(?:==?|＝)\s?|\s?==?\s?(?=[A-Za-z\u4e00-\u9fff(-])", "等于", "as &"),
+    row("sign", r"±", "正负", "as &"),
+    row("sign", r"≈|[~～](?=\d)", "约", "as &"),
+    row("sign", r"≤|<=", "小于等于", "as &"),
+    row("sign", r"≥|>=", "大于等于", "as &"),
+    row("sign", r"≠|!=", "不等于", "as &"),
+    row("sign", r"÷", "除以", "5÷3 became 五除三, which is the inverse"),
+    row("sign", r"∞", "无穷大", "as &"),
+    row("sign", r"√", "根号", "as &"),
+    row("sign", r"(?<=[\d\w])\s?<\s?(?=[\d-])", "小于", "as &"),
+    row("sign", r"(?<=[\d\w])\s?(?<!-)>\s?(?=[\d-])", "大于", "as &"),
+    row("arrow", r"\s?(?:[-=]{1,9}>|<[-=]{1,9}|[\u2190-\u21ff]+)\s?", "，", "an arrow is a pause"),
+    row("temperature", r"°C", "℃", "one sign for one thing"),
+    row("unit", r"℉|°F", "华氏度", "it does not know it"),
+    row("unit", _WORD_UNIT, _unit, "5 kg has letters that are no unit elsewhere"),
+    row("unit", _LETTER_UNIT, _unit, "5 seconds became 五秒econds; iPhone 5s is no time"),
+)  # fmt: skip

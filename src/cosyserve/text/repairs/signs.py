@@ -1,0 +1,40 @@
+"""Characters that no grammar knows and that mean the same in any language."""
+
+import re
+import unicodedata
+
+from cosyserve.text.repairs.row import Table, row
+
+_NUMERAL = re.compile(
+    r"[\u2160-\u2188\u2460-\u249b\u24ea-\u24ff\u2776-\u2793\u3220-\u3229\u3248-\u324f\u3251-\u325f\u3280-\u3289\u32b1-\u32bf]"
+)
+
+
+def _value(match: re.Match[str]) -> str:
+    """The number that a numeral is; several are the items of a list."""
+    number = f"{unicodedata.numeric(match.group()):g}"
+    if len(_NUMERAL.findall(match.string)) == 1:
+        return number
+    before = match.string[: match.start()].rstrip()[-1:]
+    return (", " if before.isalpha() else "") + number + ", "
+
+
+def _folded(match: re.Match[str]) -> str:
+    return unicodedata.normalize("NFKC", match.group())
+
+
+SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
+
+SIGNS: Table = (
+    row("idiom", r"(?<![A-Za-z0-9])([BCOP])2([BCOP])(?![A-Za-z0-9])", r"\1 to \2", "B2B is read so in both languages"),
+    row("numeral", _NUMERAL.pattern, _value, "①②③ became `zero` or stayed; Ⅳ stayed"),
+    row("fraction", r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", "3½ became 31/2"),
+    row("fraction", r"[¼-¾⅐-⅞]", lambda match: _folded(match).replace("⁄", "/"), "½ is no digit to it"),
+    row("subscript", r"[₀-₉]+", _folded, "H₂O lost its number"),
+    row("unit", r"㎡", "m²", "50㎡ is a sentence that its grammar cannot read"),
+    row("unit", r"㎥", "m³", "as ㎡"),
+    row("unit", r"[㎎-㎏㎜-㎞㎖㎗㏄㎐-㎔㎾]", _folded, "5㎏ stayed"),
+    row("invisible", r"[™®©℠]", "", "its grammar cannot read them"),
+    row("currency", r"￥", "¥", "one sign for one thing"),
+    row("minus", r"−", "-", "the mathematical minus is no minus to it"),
+)  # fmt: skip
