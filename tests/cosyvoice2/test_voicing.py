@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cosyserve.cosyvoice2.config import CHUNK_TOKENS
 from cosyserve.cosyvoice2.flow import FlowStream
 from cosyserve.cosyvoice2.generation import Generator, Request
-from cosyserve.cosyvoice2.hift import HiftStream
+from cosyserve.cosyvoice2.hift import FIRST_HELD, HiftStream
 from cosyserve.cosyvoice2.listening import Prompt
 from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing, SlotVoicing, Stream, Voicing
 from cosyserve.speech.audio import Pcm
@@ -154,7 +154,7 @@ def test_the_first_sound_needs_the_first_hop_and_no_more(model: Model) -> None:
         assert stream.tokens.ready
         ((mel, last),) = voicing.hops([stream])
         assert (mel.shape[2], last) == (20, False)
-        assert len(stream.wave(mel, last)) == 480 * (20 - 8)  # the vocoder keeps eight frames to fade
+        assert len(stream.wave(mel, last)) == 480 * (20 - FIRST_HELD)
 
 
 def test_a_fork_goes_on_as_the_stream_would_have(model: Model) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cosyserve.cosyvoice2.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, LOOK_AHEAD
 from cosyserve.cosyvoice2.flow import Flow, FlowStream, MeanStream
-from cosyserve.cosyvoice2.hift import GraphedHift, Hift, HiftStream
+from cosyserve.cosyvoice2.hift import FIRST_HELD, GraphedHift, Hift, HiftStream
 from cosyserve.cosyvoice2.listening import Prompt
 from cosyserve.cosyvoice2.slots import CHUNK, FlowSlots, Place, Work
 
@@ -115,7 +115,7 @@ class SingleVoicing:
 
     def stream(self, prompt: Prompt, seed: int) -> Stream:
         begun = self._begun.get(prompt) or self._begun.keep(prompt, self._after(self._hops.aligned(prompt)))
-        return Stream(Tokens(self._hops), begun.fork(), HiftStream(self._hift, seed))
+        return Stream(Tokens(self._hops), begun.fork(), HiftStream(self._hift, seed, FIRST_HELD))
 
     def hops(self, streams: Sequence[Stream]) -> list[Hop]:
         taken = [(stream.flow, *stream.tokens.take()) for stream in streams]
@@ -148,7 +148,7 @@ class SlotVoicing:
         self._begun = Recent[tuple[MeanStream, Place]](voices)
 
     def _graphed(self, hift: Hift) -> GraphedHift:
-        return GraphedHift(hift, [FRAMES_PER_TOKEN * self._hops.tokens(hop) for hop in range(2)])
+        return GraphedHift(hift, [FRAMES_PER_TOKEN * self._hops.tokens(hop) for hop in range(3)], FIRST_HELD)
 
     def prepare(self) -> None:
         """Make the graphs, which takes seconds, before anybody waits for one."""
@@ -157,7 +157,7 @@ class SlotVoicing:
     def stream(self, prompt: Prompt, seed: int) -> Stream:
         means, place = self._begun.get(prompt) or self._begun.keep(prompt, self._after(prompt))
         flow = (means.fork(), self.slots.copy(place, self._free.pop()))
-        return Stream(Tokens(self._hops), flow, HiftStream(self._hift, seed))
+        return Stream(Tokens(self._hops), flow, HiftStream(self._hift, seed, FIRST_HELD))
 
     def hops(self, streams: Sequence[Stream]) -> list[Hop]:
         taken = [(*stream.flow, *stream.tokens.take()) for stream in streams]
