@@ -26,7 +26,7 @@ RECORDING = next((Path(recording.__file__).parent / "recordings").glob("*.flac")
 FIRST, HOP = 20, 50  # frames of a stream's hops, as a GPU takes them
 _OVERLAP = 8  # frames, as it was
 _FADE = 2
-_SHOWN = 4  # frames of the plot on each side of the seam
+_SHOWN = 2  # frames of the plot on each side of the seam
 _WIDTH, _HEIGHT, _MARGIN = 720, 130, 24
 
 Joined = tuple[Tensor, Tensor]  # the waveform (n,) and the source (n,)
@@ -132,14 +132,15 @@ class Strip:
 def plot(strips: Sequence[Strip]) -> str:
     height = len(strips) * _HEIGHT + _MARGIN
     reach = 1000 * _SHOWN * SAMPLES_PER_FRAME // SAMPLE_RATE
-    marks = ((_MARGIN, f"−{reach} ms"), (_WIDTH // 2, "seam"), (_WIDTH - _MARGIN, f"{reach} ms"))
+    left, right = (_MARGIN, "start", f"−{reach} ms"), (_WIDTH - _MARGIN, "end", f"{reach} ms")
+    marks = (left, (_WIDTH // 2, "middle", "seam"), right)
     return "\n".join(
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" '
             'font-size="12" fill="#444">',
             f'<rect width="{_WIDTH}" height="{height}" fill="#fff"/>',
             *(line for row, strip in enumerate(strips) for line in strip.drawn(row * _HEIGHT)),
-            *(f'<text x="{x}" y="{height - 8}" text-anchor="middle">{text}</text>' for x, text in marks),
+            *(f'<text x="{x}" y="{height - 8}" text-anchor="{anchor}">{text}</text>' for x, anchor, text in marks),
             "</svg>\n",
         )
     )
