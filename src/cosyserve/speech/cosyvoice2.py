@@ -21,7 +21,7 @@ from cosyserve.cosyvoice2.listening import Listener
 from cosyserve.cosyvoice2.loading import WeightsError, load_config, load_flow, load_hift, load_llm
 from cosyserve.cosyvoice2.sampling import length_limits
 from cosyserve.cosyvoice2.slots import slot_bytes
-from cosyserve.cosyvoice2.tokenizer import TextTokenizer
+from cosyserve.cosyvoice2.tokenizer import END_OF_PROMPT, TextTokenizer
 from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing, SlotVoicing, Voicing
 from cosyserve.errors import CosyError
 from cosyserve.speech import normalisation
@@ -155,8 +155,8 @@ class CosyVoice2Synthesizer:
     def _lead(self, heard: VoicePrompt, instructions: str) -> tuple[Tensor, Tensor]:
         """What the language model reads before the text: an instruction (instruct2), the recording and its words
         (zero-shot), or nothing where the words are unknown (cross-lingual)."""
-        if instructions:
-            return self._tokenizer.instruction(normalised(instructions)), _NOTHING
+        if instruction := _unmarked(instructions):
+            return self._tokenizer.instruction(instruction), _NOTHING
         words = self._tokenizer.encode(normalised(heard.transcript)) if heard.text is None else heard.text
         return (words, heard.prompt.speech) if len(words) else (_NOTHING, _NOTHING)
 
@@ -164,6 +164,14 @@ class CosyVoice2Synthesizer:
 def _words(transcript: str) -> str:
     """A card may come from anywhere, and so may its words."""
     return checked_field("transcript", transcript)
+
+
+def _unmarked(instructions: str) -> str:
+    """As they were written, without the mark that upstream's clients put at their end: the tokenizer sets it."""
+    instructions = instructions.strip()
+    while instructions.endswith(END_OF_PROMPT):
+        instructions = instructions.removesuffix(END_OF_PROMPT).rstrip()
+    return instructions
 
 
 def _engine_of(generator: MakeGenerator, flow: Flow, hift: Hift, way: Way) -> Engine:
