@@ -66,6 +66,12 @@ class Settings(BaseSettings):
         description="How far back CosyVoice2's flow sees, in seconds of speech, the recording included; what it keeps "
         "of that takes 115 MB a second and stream in bfloat16. 0 is everything, as it was trained.",
     )
+    recording_seconds: float = Field(
+        8,
+        gt=0,
+        description="How much of that is a voice's recording: of a longer one CosyVoice2's flow sees the end, at "
+        "least a second less than COSYSERVE_PAST_SECONDS. The language model always reads all of it.",
+    )
     trim_silence: bool = Field(
         False, description="Whether CosyVoice2's segments begin with their first sound instead of a silence."
     )

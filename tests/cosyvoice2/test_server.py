@@ -158,6 +158,9 @@ def test_a_socket_takes_instructions_and_a_seed(server: Server, client: httpx.Cl
 def test_instructions_and_marks_are_part_of_what_is_said(client: httpx.Client) -> None:
     plain = spoken(client)
     assert spoken(client, instructions="happily") != plain
+    assert spoken(client, instructions="happily <|endofprompt|>\n") == spoken(client, instructions="happily")
+    assert spoken(client, instructions="<|endofprompt|>") == plain
+    assert spoken(client, instructions="as at 5") != spoken(client, instructions="as at five")  # as it was written
     assert spoken(client, input="[laughter]Hi.") != plain
     for long, code in (("好" * 1000, "CS-TEXT-005"), ("very " * 1000, "CS-TEXT-006")):
         answer = client.post("/v1/audio/speech", json={"input": "Hi.", "instructions": long})

@@ -12,6 +12,7 @@ from torch import Tensor
 from cosyserve.cosyvoice2.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, LOOK_AHEAD, SAMPLES_PER_FRAME, SPEECH_TOKENS
 from cosyserve.cosyvoice2.flow import FlowStream
 from cosyserve.cosyvoice2.hift import FIRST_HELD, Hift, HiftStream
+from cosyserve.cosyvoice2.past import Bound, Past
 from tests.cosyvoice2.seeded import TINY, Model, fill, seeded
 
 
@@ -75,6 +76,25 @@ def test_a_bounded_past_holds_no_more_and_stays_near() -> None:
     assert max(sizes) <= 2 * (100 + CHUNK_TOKENS) * a_token  # the buffer's size, whatever comes
     assert error(bounded[:, :, :150], exact[:, :, :150]) <= 1e-4  # nothing is forgotten yet
     assert 1e-6 < error(bounded, exact) < 0.5
+
+
+@given(sizes=st.lists(st.integers(1, 30), min_size=1, max_size=20), first=st.integers(0, 20), recent=st.integers(1, 40))
+def test_a_bounded_past_keeps_the_recording_and_what_came_last(sizes: list[int], first: int, recent: int) -> None:
+    layer, past = torch.nn.Identity(), Past(Bound(first, recent))
+    came = 0
+    for size in [first, *sizes] if first else sizes:
+        new = torch.arange(came, came + size, dtype=torch.float32).reshape(1, 1, size, 1)
+        past = past.fork()
+        seen = past.seen(layer, size, 1)
+        keys, values = past.attended(layer, new, -new, 1)
+        came += size
+        held = keys.flatten().tolist()
+        assert torch.equal(values, -keys)
+        assert len(held) == seen <= first + recent * 1.5 + size
+        begun = min(first, came)
+        assert held[:begun] == list(range(begun))
+        assert held[begun:] == list(range(came - len(held) + begun, came))
+        assert len(held) >= min(came, first + recent)
 
 
 @cache

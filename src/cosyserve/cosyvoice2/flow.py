@@ -25,7 +25,7 @@ from cosyserve.cosyvoice2.config import (
 )
 from cosyserve.cosyvoice2.encoder import Encoder
 from cosyserve.cosyvoice2.estimator import Attention, Estimator
-from cosyserve.cosyvoice2.past import Past
+from cosyserve.cosyvoice2.past import Bound, Past
 
 LONGEST_SECONDS = 300  # prompt included: as far as the noise goes
 _NOISE_FRAMES = LONGEST_SECONDS * TOKENS_PER_SECOND * FRAMES_PER_TOKEN
@@ -137,10 +137,8 @@ class Chunk:
 class MeanStream:
     """The encoder's side of one utterance whose tokens come a few at a time: the recording's, then those spoken."""
 
-    def __init__(
-        self, flow: Flow, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, keep_tokens: int | None = None
-    ) -> None:
-        self._flow, self._past = flow, Past(keep_tokens)
+    def __init__(self, flow: Flow, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor) -> None:
+        self._flow, self._past = flow, Past()
         self.speaker = flow.speaker(embedding)
         self.prompt = prompt_mel.transpose(1, 2)
         self._waiting = prompt_tokens  # tokens not finished yet
@@ -179,14 +177,21 @@ class MeanStream:
 
 
 class FlowStream:
-    """One utterance whose tokens come a few at a time; what is finished equals `Flow.mel(…, chunked=True)`."""
+    """One utterance whose tokens come a few at a time; what is finished equals `Flow.mel(…, chunked=True)`.
+
+    With `keep_tokens` the estimator sees about that many tokens: all of the recording, and what was spoken last. The
+    encoder always sees everything, as its attention counts distances.
+    """
 
     def __init__(
         self, flow: Flow, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, keep_tokens: int | None = None
     ) -> None:
         self._flow = flow
-        self._means = MeanStream(flow, prompt_tokens, prompt_mel, embedding, keep_tokens)
-        self._pasts = [Past(keep_tokens) for _ in range(flow.steps)]
+        self._means = MeanStream(flow, prompt_tokens, prompt_mel, embedding)
+        recorded, bound = prompt_tokens.shape[1], None
+        if keep_tokens is not None:
+            bound = Bound(recorded, max(CHUNK_TOKENS, keep_tokens - recorded))
+        self._pasts = [Past(bound) for _ in range(flow.steps)]
 
     @torch.inference_mode()
     def push(self, tokens: Tensor, *, final: bool = False) -> Tensor:

@@ -178,7 +178,7 @@ def _engine_of(generator: MakeGenerator, flow: Flow, hift: Hift, way: Way) -> En
     """On a GPU as many streams as its memory has room for, all graphs made; on a processor one after the other."""
     hops = Hops()
     if way.device != "cuda":
-        voicing: Voicing = SingleVoicing(flow, hift, hops, way.voices, way.keep_tokens)
+        voicing: Voicing = SingleVoicing(flow, hift, hops, way.voices, way.keep_tokens, way.recording_tokens)
         return Engine(generator(way.streams), voicing, way.threads)
     frames = FRAMES_PER_TOKEN * (_LONGEST_PAST if way.keep_tokens is None else way.keep_tokens)
     free, memory = torch.cuda.mem_get_info()
@@ -187,6 +187,6 @@ def _engine_of(generator: MakeGenerator, flow: Flow, hift: Hift, way: Way) -> En
     if streams < 1:
         raise CosyError(errors.GPU_MEMORY, gib=f"{room / 2**30:.1f}", seconds=frames // 50)
     streams = min(streams, way.streams)
-    slots = SlotVoicing(flow, hift, hops.first, streams, way.voices, frames)
+    slots = SlotVoicing(flow, hift, hops.first, streams, way.voices, frames, way.recording_tokens)
     slots.prepare()
     return Engine(generator(streams), slots, way.threads)
