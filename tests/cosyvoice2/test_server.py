@@ -143,6 +143,12 @@ def test_the_same_seed_gives_the_same_speech_and_another_does_not(client: httpx.
     assert client.post("/v1/audio/speech", json={"input": "Hi.", "seed": -1}).status_code == 400
 
 
+def test_a_whole_is_not_the_sum_of_a_stream_and_repeatable(client: httpx.Client) -> None:
+    whole = spoken(client, stream=False)
+    assert whole == spoken(client, stream=False) != spoken(client)
+    assert len(whole) == len(spoken(client))
+
+
 def test_a_socket_takes_instructions_and_a_seed(server: Server, client: httpx.Client) -> None:
     def said(**session: object) -> bytes:
         with open_socket(server.url) as socket:

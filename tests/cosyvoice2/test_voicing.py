@@ -175,6 +175,20 @@ def test_the_streamed_sound_is_the_sound_of_the_chunk_masked_whole(model: Model)
         assert (streamed - expected).norm() <= 1e-3 * expected.norm()
 
 
+def test_what_is_not_streamed_is_spoken_with_full_attention(model: Model) -> None:
+    spoken, given_prompt = tokens_of(70, 1), prompt(60)
+    speech, mel, speaker = (each[None] for each in (given_prompt.speech, given_prompt.mel, given_prompt.speaker))
+    expected = HiftStream(model.hift, 5).push(model.flow.mel(torch.tensor([spoken]), speech, mel, speaker), final=True)
+    for voicing in (single(model), slots(model)):
+        stream = voicing.stream(given_prompt, 5, whole=True)
+        for token in spoken:
+            stream.tokens.add(token)
+            assert not stream.tokens.ready
+        whole_wave = wave_of(voicing, stream, [])
+        assert whole_wave.shape == expected.shape
+        assert (whole_wave - expected).norm() <= 1e-3 * expected.norm()
+
+
 def wave_of(voicing: Voicing, stream: Stream, spoken: list[int]) -> torch.Tensor:
     parts, last = [], False
     for token in spoken:
@@ -236,13 +250,13 @@ class Speaking:
         self.engine = Engine(self.generator, slots(model, streams=count) if batched else single(model), threads=1)
         self.order: list[Listener] = []
 
-    def ask(self, text: int, seed: int = 0, **listening: Any) -> tuple[Listener, Utterance]:
+    def ask(self, text: int, seed: int = 0, *, whole: bool = False, **listening: Any) -> tuple[Listener, Utterance]:
         listener = Listener()
         listener.order = self.order
         for name, value in listening.items():
             setattr(listener, name, value)
         request = Request(torch.arange(text), NOTHING, self.voice.speech, seed)
-        utterance = Utterance(request, self.voice, listener.give)
+        utterance = Utterance(request, self.voice, listener.give, whole=whole)
         listener.take = utterance.take
         self.engine.start(utterance)
         return listener, utterance
@@ -277,6 +291,18 @@ def test_a_short_text_does_not_wait_for_a_long_one(speaking: Speaking) -> None:
     assert short.ended.wait(60)
     assert long.ended.wait(120)
     assert speaking.order == [short, long]
+
+
+def test_streams_go_on_beside_what_is_not_streamed(speaking: Speaking) -> None:
+    alone = speaking.ask(6, whole=True)[0]
+    assert alone.ended.wait(60)
+    whole, _ = speaking.ask(6, whole=True)
+    short, _ = speaking.ask(2)
+    for listener in (whole, short):
+        assert listener.ended.wait(120)
+        assert listener.problem is None
+    assert [chunk.tobytes() for chunk in whole.chunks] == [chunk.tobytes() for chunk in alone.chunks]
+    assert speaking.order == [alone, short, whole]
 
 
 def test_a_long_text_does_not_starve_on_many_short_ones(model: Model) -> None:

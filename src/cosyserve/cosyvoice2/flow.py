@@ -78,7 +78,14 @@ class Flow(nn.Module):
         return [(begin, end - begin) for begin, end in pairwise(at)]
 
     def move(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor, pasts: list[Past] | None) -> Tensor:
-        """The mel (B, 80, T): each step twice in one batch, with the conditions and without, for the guidance.
+        """The mel (B, 80, T), after all steps."""
+        *_, mel = self.steps_of(noise, mean, speaker, prompt, pasts)
+        return mel
+
+    def steps_of(
+        self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor, pasts: list[Past] | None
+    ) -> Iterator[Tensor]:
+        """What each step comes to: twice in one batch, with the conditions and without, for the guidance.
 
         With `pasts`, one for each step, the frames are the next of a stream. Steps are summed in float32, whatever
         the estimator's type is.
@@ -97,19 +104,27 @@ class Flow(nn.Module):
                 ways = self.estimator.chunked(both, mean, t, speaker, prompt, pasts[step])
             given, free = ways.float().unflatten(0, (-1, 2)).unbind(1)
             x = x + duration * ((1 + self.guidance) * given - self.guidance * free)
-        return x
+            yield x
 
     @torch.inference_mode()
     def mel(
         self, tokens: Tensor, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, *, chunked: bool = False
     ) -> Tensor:
         """A whole utterance at once. `prompt_mel` (1, 2P, 80) belongs to `prompt_tokens` (1, P); gives (1, 80, 2T)."""
+        *_, mel = self.mels(tokens, prompt_tokens, prompt_mel, embedding, chunked=chunked)
+        return mel
+
+    def mels(
+        self, tokens: Tensor, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, *, chunked: bool
+    ) -> Iterator[Tensor]:
+        """The same after each Euler step."""
         mean = self.mean(torch.cat((prompt_tokens, tokens), dim=1), Past(), chunked=chunked, final=True)
         frames = mean.shape[2]
         prompt = F.pad(prompt_mel.transpose(1, 2), (0, frames - prompt_mel.shape[1]))
         pasts = [Past() for _ in range(self.steps)] if chunked else None
-        mel = self.move(self.noise[:, :, :frames], mean, self.speaker(embedding), prompt, pasts)
-        return mel[:, :, prompt_mel.shape[1] :]
+        noise = self.noise[:, :, :frames]
+        for mel in self.steps_of(noise, mean, self.speaker(embedding), prompt, pasts):
+            yield mel[:, :, prompt_mel.shape[1] :]
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,17 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from cosyserve.cosyvoice2.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, LOOK_AHEAD, TOKENS_PER_SECOND
+from cosyserve.cosyvoice2.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, LOOK_AHEAD, SAMPLE_RATE, TOKENS_PER_SECOND
 from cosyserve.cosyvoice2.flow import Flow, FlowStream, MeanStream
 from cosyserve.cosyvoice2.hift import FIRST_HELD, GraphedHift, Hift, HiftStream
 from cosyserve.cosyvoice2.listening import Prompt
 from cosyserve.cosyvoice2.slots import CHUNK, FlowSlots, Place, Work
+from cosyserve.cosyvoice2.whole import WholeFlow, WholeTokens
 
 _SHORT = 4 * TOKENS_PER_SECOND  # tokens of a recording
 
@@ -84,13 +85,24 @@ class Tokens:
 class Stream:
     """One utterance: `flow` is whatever the voicing makes mel with."""
 
-    tokens: Tokens
+    tokens: Tokens | WholeTokens
     flow: Any
     hift: HiftStream
 
     def wave(self, mel: Tensor, last: bool) -> Tensor:
         """The samples (n,) that a hop's mel completes, on the CPU."""
         return self.hift.push(mel, final=last).cpu()
+
+    def had(self, wave: Tensor) -> float:
+        """What a hop counts for, in seconds of sound. Of a whole utterance all hops count alike, since most of its work
+        is done before its first sound."""
+        return self.flow.seconds if isinstance(self.flow, WholeFlow) else len(wave) / SAMPLE_RATE
+
+
+def whole_stream(flow: Flow, hift: Hift | GraphedHift, prompt: Prompt, seed: int) -> Stream:
+    """An utterance that is not streamed."""
+    tokens = WholeTokens()
+    return Stream(tokens, WholeFlow(flow, prompt, tokens), HiftStream(hift, seed))
 
 
 Hop = tuple[Tensor, bool]  # mel (1, 80, T), and whether it is the last of its utterance
@@ -101,7 +113,9 @@ class Voicing(Protocol):
 
     width: int  # utterances that are voiced at once
 
-    def stream(self, prompt: Prompt, seed: int) -> Stream: ...
+    def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Stream:
+        """An utterance whose hops come as its tokens do; or one that is spoken when all of them are there."""
+        ...
 
     def hops(self, streams: Sequence[Stream]) -> list[Hop]:
         """The next hop of each; all have to be ready."""
@@ -131,13 +145,20 @@ class SingleVoicing:
         self._keep_tokens, self._recording_tokens = keep_tokens, recording_tokens
         self._begun = Recent[tuple[Hops, FlowStream]](voices)
 
-    def stream(self, prompt: Prompt, seed: int) -> Stream:
+    def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Stream:
+        if whole:
+            return whole_stream(self._flow, self._hift, prompt, seed)
         hops, begun = self._begun.get(prompt) or self._begun.keep(prompt, self._after(prompt))
         return Stream(Tokens(hops), begun.fork(), HiftStream(self._hift, seed, FIRST_HELD))
 
     def hops(self, streams: Sequence[Stream]) -> list[Hop]:
-        taken = [(stream.flow, *stream.tokens.take()) for stream in streams]
-        return [(flow.push(tokens.to(flow.device), final=last), last) for flow, tokens, last in taken]
+        return [self._hop(stream) for stream in streams]
+
+    def _hop(self, stream: Stream) -> Hop:
+        if isinstance(stream.tokens, WholeTokens):
+            return cast("Hop", stream.flow.turn())
+        tokens, last = stream.tokens.take()
+        return stream.flow.push(tokens.to(stream.flow.device), final=last), last
 
     def release(self, stream: Stream) -> None:
         pass
@@ -186,17 +207,29 @@ class SlotVoicing:
         """Make the graphs, which takes seconds, before anybody waits for one."""
         self.slots.prepare(self.width)
 
-    def stream(self, prompt: Prompt, seed: int) -> Stream:
+    def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Stream:
+        if whole:
+            return whole_stream(self._flow, self._hift, prompt, seed)
         hops, means, place = self._begun.get(prompt) or self._begun.keep(prompt, self._after(prompt))
         flow = (means.fork(), self.slots.copy(place, self._free.pop()))
         return Stream(Tokens(hops), flow, HiftStream(self._hift, seed, FIRST_HELD))
 
     def hops(self, streams: Sequence[Stream]) -> list[Hop]:
-        taken = [(*stream.flow, *stream.tokens.take()) for stream in streams]
-        return [(mel, last) for mel, (*_, last) in zip(self._moved(taken), taken, strict=True)]
+        """Those that are streamed all together, then a turn of each that is not."""
+        taken = [(*each.flow, *each.tokens.take()) for each in streams if isinstance(each.tokens, Tokens)]
+        moved = iter(zip(self._moved(taken), taken, strict=True) if taken else ())
+        hops: list[Hop] = []
+        for stream in streams:
+            if isinstance(stream.tokens, WholeTokens):
+                hops.append(stream.flow.turn())
+            else:
+                mel, (*_, last) = next(moved)
+                hops.append((mel, last))
+        return hops
 
     def release(self, stream: Stream) -> None:
-        self._free.append(stream.flow[1].slot)
+        if not isinstance(stream.flow, WholeFlow):
+            self._free.append(stream.flow[1].slot)
 
     def _after(self, prompt: Prompt) -> tuple[Hops, MeanStream, Place]:
         aligned = self._hops.aligned(prompt, self._recording_tokens)

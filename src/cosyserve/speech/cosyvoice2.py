@@ -95,7 +95,7 @@ class CosyVoice2Synthesizer:
             with suppress(RuntimeError):  # the loop has been closed, and with it whoever waited
                 loop.call_soon_threadsafe(made.put_nowait, item)
 
-        utterance = Utterance(request, heard.prompt, give)
+        utterance = Utterance(request, heard.prompt, give, whole=options.whole and self._way.whole_attention)
         silence = LeadingSilence() if self._way.trim_silence else None
         self._engine.start(utterance)
         try:

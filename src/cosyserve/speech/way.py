@@ -30,6 +30,7 @@ class Way:
     keep_tokens: int | None  # how far back the flow sees, see `Past`
     voices: int  # whose recordings are kept as they are after the flow, some hundred megabytes each
     trim_silence: bool = False
+    whole_attention: bool = True  # for what nobody listens to before its end
     gpu_share: float = 1.0  # of the card's memory
     recording_tokens: int | None = None  # of `keep_tokens`, how many may be a recording's
 
@@ -68,6 +69,7 @@ def way_of(settings: Settings, threads: int) -> Way:
         recording_tokens=_recording_tokens(settings),
         voices=_VOICES_ON_GPU if on_gpu else _VOICES_ON_CPU,
         trim_silence=settings.trim_silence,
+        whole_attention=settings.whole_attention,
         gpu_share=float(os.environ.get(GPU_SHARE, 1)),
     )
 

@@ -107,11 +107,15 @@ async def create_speech(request: Request, body: SpeechBody) -> SpeechResponse:
     service = service_of(request)
     service.require_model(body.model)
     voice = body.voice if isinstance(body.voice, str) else body.voice.id
-    utterance = service.utterance(body.input, voice, body.speed, Options(body.instructions, seed=body.seed))
+    whole = not body.stream and body.stream_format != "sse"  # events are a stream, whatever `stream` says
+    options = Options(body.instructions, seed=body.seed, whole=whole)
+    utterance = service.utterance(body.input, voice, body.speed, options)
     fmt = FORMATS[body.response_format or "mp3"]
-    if body.stream_format == "sse":  # events are a stream, whatever `stream` says
-        return SpeechResponse(request, utterance, fmt, ServerSentEvents(len(body.input)))
-    return SpeechResponse(request, utterance, fmt) if body.stream else WholeSpeechResponse(request, utterance, fmt)
+    if whole:
+        return WholeSpeechResponse(request, utterance, fmt)
+    return SpeechResponse(
+        request, utterance, fmt, ServerSentEvents(len(body.input)) if body.stream_format == "sse" else None
+    )
 
 
 @router.get("/v1/models")

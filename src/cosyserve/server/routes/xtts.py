@@ -12,6 +12,7 @@ from cosyserve.server.responses import SpeechResponse, WholeSpeechResponse
 from cosyserve.server.routes.spoken import spoken
 from cosyserve.server.service import service_of
 from cosyserve.speech.encoders import FORMATS
+from cosyserve.speech.synthesizer import Options
 
 router = APIRouter(route_class=BoundedRoute, responses=RESPONSES)
 
@@ -70,7 +71,8 @@ async def tts_to_audio(
 ) -> WholeSpeechResponse:
     """A WAV as a whole, with its length."""
     asked = body or query
-    return WholeSpeechResponse(request, service_of(request).utterance(asked.text, asked.speaker_wav), FORMATS["wav"])
+    utterance = service_of(request).utterance(asked.text, asked.speaker_wav, options=Options(whole=True))
+    return WholeSpeechResponse(request, utterance, FORMATS["wav"])
 
 
 @router.get("/tts_to_audio", **spoken("wav"))
