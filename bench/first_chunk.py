@@ -20,22 +20,22 @@ import torch
 from cosyserve.cosyvoice2.config import SAMPLE_RATE
 from cosyserve.cosyvoice2.generation import Generator, Request
 from cosyserve.cosyvoice2.listening import Prompt
-from cosyserve.cosyvoice2.measure import PROMPT_TOKENS, speech, voice
+from cosyserve.cosyvoice2.measure import speech, voice
 from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing, SlotVoicing, Voicing
 from tests.cosyvoice2.seeded import SIZES, seeded
 
+_RECORDED = 125  # speech tokens of the voice's recording: 5 s
 _TEXT_TOKENS = 2  # a short first sentence
 _POSITIONS, _PAST_FRAMES = 512, 600
 _TURNS, _REQUESTS = 3, 5
 
 
 def measured(size: str, device: str, streams: int) -> dict[str, list[float]]:
-    """Of each request, after two that warm up: seconds to the first chunk of the median stream, seconds that the chunk
-    sounds, and seconds of wall time to the second chunk."""
+    """What `_run` tells of each request, after two that warm up."""
     model = seeded(SIZES[size])
     for module in (model.llm, model.flow, model.hift):
         module.to(device).requires_grad_(False)
-    given = voice()
+    given = voice(_RECORDED)
     prompt = Prompt(given.tokens[0], given.mel[0], given.embedding[0])
     voicing: Voicing
     if device == "cpu":
@@ -53,11 +53,12 @@ def measured(size: str, device: str, streams: int) -> dict[str, list[float]]:
 
 
 def _run(generator: Generator, voicing: Voicing, prompt: Prompt, seed: int) -> dict[str, float]:
+    """A request in every slot: when the median stream has its first chunk, how long that sounds, and when all end."""
     ids = torch.zeros(_TEXT_TOKENS, dtype=torch.long)
     began = time.perf_counter()
     streams = []
     for number in range(generator.slots):
-        slot = generator.add(Request(ids, ids, speech(PROMPT_TOKENS)[0], 100 * seed + number))
+        slot = generator.add(Request(ids, ids, speech(_RECORDED)[0], 100 * seed + number))
         streams.append((slot, voicing.stream(prompt, seed)))
     running, chunks = list(streams), {id(slot): list[tuple[float, int]]() for slot, _ in streams}
     while running:

@@ -20,7 +20,7 @@ import torch
 
 from cosyserve.assets.manifest import MODEL_FOLDER
 from tests.cosyvoice2.folder import speaker_encoder, speech_tokenizer
-from tests.running import GREETING, Server
+from tests.running import GREETING, HANGS, Server
 from tests.server.test_socket import audio_until, open_socket, send
 from tests.signals import from_s16le, from_wav
 from tests.speech.recordings import REFUSED, TAKEN, speech
@@ -270,7 +270,10 @@ def test_a_bad_model_ends_the_start_with_its_reason(models: Path, tmp_path: Path
 
 @pytest.mark.parametrize("chosen", [{"dtype": "int8"}, {"dtype": "bfloat16", "past_seconds": 0, "trim_silence": "yes"}])
 def test_other_types_and_bounds_speak(models: Path, tmp_path: Path, chosen: dict[str, object]) -> None:
-    with Server(tmp_path, (), models_dir=models, **chosen) as server, httpx.Client(base_url=server.url) as client:
+    with (
+        Server(tmp_path, (), models_dir=models, **chosen) as server,
+        httpx.Client(base_url=server.url, timeout=HANGS) as client,
+    ):
         assert str(chosen["dtype"]) in client.get("/readyz").json()["why"]
         assert np.abs(from_s16le(spoken(client, input=GREETING))).max() > 0.01
 

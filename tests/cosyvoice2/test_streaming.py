@@ -1,6 +1,7 @@
 """What is computed piece by piece equals what is computed at once, however the pieces fall."""
 
 import math
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from cosyserve.cosyvoice2.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, LOOK_AHEAD, SAMPLES_PER_FRAME, SPEECH_TOKENS
 from cosyserve.cosyvoice2.flow import FlowStream
-from cosyserve.cosyvoice2.hift import FIRST_HELD, Hift, HiftStream
+from cosyserve.cosyvoice2.hift import FIRST_HELD, GraphedHift, Hift, HiftStream
 from cosyserve.cosyvoice2.past import Bound, Past
 from tests.cosyvoice2.seeded import TINY, Model, fill, seeded
 
@@ -152,6 +153,33 @@ def test_a_first_hop_that_is_soon_differs_at_its_seam_alone() -> None:
     assert 1e-3 < error(streamed[seam], whole[seam]) < 0.1
     streamed[seam] = whole[seam]
     assert error(streamed, whole) <= 1e-4
+
+
+def test_the_usual_hops_of_a_gpu_are_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for the graph, which needs a GPU: it runs what it was given."""
+    replayed: list[tuple[int, ...]] = []
+
+    class Graphed:
+        def __init__(self, work: Callable[..., Sequence[Tensor]]) -> None:
+            self._work, self._shapes = work, list[torch.Size]()
+
+        def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
+            shapes = [each.shape for each in inputs]
+            assert self._shapes in ([], shapes)  # a graph has one set of shapes
+            self._shapes = shapes
+            replayed.append(tuple(inputs[0].shape))
+            return self._work(*inputs)
+
+    monkeypatch.setattr("cosyserve.cosyvoice2.hift.Graphed", Graphed)
+    graphed = GraphedHift(vocoder("cpu"), (20, 50, 50), FIRST_HELD)
+    mel, sizes = mel_of(20 + 4 * 50, 0, "cpu"), [20, 50, 50, 50, 50]
+    for _ in range(2):
+        stream = HiftStream(graphed, 1, FIRST_HELD)
+        hops = torch.split(mel, sizes, dim=2)
+        wave = torch.cat([stream.push(hop, final=number == 4) for number, hop in enumerate(hops)])
+        assert torch.equal(wave, vocoded(mel, sizes[:4], 1, first_held=FIRST_HELD))
+    assert len(replayed) == 2 * 4  # all but the last
+    assert len(set(replayed)) == 3
 
 
 def test_all_harmonics_begin_in_phase_whatever_the_seed() -> None:
