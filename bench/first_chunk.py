@@ -1,7 +1,7 @@
 """The time to the first chunk of streams, from the prompt to samples, with an older source tree beside this one.
 
     git archive main src | tar -x -C /tmp/before
-    python -m bench.first_chunk /tmp/before/src [--size tiny] [--device cuda] [--streams 4]
+    python -m bench.first_chunk /tmp/before/src [--size tiny] [--device cuda] [--streams 4] [--turns 2]
 
 Seeded weights. Both take turns, each time in a process of its own, so that what else the machine does falls on both.
 """
@@ -27,7 +27,7 @@ from tests.cosyvoice2.seeded import SIZES, seeded
 _RECORDED = 125  # speech tokens of the voice's recording: 5 s
 _TEXT_TOKENS = 2  # a short first sentence
 _POSITIONS, _PAST_FRAMES = 512, 600
-_TURNS, _REQUESTS = 3, 5
+_REQUESTS = 5
 
 
 def measured(size: str, device: str, streams: int) -> dict[str, list[float]]:
@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--streams", type=int, default=1)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -96,14 +97,16 @@ def main() -> None:
         return
     here = Path(__file__).parents[1]
     results: dict[str, dict[str, list[float]]] = {"before": {}, "now": {}}
-    for _ in range(_TURNS):
+    for _ in range(options.turns):
         for name, source in (("before", options.before), ("now", here / "src")):
             environment = {**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{here}"}
             command = [sys.executable, "-m", "bench.first_chunk", *sys.argv[1:], "--measure"]
             output = subprocess.run(command, env=environment, cwd=here, check=True, capture_output=True).stdout
             for what, values in json.loads(output.splitlines()[-1]).items():
                 results[name].setdefault(what, []).extend(values)
-    print(f"{options.size} on {options.device}, {options.streams} streams; medians (least) of {_TURNS * _REQUESTS}")
+    print(
+        f"{options.size} on {options.device}, {options.streams} streams; medians (least) of {options.turns * _REQUESTS}"
+    )
     for what in results["now"]:
         both = [(statistics.median(each[what]), min(each[what])) for each in results.values()]
         (before, least_before), (now, least_now) = both
