@@ -27,6 +27,10 @@ FIRST_HELD = 10  # by the first one, which is to be heard soon
 _FADE = 2  # over which that one passes into the next
 
 
+# By default cuDNN multiplies in TF32, half of float32's precision, and in some shapes only.
+_exactly = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+
+
 class Snake(nn.Module):
     """x + sin²(αx)/α, per channel."""
 
@@ -93,15 +97,17 @@ class Hift(nn.Module):
         """What is random in the source of an utterance."""
         return Noise(seed, self.m_source.waves, self.window.device)
 
+    @_exactly
     def source(self, mel: Tensor, noise: Noise) -> Tensor:
         """The source (B, 1, 480 T) of the whole `mel` of an utterance."""
         f0 = self.f0_predictor(mel)
         return self.m_source(f0, self.m_source.turns(f0), noise.take(mel.shape[2]))
 
+    @_exactly
     def speak(
         self, mel: Tensor, begun: Tensor, before: Tensor, noise: Tensor, *, final: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The waveform (B, 480 T) of `mel`, its source, and the turns of the harmonics in the frames that are new.
+        """The waveform of `mel`, its source (B, 1, 480 T), and the turns of the harmonics in the frames that are new.
 
         `begun` is what there is of the source already, and `before` (B, 1, H) the turns at its end; an utterance begins
         with neither. `noise` is for the new frames. More follows unless it is `final`.
@@ -109,13 +115,15 @@ class Hift(nn.Module):
         # What follows is likelier to be like the last frame than like the padding's zeros, which are loud.
         seen = mel if final else F.pad(mel, (0, PITCH_AHEAD), mode="replicate")
         behind = before if begun.shape[2] else None
-        # By default cuDNN multiplies in TF32, half of float32's precision, and in some shapes only.
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            f0 = self.f0_predictor(seen)[:, begun.shape[2] // SAMPLES_PER_FRAME : mel.shape[2]]
-            turns = self.m_source.turns(f0, behind)
-            source = torch.cat((begun, self.m_source(f0, turns, noise, behind)), dim=2)
-            return self.decode(mel, source), source, turns
+        f0 = self.f0_predictor(seen)[:, begun.shape[2] // SAMPLES_PER_FRAME : mel.shape[2]]
+        turns = self.m_source.turns(f0, behind)
+        source = torch.cat((begun, self.m_source(f0, turns, noise, behind)), dim=2)
+        # The source of the last frames will be another one, and a hop after the first holds back what it touches.
+        heard = mel.shape[2] - (AHEAD if begun.shape[2] and not final else 0)
+        wave = self.decode(mel[:, :, :heard], source[:, :, : heard * SAMPLES_PER_FRAME])
+        return wave, source, turns
 
+    @_exactly
     def decode(self, mel: Tensor, source: Tensor) -> Tensor:
         """The waveform (B, 480 T) of `mel` over `source`."""
         spectra = torch.stft(source.squeeze(1), self._fft, self._hop, self._fft, self.window, return_complex=True)
