@@ -20,8 +20,8 @@ from cosyserve.cosyvoice2.source import AHEAD, PITCH_AHEAD, F0Predictor, Noise, 
 _SLOPE = 0.1  # of the leaky units between the upsamplings
 _CEILING = 0.99  # samples are clipped there
 _LOUDEST = 100.0  # magnitude of one bin
-# Frames: how far a sample looks, on both sides. What is still further away, two frames more, has no weight: 1e-6.
-_REACH = 12
+# Frames: how far a sample looks, on both sides. What is one or two further away weighs 1e-6.
+_REACH = 13
 _HELD = _REACH + AHEAD  # held back by a hop, so that nothing which follows changes what was given away
 FIRST_HELD = 10  # by the first one, which is to be heard soon
 _FADE = 2  # over which that one passes into the next
