@@ -16,7 +16,7 @@ import torch
 from cosyserve.cosyvoice2.config import Config
 from cosyserve.cosyvoice2.flow import Flow
 from cosyserve.cosyvoice2.graphs import captured
-from cosyserve.cosyvoice2.hift import GraphedHift, Hift
+from cosyserve.cosyvoice2.hift import FIRST_HELD, GraphedHift, Hift
 from cosyserve.cosyvoice2.slots import FlowSlots
 from cosyserve.cosyvoice2.untrained import untrained
 
@@ -89,7 +89,7 @@ def all_graphs_of_a_server() -> None:
     flow = untrained(Flow(config.flow)).to("cuda", torch.bfloat16)
     flow.noise = flow.noise.float()
     FlowSlots(flow, slots=4, frames=300).prepare(4)
-    GraphedHift(untrained(Hift(config.hift)).to("cuda"), [20, 50]).prepare()
+    GraphedHift(untrained(Hift(config.hift)).to("cuda"), (20, 50, 50), FIRST_HELD).prepare()
 
 
 def attempt(what: str) -> str:

@@ -87,6 +87,18 @@ class Settings(BaseSettings):
         description="How far back CosyVoice2's flow sees, in seconds of speech, the recording included; what it keeps "
         "of that takes 115 MB a second and stream in bfloat16. 0 is everything, as it was trained.",
     )
+    recording_seconds: float = Field(
+        8,
+        gt=0,
+        description="How much of that is a voice's recording: of a longer one CosyVoice2's flow sees the end, at "
+        "least a second less than COSYSERVE_PAST_SECONDS. The language model always reads all of it.",
+    )
+    whole_attention: bool = Field(
+        True,
+        description="Whether CosyVoice2 sees a whole segment at once where the client waits for the whole "
+        "(`stream: false`), as it does upstream; it sounds a little better. Without it a seed gives the same samples "
+        "as in a stream.",
+    )
     trim_silence: bool = Field(
         False, description="Whether CosyVoice2's segments begin with their first sound instead of a silence."
     )

@@ -20,7 +20,7 @@ import torch
 
 from cosyserve.assets.manifest import MODEL_FOLDER
 from tests.cosyvoice2.folder import speaker_encoder, speech_tokenizer
-from tests.running import GREETING, Server
+from tests.running import GREETING, HANGS, Server
 from tests.server.test_socket import audio_until, open_socket, send
 from tests.signals import from_s16le, from_wav
 from tests.speech.recordings import REFUSED, TAKEN, speech
@@ -143,6 +143,12 @@ def test_the_same_seed_gives_the_same_speech_and_another_does_not(client: httpx.
     assert client.post("/v1/audio/speech", json={"input": "Hi.", "seed": -1}).status_code == 400
 
 
+def test_a_whole_is_not_the_sum_of_a_stream_and_repeatable(client: httpx.Client) -> None:
+    whole = spoken(client, stream=False)
+    assert whole == spoken(client, stream=False) != spoken(client)
+    assert len(whole) == len(spoken(client))
+
+
 def test_a_socket_takes_instructions_and_a_seed(server: Server, client: httpx.Client) -> None:
     def said(**session: object) -> bytes:
         with open_socket(server.url) as socket:
@@ -158,6 +164,9 @@ def test_a_socket_takes_instructions_and_a_seed(server: Server, client: httpx.Cl
 def test_instructions_and_marks_are_part_of_what_is_said(client: httpx.Client) -> None:
     plain = spoken(client)
     assert spoken(client, instructions="happily") != plain
+    assert spoken(client, instructions="happily <|endofprompt|>\n") == spoken(client, instructions="happily")
+    assert spoken(client, instructions="<|endofprompt|>") == plain
+    assert spoken(client, instructions="as at 5") != spoken(client, instructions="as at five")  # as it was written
     assert spoken(client, input="[laughter]Hi.") != plain
     for long, code in (("好" * 1000, "CS-TEXT-005"), ("very " * 1000, "CS-TEXT-006")):
         answer = client.post("/v1/audio/speech", json={"input": "Hi.", "instructions": long})
@@ -261,7 +270,10 @@ def test_a_bad_model_ends_the_start_with_its_reason(models: Path, tmp_path: Path
 
 @pytest.mark.parametrize("chosen", [{"dtype": "int8"}, {"dtype": "bfloat16", "past_seconds": 0, "trim_silence": "yes"}])
 def test_other_types_and_bounds_speak(models: Path, tmp_path: Path, chosen: dict[str, object]) -> None:
-    with Server(tmp_path, (), models_dir=models, **chosen) as server, httpx.Client(base_url=server.url) as client:
+    with (
+        Server(tmp_path, (), models_dir=models, **chosen) as server,
+        httpx.Client(base_url=server.url, timeout=HANGS) as client,
+    ):
         assert str(chosen["dtype"]) in client.get("/readyz").json()["why"]
         assert np.abs(from_s16le(spoken(client, input=GREETING))).max() > 0.01
 

@@ -69,6 +69,8 @@ def test_what_the_settings_come_to() -> None:
     assert (on_cpu.device, on_cpu.streams, on_cpu.keep_tokens) == ("cpu", 2, 375)
     assert on_cpu.dtype == (torch.bfloat16 if processor_has_bfloat16() else torch.float32)
     assert way_of(Settings(device="cpu", past_seconds=0, max_streams=1), 2).keep_tokens is None
+    assert on_cpu.recording_tokens == 200
+    assert way_of(Settings(device="cpu", past_seconds=5), 2).recording_tokens == 75
     assert (str(way_of(Settings(device="cpu", dtype="int8"), 2)), str(way_of(Settings(dtype="float32"), 2))) == (
         "int8",
         "float32",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cosyserve.cosyvoice2.config import CHUNK_TOKENS
 from cosyserve.cosyvoice2.flow import FlowStream
 from cosyserve.cosyvoice2.generation import Generator, Request
-from cosyserve.cosyvoice2.hift import HiftStream
+from cosyserve.cosyvoice2.hift import FIRST_HELD, HiftStream
 from cosyserve.cosyvoice2.listening import Prompt
 from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing, SlotVoicing, Stream, Voicing
 from cosyserve.speech.audio import Pcm
@@ -133,12 +133,17 @@ def test_a_long_recording_is_heard_from_its_end_in_a_small_slot(model: Model) ->
 
 
 @given(hops=HOPS, recorded=st.integers(0, 200))
-def test_a_recording_loses_less_than_a_second_and_ends_where_the_first_hop_fits(hops: Hops, recorded: int) -> None:
+def test_a_recording_and_the_first_hop_are_whole_chunks_and_a_short_one_loses_nothing(
+    hops: Hops, recorded: int
+) -> None:
     aligned = hops.aligned(prompt(recorded))
-    assert 0 <= recorded - len(aligned.speech) < CHUNK_TOKENS
-    assert len(aligned.mel) == 2 * len(aligned.speech)
-    if recorded >= CHUNK_TOKENS:
-        assert (len(aligned.speech) + hops.first) % CHUNK_TOKENS == 0
+    left = len(aligned.speech)
+    assert len(aligned.mel) == 2 * left
+    assert 0 <= recorded - left < CHUNK_TOKENS
+    assert left == recorded or recorded >= 100
+    first = hops.behind(left).first
+    assert (left + first) % CHUNK_TOKENS == 0
+    assert first == hops.first if recorded >= 100 else hops.first <= first < hops.first + CHUNK_TOKENS
 
 
 def test_hops_grow_by_whole_chunks() -> None:
@@ -154,7 +159,46 @@ def test_the_first_sound_needs_the_first_hop_and_no_more(model: Model) -> None:
         assert stream.tokens.ready
         ((mel, last),) = voicing.hops([stream])
         assert (mel.shape[2], last) == (20, False)
-        assert len(stream.wave(mel, last)) == 480 * (20 - 8)  # the vocoder keeps eight frames to fade
+        assert len(stream.wave(mel, last)) == 480 * (20 - FIRST_HELD)
+
+
+def test_the_streamed_sound_is_the_sound_of_the_chunk_masked_whole(model: Model) -> None:
+    """But for the seam after the first hop, which is to be heard soon."""
+    spoken, given_prompt, given = tokens_of(70, 1), prompt(40), 20 - FIRST_HELD
+    mel = whole(model, spoken, Hops().aligned(given_prompt))
+    expected = HiftStream(model.hift, 5).push(mel, final=True)
+    seam = slice(480 * (given - 8), 480 * (given + 2))
+    for voicing in (single(model), slots(model)):
+        streamed = wave_of(voicing, voicing.stream(given_prompt, 5), spoken)
+        assert (streamed[seam] - expected[seam]).norm() <= 0.3 * expected[seam].norm()  # most of it is clipped
+        streamed[seam] = expected[seam]
+        assert (streamed - expected).norm() <= 1e-3 * expected.norm()
+
+
+def test_what_is_not_streamed_is_spoken_with_full_attention(model: Model) -> None:
+    spoken, given_prompt = tokens_of(70, 1), prompt(60)
+    speech, mel, speaker = (each[None] for each in (given_prompt.speech, given_prompt.mel, given_prompt.speaker))
+    expected = HiftStream(model.hift, 5).push(model.flow.mel(torch.tensor([spoken]), speech, mel, speaker), final=True)
+    for voicing in (single(model), slots(model)):
+        stream = voicing.stream(given_prompt, 5, whole=True)
+        for token in spoken:
+            stream.tokens.add(token)
+            assert not stream.tokens.ready
+        whole_wave = wave_of(voicing, stream, [])
+        assert whole_wave.shape == expected.shape
+        assert (whole_wave - expected).norm() <= 1e-3 * expected.norm()
+
+
+def wave_of(voicing: Voicing, stream: Stream, spoken: list[int]) -> torch.Tensor:
+    parts, last = [], False
+    for token in spoken:
+        stream.tokens.add(token)
+    stream.tokens.complete()
+    while not last:
+        ((mel, last),) = voicing.hops([stream])
+        parts.append(stream.wave(mel, last))
+    voicing.release(stream)
+    return torch.cat(parts)
 
 
 def test_a_fork_goes_on_as_the_stream_would_have(model: Model) -> None:
@@ -207,13 +251,13 @@ class Speaking:
         self.engine = Engine(self.generator, voicing, threads=1)
         self.order: list[Listener] = []
 
-    def ask(self, text: int, seed: int = 0, **listening: Any) -> tuple[Listener, Utterance]:
+    def ask(self, text: int, seed: int = 0, *, whole: bool = False, **listening: Any) -> tuple[Listener, Utterance]:
         listener = Listener()
         listener.order = self.order
         for name, value in listening.items():
             setattr(listener, name, value)
         request = Request(torch.arange(text), NOTHING, self.voice.speech, seed)
-        utterance = Utterance(request, self.voice, listener.give)
+        utterance = Utterance(request, self.voice, listener.give, whole=whole)
         listener.take = utterance.take
         self.engine.start(utterance)
         return listener, utterance
@@ -260,6 +304,18 @@ def test_a_short_text_does_not_wait_for_a_long_one(speaking: Speaking) -> None:
     assert short.ended.wait(60)
     assert long.ended.wait(120)
     assert speaking.order == [short, long]
+
+
+def test_streams_go_on_beside_what_is_not_streamed(speaking: Speaking) -> None:
+    alone = speaking.ask(6, whole=True)[0]
+    assert alone.ended.wait(60)
+    whole, _ = speaking.ask(6, whole=True)
+    short, _ = speaking.ask(2)
+    for listener in (whole, short):
+        assert listener.ended.wait(120)
+        assert listener.problem is None
+    assert [chunk.tobytes() for chunk in whole.chunks] == [chunk.tobytes() for chunk in alone.chunks]
+    assert speaking.order == [alone, short, whole]
 
 
 def test_a_long_text_does_not_starve_on_many_short_ones(model: Model) -> None:

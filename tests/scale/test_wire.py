@@ -19,7 +19,7 @@ from cosyserve.speech.voices import Voice
 
 TEXTS = st.text(max_size=50)
 PROMPTS = st.none() | st.builds(Prompt, st.binary(max_size=200), TEXTS)
-OPTIONS = st.builds(Options, TEXTS, PROMPTS, st.none() | st.integers(0, 2**63))
+OPTIONS = st.builds(Options, TEXTS, PROMPTS, st.none() | st.integers(0, 2**63), st.booleans())
 
 
 @given(TEXTS, TEXTS, OPTIONS)

@@ -86,6 +86,36 @@ def test_silence_at_the_edges_does_not_count() -> None:
     assert pcm.size / SAMPLE_RATE == pytest.approx(2.1, abs=0.03)
 
 
+def pauses(voice: float, pause: float) -> bytes:
+    """Two stretches of a voice, and silence between them."""
+    quiet = np.zeros((round(pause * SAMPLE_RATE), 1), np.float32)
+    return encoded(np.concatenate((tone(voice / 2), quiet, tone(voice / 2))))
+
+
+def test_what_is_mostly_silence_is_measured_by_its_voice() -> None:
+    assert recording.read(pauses(2, 4)).size / SAMPLE_RATE == pytest.approx(6, abs=0.1)
+    with pytest.raises(CosyError, match=r"CS-VOICE-103.* 0\.[67] s of voice"):
+        recording.read(pauses(0.5, 4))
+    with pytest.raises(CosyError, match=r"CS-VOICE-108.* 40\.0 s.* 4\.1 s"):
+        recording.read(pauses(4, 36))
+
+
+CHANNELS = {
+    "two that are equal": ((1, 1), 0.4),
+    "one of two": ((0, 1), 0.2),
+    "two that are opposed": ((1, -1), 0.4),
+    "four, of which two cancel the others out": ((0.5, -0.9, 0.5, -0.1), 0.36),
+}
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_channels_are_averaged_unless_they_cancel_each_other_out(name: str) -> None:
+    gains, peak = CHANNELS[name]
+    pcm = recording.read(encoded(tone(2) * np.array(gains, np.float32), subtype="FLOAT"))
+    assert np.abs(pcm).max() == pytest.approx(peak, abs=0.01)
+    assert pcm.size / SAMPLE_RATE == pytest.approx(2, abs=0.1)
+
+
 def test_what_is_too_loud_is_turned_down_and_what_is_not_stays() -> None:
     assert np.abs(recording.read(encoded(tone(2) * 2.4))).max() == pytest.approx(0.8, abs=0.01)
     assert np.abs(recording.read(encoded(tone(2)))).max() == pytest.approx(0.4, abs=0.01)

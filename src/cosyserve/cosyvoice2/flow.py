@@ -25,7 +25,7 @@ from cosyserve.cosyvoice2.config import (
 )
 from cosyserve.cosyvoice2.encoder import Encoder
 from cosyserve.cosyvoice2.estimator import Attention, Estimator
-from cosyserve.cosyvoice2.past import Past
+from cosyserve.cosyvoice2.past import Bound, Past
 
 LONGEST_SECONDS = 300  # prompt included: as far as the noise goes
 _NOISE_FRAMES = LONGEST_SECONDS * TOKENS_PER_SECOND * FRAMES_PER_TOKEN
@@ -78,7 +78,14 @@ class Flow(nn.Module):
         return [(begin, end - begin) for begin, end in pairwise(at)]
 
     def move(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor, pasts: list[Past] | None) -> Tensor:
-        """The mel (B, 80, T): each step twice in one batch, with the conditions and without, for the guidance.
+        """The mel (B, 80, T), after all steps."""
+        *_, mel = self.steps_of(noise, mean, speaker, prompt, pasts)
+        return mel
+
+    def steps_of(
+        self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor, pasts: list[Past] | None
+    ) -> Iterator[Tensor]:
+        """What each step comes to: twice in one batch, with the conditions and without, for the guidance.
 
         With `pasts`, one for each step, the frames are the next of a stream. Steps are summed in float32, whatever
         the estimator's type is.
@@ -97,19 +104,27 @@ class Flow(nn.Module):
                 ways = self.estimator.chunked(both, mean, t, speaker, prompt, pasts[step])
             given, free = ways.float().unflatten(0, (-1, 2)).unbind(1)
             x = x + duration * ((1 + self.guidance) * given - self.guidance * free)
-        return x
+            yield x
 
     @torch.inference_mode()
     def mel(
         self, tokens: Tensor, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, *, chunked: bool = False
     ) -> Tensor:
         """A whole utterance at once. `prompt_mel` (1, 2P, 80) belongs to `prompt_tokens` (1, P); gives (1, 80, 2T)."""
+        *_, mel = self.mels(tokens, prompt_tokens, prompt_mel, embedding, chunked=chunked)
+        return mel
+
+    def mels(
+        self, tokens: Tensor, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, *, chunked: bool
+    ) -> Iterator[Tensor]:
+        """The same after each Euler step."""
         mean = self.mean(torch.cat((prompt_tokens, tokens), dim=1), Past(), chunked=chunked, final=True)
         frames = mean.shape[2]
         prompt = F.pad(prompt_mel.transpose(1, 2), (0, frames - prompt_mel.shape[1]))
         pasts = [Past() for _ in range(self.steps)] if chunked else None
-        mel = self.move(self.noise[:, :, :frames], mean, self.speaker(embedding), prompt, pasts)
-        return mel[:, :, prompt_mel.shape[1] :]
+        noise = self.noise[:, :, :frames]
+        for mel in self.steps_of(noise, mean, self.speaker(embedding), prompt, pasts):
+            yield mel[:, :, prompt_mel.shape[1] :]
 
 
 @dataclass(frozen=True)
@@ -137,10 +152,8 @@ class Chunk:
 class MeanStream:
     """The encoder's side of one utterance whose tokens come a few at a time: the recording's, then those spoken."""
 
-    def __init__(
-        self, flow: Flow, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, keep_tokens: int | None = None
-    ) -> None:
-        self._flow, self._past = flow, Past(keep_tokens)
+    def __init__(self, flow: Flow, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor) -> None:
+        self._flow, self._past = flow, Past()
         self.speaker = flow.speaker(embedding)
         self.prompt = prompt_mel.transpose(1, 2)
         self._waiting = prompt_tokens  # tokens not finished yet
@@ -179,14 +192,21 @@ class MeanStream:
 
 
 class FlowStream:
-    """One utterance whose tokens come a few at a time; what is finished equals `Flow.mel(…, chunked=True)`."""
+    """One utterance whose tokens come a few at a time; what is finished equals `Flow.mel(…, chunked=True)`.
+
+    With `keep_tokens` the estimator sees about that many tokens: all of the recording, and what was spoken last. The
+    encoder always sees everything, as its attention counts distances.
+    """
 
     def __init__(
         self, flow: Flow, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, keep_tokens: int | None = None
     ) -> None:
         self._flow = flow
-        self._means = MeanStream(flow, prompt_tokens, prompt_mel, embedding, keep_tokens)
-        self._pasts = [Past(keep_tokens) for _ in range(flow.steps)]
+        self._means = MeanStream(flow, prompt_tokens, prompt_mel, embedding)
+        recorded, bound = prompt_tokens.shape[1], None
+        if keep_tokens is not None:
+            bound = Bound(recorded, max(CHUNK_TOKENS, keep_tokens - recorded))
+        self._pasts = [Past(bound) for _ in range(flow.steps)]
 
     @torch.inference_mode()
     def push(self, tokens: Tensor, *, final: bool = False) -> Tensor:

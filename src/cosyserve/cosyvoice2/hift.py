@@ -4,22 +4,31 @@ Mel (B, 80, T) at 50 frames a second to a waveform of 480 T samples at 24 kHz.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.parametrizations import weight_norm
 
-from cosyserve.cosyvoice2.config import MELS, SAMPLE_RATE, SAMPLES_PER_FRAME, HiftConfig
+from cosyserve.cosyvoice2.config import MELS, SAMPLES_PER_FRAME, HiftConfig
 from cosyserve.cosyvoice2.graphs import Graphed
+from cosyserve.cosyvoice2.source import AHEAD, PITCH_AHEAD, F0Predictor, Noise, Source
 
 _SLOPE = 0.1  # of the leaky units between the upsamplings
 _CEILING = 0.99  # samples are clipped there
 _LOUDEST = 100.0  # magnitude of one bin
-_SINE, _NOISE = 0.1, 0.003  # amplitudes of the source's harmonics and of the noise on them
-_OVERLAP = 8  # frames spoken twice in a stream
-_VOICED = 10.0  # Hz; below that a frame has no pitch
+# Frames: how far a sample looks, on both sides. What is one or two further away weighs 1e-6.
+_REACH = 13
+_HELD = _REACH + AHEAD  # held back by a hop, so that nothing which follows changes what was given away
+FIRST_HELD = 10  # by the first one, which is to be heard soon
+_FADE = 2  # over which that one passes into the next
+
+
+# By default cuDNN multiplies in TF32, half of float32's precision, and in some shapes only.
+_exactly = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 class Snake(nn.Module):
@@ -55,58 +64,6 @@ class ResidualBlock(nn.Module):
         return x
 
 
-class F0Predictor(nn.Module):
-    """The pitch of each frame in Hz: (B, 80, T) to (B, T)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for inputs in (MELS, channels, channels, channels, channels):
-            layers += [weight_norm(nn.Conv1d(inputs, channels, 3, padding=1)), nn.ELU()]
-        self.condnet = nn.Sequential(*layers)
-        self.classifier = nn.Linear(channels, 1)
-
-    def forward(self, mel: Tensor) -> Tensor:
-        return self.classifier(self.condnet(mel).transpose(1, 2)).squeeze(2).abs()
-
-
-Drawn = tuple[Tensor, Tensor]
-
-
-class Source(nn.Module):
-    """Sines at the pitch and its harmonics, with noise, mixed to one channel."""
-
-    def __init__(self, harmonics: int) -> None:
-        super().__init__()
-        self.l_linear = nn.Linear(harmonics + 1, 1)
-        self._harmonics = harmonics
-
-    def draw(self, batch: int, frames: int, generator: torch.Generator | None, device: torch.device) -> Drawn:
-        """Where each harmonic begins (B, 1, H), in turns, and noise (B, 480 T, H)."""
-        phase = torch.rand(batch, 1, self._harmonics + 1, generator=generator, device=device)
-        noise = torch.randn(batch, frames * SAMPLES_PER_FRAME, self._harmonics + 1, generator=generator, device=device)
-        phase[..., 0] = 0
-        return phase, noise
-
-    def forward(self, f0: Tensor, phase: Tensor, noise: Tensor) -> Tensor:
-        """Pitch (B, T) per frame to (B, 1, 480 T)."""
-        frames = f0.shape[1]
-        harmonic = f0[..., None] * torch.arange(1, self._harmonics + 2, device=f0.device)  # (B, T, H)
-        cycles = harmonic / SAMPLE_RATE % 1
-        # The phase advances by the frame and is interpolated within it, so that it needs no sum over samples.
-        turns = cycles.cumsum(1) * SAMPLES_PER_FRAME + phase
-        turns = _interpolated(turns, frames)
-        voiced = (f0 > _VOICED).to(f0.dtype)[..., None].repeat_interleave(SAMPLES_PER_FRAME, dim=1)
-        level = voiced * _NOISE + (1 - voiced) * _SINE / 3
-        waves = (2 * math.pi * turns).sin() * _SINE * voiced + level * noise
-        return self.l_linear(waves).tanh().transpose(1, 2)
-
-
-def _interpolated(turns: Tensor, frames: int) -> Tensor:
-    size = frames * SAMPLES_PER_FRAME
-    return F.interpolate(turns.transpose(1, 2), size=size, mode="linear").transpose(1, 2)
-
-
 class Hift(nn.Module):
     def __init__(self, config: HiftConfig) -> None:
         super().__init__()
@@ -136,22 +93,37 @@ class Hift(nn.Module):
         self.register_buffer("window", torch.hann_window(config.fft, device="cpu"), persistent=False)
         self.window: Tensor
 
-    def draw(self, mel: Tensor, generator: torch.Generator | None = None) -> Drawn:
-        """What is random in the excitation for `mel`."""
-        device = mel.device if generator is None else generator.device
-        phase, noise = self.m_source.draw(mel.shape[0], mel.shape[2], generator, device)
-        return phase.to(mel.device), noise.to(mel.device)
+    def noise(self, seed: int) -> Noise:
+        """What is random in the source of an utterance."""
+        return Noise(seed, self.m_source.waves, self.window.device)
 
-    def source(self, mel: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The excitation (B, 1, 480 T) for `mel`."""
-        return self.m_source(self.f0_predictor(mel), *self.draw(mel, generator))
+    @_exactly
+    def source(self, mel: Tensor, noise: Noise) -> Tensor:
+        """The source (B, 1, 480 T) of the whole `mel` of an utterance."""
+        f0 = self.f0_predictor(mel)
+        return self.m_source(f0, self.m_source.turns(f0), noise.take(mel.shape[2]))
 
-    def speak(self, mel: Tensor, phase: Tensor, noise: Tensor, begun: Tensor) -> Drawn:
-        """The waveform (B, 480 T) of `mel` and its excitation, which begins with what there was of it already."""
-        source = self.m_source(self.f0_predictor(mel), phase, noise)
-        source[:, :, : begun.shape[2]] = begun
-        return self.decode(mel, source), source
+    @_exactly
+    def speak(
+        self, mel: Tensor, begun: Tensor, before: Tensor, noise: Tensor, *, final: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The waveform of `mel`, its source (B, 1, 480 T), and the turns of the harmonics in the frames that are new.
 
+        `begun` is what there is of the source already, and `before` (B, 1, H) the turns at its end; an utterance begins
+        with neither. `noise` is for the new frames. More follows unless it is `final`.
+        """
+        # What follows is likelier to be like the last frame than like the padding's zeros, which are loud.
+        seen = mel if final else F.pad(mel, (0, PITCH_AHEAD), mode="replicate")
+        behind = before if begun.shape[2] else None
+        f0 = self.f0_predictor(seen)[:, begun.shape[2] // SAMPLES_PER_FRAME : mel.shape[2]]
+        turns = self.m_source.turns(f0, behind)
+        source = torch.cat((begun, self.m_source(f0, turns, noise, behind)), dim=2)
+        # The source of the last frames will be another one, and a hop after the first holds back what it touches.
+        heard = mel.shape[2] - (AHEAD if begun.shape[2] and not final else 0)
+        wave = self.decode(mel[:, :, :heard], source[:, :, : heard * SAMPLES_PER_FRAME])
+        return wave, source, turns
+
+    @_exactly
     def decode(self, mel: Tensor, source: Tensor) -> Tensor:
         """The waveform (B, 480 T) of `mel` over `source`."""
         spectra = torch.stft(source.squeeze(1), self._fft, self._hop, self._fft, self.window, return_complex=True)
@@ -182,62 +154,117 @@ class Hift(nn.Module):
         return (added / weight)[:, 0, 0, edge:-edge]
 
 
+@dataclass(frozen=True)
+class Window:
+    """The frames that a stream still needs, counted from the first of them: how many there are, of how many the source
+    is settled, and how many have been given away. The last, `held`, wait for what follows."""
+
+    frames: int = 0
+    settled: int = 0
+    given: int = 0
+    held: int = _HELD
+
+    @property
+    def ready(self) -> int:
+        """How many may have been given away."""
+        return self.frames - self.held
+
+    @property
+    def new(self) -> int:
+        """How many have no source yet."""
+        return self.frames - self.settled
+
+    @property
+    def done(self) -> int:
+        """How many nobody needs once all that is ready has been given away."""
+        return max(0, self.ready - _REACH)
+
+    def longer(self, frames: int) -> "Window":
+        return replace(self, frames=self.frames + frames)
+
+    def after(self) -> "Window":
+        """What is needed once all that is ready has been given away."""
+        frames = self.frames - self.done
+        return Window(frames, frames - AHEAD, self.ready - self.done)
+
+
 class GraphedHift:
     """The vocoder of a GPU: what is spoken again and again, hops of the usual sizes, is a graph."""
 
-    def __init__(self, hift: Hift, frames: Collection[int]) -> None:
-        """`frames` are the sizes of a stream's first hop and of those after it, without the overlap."""
-        self.draw, self.window, self._eager = hift.draw, hift.window, hift.speak
-        self._usual = {
-            (size + overlap, overlap * SAMPLES_PER_FRAME): Graphed(hift.speak)
-            for size in frames
-            for overlap in (0, _OVERLAP)
-        }
+    def __init__(self, hift: Hift, hops: Sequence[int], first_held: int) -> None:
+        """`hops` are the frames of a stream's first hops; all that come after them have the size of the last."""
+        self.noise, self.m_source, self.window, self._eager = hift.noise, hift.m_source, hift.window, hift.speak
+        self._usual: dict[tuple[int, int], Graphed] = {}
+        window = Window(held=first_held)
+        for frames in hops:
+            window = window.longer(frames)
+            self._usual[window.frames, window.settled] = Graphed(partial(hift.speak, final=False))
+            window = window.after()
 
     @torch.inference_mode()
     def prepare(self) -> None:
         """Make the graphs, before anybody waits for one."""
-        for frames, begun in self._usual:
-            mel = self.window.new_zeros(1, MELS, frames)
-            self.speak(mel, *self.draw(mel), mel.new_zeros(1, 1, begun))
+        waves, like = self.m_source.waves, self.window
+        before = like.new_zeros(1, 1, waves, dtype=torch.float64)
+        for frames, settled in self._usual:
+            begun = like.new_zeros(1, 1, settled * SAMPLES_PER_FRAME)
+            noise = like.new_zeros(1, (frames - settled) * SAMPLES_PER_FRAME, waves)
+            self.speak(like.new_zeros(1, MELS, frames), begun, before, noise, final=False)
 
-    def speak(self, mel: Tensor, phase: Tensor, noise: Tensor, begun: Tensor) -> Drawn:
-        work = self._usual.get((mel.shape[2], begun.shape[2]), self._eager)
-        wave, source = work(mel, phase, noise, begun)
-        return wave, source
+    def speak(self, mel: Tensor, begun: Tensor, before: Tensor, noise: Tensor, *, final: bool) -> Sequence[Tensor]:
+        usual = self._usual.get((mel.shape[2], begun.shape[2] // SAMPLES_PER_FRAME))
+        if final or usual is None:
+            return self._eager(mel, begun, before, noise, final=final)
+        return usual(mel, begun, before, noise)
 
 
 class HiftStream:
     """One utterance whose mel comes a few frames at a time.
 
-    The vocoder sees both ways, so the last eight frames of each call are spoken again by the next, over the same
-    source, and faded into each other (upstream's scheme; its Hamming window adds up to 1.08, this one to 1).
+    A sample depends on frames before and after it. So some of those that were spoken stay, with their source, and the
+    last of each hop wait for the next. What is given away is what the vocoder makes of the whole mel at once; fewer
+    held back by the first hop, `first_held`, is sooner and not as exact at the seam: docs/model.md has the figures.
     """
 
-    def __init__(self, hift: Hift | GraphedHift, seed: int = 0) -> None:
-        self._hift = hift
-        self._generator = torch.Generator(hift.window.device).manual_seed(seed)
-        self._mel: Tensor | None = None  # the last frames, spoken but not given away
-        self._source: Tensor | None = None
-        self._wave: Tensor | None = None
-        self._fade = torch.linspace(0, math.pi / 2, _OVERLAP * SAMPLES_PER_FRAME).sin().square().to(hift.window.device)
+    def __init__(self, hift: Hift | GraphedHift, seed: int = 0, first_held: int = _HELD) -> None:
+        self._hift, self._window = hift, Window(held=first_held)
+        like, waves = hift.window, hift.m_source.waves
+        self._mel, self._source = like.new_empty(1, MELS, 0), like.new_empty(1, 1, 0)
+        self._before = like.new_zeros(1, 1, waves, dtype=torch.float64)
+        self._noise, self._noises = like.new_empty(1, 0, waves), hift.noise(seed)  # drawn for frames not settled yet
+        self._tail = like.new_empty(0)  # the first samples that were held back
+        self._fade = torch.linspace(0, math.pi / 2, _FADE * SAMPLES_PER_FRAME).sin().square().to(like.device)
 
     @torch.inference_mode()
     def push(self, mel: Tensor, *, final: bool = False) -> Tensor:
         """The samples (n,) that `mel` (1, 80, T) completes; with `final`, all that are left."""
-        if self._mel is not None:
-            mel = torch.cat((self._mel, mel), dim=2)
-        if not mel.shape[2] or (mel.shape[2] <= _OVERLAP and not final):
-            self._mel = mel
+        self._mel = torch.cat((self._mel, mel), dim=2)
+        window = self._window = self._window.longer(mel.shape[2])
+        ready = window.frames if final else window.ready
+        if ready <= window.given:
             return mel.new_empty(0)
-        begun = mel.new_empty(1, 1, 0) if self._source is None else self._source
-        waves, source = self._hift.speak(mel, *self._hift.draw(mel, self._generator), begun)
-        wave = waves[0]
-        if self._wave is not None:
-            length = len(self._wave)
-            wave[:length] = wave[:length] * self._fade + self._wave * (1 - self._fade)
-        if final:
-            return wave
-        held = _OVERLAP * SAMPLES_PER_FRAME
-        self._mel, self._source, self._wave = mel[:, :, -_OVERLAP:], source[:, :, -held:], wave[-held:]
-        return wave[:-held]
+        drawn = self._noise.shape[1] // SAMPLES_PER_FRAME
+        noise = torch.cat((self._noise, self._noises.take(window.new - drawn)), dim=1)
+        waves, source, turns = self._hift.speak(self._mel, self._source, self._before, noise, final=final)
+        wave = self._faded(waves[0, window.given * SAMPLES_PER_FRAME :])
+        count = (ready - window.given) * SAMPLES_PER_FRAME
+        self._tail = wave[count : count + len(self._fade)]
+        if not final:
+            self._keep(source, turns, noise)
+        return wave[:count]
+
+    def _faded(self, wave: Tensor) -> Tensor:
+        """The same, out of what the hop before would have gone on with."""
+        count = len(self._tail)
+        fade = self._fade[:count]
+        wave[:count] = wave[:count] * fade + self._tail * (1 - fade)
+        return wave
+
+    def _keep(self, source: Tensor, turns: Tensor, noise: Tensor) -> None:
+        """What the next hop needs."""
+        done, settled = self._window.done, self._window.frames - AHEAD
+        self._mel = self._mel[:, :, done:]
+        self._source = source[:, :, done * SAMPLES_PER_FRAME : settled * SAMPLES_PER_FRAME]
+        self._before = turns[:, -AHEAD - 1 : turns.shape[1] - AHEAD]
+        self._noise = noise[:, -AHEAD * SAMPLES_PER_FRAME :]
+        self._window = self._window.after()

@@ -54,13 +54,15 @@ def load_flow(folder: Path, config: Config, dtype: torch.dtype = torch.float32, 
 
 
 def load_hift(folder: Path, config: Config, device: str = "cpu") -> Hift:
-    """Always in float32: phases are sums, and a vocoder is small. Weight norm is worked out once."""
+    """Always in float32, its pitch in float64: phases are sums, and a vocoder is small. Weight norm is worked out
+    once."""
     with torch.device("meta"):
         hift = Hift(config.hift)
     hift = _filled(hift, folder / FILES["hift"], torch.float32, device)
     for module in list(hift.modules()):
         if parametrize.is_parametrized(module):
             parametrize.remove_parametrizations(module, "weight")
+    hift.f0_predictor.double()
     return hift
 
 

@@ -1,20 +1,34 @@
 """What one call of a streamed model leaves for the next, so that no frame is computed twice."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 
+@dataclass(frozen=True)
+class Bound:
+    """How much of a past stays: the `first` positions, a recording's, and of the others at least the last `recent`."""
+
+    first: int
+    recent: int
+
+    def kept(self, seen: int) -> int:
+        """Of so many positions. Forgetting copies what stays, so it is done only now and then."""
+        return seen if seen <= self.first + self.recent * 3 // 2 else self.first + self.recent
+
+
 class Past:
     """The memory of one stream, by layer: frames that a causal convolution still looks at, keys and values.
 
-    With `keep_tokens`, attention sees that many tokens before the present chunk at most, and memory is bounded. That
-    is not how the model was trained. Without it the past is whole and the result exact. `rate` is a layer's number of
-    positions for one token.
+    With a `bound`, in tokens, attention forgets what was spoken longest ago, and memory is bounded. That is not how the
+    model was trained. Without it the past is whole and the result exact. `rate` is a layer's number of positions for
+    one token.
     """
 
-    def __init__(self, keep_tokens: int | None = None) -> None:
-        self._keep_tokens = keep_tokens
+    def __init__(self, bound: Bound | None = None) -> None:
+        self._bound = bound
         self._frames: dict[nn.Module, Tensor] = {}
         self._attended: dict[nn.Module, KeyValues] = {}
         self._kept: dict[nn.Module, int] = {}
@@ -32,7 +46,7 @@ class Past:
     def attended(self, layer: nn.Module, key: Tensor, value: Tensor, rate: int) -> tuple[Tensor, Tensor]:
         """All keys and values so far (B, H, S, D), the new ones last."""
         if layer not in self._attended:
-            self._attended[layer] = KeyValues(self._keep(rate))
+            self._attended[layer] = KeyValues(self._bound_at(rate))
         return self._attended[layer].extend(key, value)
 
     def attend(self, layer: nn.Module, query: Tensor, new: Tensor, mask: Tensor | None, rate: int) -> Tensor:
@@ -49,17 +63,17 @@ class Past:
     def seen(self, layers: nn.Module, new: int, rate: int) -> int:
         """How many positions `layers` will see once `new` more have come: the kept past and the new ones."""
         kept = self._kept.get(layers, 0)
-        if (keep := self._keep(rate)) is not None:
-            kept = min(kept, keep)
+        if (bound := self._bound_at(rate)) is not None:
+            kept = bound.kept(kept)
         self._kept[layers] = kept + new
         return kept + new
 
-    def _keep(self, rate: int) -> int | None:
-        return None if self._keep_tokens is None else self._keep_tokens * rate
+    def _bound_at(self, rate: int) -> Bound | None:
+        return None if self._bound is None else Bound(self._bound.first * rate, self._bound.recent * rate)
 
     def fork(self) -> "Past":
         """A past that goes on from here by itself. What both have is held once, as long as this one stays."""
-        fork = Past(self._keep_tokens)
+        fork = Past(self._bound)
         fork._frames, fork._kept = dict(self._frames), dict(self._kept)
         fork._attended = {layer: kept.fork() for layer, kept in self._attended.items()}
         return fork
@@ -78,57 +92,57 @@ _ROOM_ON_HOST, _ROOM_ON_DEVICE = 1500, 250
 class KeyValues:
     """Keys and values in a buffer that has room for more, so that a long past is seldom copied."""
 
-    def __init__(self, keep: int | None) -> None:
-        self._keep = keep
+    def __init__(self, bound: Bound | None) -> None:
+        self._bound = bound
         self._only: tuple[Tensor, Tensor] | None = None  # after one call, often the only one, nothing was copied
         self._buffer: Tensor | None = None  # (2, B, H, capacity, D)
-        self._from = self._to = 0
+        self._seen = 0
 
     def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         new = key.shape[2]
-        if not self._to:
-            self._only, self._to = (key, value), new
+        if not self._seen:
+            self._only, self._seen = (key, value), new
             return key, value
-        if self._keep is not None:
-            self._from = max(self._from, self._to - self._keep)
-        if self._buffer is None or self._to + new > self._buffer.shape[3]:
-            self._buffer = self._with_room(new)
-        self._buffer[0, :, :, self._to : self._to + new] = key
-        self._buffer[1, :, :, self._to : self._to + new] = value
-        self._to += new
-        seen = self._buffer[:, :, :, self._from : self._to]
+        kept = self._seen if self._bound is None else self._bound.kept(self._seen)
+        if self._buffer is None or kept < self._seen or kept + new > self._buffer.shape[3]:
+            self._buffer = self._with_room(kept, new)
+        self._buffer[0, :, :, kept : kept + new] = key
+        self._buffer[1, :, :, kept : kept + new] = value
+        self._seen = kept + new
+        seen = self._buffer[:, :, :, : self._seen]
         return seen[0], seen[1]
 
     def fork(self) -> "KeyValues":
         """The same past, which neither writes into: what is held is copied when more comes."""
-        fork = KeyValues(self._keep)
+        fork = KeyValues(self._bound)
         if self._buffer is None:
             fork._only = self._only
         else:
-            held = self._buffer[:, :, :, self._from : self._to]
+            held = self._buffer[:, :, :, : self._seen]
             fork._only = (held[0], held[1])
-        fork._to = self._to - self._from
+        fork._seen = self._seen
         return fork
 
-    def _with_room(self, new: int) -> Tensor:
-        """What is held, in a buffer with room for `new` positions and more."""
-        held = self._to - self._from
+    def _with_room(self, kept: int, new: int) -> Tensor:
+        """What is kept, in a buffer with room for `new` positions and more."""
         source = self._buffer if self._only is None else self._only
         assert source is not None  # noqa: S101 - the first call has left one or the other
         like = source[0]
         room = _ROOM_ON_HOST if like.device.type == "cpu" else _ROOM_ON_DEVICE
-        capacity = held + new + (room if self._keep is None else held + new)
+        capacity = kept + new + (room if self._bound is None else self._bound.recent)
         buffer = like.new_empty(2, *like.shape[:2], capacity, like.shape[3])
-        for target, kept in zip(buffer, source, strict=True):
-            target[:, :, :held] = kept[:, :, self._from : self._to]
-        self._only, self._from, self._to = None, 0, held
+        first = kept if self._bound is None else min(kept, self._bound.first)
+        for target, held in zip(buffer, source, strict=True):
+            target[:, :, :first] = held[:, :, :first]
+            target[:, :, first:kept] = held[:, :, self._seen - (kept - first) : self._seen]
+        self._only = None
         return buffer
 
     @property
     def bytes(self) -> int:
         """What has been written to; a buffer's unused end takes no memory of the host."""
         like = self._buffer[0] if self._buffer is not None else self._only[0] if self._only is not None else None
-        return 0 if like is None else 2 * like[:, :, :1].numel() * like.element_size() * self._to
+        return 0 if like is None else 2 * like[:, :, :1].numel() * like.element_size() * self._seen
 
 
 class CausalConv1d(nn.Conv1d):

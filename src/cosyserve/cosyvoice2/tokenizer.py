@@ -19,7 +19,8 @@ _PIECES = (
 )
 
 # Their ids follow the vocabulary's in this order: Qwen2's three, then CosyVoice2's (151643 to 151662 as released).
-CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|endofprompt|>")
+END_OF_PROMPT = "<|endofprompt|>"
+CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", END_OF_PROMPT)
 MARKS = ("[breath]", "<strong>", "</strong>", "[noise]", "[laughter]", "[cough]", "[clucking]", "[accent]") + (
     "[quick_breath]",
     "<laughter>",
@@ -67,7 +68,7 @@ class TextTokenizer:
 
     def instruction(self, text: str) -> Tensor:
         """The ids of an instruction on how to speak, closed as the model expects it."""
-        return torch.cat((self.encode(text), torch.tensor([self._ids["<|endofprompt|>"]])))
+        return torch.cat((self.encode(text), torch.tensor([self._ids[END_OF_PROMPT]])))
 
     def decode(self, ids: Tensor) -> str:
         return str(self._tokenizer.decode(ids.tolist()))

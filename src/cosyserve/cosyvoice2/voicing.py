@@ -3,17 +3,20 @@
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from cosyserve.cosyvoice2.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, LOOK_AHEAD
+from cosyserve.cosyvoice2.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, LOOK_AHEAD, SAMPLE_RATE, TOKENS_PER_SECOND
 from cosyserve.cosyvoice2.flow import Flow, FlowStream, MeanStream
-from cosyserve.cosyvoice2.hift import GraphedHift, Hift, HiftStream
+from cosyserve.cosyvoice2.hift import FIRST_HELD, GraphedHift, Hift, HiftStream
 from cosyserve.cosyvoice2.listening import Prompt
 from cosyserve.cosyvoice2.slots import CHUNK, FlowSlots, Place, Work
+from cosyserve.cosyvoice2.whole import WholeFlow, WholeTokens
+
+_SHORT = 4 * TOKENS_PER_SECOND  # tokens of a recording
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class Hops:
     """How many tokens become sound at once: few at first, so that it is soon, then more, which costs less.
 
     Every hop ends where a chunk of the streaming mask ends, or the result would depend on the hops. The first may be
-    shorter than a chunk, since a recording may begin a little later: see `aligned`.
+    shorter than a chunk, since a recording may begin a little later, see `aligned`; behind a short recording it is
+    longer, see `behind`.
     """
 
     first: int = 10
@@ -33,13 +37,18 @@ class Hops:
 
     def aligned(self, prompt: Prompt, most: int | None = None) -> Prompt:
         """The recording without up to a second of its beginning, so that it and the first hop are whole chunks; of one
-        that is longer than `most` tokens, its end."""
-        surplus = (len(prompt.speech) + self.first) % CHUNK_TOKENS
-        if surplus > len(prompt.speech):
+        that is longer than `most` tokens, its end. One below four seconds has nothing to lose and stays."""
+        count = len(prompt.speech)
+        if count < _SHORT and (most is None or count <= most):
             return prompt
+        surplus = (count + self.first) % CHUNK_TOKENS
         if most is not None:
-            surplus += -(-max(0, len(prompt.speech) - surplus - most) // CHUNK_TOKENS) * CHUNK_TOKENS
+            surplus += -(-max(0, count - surplus - most) // CHUNK_TOKENS) * CHUNK_TOKENS
         return Prompt(prompt.speech[surplus:], prompt.mel[surplus * FRAMES_PER_TOKEN :], prompt.speaker)
+
+    def behind(self, recorded: int) -> "Hops":
+        """The hops that follow a recording of so many tokens: the first goes on to where a chunk ends."""
+        return replace(self, first=self.first + -(recorded + self.first) % CHUNK_TOKENS)
 
 
 class Tokens:
@@ -77,13 +86,24 @@ class Tokens:
 class Stream:
     """One utterance: `flow` is whatever the voicing makes mel with."""
 
-    tokens: Tokens
+    tokens: Tokens | WholeTokens
     flow: Any
     hift: HiftStream
 
     def wave(self, mel: Tensor, last: bool) -> Tensor:
         """The samples (n,) that a hop's mel completes, on the CPU."""
         return self.hift.push(mel, final=last).cpu()
+
+    def had(self, wave: Tensor) -> float:
+        """What a hop counts for, in seconds of sound. Of a whole utterance all hops count alike, since most of its work
+        is done before its first sound."""
+        return self.flow.seconds if isinstance(self.flow, WholeFlow) else len(wave) / SAMPLE_RATE
+
+
+def whole_stream(flow: Flow, hift: Hift | GraphedHift, prompt: Prompt, seed: int) -> Stream:
+    """An utterance that is not streamed."""
+    tokens = WholeTokens()
+    return Stream(tokens, WholeFlow(flow, prompt, tokens), HiftStream(hift, seed))
 
 
 Hop = tuple[Tensor, bool]  # mel (1, 80, T), and whether it is the last of its utterance
@@ -95,7 +115,9 @@ class Voicing(Protocol):
     width: int  # utterances that are voiced at once
     places: float  # utterances that there is room for
 
-    def stream(self, prompt: Prompt, seed: int) -> Stream: ...
+    def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Stream:
+        """An utterance whose hops come as its tokens do; or one that is spoken when all of them are there."""
+        ...
 
     def hops(self, streams: Sequence[Stream]) -> list[Hop]:
         """The next hop of each; all have to be ready."""
@@ -112,35 +134,63 @@ class SingleVoicing:
     width = 1
     places: float = math.inf
 
-    def __init__(self, flow: Flow, hift: Hift, hops: Hops, voices: int, keep_tokens: int | None) -> None:
-        self._flow, self._hift, self._hops, self._keep_tokens = flow, hift, hops, keep_tokens
-        self._begun = Recent[FlowStream](voices)
+    def __init__(
+        self,
+        flow: Flow,
+        hift: Hift,
+        hops: Hops,
+        voices: int,
+        keep_tokens: int | None,
+        recording_tokens: int | None = None,
+    ) -> None:
+        """`keep_tokens` bounds what an utterance has behind it, `recording_tokens` how much of that is a recording."""
+        self._flow, self._hift, self._hops = flow, hift, hops
+        self._keep_tokens, self._recording_tokens = keep_tokens, recording_tokens
+        self._begun = Recent[tuple[Hops, FlowStream]](voices)
 
-    def stream(self, prompt: Prompt, seed: int) -> Stream:
-        begun = self._begun.get(prompt) or self._begun.keep(prompt, self._after(self._hops.aligned(prompt)))
-        return Stream(Tokens(self._hops), begun.fork(), HiftStream(self._hift, seed))
+    def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Stream:
+        if whole:
+            return whole_stream(self._flow, self._hift, prompt, seed)
+        hops, begun = self._begun.get(prompt) or self._begun.keep(prompt, self._after(prompt))
+        return Stream(Tokens(hops), begun.fork(), HiftStream(self._hift, seed, FIRST_HELD))
 
     def hops(self, streams: Sequence[Stream]) -> list[Hop]:
-        taken = [(stream.flow, *stream.tokens.take()) for stream in streams]
-        return [(flow.push(tokens.to(flow.device), final=last), last) for flow, tokens, last in taken]
+        return [self._hop(stream) for stream in streams]
+
+    def _hop(self, stream: Stream) -> Hop:
+        if isinstance(stream.tokens, WholeTokens):
+            return cast("Hop", stream.flow.turn())
+        tokens, last = stream.tokens.take()
+        return stream.flow.push(tokens.to(stream.flow.device), final=last), last
 
     def release(self, stream: Stream) -> None:
         pass
 
-    def _after(self, prompt: Prompt) -> FlowStream:
-        """The flow at the end of a recording."""
+    def _after(self, prompt: Prompt) -> tuple[Hops, FlowStream]:
+        """The flow at the end of a recording, and the hops that follow."""
+        prompt = self._hops.aligned(prompt, self._recording_tokens)
         device = self._flow.encoder_proj.weight.device
         speech, mel, speaker = (each[None].to(device) for each in (prompt.speech, prompt.mel, prompt.speaker))
         begun = FlowStream(self._flow, speech, mel, speaker, self._keep_tokens)
         begun.push(speech[:, :0])
-        return begun
+        return self._hops.behind(speech.shape[1]), begun
 
 
 class SlotVoicing:
     """All together, in the slots of `FlowSlots`: for a GPU."""
 
-    def __init__(self, flow: Flow, hift: Hift, first_hop: int, streams: int, voices: int, frames: int) -> None:
-        """`frames` bounds what an utterance has behind it; a recording may take half of that."""
+    def __init__(
+        self,
+        flow: Flow,
+        hift: Hift,
+        first_hop: int,
+        streams: int,
+        voices: int,
+        frames: int,
+        recording_tokens: int | None = None,
+    ) -> None:
+        """`frames` bounds what an utterance has behind it, `recording_tokens` how much of that is a recording; by
+        default half of it."""
         torch.backends.cudnn.deterministic = True  # a seed gives the same samples, whoever else speaks
         self.width = streams
         self.places: float = streams
@@ -149,10 +199,13 @@ class SlotVoicing:
         self.slots = FlowSlots(flow, streams + voices, frames)
         self._free = list(range(streams))
         self._free_voices = list(range(streams, streams + voices))
-        self._begun = Recent[tuple[MeanStream, Place]](voices)
+        tokens = self.slots.frames // FRAMES_PER_TOKEN
+        wanted = tokens // 2 if recording_tokens is None else recording_tokens
+        self._recording_tokens = min(wanted, tokens - 2 * CHUNK_TOKENS)  # the rest is a ring of whole chunks
+        self._begun = Recent[tuple[Hops, MeanStream, Place]](voices)
 
     def _graphed(self, hift: Hift) -> GraphedHift:
-        return GraphedHift(hift, [FRAMES_PER_TOKEN * self._hops.tokens(hop) for hop in range(2)])
+        return GraphedHift(hift, [FRAMES_PER_TOKEN * self._hops.tokens(hop) for hop in range(3)], FIRST_HELD)
 
     def prepare(self) -> None:
         """Make all graphs, which takes seconds, before anybody waits for one."""
@@ -160,32 +213,44 @@ class SlotVoicing:
         if isinstance(self._hift, GraphedHift):
             self._hift.prepare()
 
-    def stream(self, prompt: Prompt, seed: int) -> Stream:
-        means, place = self._begun.get(prompt) or self._begun.keep(prompt, self._after(prompt))
+    def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Stream:
+        if whole:
+            return whole_stream(self._flow, self._hift, prompt, seed)
+        hops, means, place = self._begun.get(prompt) or self._begun.keep(prompt, self._after(prompt))
         flow = (means.fork(), self.slots.copy(place, self._free.pop()))
-        return Stream(Tokens(self._hops), flow, HiftStream(self._hift, seed))
+        return Stream(Tokens(hops), flow, HiftStream(self._hift, seed, FIRST_HELD))
 
     def hops(self, streams: Sequence[Stream]) -> list[Hop]:
-        taken = [(*stream.flow, *stream.tokens.take()) for stream in streams]
-        return [(mel, last) for mel, (*_, last) in zip(self._moved(taken), taken, strict=True)]
+        """Those that are streamed all together, then a turn of each that is not."""
+        taken = [(*each.flow, *each.tokens.take()) for each in streams if isinstance(each.tokens, Tokens)]
+        moved = iter(zip(self._moved(taken), taken, strict=True) if taken else ())
+        hops: list[Hop] = []
+        for stream in streams:
+            if isinstance(stream.tokens, WholeTokens):
+                hops.append(stream.flow.turn())
+            else:
+                mel, (*_, last) = next(moved)
+                hops.append((mel, last))
+        return hops
 
     def release(self, stream: Stream) -> None:
-        self._free.append(stream.flow[1].slot)
+        if not isinstance(stream.flow, WholeFlow):
+            self._free.append(stream.flow[1].slot)
 
-    def _after(self, prompt: Prompt) -> tuple[MeanStream, Place]:
-        aligned = self._hops.aligned(prompt, self.slots.frames // FRAMES_PER_TOKEN // 2)
+    def _after(self, prompt: Prompt) -> tuple[Hops, MeanStream, Place]:
+        aligned = self._hops.aligned(prompt, self._recording_tokens)
         device = self._flow.encoder_proj.weight.device
         speech, mel, speaker = (each[None].to(device) for each in (aligned.speech, aligned.mel, aligned.speaker))
         means = MeanStream(self._flow, speech, mel, speaker)
         if len(self._begun) == self._begun.most:
-            self._free_voices.append(self._begun.drop()[1].slot)
+            self._free_voices.append(self._begun.drop()[2].slot)
         place = self.slots.begin(self._free_voices.pop())
         try:
             self._moved([(means, place, speech[:, :0], False)])
         except BaseException:
             self._free_voices.append(place.slot)
             raise
-        return means, place
+        return self._hops.behind(speech.shape[1]), means, place
 
     def _moved(self, hops: Sequence[tuple[MeanStream, Place, Tensor, bool]]) -> list[Tensor]:
         """The mel of each hop, without its recording's. A hop of several chunks takes several rounds."""

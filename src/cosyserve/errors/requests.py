@@ -128,9 +128,17 @@ RECORDING_LENGTH = Fault(
     "CS-VOICE-103",
     400,
     "The recording has {seconds} of voice; {shortest:g} to {longest:g} s are needed.",
-    "Cut it, or record more; 5 to 10 s of clear speech are best.",
+    "Cut it, or record more. Silence does not count; 5 to 10 s of clear speech are best.",
     "录音中的语音长度为 {seconds}，需要 {shortest:g} 至 {longest:g} 秒。",
-    "请裁剪或重新录制；5 至 10 秒清晰的语音效果最好。",
+    "请裁剪或重新录制。静音不计入；5 至 10 秒清晰的语音效果最好。",
+)
+RECORDING_PAUSES = Fault(
+    "CS-VOICE-108",
+    400,
+    "The recording takes {seconds}, though {voice} of that are voice; it may take {longest:g} s.",
+    "Cut out the long pauses.",
+    "录音从头到尾长 {seconds}，其中语音只有 {voice}；总长不得超过 {longest:g} 秒。",
+    "请剪去较长的停顿。",
 )
 RECORDING_RATE = Fault(
     "CS-VOICE-104",

@@ -39,6 +39,7 @@ class Segment:
             "voice": self.voice,
             "instructions": self.options.instructions,
             "seed": self.options.seed,
+            "whole": self.options.whole,
             "transcript": None if prompt is None else prompt.transcript,
         }
         return SEGMENT + json.dumps(head).encode() + b"\n" + (b"" if prompt is None else prompt.recording)
@@ -49,7 +50,7 @@ class Segment:
         line, _, recording = held.partition(b"\n")
         head = json.loads(line)
         prompt = None if head["transcript"] is None else Prompt(recording, head["transcript"])
-        return cls(head["text"], head["voice"], Options(head["instructions"], prompt, head["seed"]))
+        return cls(head["text"], head["voice"], Options(head["instructions"], prompt, head["seed"], head["whole"]))
 
 
 def learn(entry: Entry) -> bytes:

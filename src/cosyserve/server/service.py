@@ -208,13 +208,10 @@ class Service:
         options: Options = Options(),
         *,
         normalize: bool = True,
-        stream: bool = True,
     ) -> Utterance:
-        """What a request asks to be said, checked; raises before any work is done.
-
-        `stream` is whether it is listened to while it is made."""
+        """What a request asks to be said, checked; raises before any work is done."""
         text = checked(text, self.settings.max_text_chars)
-        return self.streamed(whole(text, normalize=normalize, first_alone=stream), voice, speed, options)
+        return self.streamed(whole(text, normalize=normalize, first_alone=not options.whole), voice, speed, options)
 
     def streamed(
         self, segments: AsyncIterator[Segment], voice: str = "", speed: float = 1.0, options: Options = Options()

@@ -21,7 +21,7 @@ from cosyserve.cosyvoice2.listening import Listener
 from cosyserve.cosyvoice2.loading import WeightsError, load_config, load_flow, load_hift, load_llm
 from cosyserve.cosyvoice2.sampling import length_limits
 from cosyserve.cosyvoice2.slots import slot_bytes
-from cosyserve.cosyvoice2.tokenizer import TextTokenizer
+from cosyserve.cosyvoice2.tokenizer import END_OF_PROMPT, TextTokenizer
 from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing, SlotVoicing, Voicing
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import Pcm
@@ -93,7 +93,7 @@ class CosyVoice2Synthesizer:
             with suppress(RuntimeError):  # the loop has been closed, and with it whoever waited
                 loop.call_soon_threadsafe(made.put_nowait, item)
 
-        utterance = Utterance(request, heard.prompt, give)
+        utterance = Utterance(request, heard.prompt, give, whole=options.whole and self._way.whole_attention)
         silence = LeadingSilence() if self._way.trim_silence else None
         self._engine.start(utterance)
         try:
@@ -153,8 +153,8 @@ class CosyVoice2Synthesizer:
     def _lead(self, heard: VoicePrompt, instructions: str) -> tuple[Tensor, Tensor]:
         """What the language model reads before the text: an instruction (instruct2), the recording and its words
         (zero-shot), or nothing where the words are unknown (cross-lingual)."""
-        if instructions:
-            return self._tokenizer.instruction(instructions), _NOTHING
+        if instruction := _unmarked(instructions):
+            return self._tokenizer.instruction(instruction), _NOTHING
         words = self._tokenizer.encode(uncut(heard.transcript)) if heard.text is None else heard.text
         return (words, heard.prompt.speech) if len(words) else (_NOTHING, _NOTHING)
 
@@ -164,11 +164,19 @@ def _words(transcript: str) -> str:
     return checked_field("transcript", transcript)
 
 
+def _unmarked(instructions: str) -> str:
+    """As they were written, without the mark that upstream's clients put at their end: the tokenizer sets it."""
+    instructions = instructions.strip()
+    while instructions.endswith(END_OF_PROMPT):
+        instructions = instructions.removesuffix(END_OF_PROMPT).rstrip()
+    return instructions
+
+
 def _engine_of(generator: MakeGenerator, flow: Flow, hift: Hift, way: Way) -> Engine:
     """On a GPU as many streams as its memory has room for, all graphs made; on a processor one after the other."""
     hops = Hops()
     if way.device != "cuda":
-        voicing: Voicing = SingleVoicing(flow, hift, hops, way.voices, way.keep_tokens)
+        voicing: Voicing = SingleVoicing(flow, hift, hops, way.voices, way.keep_tokens, way.recording_tokens)
         return Engine(generator(way.streams), voicing, way.threads)
     frames = FRAMES_PER_TOKEN * (_LONGEST_PAST if way.keep_tokens is None else way.keep_tokens)
     free, memory = torch.cuda.mem_get_info()
@@ -177,6 +185,6 @@ def _engine_of(generator: MakeGenerator, flow: Flow, hift: Hift, way: Way) -> En
     if streams < 1:
         raise CosyError(errors.GPU_MEMORY, gib=f"{room / 2**30:.1f}", seconds=frames // 50)
     streams = min(streams, way.streams)
-    slots = SlotVoicing(flow, hift, hops.first, streams, way.voices, frames)
+    slots = SlotVoicing(flow, hift, hops.first, streams, way.voices, frames, way.recording_tokens)
     slots.prepare()
     return Engine(generator(streams), slots, way.threads)

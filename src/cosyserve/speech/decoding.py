@@ -5,22 +5,25 @@ It runs in a process of its own (`recording`), since decoders were not written f
 
 import io
 from collections.abc import Iterator
+from itertools import chain
 
 import av
 import numpy as np
 import soxr
+from numpy.typing import NDArray
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
-from cosyserve.speech.silence import trimmed
+from cosyserve.speech.silence import heard, trimmed
 
 SHORTEST, LONGEST = 1.0, 30.0  # seconds of voice; the speech tokenizer hears 30 at most
 LONGEST_FILE = 60.0  # seconds before silence is cut off; what is longer is not a prompt
 LOWEST_RATE = 16_000  # the speech tokenizer hears up to 8 kHz, so nothing may be missing there
 HIGHEST_RATE = 192_000  # of any recorder there is
 MOST_CHANNELS = 8  # 7.1
-_QUIETEST, _LOUDEST = 0.01, 0.8  # peaks; upstream too turns down what is louder
+_QUIETEST, _LOUDEST = 0.01, 0.8  # peaks; what is louder is turned down, so that no resampling clips it
+_CANCELLED = 0.05  # of the channels' power; where their mean has less, they are opposed to each other
 
 # What sound is kept in. Any other codec stays closed even while a file is looked through, pictures' above all.
 _CODECS = (
@@ -46,22 +49,34 @@ def decode(data: bytes) -> bytes:
     if peak < _QUIETEST:
         raise CosyError(errors.RECORDING_SILENT)
     pcm = trimmed(pcm * min(1, _LOUDEST / peak))
-    seconds = pcm.size / SAMPLE_RATE
-    if not SHORTEST <= seconds <= LONGEST:
-        raise _length(f"{seconds:.1f} s")
+    seconds, voiced = pcm.size / SAMPLE_RATE, heard(pcm)
+    if not SHORTEST <= voiced <= LONGEST:
+        raise _length(f"{voiced:.1f} s")
+    if seconds > LONGEST:
+        raise CosyError(errors.RECORDING_PAUSES, seconds=f"{seconds:.1f} s", voice=f"{voiced:.1f} s", longest=LONGEST)
     return pcm.astype("<f4").tobytes()
 
 
 def _decoded(data: bytes) -> Pcm:
-    """The first sound of the file, mixed to one channel. What its header claims is never believed."""
+    """The first sound of the file, its channels' mean; where they cancel each other out, the loudest of them."""
+    mixed, power = _read(data, None)
+    if np.square(mixed).sum(dtype=float) < _CANCELLED * power.mean():
+        mixed, _ = _read(data, int(power.argmax()))
+    return mixed
+
+
+def _read(data: bytes, channel: int | None) -> tuple[Pcm, NDArray[np.float64]]:
+    """One channel, or the mean of all, and the power of each. What a header claims is never believed."""
     parts: list[Pcm] = []
+    power = np.zeros(1)
     try:
         with av.open(io.BytesIO(data), "r", options=_OPTIONS) as container:
             rate = _checked(container.streams.audio[0])
             longest = LONGEST_FILE * rate
-            for part in _mixed(container, rate):
-                parts.append(part)
-                longest -= part.size
+            for part in _channels(container, rate):
+                power = power + np.square(part).sum(1, dtype=float)
+                parts.append(part.mean(0) if channel is None else part[channel].copy())
+                longest -= part.shape[1]
                 if longest < 0:
                     raise _length(f"> {LONGEST_FILE:g} s")
     except (av.error.FFmpegError, IndexError, ValueError, OverflowError, MemoryError) as error:
@@ -71,7 +86,7 @@ def _decoded(data: bytes) -> Pcm:
     resampled: Pcm = soxr.resample(pcm, rate, SAMPLE_RATE)
     if not np.isfinite(resampled).all():
         raise CosyError(errors.RECORDING_UNREADABLE)
-    return resampled
+    return resampled, power
 
 
 def _length(seconds: str) -> CosyError:
@@ -92,10 +107,9 @@ def _checked(stream: av.AudioStream) -> int:
     return sound.sample_rate
 
 
-def _mixed(container: av.container.InputContainer, rate: int) -> Iterator[Pcm]:
-    mono = av.AudioResampler(format="flt", layout="mono", rate=rate)
-    for frame in container.decode(audio=0):
-        for mixed in mono.resample(frame):
-            yield np.asarray(mixed.to_ndarray(), np.float32).reshape(-1)
-    for mixed in mono.resample(None):
-        yield np.asarray(mixed.to_ndarray(), np.float32).reshape(-1)
+def _channels(container: av.container.InputContainer, rate: int) -> Iterator[Pcm]:
+    """(channels, n)."""
+    resampler = av.AudioResampler(format="fltp", rate=rate)  # of the layout that the first frame has
+    for frame in chain(container.decode(audio=0), (None,)):
+        for planar in resampler.resample(frame):
+            yield np.asarray(planar.to_ndarray(), np.float32)

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 import torch
 
 from cosyserve.cosyvoice2.batching import EngineBrokenError
-from cosyserve.cosyvoice2.config import SAMPLE_RATE
 from cosyserve.cosyvoice2.generation import Request, Slot, TokenGenerator
 from cosyserve.cosyvoice2.listening import Prompt
 from cosyserve.cosyvoice2.voicing import Hop, Stream, Voicing
@@ -28,8 +27,8 @@ Give = Callable[[Pcm | Exception | None], None]
 class Utterance:
     """One segment of one request: all there is of it, from ids to samples."""
 
-    def __init__(self, request: Request, prompt: Prompt, give: Give) -> None:
-        self.request, self.prompt = request, prompt
+    def __init__(self, request: Request, prompt: Prompt, give: Give, *, whole: bool = False) -> None:
+        self.request, self.prompt, self.whole = request, prompt, whole
         self.slot: Slot | None = None
         self.stream: Stream | None = None
         self.had = 0.0  # seconds of sound, for its share
@@ -131,7 +130,7 @@ class Engine:
             utterance.had = min((each.had for each in self._spoken), default=0.0)
             self._spoken.append(utterance)
             with self._failing(utterance):
-                utterance.stream = self._voicing.stream(utterance.prompt, utterance.request.seed)
+                utterance.stream = self._voicing.stream(utterance.prompt, utterance.request.seed, whole=utterance.whole)
                 utterance.slot = self._generator.add(utterance.request)
 
     def _draw(self) -> None:
@@ -165,7 +164,7 @@ class Engine:
         for utterance, stream, (mel, last) in zip(utterances, streams, hops, strict=False):
             with self._failing(utterance):
                 wave = stream.wave(mel, last)
-                utterance.had += len(wave) / SAMPLE_RATE
+                utterance.had += stream.had(wave)
                 if len(wave):
                     utterance.give(wave.numpy())
                 if last:

@@ -13,10 +13,18 @@ _AUDIBLE = 10 ** (-50 / 20)  # of full scale, for a voice of which only the begi
 def trimmed(pcm: Pcm) -> Pcm:
     """Without the silence at both ends."""
     levels = _levels(pcm)
-    heard = np.flatnonzero(levels > levels.max(initial=0) * _BELOW_PEAK)
-    if not heard.size:
+    loud = np.flatnonzero(levels > levels.max(initial=0) * _BELOW_PEAK)
+    if not loud.size:
         return pcm[:0]
-    return pcm[max(0, heard[0] - _MARGIN) * _FRAME : (heard[-1] + 1 + _MARGIN) * _FRAME]
+    return pcm[max(0, loud[0] - _MARGIN) * _FRAME : (loud[-1] + 1 + _MARGIN) * _FRAME]
+
+
+def heard(pcm: Pcm) -> float:
+    """How many seconds of it are voice; a pause between two sentences is none."""
+    levels = _levels(pcm)
+    loud = (levels > levels.max(initial=0) * _BELOW_PEAK).astype(np.float32)
+    near = np.convolve(loud, np.ones(2 * _MARGIN + 1), "same") > 0
+    return min(float(near.sum() * _FRAME), float(pcm.size)) / SAMPLE_RATE
 
 
 class LeadingSilence:

@@ -34,6 +34,7 @@ class Options:
     instructions: str = ""
     prompt: Prompt | None = None
     seed: int | None = None  # the same seed gives the same speech
+    whole: bool = False  # nobody listens before the end, so what is sooner matters less than what is better
     stream: str = ""  # which request a segment belongs to: of several replicas one speaks all of them
 
     def needs(self) -> frozenset[Capability]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from cosyserve import errors
-from cosyserve.cosyvoice2.config import TOKENS_PER_SECOND
+from cosyserve.cosyvoice2.config import CHUNK_TOKENS, TOKENS_PER_SECOND
 from cosyserve.errors import CosyError
 from cosyserve.launch.beat import GPU_SHARE
 from cosyserve.settings import Settings
@@ -30,7 +30,9 @@ class Way:
     keep_tokens: int | None  # how far back the flow sees, see `Past`
     voices: int  # whose recordings are kept as they are after the flow, some hundred megabytes each
     trim_silence: bool = False
+    whole_attention: bool = True  # for what nobody listens to before its end
     gpu_share: float = 1.0  # of the card's memory
+    recording_tokens: int | None = None  # of `keep_tokens`, how many may be a recording's
 
     def __str__(self) -> str:
         return "int8" if self.int8 else str(self.dtype).removeprefix("torch.")
@@ -64,7 +66,17 @@ def way_of(settings: Settings, threads: int) -> Way:
         threads=threads,
         streams=settings.max_streams if on_gpu else min(settings.max_streams, _STREAMS_ON_CPU),
         keep_tokens=round(settings.past_seconds * TOKENS_PER_SECOND) or None,
+        recording_tokens=_recording_tokens(settings),
         voices=_VOICES_ON_GPU if on_gpu else _VOICES_ON_CPU,
         trim_silence=settings.trim_silence,
+        whole_attention=settings.whole_attention,
         gpu_share=float(os.environ.get(GPU_SHARE, 1)),
     )
+
+
+def _recording_tokens(settings: Settings) -> int | None:
+    """Where the past is bounded, two chunks of it are left for what is spoken."""
+    if not settings.past_seconds:
+        return None
+    tokens = min(settings.recording_seconds, settings.past_seconds) * TOKENS_PER_SECOND
+    return max(2 * CHUNK_TOKENS, round(min(tokens, settings.past_seconds * TOKENS_PER_SECOND - 2 * CHUNK_TOKENS)))

@@ -21,7 +21,7 @@ from cosyserve.cosyvoice2.batching import Answer, Ask, EngineBrokenError, Engine
 from cosyserve.cosyvoice2.config import SPEECH_TOKENS
 from cosyserve.cosyvoice2.generation import Request, Slot
 from cosyserve.cosyvoice2.graphs import captured
-from cosyserve.cosyvoice2.hift import GraphedHift, HiftStream
+from cosyserve.cosyvoice2.hift import FIRST_HELD, GraphedHift, HiftStream
 from cosyserve.cosyvoice2.sampling import length_limits
 from cosyserve.cosyvoice2.tokenizer import TextTokenizer
 from cosyserve.cosyvoice2.trtllm import TrtllmExecutor
@@ -221,13 +221,12 @@ def test_a_capture_beside_a_speaking_engine(
 
 def test_no_graph_of_the_vocoder_is_made_while_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     driver.install(monkeypatch)
-    hift = GraphedHift(seeded(TINY).hift, [20, 50])
+    hift = GraphedHift(seeded(TINY).hift, (20, 50, 50), FIRST_HELD)
     hift.prepare()
     made = driver.captures
-    for frames in (20, 50):
-        stream = HiftStream(hift)
-        for _ in range(2):
-            stream.push(torch.zeros(1, 80, frames))
+    stream = HiftStream(hift, first_held=FIRST_HELD)
+    for frames in (20, 50, 50, 50):
+        stream.push(torch.zeros(1, 80, frames))
     assert driver.captures == made > 0
 
 

@@ -108,14 +108,13 @@ async def create_speech(request: Request, body: SpeechBody) -> SpeechResponse:
     service = service_of(request)
     service.require_model(body.model)
     voice = body.voice if isinstance(body.voice, str) else body.voice.id
-    options = Options(body.instructions, seed=body.seed)
     events = body.stream_format == "sse"  # events are a stream, whatever `stream` says
-    stream = events or body.stream
-    utterance = service.utterance(body.input, voice, body.speed, options, normalize=body.normalize, stream=stream)
+    options = Options(body.instructions, seed=body.seed, whole=not (events or body.stream))
+    utterance = service.utterance(body.input, voice, body.speed, options, normalize=body.normalize)
     fmt = FORMATS[body.response_format or "mp3"]
-    if events:
-        return SpeechResponse(request, utterance, fmt, ServerSentEvents(len(body.input)))
-    return SpeechResponse(request, utterance, fmt) if stream else WholeSpeechResponse(request, utterance, fmt)
+    if options.whole:
+        return WholeSpeechResponse(request, utterance, fmt)
+    return SpeechResponse(request, utterance, fmt, ServerSentEvents(len(body.input)) if events else None)
 
 
 @router.get("/v1/models")

@@ -12,6 +12,7 @@ from cosyserve.server.responses import SpeechResponse, WholeSpeechResponse
 from cosyserve.server.routes.spoken import spoken
 from cosyserve.server.service import service_of
 from cosyserve.speech.encoders import FORMATS
+from cosyserve.speech.synthesizer import Options
 
 router = APIRouter(route_class=BoundedRoute, responses=RESPONSES)
 
@@ -73,7 +74,8 @@ async def tts_to_audio(
 ) -> WholeSpeechResponse:
     """A WAV as a whole, with its length."""
     asked = body or query
-    utterance = service_of(request).utterance(asked.text, asked.speaker_wav, normalize=asked.normalize, stream=False)
+    options = Options(whole=True)
+    utterance = service_of(request).utterance(asked.text, asked.speaker_wav, options=options, normalize=asked.normalize)
     return WholeSpeechResponse(request, utterance, FORMATS["wav"])
 
 

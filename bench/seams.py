@@ -1,0 +1,183 @@
+"""How the vocoder's hops are joined, as it was and as it is: errors against one shot, and a plot of one seam.
+
+    python -m bench.seams [--size full] [--device cuda] [--picture docs/seams.svg]
+
+Seeded weights of the tests, and the mel of the voice that comes with the project. On a CUDA device hops run as graphs.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from cosyserve.cosyvoice2.config import SAMPLE_RATE, SAMPLES_PER_FRAME
+from cosyserve.cosyvoice2.features import mel as mel_of
+from cosyserve.cosyvoice2.hift import FIRST_HELD, GraphedHift, Hift, HiftStream
+from cosyserve.cosyvoice2.source import AHEAD
+from cosyserve.speech import recording
+from tests.cosyvoice2.seeded import SIZES, fill
+
+RECORDING = next((Path(recording.__file__).parent / "recordings").glob("*.flac"))
+FIRST, HOP = 20, 50  # frames of a stream's hops, as a GPU takes them
+_OVERLAP = 8  # frames, as it was
+_FADE = 2
+_SHOWN = 2  # frames of the plot on each side of the seam
+_WIDTH, _HEIGHT, _MARGIN = 720, 130, 24
+
+Joined = tuple[Tensor, Tensor]  # the waveform (n,) and the source (n,)
+
+
+def quiet(size: str, device: str) -> Hift:
+    """A vocoder that clips nothing, since what is clipped is equal however wrong it is."""
+    hift = fill("hift", Hift(SIZES[size].hift))
+    with torch.no_grad():
+        hift.conv_post.parametrizations.weight.original0 *= 0.25
+    return hift.to(device)
+
+
+def recorded(device: str) -> Tensor:
+    """(1, 80, T)."""
+    return mel_of(torch.from_numpy(recording.read(RECORDING.read_bytes()))).transpose(1, 2).to(device)
+
+
+def at_once(hift: Hift, mel: Tensor, seed: int) -> Joined:
+    source = hift.source(mel, hift.noise(seed))
+    return hift.decode(mel, source)[0], source[0, 0]
+
+
+def before(hift: Hift, mel: Tensor, sizes: Sequence[int], seed: int) -> Joined:
+    """As it was: a hop hears eight frames of the past over their source, and is faded into them; in each hop the
+    harmonics begin anew, at random."""
+    drawing, held = torch.Generator(mel.device).manual_seed(seed), _OVERLAP * SAMPLES_PER_FRAME
+    fade = torch.linspace(0, torch.pi / 2, held, device=mel.device).sin().square()
+    wave, source = mel.new_empty(0), mel.new_empty(0)
+    for size, end in zip(sizes, accumulate(sizes), strict=True):
+        past = _OVERLAP if len(wave) else 0
+        hop = mel[:, :, end - size - past : end]
+        f0 = hift.f0_predictor(hop)
+        turns = hift.m_source.turns(f0) + torch.rand(9, generator=drawing, device=mel.device)
+        noise = torch.randn(1, hop.shape[2] * SAMPLES_PER_FRAME, 9, generator=drawing, device=mel.device)
+        new = hift.m_source(f0, turns, noise)
+        if past:
+            new[0, 0, :held] = source[-held:]
+        spoken = hift.decode(hop, new)[0]
+        if past:
+            spoken[:held] = spoken[:held] * fade + wave[-held:] * (1 - fade)
+            wave, source = wave[:-held], source[:-held]
+        wave, source = torch.cat((wave, spoken)), torch.cat((source, new[0, 0]))
+    return wave, source
+
+
+class Watched:
+    """A vocoder whose source is kept, as it is once no later hop makes it anew."""
+
+    def __init__(self, hift: Hift | GraphedHift) -> None:
+        self.noise, self.m_source, self.window, self._hift = hift.noise, hift.m_source, hift.window, hift
+        self.source = hift.window.new_empty(0)
+
+    def speak(self, mel: Tensor, begun: Tensor, *given: Tensor, final: bool) -> Sequence[Tensor]:
+        wave, source, turns = self._hift.speak(mel, begun, *given, final=final)
+        new = source[0, 0, begun.shape[2] :]
+        self.source = torch.cat((self.source, new if final else new[: -AHEAD * SAMPLES_PER_FRAME]))
+        return wave, source, turns
+
+
+def streamed(watched: Watched, mel: Tensor, sizes: Sequence[int], first_held: int | None) -> Tensor:
+    watched.source = watched.source[:0]
+    held = {} if first_held is None else {"first_held": first_held}
+    stream = HiftStream(cast("Hift", watched), 0, **held)
+    *hops, last = torch.split(mel, list(sizes), dim=2)
+    return torch.cat([*map(stream.push, hops), stream.push(last, final=True)])
+
+
+def error(of: Tensor, exact: Tensor) -> float:
+    return float((of - exact).norm() / exact.norm())
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Part of the plot: a signal (n,) around its seam, and in grey what it would be at once."""
+
+    title: str
+    colour: str
+    signal: Tensor
+    at_once: Tensor | None
+    seam: int  # sample
+
+    def drawn(self, top: int) -> Iterator[str]:
+        begin, end = (self.seam + side * _SHOWN * SAMPLES_PER_FRAME for side in (-1, 1))
+        loudest, middle = float(self.signal[begin:end].abs().max()), top + _HEIGHT / 2 + 8
+
+        def line(values: Tensor, colour: str, width: int) -> str:
+            step, scale = (_WIDTH - 2 * _MARGIN) / (end - begin), (_HEIGHT / 2 - 16) / loudest
+            heights = enumerate(values[begin:end:2].tolist())
+            points = " ".join(f"{_MARGIN + 2 * n * step:.1f},{middle - value * scale:.1f}" for n, value in heights)
+            return f'<polyline fill="none" stroke="{colour}" stroke-width="{width}" points="{points}"/>'
+
+        yield f'<text x="{_MARGIN}" y="{top + 14}">{self.title}</text>'
+        yield (
+            f'<line x1="{_WIDTH / 2}" x2="{_WIDTH / 2}" y1="{top + 18}" y2="{top + _HEIGHT}" stroke="#aaa" '
+            'stroke-dasharray="3 3"/>'
+        )
+        if self.at_once is not None:
+            yield line(self.at_once, "#bbb", 4)
+        yield line(self.signal, self.colour, 1)
+
+
+def plot(strips: Sequence[Strip]) -> str:
+    height = len(strips) * _HEIGHT + _MARGIN
+    reach = 1000 * _SHOWN * SAMPLES_PER_FRAME // SAMPLE_RATE
+    left, right = (_MARGIN, "start", f"−{reach} ms"), (_WIDTH - _MARGIN, "end", f"{reach} ms")
+    marks = (left, (_WIDTH // 2, "middle", "seam"), right)
+    return "\n".join(
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" '
+            'font-size="12" fill="#444">',
+            f'<rect width="{_WIDTH}" height="{height}" fill="#fff"/>',
+            *(line for row, strip in enumerate(strips) for line in strip.drawn(row * _HEIGHT)),
+            *(f'<text x="{x}" y="{height - 8}" text-anchor="{anchor}">{text}</text>' for x, anchor, text in marks),
+            "</svg>\n",
+        )
+    )
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", choices=SIZES, default="tiny")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--picture", type=Path)
+    options = parser.parse_args()
+    hift, mel = quiet(options.size, options.device), recorded(options.device)
+    sizes = [FIRST, *(hop.shape[2] for hop in torch.split(mel[:, :, FIRST:], HOP, dim=2))]
+    exact, source = at_once(hift, mel, 0)
+    joined_before, source_before = before(hift, mel, sizes, 0)
+    watched = Watched(hift if options.device == "cpu" else GraphedHift(hift, (FIRST, HOP, HOP), FIRST_HELD))
+    joined = streamed(watched, mel, sizes, FIRST_HELD)
+    print(f"{options.size} on {options.device}, {mel.shape[2]} frames in hops of {FIRST} and {HOP}; off one shot by")
+    print(f"{error(joined_before, exact):.1e} before, its phases being drawn")
+    print(f"{error(streamed(watched, mel, sizes, None), exact):.1e} where all hops hold back what may change")
+    print(f"{error(joined, exact):.1e} where the first holds back {FIRST_HELD} frames alone,")
+    given = (FIRST - FIRST_HELD) * SAMPLES_PER_FRAME
+    frame, rest = slice(given - SAMPLES_PER_FRAME, given), slice(given + _FADE * SAMPLES_PER_FRAME, None)
+    print(f"{error(joined[frame], exact[frame]):.1e} in the last frame that it gives,")
+    print(f"{error(joined[rest], exact[rest]):.1e} after it")
+    if options.picture is not None:
+        strips = [
+            Strip("source, before", "#d62", source_before, None, (FIRST + HOP) * SAMPLES_PER_FRAME),
+            Strip(
+                "source, now; grey: at once", "#06c", watched.source, source, (FIRST + HOP - AHEAD) * SAMPLES_PER_FRAME
+            ),
+            Strip("waveform, before", "#d62", joined_before, None, (FIRST + HOP - _OVERLAP) * SAMPLES_PER_FRAME),
+            Strip("waveform, now, at the first seam; grey: at once", "#06c", joined, exact, given),
+        ]
+        options.picture.write_text(plot(strips), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
