@@ -101,7 +101,7 @@ def main() -> None:
         for name, source in (("before", options.before), ("now", here / "src")):
             environment = {**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{here}"}
             command = [sys.executable, "-m", "bench.first_chunk", *sys.argv[1:], "--measure"]
-            output = subprocess.run(command, env=environment, cwd=here, check=True, capture_output=True).stdout
+            output = subprocess.run(command, env=environment, cwd=here, check=True, stdout=subprocess.PIPE).stdout
             for what, values in json.loads(output.splitlines()[-1]).items():
                 results[name].setdefault(what, []).extend(values)
     print(
