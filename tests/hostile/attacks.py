@@ -144,14 +144,16 @@ def texts_without_end(target: Target) -> str:
 
 
 def texts_that_are_hard_to_read(target: Target) -> str:
-    """They are short enough; only the way they are written out is long."""
+    """They are short enough; only the way they are written out is long. Nobody listens to the end of that."""
     texts = ["9" * 240, "1/2/3/4/5/6/7/8/9/" * 13, "$1,234.56 " * 24, "110101199003071234" * 13, "二〇二四年" * 40]
     texts += ["[" * 600, "1-" * 300, "1," * 300, "a@b." * 150, "<!--" * 150, "你5" * 300, "$a^" * 200]
     counts: Counter[int] = Counter()
     with httpx.Client(base_url=target.open, timeout=HANGS) as client:
         for text in texts:
-            answer = client.post(SPEECH, json={"input": text, "response_format": "pcm"})
-            assert answer.status_code == 200 or "CS-TEXT-005" in answer.text, answer.text  # more than the model takes
+            with client.stream("POST", SPEECH, json={"input": text, "response_format": "pcm"}) as answer:
+                first = next(answer.iter_raw())
+            refused_by_length = b"CS-TEXT-005" in first  # more than the model takes
+            assert answer.status_code == 200 or refused_by_length, first
             counts[answer.status_code] += 1
     return ", ".join(f"{count} × {status}" for status, count in sorted(counts.items()))
 
