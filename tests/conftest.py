@@ -59,8 +59,9 @@ def interruptible() -> None:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the developer's own shell reaches a test."""
-    for name in [name for name in os.environ if name.upper().startswith("COSYSERVE_")]:
+    """No setting of the developer's own shell reaches a test, nor that `make` runs it."""
+    made = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+    for name in [name for name in os.environ if name.upper().startswith("COSYSERVE_") or name in made]:
         monkeypatch.delenv(name)
 
 

@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -21,8 +22,8 @@ class Supervised(Server):
         super().__init__(folder, before, **{"mpi": "always", "mpi_seconds": HANGS, **settings})
 
     def server(self) -> psutil.Process:
-        """The process that serves: the newest python below the supervisor."""
-        below = [each for each in self.process.children(recursive=True) if each.name().startswith("python")]
+        """The process that serves: the newest below the supervisor that was started as a server."""
+        below = [each for each in self.process.children(recursive=True) if _serves(each)]
         return max(below, key=lambda each: each.create_time())
 
     def below(self, name: str) -> psutil.Process:
@@ -39,6 +40,13 @@ class Supervised(Server):
         except psutil.Error:
             return False
         return probe.MARKER in environ and environ.get("COSYSERVE_STATE_DIR", "").startswith(str(self.log.parent))
+
+
+def _serves(process: psutil.Process) -> bool:
+    """Beside it there are processes that read texts and recordings."""
+    with suppress(psutil.Error):
+        return process.name().startswith("python") and "serve" in process.cmdline()
+    return False
 
 
 def speaks(url: str) -> bool:

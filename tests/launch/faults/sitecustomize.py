@@ -82,6 +82,6 @@ FAULTS: dict[str, Callable[[], None]] = {
 }
 
 fault = os.environ.get("STAND_IN_FAULT")
-rung = os.environ.get("_COSYSERVE_RUNG")  # of a server; a supervisor has none
-if fault and rung and os.environ.get("STAND_IN_RUNG", rung) == rung:
+rung = os.environ.get("_COSYSERVE_RUNG")  # of a server and its children; a supervisor has none
+if fault and rung and "serve" in sys.orig_argv and os.environ.get("STAND_IN_RUNG", rung) == rung:
     FAULTS[fault]()
