@@ -44,6 +44,11 @@ _DEFAULT = inspect.signature(httpx.get).parameters["timeout"].default
 _DEFAULT.connect = _DEFAULT.read = _DEFAULT.write = _DEFAULT.pool = HANGS
 
 
+# Where make runs the tests, what they run by make says so in lines of its own.
+for _name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+    os.environ.pop(_name, None)
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
@@ -59,9 +64,8 @@ def interruptible() -> None:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the developer's own shell reaches a test, nor that `make` runs it."""
-    made = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
-    for name in [name for name in os.environ if name.upper().startswith("COSYSERVE_") or name in made]:
+    """No setting of the developer's own shell reaches a test."""
+    for name in [name for name in os.environ if name.upper().startswith("COSYSERVE_")]:
         monkeypatch.delenv(name)
 
 

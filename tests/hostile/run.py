@@ -9,9 +9,10 @@ import httpx
 
 from cosyserve.assets.manifest import MODEL_FOLDER
 from tests.cosyvoice2.folder import make_model
-from tests.hostile.attacks import AT_THE_DOOR, ON_THE_MODEL, Attack, Target
+from tests.hostile.attacks import AT_THE_DOOR, ON_THE_MODEL, Attack, Target, voice
 from tests.hostile.watch import Noticed, Watch
 from tests.running import HANGS, Server, eventually
+from tests.speech.recordings import speech
 
 LIMIT_SECONDS = 0.5  # for /livez at its 99th percentile, and for a running stream beyond its own pace
 _LEFT = 100 * 2**20  # bytes that may still be held afterwards
@@ -60,10 +61,8 @@ def _attacked(folder: Path, locked: str, attacks: list[Attack], settings: dict[s
         Watch(server.url, server.process) as watch,
     ):
         target = Target(server.url, locked, _STALL_SECONDS)
-        with watch.stretch():  # what is made at the first use and kept
-            for form in ("mp3", "opus", "aac", "flac"):
-                body = {"input": "Ready.", "response_format": form, "speed": 0.5}
-                httpx.post(f"{server.url}/v1/audio/speech", json=body, timeout=HANGS).raise_for_status()
+        with watch.stretch():
+            _use_everything_once(server.url)
         with watch.stretch() as undisturbed:
             body = {"input": "Nothing happens meanwhile. " * 20, "response_format": "pcm"}
             httpx.post(f"{server.url}/v1/audio/speech", json=body, timeout=HANGS).raise_for_status()
@@ -84,6 +83,16 @@ def _attacked(folder: Path, locked: str, attacks: list[Attack], settings: dict[s
         outcome.after = watch.memory()
         _examine(server, outcome)
     return outcome
+
+
+def _use_everything_once(url: str) -> None:
+    """Some of it is made at the first use and kept: encoders, and what reads numbers and recordings."""
+    with httpx.Client(base_url=url, timeout=HANGS) as client:
+        for form in ("mp3", "opus", "aac", "flac"):
+            body = {"input": "Ready, 1.", "response_format": form, "speed": 0.5}
+            client.post("/v1/audio/speech", json=body).raise_for_status()
+        client.post("/v1/audio/voices", data=voice("first"), files={"audio": speech()})  # the preview has none
+        client.delete("/v1/audio/voices/first")
 
 
 def _examine(server: Server, outcome: Outcome) -> None:
