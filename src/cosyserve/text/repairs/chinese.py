@@ -28,7 +28,7 @@ _UNITS = {
     "kg": "千克", "KG": "千克", "Kg": "千克", "KM": "公里", "CM": "厘米", "MM": "毫米", "ML": "毫升", "g": "克", "mg": "毫克", "t": "吨", "km": "公里", "m": "米", "dm": "分米", "cm": "厘米", "mm": "毫米", "nm": "纳米",
     "μg": "微克", "ug": "微克", "μm": "微米", "um": "微米", "ml": "毫升", "mL": "毫升", "L": "升", "l": "升", "min": "分钟", "h": "小时", "s": "秒", "ms": "毫秒",
     "Hz": "赫兹", "kHz": "千赫兹", "MHz": "兆赫兹", "GHz": "吉赫兹", "W": "瓦", "kW": "千瓦", "KW": "千瓦", "kWh": "千瓦时", "V": "伏",
-    "mAh": "毫安时", "dB": "分贝", "mol": "摩尔", "kPa": "千帕", "Pa": "帕", "cal": "卡", "kcal": "千卡", "mph": "英里每小时",
+    "mAh": "毫安时", "dB": "分贝", "mol": "摩尔", "kPa": "千帕", "Pa": "帕", "cal": "卡", "kcal": "千卡", "Ω": "欧姆", "kΩ": "千欧姆", "mph": "英里每小时",
 }  # fmt: skip
 _PER = {"m³": "立方米", "m^3": "立方米", "L": "升", "mL": "毫升", "kg": "千克"}
 _LETTER_UNIT = rf"(?<![A-Za-z\d.-])(?<![A-Za-z] )(-?{NUMBER})\s?({'|'.join(name for name in _UNITS if len(name) == 1)})(?![A-Za-z\d/²³^'’-])"
@@ -39,21 +39,27 @@ def _unit(match: re.Match[str]) -> str:
     return match.group(1) + _UNITS[match.group(2)]
 
 
-CHINESE: Table = SIGNS + (
+_BEFORE: Table = (
+    row("minus", r"(?<=[\w)])\s?−\s?(?=[\w(√])", "减", "the mathematical minus is none to it, nor a range"),
+    row("minus", r"−\s?(?=[A-Za-z(√])", "负", "as above"),
+    row("fraction", r"(?<=\d)(?=[¼-¾⅐-⅞])", "又", "1½ became 一二分之一"),
+)
+
+CHINESE: Table = _BEFORE + SIGNS + (
     row("link", links.LINK.pattern, _link, "https://www.example.com became https://www。example。com"),
     row("underscore", r"(?<=[^\W_])_+(?=[^\W_])", " ", "snake_case is two words"),
     row("dotted name", r"(?<![\w.])\.(?=[A-Za-z]{2,})", "点", ".NET lost its dot"),
-    row("list", r"(?m)^\s*[(（]?(\d{1,3})(?:[)）]|[.、．](?!\d))[^\S\n]*(?=\S)", r"\1，", "`1. 打开` became `一. 打开`, an utterance of its own"),
+    row("list", r"(?m)^\s*(?![(（]\d{3}[)）]\s?\d{3})[(（]?(\d{1,3})(?:[)）]|[.、．](?!\d))[^\S\n]*(?=\S)", r"\1， ", "`1. 打开` became `一. 打开`, an utterance of its own"),
     row("clock", r"(?i)(?<![\d:])(\d{1,2})(?::00)?\s?a\.?m\b\.?", r"上午\1点", "3pm became 三pm"),
     row("clock", r"(?i)(?<![\d:])(\d{1,2})(?::00)?\s?p\.?m\b\.?", r"下午\1点", "as am"),
     row("clock", r"(?i)(?<![\d:])(\d{1,2}:\d\d)\s?a\.?m\b\.?", r"上午\1", "as am"),
     row("clock", r"(?i)(?<![\d:])(\d{1,2}:\d\d)\s?p\.?m\b\.?", r"下午\1", "as am"),
     row("clock", r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d(?::\d\d)?)(?:\.\d+)?Z?", r"\1 \2", "a time stamp kept its letters"),
     row("clock", r"(?<![\d:])(\d{1,2}):(\d\d):(\d\d)(?![\d:])", r"\1点\2分\3秒", "1:30:00 lost its seconds"),
-    row("number", r"(?<![\d.,])\d{1,3}(?:[,，]\d{3})+(?![\d,])", lambda m: m.group().replace(",", "").replace("，", ""), "12,345.67 became 十二元,三百四十五点六七"),
+    row("number", r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])", lambda m: m.group().replace(",", ""), "12,345.67 became 十二元,三百四十五点六七"),
     row("identity", r"(?<![\d.])(\d{12,})(?=[Xx]?(?![\d.元美万亿%]))", _code, "an identity card's number was half digits, half a cardinal"),
     row("identity", r"(?<=[幺二三四五六七八九零]{17})[Xx](?![A-Za-z])", "X", "its check digit is a letter"),
-    row("code", r"(密码|编号|账号|帐号|卡号|单号|学号|工号|房号|尾号|邮编|QQ号|微信号|车牌号|身份证号|序列号|订单号|快递单号|验证码|号码|代码|航班号|群号)((?:是|为|：|:|\s){0,3})(\d{3,})(?![\d.])", lambda m: m.group(1) + m.group(2) + m.group(3).translate(_CODE), "a code is read by its digits, not as a cardinal"),
+    row("code", r"(密码|编号|账号|帐号|卡号|单号|QQ|学号|工号|房号|尾号|邮编|QQ号|微信号|车牌号|身份证号|序列号|订单号|快递单号|验证码|号码|代码|航班号|群号)((?:是|为|：|:|\s){0,3})(\d{3,})(?![\d.])", lambda m: m.group(1) + m.group(2) + m.group(3).translate(_CODE), "a code is read by its digits, not as a cardinal"),
     row("phone", r"(?<![\d])\+86[- ]?(?=1?\d)", "八六，", "+86 became 正八十六"),
     row("phone", r"(?<![\d.-])1[3-9]\d[- ]\d{4}[- ]\d{4}(?![\d-])", lambda m: re.sub(r"\D", "", m.group()), "138 1234 5678 was three cardinals"),
     row("phone", r"[(（](0\d{2,3})[)）]\s?(?=(?:\d{7,8}|\d{3,4}-\d{4})(?!\d))", r"\1-", "(010)62785001 became two cardinals"),
@@ -71,11 +77,20 @@ CHINESE: Table = SIGNS + (
     row("range", r"(?<=[月日年号点分时秒天个米%℃元])\s?-\s?(?=\d)", "到", "9点-10点 became 九点负十点"),
     row("name", r"(?<=[\u4e00-\u9fff])(?<![是为到至约温度得于在值零从差比])-(?=\d+(?![\d.%℃°度元万亿摄华分个次点]))", "", "歼-20 became 歼负二十"),
     row("decade", r"(?<!\d)((?:1\d|20)\d0)['’]?s(?![A-Za-z])", lambda m: m.group(1).translate(_DIGITS) + "年代", "1990s became 一千九百九十秒"),
-    row("number", r"(?<![\d.第])2(?=倍)", "两", "2倍 became 二倍"),
+    row("number", r"(?<![\d.,/:第-])2(?=[倍台间])", "两", "2倍 became 二倍"),
+    row("number", r"(?<![\d.,/:第-])2(?=日|号|单元)|(?<=第)2(?![\d.,])", "二", "2月2日 became 二月两日, 第2名 第两名"),
+    row("date", r"(?<![\w.-])((?:19|20)\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?![\dA-Za-z.%元人个])", lambda m: f"{m.group(1)}年{int(m.group(2))}月{int(m.group(3))}日", "20240105 became twenty millions"),
+    row("score", r"(?<![\d.-])(\d{1,3})\s?[-–]\s?(?=\d{1,3}(?:[大小完险]?[胜败负]|击败|战胜|领先|落后|[获取逆]胜))", r"\1比", "3-0获胜 became a range"),
+    row("number sign", r"(?<=\d)#", "号", "1#楼 kept its sign"),
     row("address", r"(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3}):(\d+)", lambda m: f"{m.group(1)}冒号{m.group(2).translate(_DIGITS)}", "the port became a cardinal"),
+    row("figure", r"(?<=[图表式例题])(\s?\d{1,3})-(?=\d{1,3}(?![\d.%]))|(?<![\d-])(\d{1,2})-(?=\d{1,2}班)", lambda m: f"{m.group(1) or m.group(2)}杠", "图3-1 became a range"),
+    row("angle", r"(?<=\d)°\s?(\d{1,2})[′'’](?:\s?(\d{1,2}(?:\.\d+)?)(?:[″\"”]|′′|''))?", lambda m: f"度{m.group(1)}分" + f"{m.group(2)}秒" * bool(m.group(2)), "116°23′29″ kept its signs"),
+    row("address", r"(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3})/(?=\d)", r"\1斜杠", "as a port"),
+    row("number", rf"({NUMBER})w(?![A-Za-z\d])", r"\1万", "10w is written for 10万"),
+    row("sign", r"(?<=[\d万亿千百A-Za-z])\+(?![\w+(（])", "加", "100+ kept its sign"),
     row("score", r"(比分|战绩|比数)((?:是|为|：|:)?\d+)\s?[-–]\s?(?=\d)", r"\1\2比", "10-3 became a range"),
     row("range", r"(?<!\d)((?:19|20)\d\d)\s?[-–—~～]\s?((?:19|20)\d\d)(?![\d.-])", _year_range, "1998-2003 became a subtraction"),
-    row("range", rf"(?<![\d.A-Za-z-])((?!0\d)(?!\d{{4}}-(?:0\d|1[0-2])\b)[¥$€£]?{NUMBER}[%‰℃万亿]?)\s?-\s?(?!\d{{7}})([¥$€£]?{NUMBER}%?)(?![\d-]|\.\d|\s?=)", r"\1到\2", "10-20 became a date, 7-11 a subtraction, 10%-20% a negative number"),
+    row("range", rf"(?<![\d.A-Za-z^-])((?!0\d)(?!\d{{4}}-(?:0\d|1[0-2])\b)[¥$€£]?{NUMBER}[%‰℃万亿]?)\s?-\s?(?!\d{{7}})([¥$€£]?{NUMBER}%?)(?![\d-]|\.\d|\s?=)", r"\1到\2", "10-20 became a date, 7-11 a subtraction, 10%-20% a negative number"),
     row("range", r"(?<=[\d%‰℃元个月日年号点分时秒天万亿])\s?(?:～|~|〜|–|——|—)\s?(?=[¥$€£-]?\d)", "到", "5～8 stayed as it was"),
     row("minus", rf"(?<![\w.])({NUMBER})\s?-\s?({NUMBER})(?=\s?=)", r"\1减\2", "10-3 became a date"),
     row("per mille", rf"({NUMBER})‰", r"千分之\1", "‰ stayed as it was"),
@@ -114,8 +129,8 @@ CHINESE: Table = SIGNS + (
     row("sign", r"÷", "除以", "5÷3 became 五除三, which is the inverse"),
     row("sign", r"∞", "无穷大", "as &"),
     row("sign", r"√", "根号", "as &"),
-    row("sign", r"(?<=[\d\w])\s?<\s?(?=[\d-])", "小于", "as &"),
-    row("sign", r"(?<=[\d\w])\s?(?<!-)>\s?(?=[\d-])", "大于", "as &"),
+    row("sign", r"(?<=[\d\w])\s?<\s?(?=[\d-])|<(?=\d)|(?<=\d)\s?<\s?(?=[A-Za-z](?![A-Za-z]))", "小于", "as &"),
+    row("sign", r"(?<=[\d\w])\s?(?<!-)>\s?(?=[\d-])|(?<![-=<>])>(?=\d)", "大于", "as &"),
     row("arrow", r"\s?(?:[-=]{1,9}>|<[-=]{1,9}|[\u2190-\u21ff]+)\s?", "，", "an arrow is a pause"),
     row("temperature", r"°C", "℃", "one sign for one thing"),
     row("unit", r"℉|°F", "华氏度", "it does not know it"),

@@ -1,5 +1,7 @@
 """Characters that no grammar knows and that mean the same in any language."""
 
+# ruff: noqa: E501 - a row of a table is a line
+
 import re
 import unicodedata
 
@@ -23,6 +25,11 @@ def _folded(match: re.Match[str]) -> str:
     return unicodedata.normalize("NFKC", match.group())
 
 
+def _power_of_ten(match: re.Match[str]) -> str:
+    number, exponent = filter(None, match.groups())
+    return f"{number}×10^{exponent.removeprefix('+')}"
+
+
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 
 SIGNS: Table = (
@@ -36,5 +43,8 @@ SIGNS: Table = (
     row("unit", r"[㎎-㎏㎜-㎞㎖㎗㏄㎐-㎔㎾]", _folded, "5㎏ stayed"),
     row("invisible", r"[™®©℠]", "", "its grammar cannot read them"),
     row("currency", r"￥", "¥", "one sign for one thing"),
+    row("power", r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([-+]\d+)(?!\w)|(?<![\w.])(\d+\.\d+)[eE](\d+)(?!\w)", _power_of_ten, "1e-5 lost its sign"),
+    row("hexadecimal", r"(?<!\w)0x[0-9A-Fa-f]{1,16}(?!\w)", lambda match: " ".join(match.group()).replace("x", "X"), "0x1F became zero times one F"),
+    row("power", r"(?<=[\w)])[⁻⁺][⁰¹²³⁴-⁹ⁿ]+|(?<=[\d)])[⁰¹²³⁴-⁹]{2,}", lambda match: f"^{match.group().translate(SUPERSCRIPTS)}", "10⁻³ lost its number"),
     row("minus", r"−", "-", "the mathematical minus is no minus to it"),
 )  # fmt: skip
