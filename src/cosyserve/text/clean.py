@@ -177,7 +177,9 @@ _MARK_UP = (
     Rule("link", re.compile(rf"\[([^\[\]]{{0,300}})\]{_ADDRESS}"), r"\1"),
     Rule(
         "link",
-        re.compile(rf"(?!{SOUND.pattern})\[([^\[\]\n]{{1,300}})\](?!{SOUND.pattern})\[[^\]\n]{{0,100}}\]"),
+        re.compile(
+            rf"(?<![A-Za-z0-9_\]])(?!{SOUND.pattern})\[([^\[\]\n]{{1,300}})\](?!{SOUND.pattern})\[[^\]\n]{{0,100}}\]"
+        ),
         r"\1",
     ),
     Rule("link", re.compile(r"<((?:https?://|mailto:|[\w.+-]{1,64}@)[^\s<>]{1,2000})>"), r"\1"),
@@ -195,6 +197,9 @@ _MARK_UP = (
     Rule("bullet", re.compile(rf"{_LINE}[-*+•·‣▪◦●○–][^\S\n]+(?:\[[ xX]\][^\S\n]+)?|{_LINE}[•‣▪◦●○]"), ""),
     Rule("escape", re.compile(r"\\([!-/:-@\[-`{-~])"), r"\1"),
     Rule("backslash", re.compile(r"\\+"), " "),
+    Rule("comment", re.compile(r"(?<!\S)(?:/{2,}|/\*+|\*+/)(?!\S)"), ""),
+    Rule("variable", re.compile(r"(?<![A-Za-z0-9_])\$(?=[A-Za-z_{])|\{{2,}|\}{2,}"), ""),
+    Rule("power", re.compile(r"(?<![*A-Za-z0-9_])([A-Za-z0-9])\*\*(\d{1,9})(?![A-Za-z0-9*])"), r"\1^\2"),
     Rule("emphasis", re.compile(r"\*{2,}|(?<!\d)\*|\*(?!\d)"), lambda m: "*" if _multiplies(m) else ""),
     Rule("emphasis", re.compile(r"==(?=[^\s=])([^=\n]{1,200})(?<=[^\s=])=="), r"\1"),
     Rule("tilde", re.compile(r"(?<=\w)[~～]+(?=[\s，。！？,.!?]|$)"), ""),

@@ -32,7 +32,7 @@ _ENGLISH_WORDS = frozenset(
 )
 _FOREIGN_WORDS = frozenset(
     (  # noqa: SIM905
-        "der das und ist nicht ein eine dem mit von auf für sie wir ich zu le les des est et une du aux pour dans que"
+        "der das und ist nicht ein eine dem von auf für sie wir ich zu le les des est et une du aux pour dans que"
         " qui el los las es del por con para una il lo gli della di che sono è à os um uma não é het een là"
     ).split(" ")
 )
