@@ -9,6 +9,7 @@ from cosyserve.text.repairs.signs import SIGNS, SUPERSCRIPTS
 
 _DIGITS = str.maketrans("0123456789", "零一二三四五六七八九")
 _TENS, _ONES = {"1": "一", "2": "二"}, {"0": "", "2": "二", "4": "四", "9": "九"}
+_CURRENCIES = {"$": "美元", "€": "欧元", "£": "英镑", "¥": "元"}
 _DOLLARS = {"US": "美元", "HK": "港元", "NT": "新台币", "A": "澳元", "C": "加元", "S": "新元"}
 _CODE = str.maketrans("0123456789", "零幺二三四五六七八九")  # as numbers of telephones and cards are read
 
@@ -80,7 +81,8 @@ CHINESE: Table = _BEFORE + SIGNS + (
     row("card", r"(?<![\d-])\d{4}(?: \d{4}){2,4}(?: \d{1,4})?(?![\d-])", lambda m: m.group().replace(" ", "").translate(_CODE), "a card's number became cardinals"),
     row("date", r"(?<![\d/])(\d{2})/(\d{1,2})/(\d{1,2})(?![\d/])", lambda m: f"{m.group(1).translate(_DIGITS)}年{m.group(2)}月{m.group(3)}日", "24/01/05 became fractions"),
     row("currency", rf"({NUMBER})\s?([$€£])(?!\d)", r"\2\1", "100€ kept its sign"),
-    row("currency", rf"¥({NUMBER})\s?元", r"\1元", "¥5元 has its currency twice"),
+    row("currency", rf"[$€£¥](?={NUMBER}\s?[万亿千百]{{0,2}}(?:[美欧日港澳加]?元|英镑|人民币))", "", "$5美元 has its currency twice"),
+    row("currency", rf"([$€£¥])({NUMBER})(?!\d)\s?([万亿千百]{{1,2}})", lambda m: f"{m.group(2)}{m.group(3)}{_CURRENCIES[m.group(1)]}", "$1.2亿 kept its sign"),
     row("per cent", r"(?<=\d)\s+(?=[%‰])", "", "100 % kept its sign"),
     row("phone", r"(?<=八六，)(\d{2,3})-(\d{7,8})(?![\d.-])", lambda m: (m.group(1) + m.group(2)).translate(_CODE), "10-62785001 became a subtraction"),
     row("phone", r"(电话|热线|拨打|致电|座机|传真)([是为：: ]{0,3})(\d{3,4})-(\d{4})(?![\d-])", lambda m: m.group(1) + m.group(2) + (m.group(3) + m.group(4)).translate(_CODE), "5555-1234 became a subtraction"),
@@ -90,7 +92,7 @@ CHINESE: Table = _BEFORE + SIGNS + (
     row("room", r"(?<![\dA-Za-z.])\d{3,4}(?=会议室|教室|办公室|号房|室|房间|包间)", _code, "302室 became 三百零二室"),
     row("code", r"(?<=[A-Z]-)\d{4,}(?![\d.,])", lambda m: m.group().translate(_DIGITS), "A-1024 became a cardinal"),
     row("version", r"(?<![\d.])(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?![\d.])", r"\1点\2点\3", "v2.0.1 became v二.零点一"),
-    row("code", r"(?<=[A-Za-z])(?!\d+00(?!\d))\d{3,}(?![\d.,])", lambda m: m.group().translate(_DIGITS), "B612 became B六百一十二"),
+    row("code", r"(?<=[A-Za-z])(?!\d+00(?!\d))\d{3,}(?![\d.,°])", lambda m: m.group().translate(_DIGITS), "B612 became B六百一十二"),
     row("range", r"(?<=[月日年号点分时秒天个米%℃元])\s?-\s?(?=\d)", "到", "9点-10点 became 九点负十点"),
     row("name", r"(?<=[\u4e00-\u9fff])(?<![是为到至约温度得于在值零从差比])-(?=\d+(?![\d.%℃°度元万亿摄华分个次点]))", "", "歼-20 became 歼负二十"),
     row("decade", r"(?<!\d)((?:1\d|20)\d0)['’]?s(?![A-Za-z])", lambda m: m.group(1).translate(_DIGITS) + "年代", "1990s became 一千九百九十秒"),
@@ -104,7 +106,7 @@ CHINESE: Table = _BEFORE + SIGNS + (
     row("angle", r"(?<=\d)°\s?(\d{1,2})[′'’](?:\s?(\d{1,2}(?:\.\d+)?)(?:[″\"”]|′′|''))?", lambda m: f"度{m.group(1)}分" + f"{m.group(2)}秒" * bool(m.group(2)), "116°23′29″ kept its signs"),
     row("address", r"(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3})/(?=\d)", r"\1斜杠", "as a port"),
     row("number", rf"({NUMBER})w(?![A-Za-z\d])", r"\1万", "10w is written for 10万"),
-    row("sign", r"(?<=[\d万亿千百A-Za-z])\+(?![\w+(（])", "加", "100+ kept its sign"),
+    row("sign", r"(?<=[\d万亿千百A-Za-z])\+(?![\w+(])", "加", "100+ kept its sign"),
     row("score", r"(比分|战绩|比数)((?:是|为|：|:)?\d+)\s?[-–]\s?(?=\d)", r"\1\2比", "10-3 became a range"),
     row("range", r"(?<!\d)((?:19|20)\d\d)\s?[-–—~～]\s?((?:19|20)\d\d)(?![\d.-])", _year_range, "1998-2003 became a subtraction"),
     row("range", rf"(?<![\d.A-Za-z^-])((?!0\d)(?!\d{{4}}-(?:0\d|1[0-2])\b)[¥$€£]?{NUMBER}[%‰℃万亿]?)\s?-\s?(?!\d{{7}})([¥$€£]?{NUMBER}%?)(?![\d-]|\.\d|\s?=)", r"\1到\2", "10-20 became a date, 7-11 a subtraction, 10%-20% a negative number"),
@@ -138,6 +140,7 @@ CHINESE: Table = _BEFORE + SIGNS + (
     row("sign", r"(?<=[A-Za-z0-9\u4e00-\u9fff)])\s?\+\s?(?=[A-Za-z\u4e00-\u9fff(])|(?<=[A-Za-z\u4e00-\u9fff)])\s?\+\s?(?=\d)(?!\+\s?\d[\d.]{0,9}%)(?!\d[\d.]{0,9}%)", "加", "as &"),
     row("sign", r"(?<=[A-Za-z])\+\+", "加加", "C++"),
     row("sign", r"(?<=[A-Za-z\u0370-\u03ff\u4e00-\u9fff)])\s?(?:==?|＝)\s?|\s?==?\s?(?=[A-Za-z\u4e00-\u9fff(-])", "等于", "as &"),
+    row("sign", r"(?<=Rh)-(?![\w-])", "负", "as &"),
     row("sign", r"±", "正负", "as &"),
     row("sign", r"≈|[~～](?=\d)", "约", "as &"),
     row("sign", r"≤|<=", "小于等于", "as &"),
