@@ -152,7 +152,11 @@ _MARK_UP = (
     Rule("tag", re.compile(rf"</?(?:{_ELEMENTS}){_REST}", re.IGNORECASE), ""),
     Rule("entity", re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});"), _unescaped),
     # A place-holder or a parameter of a type: the word, without its brackets.
-    Rule("bracket", re.compile(rf"(?!{'|'.join(TAGS)})</?([A-Za-z_][\w-]*(?:, ?[A-Za-z_][\w-]*)*)/?>"), r" \1 "),
+    Rule(
+        "bracket",
+        re.compile(rf"(?!{'|'.join(TAGS)})</?([A-Za-z_][A-Za-z0-9_-]*(?:, ?[A-Za-z_][A-Za-z0-9_-]*)*)/?>"),
+        r" \1 ",
+    ),
     Rule("code fence", re.compile(rf"{_LINE}(?:```+|~~~+)[^\s`]*"), ""),
     Rule(
         "rule", re.compile(rf"{_LINE}(?:(?:-[ ]*){{3,}}|(?:_[ ]*){{3,}}|(?:\*[ ]*){{3,}}|={{3,}})$", re.MULTILINE), ""

@@ -145,7 +145,7 @@ ENGLISH: Table = _BEFORE + SIGNS + (
     row("sign", r"\s?≥\s?|\s?>=\s?", " is at least ", "5 >= 3 became five >equals three"),
     row("sign", r"\s?≤\s?|\s?<=\s?", " is at most ", "as >="),
     row("sign", r"\s?(?:≠|!=)\s?", " is not ", "as >="),
-    row("arrow", r"\s?(?:[-=]{1,9}>|<[-=]{1,9}|[\u2190-\u21ff]+)\s?", ", ", "an arrow is a pause"),
+    row("arrow", r"\s?(?:<?[-=]{1,9}>|<[-=]{1,9}|[\u2190-\u21ff]+)\s?", ", ", "an arrow is a pause"),
     row("sign", r"(?<=\w)\+(?![\w+])", " plus", "100+ kept its sign"),
     row("sign", r"(?<=\b[A-Z])-(?=[\s.,;!?)]|$)|(?<=\bRh)-(?![\w-])", " minus", "B- is no B"),
     row("sign", r"(?<=\w)\s?\+\s?(?=[\w(])", " plus ", "it cannot read a plus between letters"),
