@@ -25,7 +25,7 @@ SILENT = {"tag", "block tag", "cell tag", "comment", "code fence", "link", "link
 SILENT |= {"footnote", "entity", "maths"}
 # Rules that put words in the place of letters.
 WORDED = {NUMBER, "unit", "clock", "currency", "number sign", "times", "width", "composition", "bullet", "decade"}
-WORDED |= {"power", "subscript", "keycap", "score"}
+WORDED |= {"power", "subscript", "keycap", "score", "hexadecimal"}
 
 
 def sentences(text: str, pieces: list[str] | None = None) -> list[Sentence]:

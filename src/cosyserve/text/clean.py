@@ -11,7 +11,7 @@ import unicodedata
 from typing import NamedTuple
 
 from cosyserve.text.mapped import Mapped, Replacement
-from cosyserve.text.marks import SOUND
+from cosyserve.text.marks import SOUND, TAGS
 
 
 class Rule(NamedTuple):
@@ -28,9 +28,12 @@ _ELEMENTS = (
     "|tbody|td|textarea|tfoot|th|thead|time|title|tr|tt|u|ul|var|video|wbr|think|thinking"
     "|speak|break|prosody|emphasis|say-as|phoneme|voice|lang|audio|mstts:express-as"
 )
-_BLOCKS = "address|article|blockquote|br|caption|dd|details|div|dl|dt|figcaption|figure|footer|form|h[1-6]|header|hr|li|ol|p|pre|section|summary|table|tr|ul"
+_BLOCKS = "address|article|blockquote|body|br|button|caption|dd|details|div|dl|dt|figcaption|figure|footer|form|h[1-6]|head|header|hr|li|ol|option|p|pre|section|summary|table|think|thinking|title|tr|ul"
 _CELLS = "td|th"
-_REST = r"(?:\s[^<>]{0,500})?/?>"
+# Attributes have values, but for a few: what stands between the signs of `a<b and c>d` are words.
+_BARE = "allowfullscreen|async|autoplay|checked|controls|disabled|hidden|loop|muted|open|required|reversed|selected"
+_REST = rf"(?:\s+(?:[\w:@.-]{{1,60}}\s*=[^<>]{{0,500}}|{_BARE}))*\s*/?>"
+_TEX = r"(?<![A-Za-z0-9$])\$"
 
 _KEEPS_JOINERS = re.compile(r"[\u0600-\u0dff]")  # Arabic, Persian and the scripts of India write with them
 _PICTURE = (
@@ -61,10 +64,25 @@ def _is_control(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs") and not character.isspace()
 
 
+_BRACES = re.compile(
+    r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}|\\sqrt\s*\{([^{}]*)\}"
+    r"|\\(?:begin|end)\s*\{[^{}]*\}|\\(?:text|math|operatorname|vec|hat|bar|boxed)[a-z]*\s*\{([^{}]*)\}|([_^])\{([^{}]*)\}"
+)
+
+
+def _braced(match: re.Match[str]) -> str:
+    above, below, root, words, script, exponent = match.groups(default="")
+    if below:
+        return f"{above}/{below}" if above.isdigit() and below.isdigit() else f"{above} ÷ {below}"
+    return f"√{root}" if root else script + exponent + words
+
+
 def _maths(match: re.Match[str]) -> str:
     """TeX as plain text: commands by their signs or names, braces away."""
     text = next(filter(None, match.groups()), "")
-    text = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"\1/\2", text)
+    text = text.replace("-", "−")
+    for _ in range(text.count("{")):  # from the inmost on
+        text = _BRACES.sub(_braced, text)
     text = re.sub(r"\\([A-Za-z]+)\s?", lambda command: _COMMANDS.get(command.group(1), f"{command.group(1)} "), text)
     return re.sub(r"[\\{}]", "", text).strip()
 
@@ -133,13 +151,23 @@ _MARK_UP = (
     Rule("cell tag", re.compile(rf"</(?:{_CELLS}){_REST}", re.IGNORECASE), ", "),
     Rule("tag", re.compile(rf"</?(?:{_ELEMENTS}){_REST}", re.IGNORECASE), ""),
     Rule("entity", re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});"), _unescaped),
+    # A place-holder or a parameter of a type: the word, without its brackets.
+    Rule(
+        "bracket",
+        re.compile(rf"(?!{'|'.join(TAGS)})</?([A-Za-z_][A-Za-z0-9_-]*(?:, ?[A-Za-z_][A-Za-z0-9_-]*)*)/?>"),
+        r" \1 ",
+    ),
     Rule("code fence", re.compile(rf"{_LINE}(?:```+|~~~+)[^\s`]*"), ""),
     Rule(
         "rule", re.compile(rf"{_LINE}(?:(?:-[ ]*){{3,}}|(?:_[ ]*){{3,}}|(?:\*[ ]*){{3,}}|={{3,}})$", re.MULTILINE), ""
     ),
     Rule("maths", re.compile(r"\$\$([^$]{1,300})\$\$|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]"), _maths),
-    Rule("maths", re.compile(r"(?<![\w$])\$(?=[^$\n]{0,100}[\\^_={])([A-Za-z\\(|{-][^$\n]{0,100})\$(?![\w$])"), _maths),
-    Rule("maths", re.compile(r"(?<![\w$])\$([A-Za-z])\$(?![\w$])"), r"\1"),
+    Rule(
+        "maths",
+        re.compile(rf"{_TEX}(?=[^$\n]{{0,100}}[\\^_={{])([A-Za-z\\(|{{-][^$\n]{{0,100}})\$(?![A-Za-z0-9$])"),
+        _maths,
+    ),
+    Rule("maths", re.compile(rf"{_TEX}([A-Za-z])\$(?![A-Za-z0-9$])"), r"\1"),
     Rule(
         "link definition",
         re.compile(
@@ -153,7 +181,9 @@ _MARK_UP = (
     Rule("link", re.compile(rf"\[([^\[\]]{{0,300}})\]{_ADDRESS}"), r"\1"),
     Rule(
         "link",
-        re.compile(rf"(?!{SOUND.pattern})\[([^\[\]\n]{{1,300}})\](?!{SOUND.pattern})\[[^\]\n]{{0,100}}\]"),
+        re.compile(
+            rf"(?<![A-Za-z0-9_\]])(?!{SOUND.pattern})\[([^\[\]\n]{{1,300}})\](?!{SOUND.pattern})\[[^\]\n]{{0,100}}\]"
+        ),
         r"\1",
     ),
     Rule("link", re.compile(r"<((?:https?://|mailto:|[\w.+-]{1,64}@)[^\s<>]{1,2000})>"), r"\1"),
@@ -171,7 +201,12 @@ _MARK_UP = (
     Rule("bullet", re.compile(rf"{_LINE}[-*+•·‣▪◦●○–][^\S\n]+(?:\[[ xX]\][^\S\n]+)?|{_LINE}[•‣▪◦●○]"), ""),
     Rule("escape", re.compile(r"\\([!-/:-@\[-`{-~])"), r"\1"),
     Rule("backslash", re.compile(r"\\+"), " "),
+    Rule("comment", re.compile(r"(?<!\S)(?:/{2,}|/\*+|\*+/)(?!\S)"), ""),
+    Rule("variable", re.compile(r"(?<![A-Za-z0-9_])\$(?=[A-Za-z_{])|\{{2,}|\}{2,}"), ""),
+    Rule("power", re.compile(r"(?<![*A-Za-z0-9_])([A-Za-z0-9])\*\*(\d{1,9})(?![A-Za-z0-9*])"), r"\1^\2"),
     Rule("emphasis", re.compile(r"\*{2,}|(?<!\d)\*|\*(?!\d)"), lambda m: "*" if _multiplies(m) else ""),
+    Rule("emphasis", re.compile(r"==(?=[^\s=])([^=\n]{1,200})(?<=[^\s=])=="), r"\1"),
+    Rule("tilde", re.compile(r"(?<=\w)[~～]+(?=[\s，。！？,.!?]|$)"), ""),
     Rule("emphasis", re.compile(r"~~+|(?<![^\W_])_+|_+(?![^\W_])"), ""),
     Rule("code", re.compile(r"`+"), ""),
     Rule("hash", re.compile(r"(?<![A-Za-z\d])#+(?!\s?\d)|(?<=[A-Z])#(?=[A-Za-z\d])|(?<=[^\W\dA-Za-z])#|#{2,}"), ""),

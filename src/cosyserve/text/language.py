@@ -11,7 +11,7 @@ _APART = re.compile(r"<[^<>]{1,200}>|<\|\w+\|>|\[[a-z_-]{1,20}\]")
 HAN = re.compile(r"[\u3005\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _KANA = re.compile(r"[\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\uff66-\uff9f]")
 _HANGUL = re.compile(r"[\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3]")
-_LATIN_WORD = re.compile(r"[A-Za-z\u00c0-\u024f]+(?:['’][A-Za-z]+)?")
+_LATIN_WORD = re.compile(r"[A-Za-z\u00c0-\u024f\u1e00-\u1eff]+(?:['’][A-Za-z]+)?")
 _READ_BY_RULES = re.compile(r"[^\W_a-zA-Z]|[^\w\s.,!?;:'\"()\[\]-]")
 _WORD = re.compile(r"[^\W\d_]{2,}")  # a letter alone may be a sign of a formula
 _WITH_UNIT = re.compile(r"\d\s?[A-Za-z]{1,3}\b")
@@ -19,6 +19,28 @@ _CHINESE_MARKS = re.compile(r"[，。！？；：、]")
 _MOST_UNDECIDED = 8  # sentences that wait; nobody is to wait for a word in a text of numbers
 _KANA_SHARE = 8  # a Japanese sentence has at least one kana for so many Han characters
 _CHINESE_KANA = "の"  # stands in Chinese names of shops and teas
+
+
+# Words that tell English from what else is written in Latin letters. Those of several are in
+# neither list.
+_ENGLISH_WORDS = frozenset(
+    (  # noqa: SIM905 - a list of them would be longer
+        "the of and to is it that was for are with as at be this have has had from by not but what were we when your"
+        " can said there which she how their if will these would could than first been who its now did does do get you"
+        " they our his her out my or all some about into just it's i'm don't let's isn't that's you're"
+    ).split(" ")
+)
+_FOREIGN_WORDS = frozenset(
+    (  # noqa: SIM905
+        "der das und ist nicht ein eine dem von auf für sie wir ich zu le les des est et une du aux pour dans que"
+        " qui el los las es del por con para una il lo gli della di che sono è à os um uma não é het een là"
+    ).split(" ")
+)
+_PLAIN_WORD = re.compile(r"(?<![\w./-])[A-Za-z\u00c0-\u024f\u1e00-\u1eff]+(?:['’][A-Za-z]+)?(?![\w/-])")
+_OWN_LETTER = re.compile(r"[a-z\u00df-\u024f\u1e00-\u1eff]*[\u00df-\u024f\u1e00-\u1eff]")  # not of a name: Zürich
+_VIETNAMESE = re.compile(r"[\u1ea0-\u1ef9]")
+# Chinese letters that a Japanese text has not: a date or a name in one is Han alone.
+_NOT_JAPANESE = re.compile(r"[的了是我你她它这那们吗么没很个说还让给谁谢]")
 
 
 class Language(str, Enum):
@@ -34,10 +56,14 @@ def language_of(sentence: str) -> Language | None:
     kana = len(_KANA.findall(text.replace(_CHINESE_KANA, "")))
     if hangul > han or kana * _KANA_SHARE > han:
         return Language.OTHER
-    if han:
+    words = _PLAIN_WORD.findall(text)
+    english = sum(word.lower().replace("’", "'") in _ENGLISH_WORDS for word in words)
+    if han and (not english or len(words) <= 2 * han):
         return Language.CHINESE
-    text = _WITH_UNIT.sub(" ", text)
-    words = _LATIN_WORD.findall(text)
+    foreign = sum(word.lower() in _FOREIGN_WORDS or _VIETNAMESE.search(word) is not None for word in words)
+    if foreign and (marked := sum(_OWN_LETTER.match(word) is not None for word in words)) + foreign > english:
+        return Language.OTHER if marked + foreign > 1 else None
+    words = _LATIN_WORD.findall(text := _WITH_UNIT.sub(" ", text))
     if sum(map(len, _WORD.findall(text))) > 2 * sum(map(len, words)):
         return Language.OTHER
     if len(words) > 1 and any(len(word) > 1 and word.islower() for word in words):
@@ -50,12 +76,18 @@ class Languages:
 
     def __init__(self) -> None:
         self._last: Language | None = None
+        self._japanese = False
         self._undecided: list[str] = []
 
     def push(self, sentence: str) -> list[tuple[str, Language]]:
         """The sentences whose language is known now. A first one without a script of its own waits for the next, unless
         it is read alike in any language (`Sure!`)."""
-        self._last = language_of(sentence) or self._last
+        language = language_of(sentence)
+        if self._japanese and language is Language.CHINESE and not _NOT_JAPANESE.search(sentence):
+            language = Language.OTHER
+        elif language is not None:
+            self._japanese = language is Language.OTHER and _KANA.search(sentence) is not None
+        self._last = language or self._last
         self._undecided.append(sentence)
         waits = self._last is None and any(map(_READ_BY_RULES.search, self._undecided))
         waits = waits and len(self._undecided) < _MOST_UNDECIDED

@@ -18,17 +18,27 @@ _BEHIND = r"(?![A-Za-z0-9_@]|\.[A-Za-z0-9])"
 _PATH = r"(?::\d{2,5})?(?:[/?#][!-~]*)?"
 LINK = re.compile(
     r"(?<![A-Za-z0-9_@.])(?:"
-    r"(?P<scheme>(?:https?|ftp|wss?)://|mailto:)[!-~]+"
+    r"(?P<scheme>[a-z][a-z0-9+.-]{1,20}://|mailto:)[!-~]+"
     rf"|(?P<mail>[A-Za-z0-9_.+%-]{{1,64}}@{_LABEL}(?:\.{_LABEL}){{1,8}})"
-    rf"|(?P<name>{_LABEL}(?:\.{_LABEL}){{0,8}}\.(?:{_ENDINGS}|{_ENDINGS.upper()}){_BEHIND}{_PATH}"
+    r"|(?P<path>(?<![^\s\"'“‘（(：，,。；`])(?:[A-Za-z]:|~|\.{1,2})?(?:/[A-Za-z0-9_.-]+)+/?|(?<=[\u4e00-\u9fff])(?:~|(?=/[a-z]))(?:/[A-Za-z0-9_.-]+){2,}/?)"
+    rf"|(?P<name>localhost(?::\d{{2,5}}){_PATH}|{_LABEL}(?:\.{_LABEL}){{0,8}}\.(?:{_ENDINGS}|{_ENDINGS.upper()}){_BEHIND}{_PATH}"
     rf"|{_LABEL}(?:\.{_LABEL}){{0,8}}\.[a-z]{{2,}}/[!-~]+|[a-z_]{{2,}}(?:\.[a-z_]{{2,}}){{2,}}{_BEHIND})"
     r")",
 )
 _TRAILING = re.compile(r"[.,;:!?'\"()\[\]{}<>*_~]+$")
 _ABBREVIATION = re.compile(r"(?:[A-Za-z]\.)+(?:and|or|in|on|at|the|to|is)$")
 _LONGEST_PATH = 40
-_ENGLISH = {".": "dot", "/": "slash", "@": "at", "_": "underscore", "-": "dash", ":": "colon", "+": "plus"}
-_CHINESE = {".": "点", "/": "斜杠", "@": "艾特", "_": "下划线", "-": "杠", ":": "冒号", "+": "加"}
+_ENGLISH = {
+    ".": "dot",
+    "/": "slash",
+    "@": "at",
+    "_": "underscore",
+    "-": "dash",
+    ":": "colon",
+    "+": "plus",
+    "~": "tilde",
+}
+_CHINESE = {".": "点", "/": "斜杠", "@": "艾特", "_": "下划线", "-": "杠", ":": "冒号", "+": "加", "~": "波浪号"}
 _SIGNS = {"en": _ENGLISH, "zh": _CHINESE}
 
 
@@ -39,7 +49,7 @@ def said(match: re.Match[str], language: str) -> str:
         return match.group()
     tail = match.group()[len(address) :]
     address = re.sub(r"^(?:\w+://|mailto:)(?:www\.)?|^www\.", "", address)
-    if not match["mail"]:
+    if not match["mail"] and not match["path"]:
         host, slash, path = re.split(r"[?#]", address, maxsplit=1)[0].rstrip("/").partition("/")
         address = host + slash + path if len(path) <= _LONGEST_PATH and "%" not in path else host
     signs = _SIGNS.get(language)

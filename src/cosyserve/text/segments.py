@@ -1,20 +1,18 @@
 """Joins sentences to segments that the model speaks well: 60 to 80 units, as upstream does.
 
-A unit is a character of a text with Han characters, else about a token.
+A unit is a wide character, as Han characters are, or about a token of any other text.
 """
 
 import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from cosyserve.text.language import HAN
 from cosyserve.text.mapped import Mapped
 from cosyserve.text.marks import has_speech
 
 FULL, ENOUGH, TAIL = 80, 60, 20  # upstream's token_max_n, token_min_n, merge_len
 LONGEST = 120  # half a minute, the longest that the model was made for: a longer sentence is cut at its clauses
 
-_WORDS = re.compile(r"[A-Za-z'’]{1,9}|\d|[^\W\d_]{1,2}|[^\w\s]+|_")
 _SEALED = re.compile(
     r"<(strong|laughter)>.*?</\1>|“[^“”]*”|「[^「」]*」|『[^『』]*』|\"[^\"]*\"|\[[^\[\]]*\]|<[^<>]*>", re.DOTALL
 )
@@ -22,10 +20,11 @@ _CLAUSE = re.compile(r"[，、；：…—]+|[,;:]+(?=\s)")
 _WORD_END = re.compile(r"\s+")
 _ENDS, _PAUSES = "。！？；.!?;", "，、：,:—–- "
 _WIDE = re.compile(r"[\u2e80-\u312f\u3190-\ua4cf\uf900-\uffdf\U00020000-\U0003ffff]")
+_UNIT = re.compile(rf"{_WIDE.pattern}|[A-Za-z'’]{{1,9}}|\d|[^\W\d_]{{1,2}}|[^\w\s]+?(?={_WIDE.pattern}|[\w\s]|$)|_")
 
 
 def units(text: str) -> int:
-    return len(text) if HAN.search(text) else len(_WORDS.findall(text))
+    return len(_UNIT.findall(text))
 
 
 class Segments:

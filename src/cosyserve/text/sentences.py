@@ -39,6 +39,7 @@ _ABBREVIATION = re.compile(
     rf"(?:^|[^A-Za-z.])(?:(?P<never>{_NEVER})|(?P<numbers>{_BEFORE_NUMBERS})|(?P<seldom>{_SELDOM}))\.$"
 )
 _ITEM = re.compile(r"(?:^|\n)[\s*_#>`•+-]*(?:\d{1,3}|[A-Za-z]|[ivx]{1,4})\.$")
+_INNER_ITEM = re.compile(r"(?:^|[\s，；：])\d{1,2}\.$")  # with Chinese right behind it: `1.打开 2.关闭`
 _ENTITY = re.compile(r"&#?\w{1,30};$")
 _BEGINNERS = frozenset(
     (  # noqa: SIM905 - a list of them would be longer
@@ -166,6 +167,8 @@ def _ends(text: str, match: re.Match[str], *, final: bool) -> bool | None:
     quoted = mark[-1] in "”\"'"
     if mark[0] == "." and mark[1:2] not in (".", "!", "?"):
         if _ITEM.search(before) and mark == ".":
+            return False
+        if mark == "." and after and not after[0].isspace() and _INNER_ITEM.search(before):
             return False
         if abbreviation := _ABBREVIATION.search(before):
             return _ends_after(abbreviation, after, final=final)

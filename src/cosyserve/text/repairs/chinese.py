@@ -8,6 +8,9 @@ from cosyserve.text.repairs.row import NUMBER, Table, row
 from cosyserve.text.repairs.signs import SIGNS, SUPERSCRIPTS
 
 _DIGITS = str.maketrans("0123456789", "零一二三四五六七八九")
+_TENS, _ONES = {"1": "一", "2": "二"}, {"0": "", "2": "二", "4": "四", "9": "九"}
+_CURRENCIES = {"$": "美元", "€": "欧元", "£": "英镑", "¥": "元"}
+_DOLLARS = {"US": "美元", "HK": "港元", "NT": "新台币", "A": "澳元", "C": "加元", "S": "新元"}
 _CODE = str.maketrans("0123456789", "零幺二三四五六七八九")  # as numbers of telephones and cards are read
 
 
@@ -19,6 +22,10 @@ def _code(match: re.Match[str]) -> str:
     return match.group().translate(_CODE)
 
 
+def _year(match: re.Match[str]) -> str:
+    return match.group().translate(_DIGITS)
+
+
 def _year_range(match: re.Match[str]) -> str:
     return f"{match.group(1)}到{match.group(2)}".translate(_DIGITS)
 
@@ -28,7 +35,7 @@ _UNITS = {
     "kg": "千克", "KG": "千克", "Kg": "千克", "KM": "公里", "CM": "厘米", "MM": "毫米", "ML": "毫升", "g": "克", "mg": "毫克", "t": "吨", "km": "公里", "m": "米", "dm": "分米", "cm": "厘米", "mm": "毫米", "nm": "纳米",
     "μg": "微克", "ug": "微克", "μm": "微米", "um": "微米", "ml": "毫升", "mL": "毫升", "L": "升", "l": "升", "min": "分钟", "h": "小时", "s": "秒", "ms": "毫秒",
     "Hz": "赫兹", "kHz": "千赫兹", "MHz": "兆赫兹", "GHz": "吉赫兹", "W": "瓦", "kW": "千瓦", "KW": "千瓦", "kWh": "千瓦时", "V": "伏",
-    "mAh": "毫安时", "dB": "分贝", "mol": "摩尔", "kPa": "千帕", "Pa": "帕", "cal": "卡", "kcal": "千卡", "mph": "英里每小时",
+    "mAh": "毫安时", "dB": "分贝", "mol": "摩尔", "kPa": "千帕", "Pa": "帕", "cal": "卡", "kcal": "千卡", "Ω": "欧姆", "kΩ": "千欧姆", "mph": "英里每小时",
 }  # fmt: skip
 _PER = {"m³": "立方米", "m^3": "立方米", "L": "升", "mL": "毫升", "kg": "千克"}
 _LETTER_UNIT = rf"(?<![A-Za-z\d.-])(?<![A-Za-z] )(-?{NUMBER})\s?({'|'.join(name for name in _UNITS if len(name) == 1)})(?![A-Za-z\d/²³^'’-])"
@@ -39,47 +46,74 @@ def _unit(match: re.Match[str]) -> str:
     return match.group(1) + _UNITS[match.group(2)]
 
 
-CHINESE: Table = SIGNS + (
+_BEFORE: Table = (
+    row("minus", r"(?<=[\w)])\s?−\s?(?=[\w(√])", "减", "the mathematical minus is none to it, nor a range"),
+    row("minus", r"−\s?(?=[A-Za-z(√])", "负", "as above"),
+    row("fraction", r"(?<=\d)(?=[¼-¾⅐-⅞])", "又", "1½ became 一二分之一"),
+)
+
+CHINESE: Table = _BEFORE + SIGNS + (
     row("link", links.LINK.pattern, _link, "https://www.example.com became https://www。example。com"),
     row("underscore", r"(?<=[^\W_])_+(?=[^\W_])", " ", "snake_case is two words"),
     row("dotted name", r"(?<![\w.])\.(?=[A-Za-z]{2,})", "点", ".NET lost its dot"),
-    row("list", r"(?m)^\s*[(（]?(\d{1,3})(?:[)）]|[.、．](?!\d))[^\S\n]*(?=\S)", r"\1，", "`1. 打开` became `一. 打开`, an utterance of its own"),
+    row("list", r"(?m)^\s*(?![(（]\d{3}[)）]\s?\d{3})[(（]?(\d{1,3})(?:[)）]|[.、．](?!\d))[^\S\n]*(?=\S)", r"\1， ", "`1. 打开` became `一. 打开`, an utterance of its own"),
+    row("list", r"(?:(?<=[；：。;:])|(?<=[\u4e00-\u9fff][，,]))\s*(\d{1,2})[)）.](?=\s?[\u4e00-\u9fff])", r"\1，", "：1）打开 lost its pause"),
+    row("list", r"(?<=[^\s\d])\s+(\d{1,2})[)）.](?=\s?[\u4e00-\u9fff])", r"，\1，", "as above, behind a space"),
+    row("over", r"(?<![\d/.])(\d{2,3})/(\d{2,3})(?![\d/])", lambda m: f"{m.group(1)}杠{m.group(2)}" if int(m.group(1)) > int(m.group(2)) else m.group(), "血压120/80 became eightieths"),
+    row("number", r"(?<![A-Za-z\d.])1([12])([0249])(?=杠|\s[A-Za-z])(?!\s?(?:km|m/s))", lambda m: f"一百{_TENS[m.group(1)]}十{_ONES[m.group(2)]}", "120 fps became 幺二零, as the number of the ambulance"),
+    row("range", r"(?<!\d)((?:19|20)\d\d)[-/](\d\d)(?=赛季|财年|学年)", _year_range, "2022-23赛季 became a cardinal"),
+    row("year", r"(?<![\d./~～–—-])(?:19[5-9]\d|20[0-4]\d)(?=款|届|版|赛季|财年|学年|[春夏秋冬]|世界|欧洲|奥运)", _year, "2024款 became a cardinal"),
+    row("currency", rf"(?<![A-Za-z])({'|'.join(_DOLLARS)})\$(\d[\d,]{{0,15}}(?:\.\d{{1,15}})?)", lambda m: m.group(2) + _DOLLARS[m.group(1)], "HK$50 became HK and 美元"),
+    row("idiom", r"(?<![\d/])24/7(?![\d/])", "24，7", "it became a fraction"),
     row("clock", r"(?i)(?<![\d:])(\d{1,2})(?::00)?\s?a\.?m\b\.?", r"上午\1点", "3pm became 三pm"),
     row("clock", r"(?i)(?<![\d:])(\d{1,2})(?::00)?\s?p\.?m\b\.?", r"下午\1点", "as am"),
     row("clock", r"(?i)(?<![\d:])(\d{1,2}:\d\d)\s?a\.?m\b\.?", r"上午\1", "as am"),
     row("clock", r"(?i)(?<![\d:])(\d{1,2}:\d\d)\s?p\.?m\b\.?", r"下午\1", "as am"),
     row("clock", r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d(?::\d\d)?)(?:\.\d+)?Z?", r"\1 \2", "a time stamp kept its letters"),
     row("clock", r"(?<![\d:])(\d{1,2}):(\d\d):(\d\d)(?![\d:])", r"\1点\2分\3秒", "1:30:00 lost its seconds"),
-    row("number", r"(?<![\d.,])\d{1,3}(?:[,，]\d{3})+(?![\d,])", lambda m: m.group().replace(",", "").replace("，", ""), "12,345.67 became 十二元,三百四十五点六七"),
+    row("number", r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])", lambda m: m.group().replace(",", ""), "12,345.67 became 十二元,三百四十五点六七"),
     row("identity", r"(?<![\d.])(\d{12,})(?=[Xx]?(?![\d.元美万亿%]))", _code, "an identity card's number was half digits, half a cardinal"),
     row("identity", r"(?<=[幺二三四五六七八九零]{17})[Xx](?![A-Za-z])", "X", "its check digit is a letter"),
-    row("code", r"(密码|编号|账号|帐号|卡号|单号|学号|工号|房号|尾号|邮编|QQ号|微信号|车牌号|身份证号|序列号|订单号|快递单号|验证码|号码|代码|航班号|群号)((?:是|为|：|:|\s){0,3})(\d{3,})(?![\d.])", lambda m: m.group(1) + m.group(2) + m.group(3).translate(_CODE), "a code is read by its digits, not as a cardinal"),
+    row("code", r"(密码|PIN码|取件码|提取码|邀请码|编号|账号|帐号|卡号|单号|QQ|学号|工号|房号|尾号|邮编|QQ号|微信号|车牌号|身份证号|序列号|订单号|快递单号|验证码|号码|代码|航班号|群号)((?:是|为|：|:|\s){0,3})(\d{3,})(?![\d.])", lambda m: m.group(1) + m.group(2) + m.group(3).translate(_CODE), "a code is read by its digits, not as a cardinal"),
     row("phone", r"(?<![\d])\+86[- ]?(?=1?\d)", "八六，", "+86 became 正八十六"),
     row("phone", r"(?<![\d.-])1[3-9]\d[- ]\d{4}[- ]\d{4}(?![\d-])", lambda m: re.sub(r"\D", "", m.group()), "138 1234 5678 was three cardinals"),
     row("phone", r"[(（](0\d{2,3})[)）]\s?(?=(?:\d{7,8}|\d{3,4}-\d{4})(?!\d))", r"\1-", "(010)62785001 became two cardinals"),
     row("card", r"(?<![\d-])\d{4}(?: \d{4}){2,4}(?: \d{1,4})?(?![\d-])", lambda m: m.group().replace(" ", "").translate(_CODE), "a card's number became cardinals"),
     row("date", r"(?<![\d/])(\d{2})/(\d{1,2})/(\d{1,2})(?![\d/])", lambda m: f"{m.group(1).translate(_DIGITS)}年{m.group(2)}月{m.group(3)}日", "24/01/05 became fractions"),
     row("currency", rf"({NUMBER})\s?([$€£])(?!\d)", r"\2\1", "100€ kept its sign"),
-    row("currency", rf"¥({NUMBER})\s?元", r"\1元", "¥5元 has its currency twice"),
+    row("currency", rf"[$€£¥](?={NUMBER}\s?[万亿千百]{{0,2}}(?:[美欧日港澳加]?元|英镑|人民币))", "", "$5美元 has its currency twice"),
+    row("currency", rf"([$€£¥])({NUMBER})(?!\d)\s?([万亿千百]{{1,2}})", lambda m: f"{m.group(2)}{m.group(3)}{_CURRENCIES[m.group(1)]}", "$1.2亿 kept its sign"),
     row("per cent", r"(?<=\d)\s+(?=[%‰])", "", "100 % kept its sign"),
     row("phone", r"(?<=八六，)(\d{2,3})-(\d{7,8})(?![\d.-])", lambda m: (m.group(1) + m.group(2)).translate(_CODE), "10-62785001 became a subtraction"),
     row("phone", r"(电话|热线|拨打|致电|座机|传真)([是为：: ]{0,3})(\d{3,4})-(\d{4})(?![\d-])", lambda m: m.group(1) + m.group(2) + (m.group(3) + m.group(4)).translate(_CODE), "5555-1234 became a subtraction"),
+    row("phone", r"(?<![\d.-])(0\d{2,3})-(\d{7})(?![\d.-])", lambda m: (m.group(1) + m.group(2)).translate(_DIGITS), "021-1234567 became a subtraction"),
+    row("year", r"〔((?:19|20)\d\d)〕", lambda m: m.group(1).translate(_DIGITS) + "，", "国发〔2024〕12号 became a cardinal"),
+    row("range", r"(?<=[周期][一二三四五六日天1-7])\s?[-~～—–]\s?(?=周|星期)", "到", "周一~周五 kept its sign"),
     row("room", r"(?<![\dA-Za-z.])\d{3,4}(?=会议室|教室|办公室|号房|室|房间|包间)", _code, "302室 became 三百零二室"),
     row("code", r"(?<=[A-Z]-)\d{4,}(?![\d.,])", lambda m: m.group().translate(_DIGITS), "A-1024 became a cardinal"),
     row("version", r"(?<![\d.])(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?![\d.])", r"\1点\2点\3", "v2.0.1 became v二.零点一"),
-    row("code", r"(?<=[A-Za-z])(?!\d+00(?!\d))\d{3,}(?![\d.,])", lambda m: m.group().translate(_DIGITS), "B612 became B六百一十二"),
+    row("code", r"(?<=[A-Za-z])(?!\d+00(?!\d))\d{3,}(?![\d.,°])", lambda m: m.group().translate(_DIGITS), "B612 became B六百一十二"),
     row("range", r"(?<=[月日年号点分时秒天个米%℃元])\s?-\s?(?=\d)", "到", "9点-10点 became 九点负十点"),
     row("name", r"(?<=[\u4e00-\u9fff])(?<![是为到至约温度得于在值零从差比])-(?=\d+(?![\d.%℃°度元万亿摄华分个次点]))", "", "歼-20 became 歼负二十"),
     row("decade", r"(?<!\d)((?:1\d|20)\d0)['’]?s(?![A-Za-z])", lambda m: m.group(1).translate(_DIGITS) + "年代", "1990s became 一千九百九十秒"),
-    row("number", r"(?<![\d.第])2(?=倍)", "两", "2倍 became 二倍"),
+    row("number", r"(?<![\d.,/:第-])2(?=\s?(?:[倍台间幅处部所顿匹句批份项种门包滴束朵株声步圈遍晚]|年(?!级)|次(?![方元函曲幂项要])))", "两", "2倍 became 二倍"),
+    row("number", r"(?<![\d.,/:第-])2(?=日|号|单元|分之)|(?<=[点时])2(?=分)|(?<=第)2(?![\d.,])", "二", "2月2日 became 二月两日, 第2名 第两名"),
+    row("date", r"(?<![A-Za-z0-9.-])((?:19|20)\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?![\dA-Za-z.%元人个])", lambda m: f"{m.group(1)}年{int(m.group(2))}月{int(m.group(3))}日", "20240105 became twenty millions"),
+    row("score", r"(?<![\d.-])(\d{1,3})\s?[-–]\s?(?=\d{1,3}(?:[大小完险]?[胜败负]|击败|战胜|领先|落后|[获取逆]胜))", r"\1比", "3-0获胜 became a range"),
+    row("number sign", r"(?<=\d)#", "号", "1#楼 kept its sign"),
     row("address", r"(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3}):(\d+)", lambda m: f"{m.group(1)}冒号{m.group(2).translate(_DIGITS)}", "the port became a cardinal"),
+    row("figure", r"(?<=[图表式例题])(\s?\d{1,3})-(?=\d{1,3}(?![\d.%]))|(?<![\d-])(\d{1,2})-(?=\d{1,2}班)", lambda m: f"{m.group(1) or m.group(2)}杠", "图3-1 became a range"),
+    row("angle", r"(?<=\d)°\s?(\d{1,2})[′'’](?:\s?(\d{1,2}(?:\.\d+)?)(?:[″\"”]|′′|''))?", lambda m: f"度{m.group(1)}分" + f"{m.group(2)}秒" * bool(m.group(2)), "116°23′29″ kept its signs"),
+    row("address", r"(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3})/(?=\d)", r"\1斜杠", "as a port"),
+    row("number", rf"({NUMBER})w(?![A-Za-z\d])", r"\1万", "10w is written for 10万"),
+    row("sign", r"(?<=[\d万亿千百A-Za-z])\+(?![\w+(])", "加", "100+ kept its sign"),
     row("score", r"(比分|战绩|比数)((?:是|为|：|:)?\d+)\s?[-–]\s?(?=\d)", r"\1\2比", "10-3 became a range"),
     row("range", r"(?<!\d)((?:19|20)\d\d)\s?[-–—~～]\s?((?:19|20)\d\d)(?![\d.-])", _year_range, "1998-2003 became a subtraction"),
-    row("range", rf"(?<![\d.A-Za-z-])((?!0\d)(?!\d{{4}}-(?:0\d|1[0-2])\b)[¥$€£]?{NUMBER}[%‰℃万亿]?)\s?-\s?(?!\d{{7}})([¥$€£]?{NUMBER}%?)(?![\d-]|\.\d|\s?=)", r"\1到\2", "10-20 became a date, 7-11 a subtraction, 10%-20% a negative number"),
+    row("range", rf"(?<![\d.A-Za-z^-])((?!0\d)(?!\d{{4}}-(?:0\d|1[0-2])\b)[¥$€£]?{NUMBER}[%‰℃万亿]?)\s?-\s?(?!\d{{7}})([¥$€£]?{NUMBER}%?)(?![\d-]|\.\d|\s?=)", r"\1到\2", "10-20 became a date, 7-11 a subtraction, 10%-20% a negative number"),
     row("range", r"(?<=[\d%‰℃元个月日年号点分时秒天万亿])\s?(?:～|~|〜|–|——|—)\s?(?=[¥$€£-]?\d)", "到", "5～8 stayed as it was"),
     row("minus", rf"(?<![\w.])({NUMBER})\s?-\s?({NUMBER})(?=\s?=)", r"\1减\2", "10-3 became a date"),
     row("per mille", rf"({NUMBER})‰", r"千分之\1", "‰ stayed as it was"),
-    row("unit", r"(?<=[\dA-Za-z)])\s?/\s?(?=[秒分时天日周月年人次个件套斤吨瓶盒平度])|(?<=[元角分块万千百])/(?=[秒分小时天日周月年人次个件套斤吨瓶盒平度])", "每", "￥3000/月 kept its slash"),
+    row("unit", r"(?<=[\dA-Za-z)])\s?/\s?(?=[秒分时天日周月年人次个件套斤吨瓶盒平度千万百])|(?<=[元角分块万千百次个件人斤克升米页月%])/(?=[秒分小时天日周月年人次个件套斤吨瓶盒平度])", "每", "￥3000/月 kept its slash"),
     row("unit", rf"({NUMBER})\s?(mg|μg|ug|kg|g)/(m³|m\^3|L|mL|kg)(?![A-Za-z])", lambda m: f"{m.group(1)}{_UNITS[m.group(2)]}每{_PER[m.group(3)]}", "35μg/m³ kept its letters"),
     row("power", r"(?<=[A-Za-z])(?:\^2|²)|(?<=\))(?:\^2|²)", "平方", "² stayed as it was"),
     row("power", r"(?<=[A-Za-z)])(?:\^3|³)", "立方", "as ²"),
@@ -96,7 +130,7 @@ CHINESE: Table = SIGNS + (
     row("sign", r"(?<=\d) / (?=\d)", "除以", "10 / 2 became a date"),
     row("times", r"(?<=\d)\s?[x×*]\s?(?=\d)", "乘", "7x24 and 3*4 kept their signs"),
     row("times", r"(?<![A-Za-z])([A-Za-z0-9])\s?\*\s?(?=[A-Za-z0-9](?![A-Za-z]))", r"\1乘", "a*b kept its sign"),
-    row("times", rf"({NUMBER})x(?![A-Za-z\d])", r"\1倍", "3.5x became 三点五x"),
+    row("times", rf"({NUMBER})[x×](?!\s?[A-Za-z\d])", r"\1倍", "3.5x became 三点五x"),
     row("number sign", r"(?<=[A-Z])#", " sharp", "C#"),
     row("number sign", r"№\s?(\d+)|#\s?(\d+)", lambda m: f"{m.group(1) or m.group(2)}号", "№ and # stayed as they were"),
     row("number sign", r"(?<![A-Za-z])N[oO]\.?\s?(?=\d)", "第", "No.1 became No。一"),
@@ -106,6 +140,7 @@ CHINESE: Table = SIGNS + (
     row("sign", r"(?<=[A-Za-z0-9\u4e00-\u9fff)])\s?\+\s?(?=[A-Za-z\u4e00-\u9fff(])|(?<=[A-Za-z\u4e00-\u9fff)])\s?\+\s?(?=\d)(?!\+\s?\d[\d.]{0,9}%)(?!\d[\d.]{0,9}%)", "加", "as &"),
     row("sign", r"(?<=[A-Za-z])\+\+", "加加", "C++"),
     row("sign", r"(?<=[A-Za-z\u0370-\u03ff\u4e00-\u9fff)])\s?(?:==?|＝)\s?|\s?==?\s?(?=[A-Za-z\u4e00-\u9fff(-])", "等于", "as &"),
+    row("sign", r"(?<=Rh)-(?![\w-])", "负", "as &"),
     row("sign", r"±", "正负", "as &"),
     row("sign", r"≈|[~～](?=\d)", "约", "as &"),
     row("sign", r"≤|<=", "小于等于", "as &"),
@@ -114,11 +149,14 @@ CHINESE: Table = SIGNS + (
     row("sign", r"÷", "除以", "5÷3 became 五除三, which is the inverse"),
     row("sign", r"∞", "无穷大", "as &"),
     row("sign", r"√", "根号", "as &"),
-    row("sign", r"(?<=[\d\w])\s?<\s?(?=[\d-])", "小于", "as &"),
-    row("sign", r"(?<=[\d\w])\s?(?<!-)>\s?(?=[\d-])", "大于", "as &"),
-    row("arrow", r"\s?(?:[-=]{1,9}>|<[-=]{1,9}|[\u2190-\u21ff]+)\s?", "，", "an arrow is a pause"),
+    row("sign", r"(?<=[\d\w])\s?<\s?(?=[\d-])|<(?=\d)|(?<=[A-Za-z\d])\s?<\s?(?=[A-Za-z](?![A-Za-z]))", "小于", "as &"),
+    row("sign", r"(?<=[\d\w])\s?(?<!-)>\s?(?=[\d-])|(?<=[A-Za-z])\s?>\s?(?=[A-Za-z](?![A-Za-z]))|(?<![-=<>])>(?=\d)", "大于", "as &"),
+    row("arrow", r"\s?(?:<?[-=]{1,9}>|<[-=]{1,9}|[\u2190-\u21ff]+)\s?", "，", "an arrow is a pause"),
     row("temperature", r"°C", "℃", "one sign for one thing"),
     row("unit", r"℉|°F", "华氏度", "it does not know it"),
     row("unit", _WORD_UNIT, _unit, "5 kg has letters that are no unit elsewhere"),
     row("unit", _LETTER_UNIT, _unit, "5 seconds became 五秒econds; iPhone 5s is no time"),
+    row("number", r"(?<![\d.])(\d{1,3}) (\d{3})(?=[元人个万])", r"\1\2", "12 500元 became 十二五百元"),
+    row("space", r"(?<=\d\d)\s+(?=\d\d)(?!\d\d?[:点])", "，", "A100 80GB became 一百八十"),
+    row("bracket", r"(?<=[\d%℃元])（(?=[-+]?\d)", "，（", "92%（+6%） became one number"),
 )  # fmt: skip

@@ -1,5 +1,7 @@
 """Characters that no grammar knows and that mean the same in any language."""
 
+# ruff: noqa: E501 - a row of a table is a line
+
 import re
 import unicodedata
 
@@ -19,8 +21,18 @@ def _value(match: re.Match[str]) -> str:
     return (", " if before.isalpha() else "") + number + ", "
 
 
+def _subscript(match: re.Match[str]) -> str:
+    apart = ", " if match.string[match.end() :][:1].isdigit() else ""  # log₂8
+    return _folded(match) + apart
+
+
 def _folded(match: re.Match[str]) -> str:
     return unicodedata.normalize("NFKC", match.group())
+
+
+def _power_of_ten(match: re.Match[str]) -> str:
+    number, exponent = filter(None, match.groups())
+    return f"{number}×10^{exponent.removeprefix('+')}"
 
 
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
@@ -30,11 +42,16 @@ SIGNS: Table = (
     row("numeral", _NUMERAL.pattern, _value, "①②③ became `zero` or stayed; Ⅳ stayed"),
     row("fraction", r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", "3½ became 31/2"),
     row("fraction", r"[¼-¾⅐-⅞]", lambda match: _folded(match).replace("⁄", "/"), "½ is no digit to it"),
-    row("subscript", r"[₀-₉]+", _folded, "H₂O lost its number"),
+    row("subscript", r"[₀-₉]+", _subscript, "H₂O lost its number"),
     row("unit", r"㎡", "m²", "50㎡ is a sentence that its grammar cannot read"),
     row("unit", r"㎥", "m³", "as ㎡"),
     row("unit", r"[㎎-㎏㎜-㎞㎖㎗㏄㎐-㎔㎾]", _folded, "5㎏ stayed"),
     row("invisible", r"[™®©℠]", "", "its grammar cannot read them"),
     row("currency", r"￥", "¥", "one sign for one thing"),
+    row("power", r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)[eE]([-+]\d+)(?![A-Za-z0-9])|(?<![A-Za-z0-9.])(\d+\.\d+)[eE](\d+)(?![A-Za-z0-9])", _power_of_ten, "1e-5 lost its sign"),
+    row("number", r"(?<![A-Za-z0-9_])\d{1,3}(?:_\d{3})+(?![A-Za-z0-9_])", lambda match: match.group().replace("_", ""), "10_000 became ten and noughts"),
+    row("number", r"(?<![A-Za-z0-9.,])\d{1,3}(?: 000)+(?! ?\d)", lambda match: match.group().replace(" ", ""), "1 000 000 became one and noughts"),
+    row("hexadecimal", r"(?<![A-Za-z0-9])0x[0-9A-Fa-f]{1,16}(?![A-Za-z0-9])", lambda match: " ".join(match.group()).replace("x", "X"), "0x1F became zero times one F"),
+    row("power", r"(?<=[\w)])[⁻⁺][⁰¹²³⁴-⁹ⁿ]+|(?<=[\d)])[⁰¹²³⁴-⁹]{2,}", lambda match: f"^{match.group().translate(SUPERSCRIPTS)}", "10⁻³ lost its number"),
     row("minus", r"−", "-", "the mathematical minus is no minus to it"),
 )  # fmt: skip
