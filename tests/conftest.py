@@ -20,7 +20,7 @@ from cosyserve.speech.choice import Choice
 from cosyserve.speech.synthesizer import Synthesizer
 from tests.running import HANGS, Server, wait_until_warm
 
-_TOGETHER = {"containers": "containers", "remote": "containers", "host": "mpi", "launch": "mpi", "scale": "scale"}
+_TOGETHER = {"containers": "containers", "remote": "remote", "host": "mpi", "launch": "mpi", "scale": "scale"}
 _LONG = ("/containers/", "/remote/", "/launch/", "/host/", "/trtllm/", "/hostile/", "/setup/", "/scale/", "test_parity")
 
 
