@@ -120,7 +120,7 @@ def test_two_fetches_at_once_do_the_work_once(user: User) -> None:
         said = [each.communicate(timeout=HANGS)[1] for each in fetches]
     assert [each.returncode for each in fetches] == [0, 0], said
     assert sum("waiting for it" in text for text in said) == 1
-    assert hub.served == TOTAL
+    assert hub.served == TOTAL + 1  # and a byte, to see that it is there
     assert user.has() == FILES
 
 

@@ -121,20 +121,23 @@ def measured(model: Model, files: Sequence[File], among: Sequence[Source], machi
     """Bytes a second that each source gives at this moment, all asked at once, within ten seconds; 0 for one that
     answers and brings nothing. One that cannot be reached is left out."""
     sample = max(files, key=lambda file: file.size or 0)
+    most = _PROBE_BYTES if len(among) > 1 else 1  # there is nothing to compare
 
     def look(seconds: float) -> dict[Name, float]:
         with ThreadPoolExecutor(len(among)) as threads:
-            speeds = threads.map(lambda source: _speed(source, source.address(model, sample), machine, seconds), among)
+            speeds = threads.map(
+                lambda source: _speed(source, source.address(model, sample), machine, seconds, most), among
+            )
             found = zip((source.name for source in among), speeds, strict=True)
         return {name: speed for name, speed in found if speed is not None}
 
     return look(_PROBE_SECONDS) or look(_PATIENT_SECONDS)
 
 
-def _speed(source: Source, address: str, machine: Machine, seconds: float) -> float | None:
+def _speed(source: Source, address: str, machine: Machine, seconds: float, most: int) -> float | None:
     """In a process of its own: proxies are read from the environment, and an answer may never come."""
     argv = [sys.executable, "-S", str(Path(__file__).with_name("probe.py"))]
-    question = json.dumps({"address": address, "seconds": seconds - 1, "bytes": _PROBE_BYTES})
+    question = json.dumps({"address": address, "seconds": seconds - 1, "bytes": most})
     try:
         done = subprocess.run(  # noqa: S603 - argv is ours
             argv,
