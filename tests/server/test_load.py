@@ -33,8 +33,13 @@ def _left() -> tuple[int, int]:
     return len(asyncio.all_tasks()), psutil.Process().num_fds()
 
 
+def _threads() -> int:
+    """But for the front end's own, a few that the whole process shares and keeps."""
+    return sum(not each.name.startswith("text") for each in threading.enumerate())
+
+
 def test_two_hundred_streams_at_once() -> None:
-    threads = threading.active_count()
+    threads = _threads()
 
     async def run() -> None:
         settings = Settings(max_streams=LIMIT, max_queue=QUEUE, queue_seconds=HANGS)
@@ -61,10 +66,10 @@ def test_two_hundred_streams_at_once() -> None:
         assert counts[200] >= LIMIT + QUEUE
         assert app.state.service.admission.active == app.state.service.admission.waiting == 0
         assert after <= before
-        assert threading.active_count() - threads <= LIMIT + 1  # an encoder each, and the synthesizer's
+        assert _threads() - threads <= LIMIT + 1  # an encoder each, and the synthesizer's
         server.should_exit = True
         await serving
         bound.close()
 
     asyncio.run(run())
-    eventually(lambda: threading.active_count() == threads)
+    eventually(lambda: _threads() == threads)
