@@ -146,7 +146,7 @@ def texts_without_end(target: Target) -> str:
 def texts_that_are_hard_to_read(target: Target) -> str:
     """They are short enough; only the way they are written out is long. Nobody listens to the end of that."""
     texts = ["9" * 240, "1/2/3/4/5/6/7/8/9/" * 13, "$1,234.56 " * 24, "110101199003071234" * 13, "二〇二四年" * 40]
-    texts += ["[" * 600, "1-" * 300, "1," * 300, "a@b." * 150, "<!--" * 150, "你5" * 300, "$a^" * 200]
+    texts += ["[" * 600, "1-" * 300, "1," * 300, "a@b." * 150, "<!--" * 150, "你5" * 300, "$a^" * 200, "√" * 600]
     counts: Counter[int] = Counter()
     with httpx.Client(base_url=target.open, timeout=HANGS) as client:
         for text in texts:

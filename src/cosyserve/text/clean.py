@@ -26,7 +26,7 @@ _ELEMENTS = (
     "|dt|em|figcaption|figure|font|footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|ins|kbd|label|li|link|main|mark"
     "|meta|nav|ol|option|p|pre|q|rp|rt|ruby|s|samp|section|select|small|source|span|strike|style|sub|summary|sup|svg|table"
     "|tbody|td|textarea|tfoot|th|thead|time|title|tr|tt|u|ul|var|video|wbr|think|thinking"
-    "|speak|break|prosody|emphasis|say-as|phoneme|voice|lang|audio|mstts:express-as"
+    "|speak|break|prosody|emphasis|say-as|phoneme|voice|lang|mstts:express-as"
 )
 _BLOCKS = "address|article|blockquote|body|br|button|caption|dd|details|div|dl|dt|figcaption|figure|footer|form|h[1-6]|head|header|hr|li|ol|option|p|pre|section|summary|table|think|thinking|title|tr|ul"
 _CELLS = "td|th"
@@ -42,16 +42,9 @@ _PICTURE = (
 )
 _LINE = r"(?m:^)[^\S\n]*"
 _ADDRESS = r"\((?:[^()\s]|\([^()\s]*\)){0,2000}(?:\s+[\"'][^\"'\n]{0,200}[\"'])?\)"
-_COMMANDS = {"times": "×", "cdot": "×", "div": "÷", "pm": "±", "leq": "≤", "le": "≤", "geq": "≥", "ge": "≥", "neq": "≠"}
-_COMMANDS |= {
-    "approx": "≈",
-    "ne": "≠",
-    "infty": "∞",
-    "sqrt": "√",
-    "to": "→",
-    "rightarrow": "→",
-    "left": "",
-    "right": "",
+_COMMANDS = {
+    **{"times": "×", "cdot": "×", "div": "÷", "pm": "±", "sqrt": "√", "infty": "∞", "to": "→", "rightarrow": "→"},
+    **{"leq": "≤", "le": "≤", "geq": "≥", "ge": "≥", "neq": "≠", "ne": "≠", "approx": "≈", "left": "", "right": ""},
 }
 
 

@@ -40,7 +40,8 @@ class Segments:
 
     def push(self, sentence: Mapped) -> Iterator[Mapped]:
         """The segments that are complete once `sentence` is added."""
-        for part in _parts(sentence):
+        # What was changed by which rule is of no use from here on, and would be copied for each part.
+        for part in _parts(Mapped(sentence.text, sentence.places)):
             yield from self._add(part)
 
     def flush(self) -> Iterator[Mapped]:

@@ -46,13 +46,11 @@ def _unit(match: re.Match[str]) -> str:
     return match.group(1) + _UNITS[match.group(2)]
 
 
-_BEFORE: Table = (
+CHINESE: Table = (
     row("minus", r"(?<=[\w)])\s?−\s?(?=[\w(√])", "减", "the mathematical minus is none to it, nor a range"),
     row("minus", r"−\s?(?=[A-Za-z(√])", "负", "as above"),
     row("fraction", r"(?<=\d)(?=[¼-¾⅐-⅞])", "又", "1½ became 一二分之一"),
-)
-
-CHINESE: Table = _BEFORE + SIGNS + (
+    *SIGNS,
     row("link", links.LINK.pattern, _link, "https://www.example.com became https://www。example。com"),
     row("underscore", r"(?<=[^\W_])_+(?=[^\W_])", " ", "snake_case is two words"),
     row("dotted name", r"(?<![\w.])\.(?=[A-Za-z]{2,})", "点", ".NET lost its dot"),

@@ -46,16 +46,9 @@ def _season(match: re.Match[str]) -> str:
     return f"{first} to {last}" if len(last) == 4 or int(last) == (int(first) + 1) % 100 else match.group()
 
 
-_BEFORE: Table = (
-    row(
-        "minus",
-        r"(?<=[\w)])\s?−\s?(?=[\w(√])|−\s?(?=[A-Za-z(√])",
-        " minus ",
-        "the mathematical minus is none to it, nor a range",
-    ),
-)
-
-ENGLISH: Table = _BEFORE + SIGNS + (
+ENGLISH: Table = (
+    row("minus", r"(?<=[\w)])\s?−\s?(?=[\w(√])|−\s?(?=[A-Za-z(√])", " minus ", "the mathematical minus is none to it, nor a range"),
+    *SIGNS,
     row("link", links.LINK.pattern, _link, "I love google.com, really. became nothing at all"),
     row("underscore", r"(?<=[^\W_])_+(?=[^\W_])", " ", "snake_case is two words"),
     row("list", r"(?m)^\s*(?!\(\d{3}\)\s?\d{3})\(?(\d{1,3})(?:\)|\.(?!\d))[^\S\n]*(?=\S)", r"\1, ", "`1. Open` became `one.`, an utterance of its own"),
