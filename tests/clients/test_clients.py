@@ -1,15 +1,13 @@
 """The clients that voice agents and pages use, each in its own environment, against a server as a user starts it."""
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
-from tests.running import GREETING, HANGS, ROOT, Server
+from tests.running import GREETING, HANGS, ROOT, Server, leave_out
 from tests.signals import from_s16le, is_speech
 
 pytestmark = pytest.mark.slow  # environments of 100 packages are made
@@ -17,18 +15,11 @@ pytestmark = pytest.mark.slow  # environments of 100 packages are made
 HERE = Path(__file__).parent
 
 
-def _leave_out(reason: str) -> NoReturn:
-    """In CI nothing is skipped."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def python() -> Path:
     """The Python of an environment with the clients in it."""
     if sys.version_info < (3, 11):
-        _leave_out("the newest clients need Python 3.11")
+        leave_out("the newest clients need Python 3.11")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     subprocess.run([ROOT / "scripts" / "setup", ".venv-clients", "requirements/clients.txt", version], check=True)
     return ROOT / ".venv-clients" / "bin" / "python"
@@ -38,7 +29,7 @@ def python() -> Path:
 def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a program and the client it needs."""
     if shutil.which("npm") is None:
-        _leave_out("there is no npm here")
+        leave_out("there is no npm here")
     folder = tmp_path_factory.mktemp("node") / "client"
     shutil.copytree(HERE / "node", folder)
     subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder, check=True)

@@ -24,8 +24,9 @@ from cosyserve.settings import OFF_WINDOWS, Settings, load_settings
 
 _ENVIRONMENT = os.path.relpath(sys.prefix)  # of the clone that this runs in
 _REFUSED = "cosyvoice2-refused"
-# Downloads of PyTorch 2.13: the build for processors, and one for a card with NVIDIA's libraries.
-_PYTORCH, _PYTORCH_FOR_CARD = "0.2 GB", "3 GB"
+# Downloads of PyTorch 2.13: the build for processors, as measured, and that for a card, which was not.
+_PYTORCH = Text("about 0.2 GB", "约 0.2 GB")
+_PYTORCH_FOR_CARD = Text("several GB with NVIDIA's libraries", "含 NVIDIA 的库，数 GB")
 
 
 @click.command(hidden=True, add_help_option=False, context_settings={"ignore_unknown_options": True})
@@ -84,19 +85,19 @@ def _wanted(settings: Settings, folder: Folder) -> bool:
     return click.confirm(text.zh if language() == "zh" else text.en, err=True)
 
 
-def _question(folder: Path, size: str, pytorch: str, *, has_card: bool) -> Text:
+def _question(folder: Path, size: str, pytorch: Text, *, has_card: bool) -> Text:
     slow = "" if has_card else "\n       Without a graphics card it is slow: seconds for each second of speech."
     slow_zh = "" if has_card else "\n     没有显卡时较慢：合成一秒语音需要数秒。"
     return Text(
         f"CosyVoice2 is not in {folder} yet.\n"
-        f"  yes  The model ({size}) and PyTorch (about {pytorch}) are downloaded; then\n"
+        f"  yes  The model ({size}) and PyTorch ({pytorch.en}) are downloaded; then\n"
         f"       CosyVoice2 speaks.{slow}\n"
         f"  no   The preview voice speaks now: clear, and like a machine.\n"
         f"       {command()} fetch, and a new start, bring CosyVoice2 later.\n"
         "       COSYSERVE_OFFER=always brings this question back.\n"
         "Fetch CosyVoice2 now?",
         f"{folder} 中还没有 CosyVoice2。\n"
-        f"  y  下载模型（{size}）和 PyTorch（约 {pytorch}），完成后由 CosyVoice2 发声。{slow_zh}\n"
+        f"  y  下载模型（{size}）和 PyTorch（{pytorch.zh}），完成后由 CosyVoice2 发声。{slow_zh}\n"
         "  n  现在使用预览语音：清晰，但像机器。\n"
         f"     之后可随时运行 {command()} fetch 并重新启动；\n"
         "     设置 COSYSERVE_OFFER=always 会再次询问。\n"

@@ -1,6 +1,7 @@
 """Files of another user in our own folders, as a volume holds them after a container of another user."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -36,13 +37,13 @@ def expect_readable(place: Path) -> None:
 
 def mending(place: Path, machine: Machine) -> str:
     """The line that gives a place to this user, as it is typed on the machine that the files lie on."""
-    user = os.geteuid()
+    user, typed = os.geteuid(), shlex.quote(str(place))
     image = machine.environ.get(IMAGE)
     if image is None:
-        return f"sudo chown -R {user} {place}"
+        return f"sudo chown -R {user} {typed}"
     mounted, source = _mount_of(place, machine)
     if mounted == Path("/"):  # nothing is: it lies in the image
-        return f"chown -R {user} {place}"
+        return f"chown -R {user} {typed}"
     if source.parts[-3:-2] == ("volumes",) and source.name == "_data":  # as Docker keeps its own
         return f"docker run --rm --user 0 --volume {source.parts[-2]}:{mounted} {image} chown -R {user} {mounted}"
     return f"sudo chown -R {user} FOLDER  # the one that is mounted on {mounted}"  # its path cannot be known here
