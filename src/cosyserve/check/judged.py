@@ -18,6 +18,7 @@ from cosyserve.check.seen import (
     Pytorch,
     Spoken,
 )
+from cosyserve.command import command
 from cosyserve.cosyvoice2.sampling import length_limits
 from cosyserve.host import libpython
 from cosyserve.host.report import State, Text
@@ -71,7 +72,8 @@ def pytorch(seen: Pytorch, version: str) -> list[Line]:
         Text("asked PyTorch for a graphics card", "查询 PyTorch 可见的显卡"),
         Text("there is one", "有显卡"),
         Text(
-            "cosyserve doctor: its lines CS-GPU-… say what is missing", "cosyserve doctor：CS-GPU-… 各行会说明缺少什么"
+            f"{command()} doctor: its lines CS-GPU-… say what is missing",
+            f"{command()} doctor：CS-GPU-… 各行会说明缺少什么",
         ),
     )
     right = seen.version.split("+")[0] == wanted and seen.cuda == cuda
@@ -94,15 +96,15 @@ def _import(rung: str, seen: Imported | Text, otherwise: State) -> Line:
         f"import-{rung}",
         Text(f"imported TensorRT-LLM on the rung '{rung}'", f"以“{rung}”方式导入 TensorRT-LLM"),
         Text("one libmpi, one major version of CUDA", "只有一个 libmpi，只有一个 CUDA 主版本"),
-        Text("cosyserve doctor: its lines CS-MPI-… say why", "cosyserve doctor：CS-MPI-… 各行会说明原因"),
+        Text(f"{command()} doctor: its lines CS-MPI-… say why", f"{command()} doctor：CS-MPI-… 各行会说明原因"),
     )
     if isinstance(seen, Text):
         return trial.judged(False, seen, otherwise=otherwise)
     libmpi, cuda = ", ".join(seen.libmpi) or "–", ", ".join(map(str, seen.cuda)) or "–"
     found = Text(f"{seen.version}; libmpi: {libmpi}; CUDA: {cuda}", f"{seen.version}；libmpi：{libmpi}；CUDA：{cuda}")
     if len(seen.libmpi) > 1:
-        command = "pip install --force-reinstall mpi4py"
-        remedy = Text(f"{command}, in an environment without conda's MPI", f"在没有 conda MPI 的环境中 {command}")
+        install = "pip install --force-reinstall mpi4py"
+        remedy = Text(f"{install}, in an environment without conda's MPI", f"在没有 conda MPI 的环境中 {install}")
         return replace(trial, remedy=remedy).judged(False, found)
     remedy = Text(
         f"an environment made anew; {_SET_UP} brings all for one CUDA", f"新建环境；{_SET_UP} 会统一 CUDA 版本"
@@ -185,8 +187,8 @@ def executed(seen: Executed) -> list[Line]:
             Text("compared the likeliest tokens with PyTorch's", "与 PyTorch 比较最可能的 token"),
             Text(f"the first {COMPARED} are equal", f"前 {COMPARED} 个相同"),
             Text(
-                "cosyserve build --force; then an issue with this report",
-                "cosyserve build --force；仍不同请附此报告反馈",
+                f"{command()} build --force; then an issue with this report",
+                f"{command()} build --force；仍不同请附此报告反馈",
             ),
         ).judged(equal == COMPARED, Text(f"the first {equal}", f"前 {equal} 个")),
     ]

@@ -178,9 +178,9 @@ COMMAND_BROKEN_OFF = Fault(
     "CS-DEP-023",
     500,
     "The connection broke off while '{command}' was at work on the instance.",
-    "See with 'cosyserve deploy status' how far it came, before you repeat it.",
+    "See with '{cosyserve} deploy status' how far it came, before you repeat it.",
     "在实例上执行“{command}”时连接中断。",
-    "请先用 cosyserve deploy status 查看进展，再决定是否重复执行。",
+    "请先用 {cosyserve} deploy status 查看进展，再决定是否重复执行。",
 )
 NO_HOOK = Fault(
     "CS-DEP-022",

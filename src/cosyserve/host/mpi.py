@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from cosyserve.command import command
 from cosyserve.host import cure, probe
 from cosyserve.host.causes import X_PORTS, explain
 from cosyserve.host.machine import Machine
@@ -287,6 +288,6 @@ def tensorrt_llm(machine: Machine, limit: float) -> Finding:
     cause = explain(result)
     return TENSORRT_LLM.fail(
         cause,
-        Text("cosyserve engines check, which tries every way", "cosyserve engines check（会逐一尝试每种方式）"),
+        Text(f"{command()} engines check, which tries every way", f"{command()} engines check（会逐一尝试每种方式）"),
         seen=_seen("import", result),
     )

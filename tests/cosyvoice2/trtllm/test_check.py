@@ -17,6 +17,7 @@ from cosyserve.check.check import Check
 from cosyserve.check.executor import execute
 from cosyserve.check.lines import Line, exit_status, lines_of, report, same, summary
 from cosyserve.check.seen import Imported, Libraries, Pytorch, Spoken, Work
+from cosyserve.command import command
 from cosyserve.cosyvoice2.tokenizer import TextTokenizer
 from cosyserve.cosyvoice2.vocabulary import Vocabulary
 from cosyserve.host import libpython
@@ -243,7 +244,7 @@ def test_lines_in_both_languages() -> None:
     assert lines_of(good, "en").startswith("✓ import-direct: imported TensorRT-LLM")
     chinese = lines_of(bad, "zh")
     assert chinese.startswith("! import-mpirun: 以“mpirun”方式导入")
-    assert re.search(r"预期: .*\n    结果: it hangs\n    → cosyserve doctor", chinese)
+    assert re.search(rf"预期: .*\n    结果: it hangs\n    → {re.escape(command())} doctor", chinese)
     assert exit_status([good]) == 0
     assert exit_status([good, bad]) == 1
     assert summary([good], "en") != summary([good], "zh")
