@@ -133,6 +133,8 @@ def clone(preview: str, engine: docker.DockerClient, tmp_path_factory: pytest.Te
     for volume in engine.volumes.list():
         if volume.name.startswith(made.name):
             volume.remove(force=True)
+    for network in engine.networks.list(filters={"label": f"com.docker.compose.project={made.name}"}):
+        network.remove()
     engine.images.remove(made.environment["COSYSERVE_IMAGE"], force=True)
 
 
