@@ -295,6 +295,19 @@ BODIES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("framing", "ends"),
+    [("Content-Length: 3000", True), ("Transfer-Encoding: chunked", True), ("Content-Length: 1000", False)],
+)
+def test_an_answer_before_the_body_says_whether_the_connection_ends(serving: Serving, framing: str, ends: bool) -> None:
+    head = f"POST {SPEECH} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n"
+    with serving(ToneSynthesizer(), api_keys="sesame", max_upload_bytes=2000) as url, connected(url) as connection:
+        connection.sendall(head.encode())
+        said = connection.recv(65536)
+        assert said.startswith(b"HTTP/1.1 401 ")
+        assert (b"connection: close" in said.lower()) == ends
+
+
 @pytest.mark.parametrize("kind", BODIES)
 @pytest.mark.parametrize("path", [SPEECH, "/tts", "/v1/audio/voices"])
 def test_no_body_holds_the_server_up(client: httpx.Client, path: str, kind: str) -> None:

@@ -3,7 +3,6 @@
 import shutil
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from cosyserve.host import system
 from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.surroundings import surroundings_of
 from cosyserve.launch import job, ladder
+from cosyserve.launch.flag import Flag
 from cosyserve.settings import Settings
 
 LLM = "llm.pt"
@@ -48,9 +48,9 @@ class Build:
         say: Say,
         *,
         from_hub: bool = False,
-        stopping: threading.Event | None = None,
+        stopping: Flag | None = None,
     ) -> None:
-        self._stopping = stopping or threading.Event()
+        self._stopping = stopping or Flag()
         self._settings, self._machine, self._shape, self._say = settings, machine, shape, say
         self._engines = Engines(settings.models_dir)
         self._folder = Folder(settings.models_dir, model_of(DEFAULT))

@@ -3,7 +3,6 @@
 import platform
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -29,6 +28,7 @@ from cosyserve.host.report import Text
 from cosyserve.host.surroundings import surroundings_of
 from cosyserve.host.system import installed
 from cosyserve.launch import job, ladder
+from cosyserve.launch.flag import Flag
 from cosyserve.settings import Settings
 
 _LOOK_SECONDS, _IMPORT_SECONDS, _EXECUTOR_SECONDS = 60, 180, 600
@@ -114,7 +114,7 @@ class Check:
         work = Work(model=self._folder.path, engine=engine.folder, into=into)
         argv = (sys.executable, "-m", "cosyserve.check.executor", work.model_dump_json())
         tmpdir = surroundings_of(self._machine).tmpdir
-        failure = job.run(list(self._ladder(argv).values()), tmpdir, _EXECUTOR_SECONDS, threading.Event())
+        failure = job.run(list(self._ladder(argv).values()), tmpdir, _EXECUTOR_SECONDS, Flag())
         if failure is not None:
             return [judged.EXECUTOR.judged(False, same(failure))]
         return judged.executed(Executed.model_validate_json(into.read_bytes()))

@@ -26,6 +26,7 @@ from cosyserve.host.report import Language
 from cosyserve.host.surroundings import surroundings_of
 from cosyserve.launch import ladder, memory, mpi, stacks
 from cosyserve.launch.beat import Beat, folder_of_start, to_supervisor
+from cosyserve.launch.flag import Flag
 from cosyserve.launch.supervisor import ENGINE_UNUSABLE, Supervisor
 from cosyserve.scale import surroundings
 from cosyserve.server.keys import made_key, makes_key
@@ -162,13 +163,13 @@ def _supervise(
     needs = settings.model_copy(update={"mpi": mpi_is})
     rungs = ladder.plan(needs, platform_of(machine), server, environ, around, remembered)
 
-    def mend(stopping: threading.Event) -> bool:
+    def mend(stopping: Flag) -> bool:
         return engine is not None and _rebuilt(settings, engine, stopping)
 
     return Supervisor(settings, rungs, around.tmpdir, mend, keeps_up=keeps_up).run()
 
 
-def _rebuilt(settings: Settings, engine: Engine, stopping: threading.Event) -> bool:
+def _rebuilt(settings: Settings, engine: Engine, stopping: Flag) -> bool:
     """Make an engine anew that cannot be loaded, unless that has been done before; whether there is one now."""
     if not Engines(settings.models_dir).give_up(engine):
         return False

@@ -23,7 +23,7 @@ _LOUDEST = 100.0  # magnitude of one bin
 # Frames: how far a sample looks, on both sides. What is one or two further away weighs 1e-6.
 _REACH = 13
 _HELD = _REACH + AHEAD  # held back by a hop, so that nothing which follows changes what was given away
-FIRST_HELD = 10  # by the first one, which is to be heard soon
+FIRST_HELD = 12  # by the first one, which is to be heard soon
 _FADE = 2  # over which that one passes into the next
 
 

@@ -1,17 +1,17 @@
 """Runs a piece of work that needs MPI, on the first rung of the ladder that bears."""
 
 import logging
-import threading
 from collections.abc import Sequence
 
 from cosyserve.command import command
+from cosyserve.launch.flag import Flag
 from cosyserve.launch.ladder import Rung
 from cosyserve.launch.supervisor import Server
 
 log = logging.getLogger(__name__)
 
 
-def run(rungs: Sequence[Rung], tmpdir: str | None, seconds: float, stopping: threading.Event) -> str | None:
+def run(rungs: Sequence[Rung], tmpdir: str | None, seconds: float, stopping: Flag) -> str | None:
     """None once the work says that it is done, else why it is not.
 
     The next rung is tried only where MPI did not start: work that fails with MPI would fail on each of them. What the

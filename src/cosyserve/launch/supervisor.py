@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from cosyserve.host import probe
 from cosyserve.host.child import die_with_parent
 from cosyserve.launch import memory, stacks
 from cosyserve.launch.beat import REASON, RESTARTS, SOCKET, Ear, Told
+from cosyserve.launch.flag import Flag
 from cosyserve.launch.ladder import Rung
 from cosyserve.launch.ledger import Ledger
 from cosyserve.launch.output import Output
@@ -53,7 +53,7 @@ class Supervisor:
         settings: Settings,
         rungs: Sequence[Rung],
         tmpdir: str | None,
-        mend: Callable[[threading.Event], bool] = lambda stopping: False,
+        mend: Callable[[Flag], bool] = lambda stopping: False,
         *,
         keeps_up: bool = True,
     ) -> None:
@@ -61,7 +61,7 @@ class Supervisor:
         self._settings, self._rungs, self._tmpdir, self._mend = settings, rungs, tmpdir, mend
         self._breaks = 0
         self._asked_by_a_person = False
-        self._stopping, self._at_once = threading.Event(), threading.Event()
+        self._stopping, self._at_once = Flag(), Flag()
         self._restarts, self._reason = 0, ""
 
     def run(self) -> int:
@@ -209,7 +209,7 @@ class Server:
         )
         self._output = Output(self._process.stdout, self._process.stderr)
 
-    def wait_until_ready(self, stopping: threading.Event, ready_seconds: float) -> str | None:
+    def wait_until_ready(self, stopping: Flag, ready_seconds: float) -> str | None:
         """None once it is ready, else what went wrong."""
         began = time.monotonic()
         while not stopping.is_set():
@@ -231,7 +231,7 @@ class Server:
                 return f"it hangs, {'before MPI was up' if self._last is None else 'not ready'} after {passed:.1f} s"
         return "it was told to stop"
 
-    def watch(self, stopping: threading.Event, heartbeat_seconds: float) -> str:
+    def watch(self, stopping: Flag, heartbeat_seconds: float) -> str:
         """Return what happened to it, or an empty text once it is told to stop."""
         silent = 0.0  # by the supervisor's own ticks: a host that slept must not be taken for a server that hangs
         while not stopping.is_set():
@@ -248,7 +248,7 @@ class Server:
                 return f"was not heard of for {heartbeat_seconds:g} s"
         return ""
 
-    def stop(self, seconds: float, at_once: threading.Event) -> None:
+    def stop(self, seconds: float, at_once: Flag) -> None:
         """Let it finish unless `at_once` is set, then end what is left.
 
         The signal goes to the server itself: mpirun would kill it.

@@ -32,7 +32,19 @@ class _Phase(Enum):
     PARTING = 4  # for a client that was refused to read why
 
 
-class PlainCycle(RequestResponseCycle):
+class Cycle(RequestResponseCycle):
+    """A request and its answer. An answer says that the connection ends with it where more of the body is still to come
+    than may be: the client would ask again on a connection that is about to be closed."""
+
+    may_be_too_large = False  # its body
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start" and self.more_body and self.may_be_too_large:
+            self.keep_alive = False
+        await super().send(message)
+
+
+class PlainCycle(Cycle):
     """HTTP/1.0 knows no chunks: the connection's end is the body's."""
 
     async def send(self, message: Any) -> None:
@@ -147,11 +159,19 @@ class Http(HttpToolsProtocol):
         self._body_began, self._received, self._framing = self._since, 0, 0
         if self.cycle is not None:
             self.cycle.transport = cast("asyncio.Transport", _Closing(self.transport, self._close))
-            if self.scope["http_version"] == "1.0":
-                self.cycle.__class__ = PlainCycle  # uvicorn makes its cycles itself
+            plain = self.scope["http_version"] == "1.0"
+            self.cycle.__class__ = PlainCycle if plain else Cycle  # uvicorn makes its cycles itself
+            cast("Cycle", self.cycle).may_be_too_large = self._may_be_too_large()
+            if plain:
                 self.cycle.waiting_for_100_continue = False
             if self.parser.should_upgrade():  # to something that it does not become
                 self.cycle.keep_alive = False
+
+    def _may_be_too_large(self) -> bool:
+        """The parser lets in one length of digits alone, or chunks, whose end nobody knows."""
+        lengths = [int(value) for name, value in self.headers if name == b"content-length"]
+        chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        return chunked or any(length > self._limits.body_bytes for length in lengths)
 
     def on_body(self, body: bytes) -> None:
         self._enter(_Phase.BODY)
