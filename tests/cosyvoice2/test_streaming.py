@@ -166,10 +166,10 @@ def test_a_first_hop_that_is_soon_differs_at_its_seam_alone() -> None:
 
 
 @settings(max_examples=5, deadline=None)
-@given(sizes=st.lists(st.integers(20, 60), min_size=1, max_size=4), seed=st.integers(0, 1000))
-def test_of_speech_all_hops_together_change_less_than_a_thousandth(sizes: list[int], seed: int) -> None:
+@given(sizes=st.lists(st.integers(1, 60), max_size=4), seed=st.integers(0, 1000))
+def test_of_speech_the_first_hop_and_all_others_change_less_than_a_thousandth(sizes: list[int], seed: int) -> None:
     mel = mel_of_a_recording()
-    whole, streamed = vocoded(mel, [], seed), vocoded(mel, sizes, seed, first_held=FIRST_HELD)
+    whole, streamed = vocoded(mel, [], seed), vocoded(mel, [20, *sizes], seed, first_held=FIRST_HELD)
     assert error(streamed, whole) <= 1e-3
 
 
