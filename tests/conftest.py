@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,17 +21,41 @@ from cosyserve.speech.choice import Choice
 from cosyserve.speech.synthesizer import Synthesizer
 from tests.running import HANGS, Server, wait_until_warm
 
-_TOGETHER = {"containers": "containers", "remote": "remote", "host": "mpi", "launch": "mpi", "scale": "scale"}
-_LONG = ("/containers/", "/remote/", "/launch/", "/host/", "/trtllm/", "/hostile/", "/setup/", "/scale/", "test_parity")
+_TOGETHER = {"containers": "containers", "scale": "scale"}
+# The longest first, or one worker would have it all to itself at the end; those that mostly wait for processes of their
+# own among those that compute.
+_FIRST = (
+    "launch/test_faults.py",
+    "containers",
+    "scale",
+    "remote",
+    "cosyvoice2/trtllm/test_commands.py",
+    "launch/test_supervisor.py",
+    "cosyvoice2/test_parity.py",
+    "assets/test_fetch.py",
+    "host/test_mpi.py",
+    "hostile",
+    "cosyvoice2/trtllm/test_check.py",
+    "server/test_connections.py",
+    "cosyvoice2",
+    "setup",
+    "browser",
+    "test_start.py",
+)
+_TESTS = Path(__file__).parent
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, a file stays together, and so do those that share images or well-known ports. What
-    takes longest begins first, or one worker would have it all to itself at the end."""
+    """Where tests run side by side, a file stays together, and so do those that share images or a cluster."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_TOGETHER.get(item.path.parent.name, str(item.path))))
-    items.sort(key=lambda item: not any(part in str(item.path) for part in _LONG))
+    items.sort(key=lambda item: _turn(item.path))
+
+
+def _turn(path: Path) -> int:
+    among = (path.relative_to(_TESTS), *path.relative_to(_TESTS).parents)
+    return next((turn for turn, first in enumerate(_FIRST) if Path(first) in among), len(_FIRST))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

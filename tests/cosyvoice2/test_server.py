@@ -18,7 +18,11 @@ import openai
 import pytest
 import torch
 
+from cosyserve import errors
 from cosyserve.assets.manifest import MODEL_FOLDER
+from cosyserve.errors import CosyError
+from cosyserve.settings import Settings
+from cosyserve.speech.choice import choose
 from tests.cosyvoice2.folder import speaker_encoder, speech_tokenizer
 from tests.running import GREETING, HANGS, Server
 from tests.server.test_socket import audio_until, open_socket, send
@@ -253,8 +257,22 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", SPOILT)
-def test_a_bad_model_ends_the_start_with_its_reason(models: Path, tmp_path: Path, name: str) -> None:
+def test_a_bad_model_is_refused_with_its_reason(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     spoil, reason = SPOILT[name]
+    settings = Settings(synthesizer="cosyvoice2", models_dir=spoilt(models, tmp_path, spoil))
+    with pytest.raises(CosyError, match=reason) as refused:
+        choose(settings)
+    assert refused.value.fault is errors.MODEL_UNUSABLE
+    assert "cosyserve models verify" in str(refused.value)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_bad_model_ends_the_start_with_its_reason(models: Path, tmp_path: Path) -> None:
+    """For all reasons alike; each has its own test above."""
+    spoil, reason = SPOILT["code"]
     server = Server(tmp_path, synthesizer="cosyvoice2", models_dir=spoilt(models, tmp_path, spoil))
     try:
         assert server.wait() == 2

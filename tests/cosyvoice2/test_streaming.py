@@ -17,12 +17,12 @@ from cosyserve.cosyvoice2.flow import FlowStream
 from cosyserve.cosyvoice2.hift import FIRST_HELD, GraphedHift, Hift, HiftStream
 from cosyserve.cosyvoice2.past import Bound, Past
 from cosyserve.speech import recording
-from tests.cosyvoice2.seeded import TINY, Model, fill, seeded
+from tests.cosyvoice2.seeded import SHALLOW, Model, fill, seeded
 
 
 @cache
 def model() -> Model:
-    return seeded(TINY)
+    return seeded(SHALLOW)
 
 
 def voice(seed: int, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -106,7 +106,7 @@ def test_a_bounded_past_keeps_the_recording_and_what_came_last(sizes: list[int],
 @cache
 def vocoder(device: str) -> Hift:
     """One that clips nothing, since what is clipped is equal however wrong it is."""
-    hift = fill("hift", Hift(TINY.hift)).to(device)
+    hift = fill("hift", Hift(SHALLOW.hift)).to(device)
     with torch.no_grad():
         hift.conv_post.parametrizations.weight.original0 *= 0.25
     return hift

@@ -17,7 +17,7 @@ from cosyserve.cosyvoice2.listening import Prompt
 from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing, SlotVoicing, Stream, Voicing
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.engine import Engine, Utterance
-from tests.cosyvoice2.seeded import TINY, Model, seeded
+from tests.cosyvoice2.seeded import SHALLOW, Model, seeded
 
 HOPS = st.builds(Hops, first=st.integers(1, 25), longest=st.sampled_from((25, 50, 100)))
 NOTHING = torch.empty(0, dtype=torch.long)
@@ -25,7 +25,7 @@ NOTHING = torch.empty(0, dtype=torch.long)
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return seeded(TINY)
+    return seeded(SHALLOW)
 
 
 def prompt(tokens: int, seed: int = 0) -> Prompt:

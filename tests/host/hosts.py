@@ -55,8 +55,8 @@ STEP = {"SLURM_JOBID": "7", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PR
 STEP |= {"SLURM_NODELIST": "vm", "SLURM_STEP_NODELIST": "vm", "SLURM_NNODES": "1", "SLURM_TASKS_PER_NODE": "1"}
 
 HANGING = {tool: instead_of(tool, "sleep 1000") for tool in ("mpirun", "orted")}
-BROKEN_LIBRARY = """
-export LD_LIBRARY_PATH=/dev/shm/stand-in-library
+BROKEN_LIBRARY = f"""
+export LD_LIBRARY_PATH=/dev/shm/stand-in-library-{os.getpid()}
 mkdir -p $LD_LIBRARY_PATH; echo no library | tee $LD_LIBRARY_PATH/libmpi.so.40 > $LD_LIBRARY_PATH/libmpi.so
 exec "$@"
 """

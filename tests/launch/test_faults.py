@@ -20,7 +20,6 @@ from tests.running import HANGS, Server, addresses, eventually, starts
 
 pytestmark = pytest.mark.slow
 
-KILLS = [signal.SIGKILL, signal.SIGTERM]
 LONG = {"input": "This is one of many sentences. " * 300, "response_format": "pcm"}
 
 
@@ -47,27 +46,27 @@ def is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-@pytest.mark.parametrize("sig", KILLS)
 @pytest.mark.parametrize("rung", RUNGS)
-def test_a_killed_server_comes_back(tmp_path: Path, rung: str, sig: signal.Signals) -> None:
+def test_a_killed_server_comes_back(tmp_path: Path, rung: str) -> None:
     """SIGTERM lets its streams finish; SIGKILL breaks them, in a way no client takes for their end."""
     with Supervised(tmp_path, **settings_of(rung)) as supervised:
-        with httpx.stream("POST", f"{supervised.url}/v1/audio/speech", json=LONG, timeout=HANGS) as response:
-            pieces = response.iter_raw()
-            received = len(next(pieces))
-            supervised.server().send_signal(sig)
-            if sig is signal.SIGKILL:
-                with pytest.raises(httpx.TransportError):
-                    list(pieces)
-            else:
-                received += sum(map(len, pieces))
-                assert received / 2 / 24_000 > 300
-        _, url = supervised.wait_until_it_stands(times=2)
-        assert speaks(url)
-        ready = httpx.get(f"{url}/readyz").json()
-        assert ready["restarts"] == 1
-        assert "ended with status" in ready["restart_reason"]
-        assert "cosyserve_restarts_total 1.0" in httpx.get(f"{url}/metrics").text
+        for restarts, sig in enumerate((signal.SIGTERM, signal.SIGKILL), 1):
+            with httpx.stream("POST", f"{supervised.url}/v1/audio/speech", json=LONG, timeout=HANGS) as response:
+                pieces = response.iter_raw()
+                received = len(next(pieces))
+                supervised.server().send_signal(sig)
+                if sig is signal.SIGKILL:
+                    with pytest.raises(httpx.TransportError):
+                        list(pieces)
+                else:
+                    received += sum(map(len, pieces))
+                    assert received / 2 / 24_000 > 300
+            _, url = supervised.wait_until_it_stands(times=restarts + 1)
+            assert speaks(url)
+            ready = httpx.get(f"{url}/readyz").json()
+            assert ready["restarts"] == restarts
+            assert "ended with status" in ready["restart_reason"]
+            assert f"cosyserve_restarts_total {restarts}.0" in httpx.get(f"{url}/metrics").text
         assert supervised.stop() == 0
     assert supervised.left() == []
 
@@ -196,7 +195,9 @@ def test_a_crash_loop_ends_with_the_last_words_and_a_remedy(tmp_path: Path, faul
 
 
 def test_requests_that_bring_it_down_never_end_it(tmp_path: Path, faulty: pytest.MonkeyPatch) -> None:
-    """More often than a server may fall by itself, which is eight starts; it says whom it was serving."""
+    """More often than a server may fall by itself, which is eight starts; it says whom it was serving.
+
+    Slow, as there have to be so many, a second apart."""
     faulty.setenv("STAND_IN_FAULT", "obey")
     with Supervised(tmp_path, mpi="auto") as supervised:
         for start in range(1, 8):
@@ -263,12 +264,17 @@ def test_of_two_starts_at_once_one_serves_and_the_other_says_why(tmp_path: Path)
             server.close()
 
 
-@pytest.mark.parametrize("content", ['{"rung": "mpirun", "pid": %d, "key": {}}', "%d", "rubbish %d", "[%d"])
-def test_a_stale_state_file_naming_another_process_harms_nobody(tmp_path: Path, content: str) -> None:
+def test_a_stale_state_file_naming_another_process_harms_nobody(tmp_path: Path) -> None:
+    """What else may stand in such a file is told by test_memory, without a server for each."""
     state = tmp_path / "state"
     state.mkdir()
     with subprocess.Popen(["sleep", "60"]) as stranger:
-        for name in ("launch.json", "launch.pid", "cosyserve.pid"):
+        contents = {
+            "launch.json": '{"rung": "mpirun", "pid": %d, "key": {}}',
+            "launch.pid": "%d",
+            "cosyserve.pid": "[%d",
+        }
+        for name, content in contents.items():
             (state / name).write_text(content % stranger.pid)
         with Supervised(tmp_path, mpi="auto") as supervised:
             assert supervised.wait_until_it_stands()[0] == "python"

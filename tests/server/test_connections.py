@@ -206,7 +206,8 @@ def test_frames_that_bring_no_message_are_counted(server: Server, first: bytes, 
 
 
 def test_pings_whose_answers_nobody_takes_do_not_pile_up(serving: Serving) -> None:
-    with serving(ToneSynthesizer()) as url, connected(url) as connection:
+    limits = Limits(drain_seconds=0.3)  # once it is refused
+    with serving(ToneSynthesizer(), limits=limits) as url, connected(url) as connection:
         connection.sendall(UPGRADE + b"\r\n")
         pings = frame(b"p" * 125, opcode=9) * 100
         with pytest.raises((ConnectionResetError, BrokenPipeError)):

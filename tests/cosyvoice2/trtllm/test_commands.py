@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,12 +60,36 @@ def host(models_with_room: Path) -> Host:
     return Host(models_with_room)
 
 
-@pytest.fixture
-def server_environment(monkeypatch: pytest.MonkeyPatch, host: Host) -> Host:
+@pytest.fixture(scope="module")
+def with_an_engine(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """Tests that change something copy it first."""
+    folder = tmp_path_factory.mktemp("built") / "models"
+    shutil.copytree(models, folder)
+    host = Host(folder)
+    host.folder = Path("/proc")  # nobody writes here
+    done = host.runs("build")
+    assert done.returncode == 0, done.stderr
+    return host
+
+
+def served(monkeypatch: pytest.MonkeyPatch, host: Host) -> Host:
     for name, value in host.environ.items():
         if not name.startswith("COSYSERVE_"):
             monkeypatch.setenv(name, value)
     return host
+
+
+@pytest.fixture
+def server_environment(monkeypatch: pytest.MonkeyPatch, host: Host) -> Host:
+    """Where servers find the stand-ins, and no engine."""
+    return served(monkeypatch, host)
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch, with_an_engine: Host, tmp_path: Path) -> Host:
+    """Where servers find the stand-ins, and an engine."""
+    shutil.copytree(with_an_engine.models.parent, tmp_path / "host")
+    return served(monkeypatch, Host(tmp_path / "host" / "models"))
 
 
 def test_an_engine_is_built_once_with_what_it_was_asked_for(host: Host) -> None:
@@ -97,12 +122,10 @@ def test_an_engine_is_built_once_with_what_it_was_asked_for(host: Host) -> None:
     assert not host.engines.all()
 
 
-def test_a_build_leaves_the_working_folder_alone(host: Host) -> None:
+def test_a_build_leaves_the_working_folder_alone(with_an_engine: Host) -> None:
     """TensorRT-LLM writes its timing cache there unless it is told another place; in the image nobody may write."""
-    host.folder = Path("/proc")  # nobody writes here either
-    done = host.runs("build")
-    assert done.returncode == 0, done.stderr
-    assert not list(host.engine().folder.rglob("*cache*"))
+    assert with_an_engine.folder == Path("/proc")
+    assert not list(with_an_engine.engine().folder.rglob("*cache*"))
 
 
 def test_the_plan_builds_nothing(host: Host) -> None:
@@ -138,31 +161,27 @@ def test_a_build_that_fails_says_why_and_leaves_nothing(host: Host) -> None:
 
 
 def test_a_build_that_takes_too_long_is_ended(host: Host) -> None:
-    done = host.runs("build", STANDIN_SECONDS="60", COSYSERVE_BUILD_SECONDS="3")
+    done = host.runs("build", STANDIN_SECONDS="60", COSYSERVE_BUILD_SECONDS="1")
     assert done.returncode == 2
     assert "CS-BUILD-005" in done.stderr
 
 
-def test_a_server_speaks_with_the_engine_on_an_mpi_rung(server_environment: Host, tmp_path: Path) -> None:
-    host = server_environment
-    assert host.runs("build", "--max-batch", "2").returncode == 0
-    with Supervised(tmp_path, models_dir=host.models, mpi="auto", dtype="float32", synthesizer="cosyvoice2") as server:
+def test_a_server_speaks_with_the_engine_on_an_mpi_rung(built: Host, tmp_path: Path) -> None:
+    with Supervised(tmp_path, models_dir=built.models, mpi="auto", dtype="float32", synthesizer="cosyvoice2") as server:
         assert server.wait_until_it_stands()[0] in ("direct", "mpirun", "isolated")
         state = httpx.get(f"{server.url}/readyz").json()
-        assert host.engine().key.digest in state["why"]
+        assert built.engine().key.digest in state["why"]
         assert speaks(server.url)
         assert server.stop() == 0
         assert "Traceback" not in server.text()
 
 
-def test_an_engine_that_does_not_load_is_built_anew_once(server_environment: Host, tmp_path: Path) -> None:
-    host = server_environment
-    assert host.runs("build").returncode == 0
-    (host.engine().folder / PLAN).write_bytes(b"of another card")
-    with Supervised(tmp_path, models_dir=host.models, mpi="auto", synthesizer="cosyvoice2") as server:
-        assert host.built() == 2
+def test_an_engine_that_does_not_load_is_built_anew_once(built: Host, tmp_path: Path) -> None:
+    (built.engine().folder / PLAN).write_bytes(b"of another card")
+    with Supervised(tmp_path, models_dir=built.models, mpi="auto", synthesizer="cosyvoice2") as server:
+        assert built.built() == 2
         assert "CS-ENGINE-002" in server.text()
-        assert host.engine().key.digest in httpx.get(f"{server.url}/readyz").json()["why"]
+        assert built.engine().key.digest in httpx.get(f"{server.url}/readyz").json()["why"]
         assert speaks(server.url)
 
 
@@ -213,13 +232,11 @@ def test_who_asks_for_an_engine_where_none_is_gets_the_command(host: Host) -> No
 
 
 def test_a_stop_is_heard_while_an_engine_is_built_anew(
-    server_environment: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host = server_environment
-    assert host.runs("build").returncode == 0
-    (host.engine().folder / PLAN).write_bytes(b"of another card")
+    (built.engine().folder / PLAN).write_bytes(b"of another card")
     monkeypatch.setenv("STANDIN_SECONDS", "60")
-    server = Supervised(tmp_path, models_dir=host.models, mpi="auto", synthesizer="cosyvoice2")
+    server = Supervised(tmp_path, models_dir=built.models, mpi="auto", synthesizer="cosyvoice2")
     try:
         eventually(lambda: "building the engine" in server.text())
         assert server.stop() == 0
