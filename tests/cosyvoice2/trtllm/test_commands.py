@@ -72,24 +72,15 @@ def with_an_engine(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Ho
     return host
 
 
-def served(monkeypatch: pytest.MonkeyPatch, host: Host) -> Host:
-    for name, value in host.environ.items():
-        if not name.startswith("COSYSERVE_"):
-            monkeypatch.setenv(name, value)
-    return host
-
-
-@pytest.fixture
-def server_environment(monkeypatch: pytest.MonkeyPatch, host: Host) -> Host:
-    """Where servers find the stand-ins, and no engine."""
-    return served(monkeypatch, host)
-
-
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch, with_an_engine: Host, tmp_path: Path) -> Host:
     """Where servers find the stand-ins, and an engine."""
     shutil.copytree(with_an_engine.models.parent, tmp_path / "host")
-    return served(monkeypatch, Host(tmp_path / "host" / "models"))
+    host = Host(tmp_path / "host" / "models")
+    for name, value in host.environ.items():
+        if not name.startswith("COSYSERVE_"):
+            monkeypatch.setenv(name, value)
+    return host
 
 
 def test_an_engine_is_built_once_with_what_it_was_asked_for(host: Host) -> None:
@@ -185,24 +176,20 @@ def test_an_engine_that_does_not_load_is_built_anew_once(built: Host, tmp_path: 
         assert speaks(server.url)
 
 
-def test_where_no_engine_loads_pytorch_speaks(
-    server_environment: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host = server_environment
+def test_where_no_engine_loads_pytorch_speaks(built: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (built.engine().folder / PLAN).write_bytes(b"of another card")
     monkeypatch.setenv("STANDIN_UNLOADABLE", "of another card")
-    assert host.runs("build", STANDIN_UNLOADABLE="of another card").returncode == 0
-    with Supervised(tmp_path, models_dir=host.models, mpi="auto", synthesizer="cosyvoice2") as server:
-        assert host.built() == 2
+    with Supervised(tmp_path, models_dir=built.models, mpi="auto", synthesizer="cosyvoice2") as server:
+        assert built.built() == 2
         assert server.wait_until_it_stands()[0] == "without-mpi"
         assert "by PyTorch" in httpx.get(f"{server.url}/readyz").json()["why"]
         assert speaks(server.url)
 
 
-def test_an_engine_that_breaks_twice_gives_way_to_pytorch(server_environment: Host, tmp_path: Path) -> None:
-    host = server_environment
+def test_an_engine_that_breaks_twice_gives_way_to_pytorch(built: Host, tmp_path: Path) -> None:
     behaviour = json.dumps({"breaks_after": 150})  # enough steps for the warm-up
-    assert host.runs("build", STANDIN_BEHAVIOUR=behaviour).returncode == 0
-    with Supervised(tmp_path, models_dir=host.models, mpi="auto", synthesizer="cosyvoice2") as server:
+    (built.engine().folder / "behaviour.json").write_text(behaviour)
+    with Supervised(tmp_path, models_dir=built.models, mpi="auto", synthesizer="cosyvoice2") as server:
         for starts in (2, 3):
             break_it(server.url)
             server.wait_until_it_stands(starts)
