@@ -51,6 +51,7 @@ ENGLISH: Table = (
     *SIGNS,
     row("link", links.LINK.pattern, _link, "I love google.com, really. became nothing at all"),
     row("underscore", r"(?<=[^\W_])_+(?=[^\W_])", " ", "snake_case is two words"),
+    row("name", r"\b(Boeing )7(\d)7(?:-(\d{1,3}))?(?!\d|[.-]\d)", lambda m: f"{m.group(1)}seven {'oh ' * (m.group(2) == '0')}{'' if m.group(2) == '0' else m.group(2)}7" + f" {m.group(3)}" * bool(m.group(3)), "Boeing 747-400 became a range of cardinals"),
     row("list", r"(?m)^\s*(?!\(\d{3}\)\s?\d{3})\(?(\d{1,3})(?:\)|\.(?!\d))[^\S\n]*(?=\S)", r"\1, ", "`1. Open` became `one.`, an utterance of its own"),
     row("list", r"(?<=[;:])\s(\d{1,2})\)\s(?=[A-Za-z])", r" \1, ", "1) inside a line kept its bracket"),
     row("dotted name", r"(?<![\w.])\.(?=[A-Za-z]{2,})", "dot ", ".NET lost its dot"),
