@@ -39,7 +39,7 @@ _UNITS = {
 }  # fmt: skip
 _PER = {"m³": "立方米", "m^3": "立方米", "L": "升", "mL": "毫升", "kg": "千克"}
 _LETTER_UNIT = rf"(?<![A-Za-z\d.-])(?<![A-Za-z] )(-?{NUMBER})\s?({'|'.join(name for name in _UNITS if len(name) == 1)})(?![A-Za-z\d/²³^'’-])"
-_WORD_UNIT = rf"(?<![A-Za-z\d.])(?<![A-Za-z]-)(-?{NUMBER})\s?({'|'.join(sorted((name for name in _UNITS if len(name) > 1), key=len, reverse=True))})(?![A-Za-z\d/²³^'’-])"
+_WORD_UNIT = rf"(?<![A-Za-z\d.])(?<![A-Za-z]-)(-?{NUMBER}[万亿千百]{{0,2}})\s?({'|'.join(sorted((name for name in _UNITS if len(name) > 1), key=len, reverse=True))})(?![A-Za-z\d/²³^'’-])"
 
 
 def _unit(match: re.Match[str]) -> str:
@@ -92,6 +92,7 @@ CHINESE: Table = (
     row("phone", r"(?<=八六，)(\d{2,3})-(\d{7,8})(?![\d.-])", lambda m: (m.group(1) + m.group(2)).translate(_CODE), "10-62785001 became a subtraction"),
     row("phone", r"(电话|热线|拨打|致电|座机|传真)([是为：: ]{0,3})(\d{3,4})-(\d{4})(?![\d-])", lambda m: m.group(1) + m.group(2) + (m.group(3) + m.group(4)).translate(_CODE), "5555-1234 became a subtraction"),
     row("phone", r"(?<![\d.-])(0\d{2,3})-(\d{7})(?![\d.-])", lambda m: (m.group(1) + m.group(2)).translate(_DIGITS), "021-1234567 became a subtraction"),
+    row("phone", r"(?<=[\d零幺一二三四五六七八九]转)\d{3,5}(?=$|[\s，。；,;）)]|分机)", _code, "an extension became a cardinal"),
     row("year", r"〔((?:19|20)\d\d)〕", lambda m: m.group(1).translate(_DIGITS) + "，", "国发〔2024〕12号 became a cardinal"),
     row("range", r"(?<=[周期][一二三四五六日天1-7])\s?[-~～—–]\s?(?=周|星期)", "到", "周一~周五 kept its sign"),
     row("room", r"(?<![\dA-Za-z.])\d{3,4}(?=会议室|教室|办公室|号房|室|房间|包间)", _code, "302室 became 三百零二室"),
@@ -127,11 +128,11 @@ CHINESE: Table = (
     row("power", r"(?<=\d)\^(-?\d+|[a-z])", r"的\1次方", "2^10 kept its sign"),
     row("power", r"(?<=[A-Za-z)])\^(-?\d+|[a-z])", r"的\1次方", "as 2^10"),
     row("power", r"(?<=[\dA-Za-z)])[⁰¹⁴-⁹⁻⁺ⁿ]+", lambda m: f"的{m.group().translate(SUPERSCRIPTS)}次方", "as ²"),
-    row("unit", rf"({NUMBER})\s?m平方(?![A-Za-z])", r"\1平方米", "50m² became 五十m²"),
-    row("unit", rf"({NUMBER})\s?m立方(?![A-Za-z])", r"\1立方米", "as m²"),
-    row("unit", rf"({NUMBER})\s?km平方(?![A-Za-z])", r"\1平方公里", "as m²"),
-    row("unit", rf"({NUMBER})\s?cm平方(?![A-Za-z])", r"\1平方厘米", "as m²"),
-    row("unit", rf"({NUMBER})\s?cm立方(?![A-Za-z])", r"\1立方厘米", "as m²"),
+    row("unit", rf"({NUMBER}[万亿千百]{{0,2}})\s?m平方(?![A-Za-z])", r"\1平方米", "50m² became 五十m²"),
+    row("unit", rf"({NUMBER}[万亿千百]{{0,2}})\s?m立方(?![A-Za-z])", r"\1立方米", "as m²"),
+    row("unit", rf"({NUMBER}[万亿千百]{{0,2}})\s?km平方(?![A-Za-z])", r"\1平方公里", "as m²"),
+    row("unit", rf"({NUMBER}[万亿千百]{{0,2}})\s?cm平方(?![A-Za-z])", r"\1平方厘米", "as m²"),
+    row("unit", rf"({NUMBER}[万亿千百]{{0,2}})\s?cm立方(?![A-Za-z])", r"\1立方厘米", "as m²"),
     row("sign", r"(?<=\d) / (?=\d)", "除以", "10 / 2 became a date"),
     row("times", r"(?<=\d)\s?[x×*]\s?(?=\d)", "乘", "7x24 and 3*4 kept their signs"),
     row("times", r"(?<![A-Za-z])([A-Za-z0-9])\s?\*\s?(?=[A-Za-z0-9](?![A-Za-z]))", r"\1乘", "a*b kept its sign"),
