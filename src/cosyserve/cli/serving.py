@@ -83,8 +83,8 @@ def serve(
     if settings.replicas:
         from cosyserve.scale import local
 
-        with local.replicas(settings, threads()) as (together, choice, fleet):
-            run.serve(together, choice, take_over=take_over, fleet=fleet)
+        with local.replicas(settings, threads()) as (choice, fleet):
+            run.serve(settings, choice, take_over=take_over, fleet=fleet)
     else:
         run.serve(settings, _chosen(context, settings), take_over=take_over)
 

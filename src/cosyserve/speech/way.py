@@ -11,6 +11,7 @@ from cosyserve.cosyvoice2.config import CHUNK_TOKENS, TOKENS_PER_SECOND
 from cosyserve.errors import CosyError
 from cosyserve.launch.beat import GPU_SHARE
 from cosyserve.settings import Settings
+from cosyserve.speech.capacity import Bound, by_processor, by_setting
 
 # On a processor, streams share its cores: more at once would make all late, and each takes gigabytes.
 _STREAMS_ON_CPU = 2
@@ -26,7 +27,7 @@ class Way:
     dtype: torch.dtype
     int8: bool  # the language model's weights in eight bits
     threads: int
-    streams: int  # spoken at the same time; more wait
+    bound: Bound  # of the streams that are spoken at the same time; more wait
     keep_tokens: int | None  # how far back the flow sees, see `Past`
     voices: int  # whose recordings are kept as they are after the flow, some hundred megabytes each
     trim_silence: bool = False
@@ -64,7 +65,9 @@ def way_of(settings: Settings, threads: int) -> Way:
         dtype=getattr(torch, dtype),
         int8=int8,
         threads=threads,
-        streams=settings.max_streams if on_gpu else min(settings.max_streams, _STREAMS_ON_CPU),
+        bound=by_setting(settings.max_streams)
+        if on_gpu or settings.max_streams <= _STREAMS_ON_CPU
+        else by_processor(_STREAMS_ON_CPU),
         keep_tokens=round(settings.past_seconds * TOKENS_PER_SECOND) or None,
         recording_tokens=_recording_tokens(settings),
         voices=_VOICES_ON_GPU if on_gpu else _VOICES_ON_CPU,
