@@ -5,10 +5,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cosyserve.cosyvoice2.room import slot_bytes, streams_on
+from cosyserve.cosyvoice2.slots import FlowSlots
 from cosyserve.speech.capacity import Bound, by_memory, by_processor, by_setting, capacity_of
+from tests.cosyvoice2.seeded import TINY, seeded
 from tests.running import HANGS, Server, eventually
 
 SPEECH = "/v1/audio/speech"
@@ -59,3 +63,18 @@ def test_every_bound_says_why_in_both_languages() -> None:
     for bound in (by_setting(16), by_processor(2), by_memory(5, 17 << 30, 1.7 * 2**30, 15.0, 4)):
         assert str(bound.streams if bound.by != "memory" else "17.0 GiB") in bound.why
         assert str(bound.streams if bound.by != "memory" else "17.0 GiB") in bound.why_zh
+
+
+def test_a_slot_takes_what_is_told_before_there_is_one() -> None:
+    def held(slots: int) -> int:
+        """Bytes of the largest tensor, which the keys and values are in."""
+        made = vars(FlowSlots(seeded(TINY).flow, slots, 600)).values()
+        return max(each.nbytes for each in made if isinstance(each, torch.Tensor))
+
+    assert slot_bytes(TINY.flow, 600, 4) == held(2) - held(1)
+
+
+def test_what_a_card_speaks_is_told_before_the_model_is_there() -> None:
+    """Of 12, 16, 24 and 80 GiB, with 15 s behind each stream; the first has no room."""
+    assert [max(0, streams_on(gib * 2**30, 15)) for gib in (12, 16, 24, 80)] == [0, 1, 5, 31]
+    assert streams_on(12 * 2**30, 5) > 3
