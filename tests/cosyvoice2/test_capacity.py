@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosyserve.cosyvoice2.room import slot_bytes, streams_on
+from cosyserve.cosyvoice2.room import shared_out, slot_bytes, streams_on
 from cosyserve.cosyvoice2.slots import FlowSlots
 from cosyserve.speech.capacity import Bound, by_memory, by_processor, by_setting, capacity_of
 from tests.cosyvoice2.seeded import TINY, seeded
@@ -75,6 +75,13 @@ def test_a_slot_takes_what_is_told_before_there_is_one() -> None:
 
 
 def test_what_a_card_speaks_is_told_before_the_model_is_there() -> None:
-    """Of 12, 16, 24 and 80 GiB, with 15 s behind each stream; the first has no room."""
-    assert [max(0, streams_on(gib * 2**30, 15)) for gib in (12, 16, 24, 80)] == [0, 1, 5, 31]
-    assert streams_on(12 * 2**30, 5) > 3
+    """Of 8, 12, 16, 24 and 80 GiB, with 15 s behind each stream; the first has no room."""
+    assert [streams_on(gib * 2**30, 15) for gib in (8, 12, 16, 24, 80)] == [0, 2, 4, 6, 31]
+    assert streams_on(8 * 2**30, 5) >= 2
+
+
+@given(st.floats(0, 1e12), st.integers(1, 10**10))
+def test_streams_and_voices_fit_into_the_room(there: float, slot: int) -> None:
+    streams, voices = shared_out(there, slot)
+    assert voices >= 1
+    assert streams == 0 or (streams + voices + 1) * slot <= there

@@ -43,11 +43,11 @@ def test_a_card_is_told_for_how_many_streams_it_has_room(tmp_path: Path) -> None
         host = machine(folder, {}, PATH=stand_in(folder, f"A, 580.1, 9.0, {mib}, {mib}\n"))
         return next(each for each in gpu.examine(host, past_seconds=past_seconds) if each.id == "CS-GPU-004")
 
-    assert "about 5 streams of CosyVoice2 that see 15 s back" in memory(24 << 10, 15).cause
-    none = memory(12 << 10, 15)
+    assert "about 6 streams of CosyVoice2 that see 15 s back" in memory(24 << 10, 15).cause
+    none = memory(8 << 10, 15)
     assert (none.state, none.facts["streams"]) == (State.WARN, 0)
     assert "COSYSERVE_PAST_SECONDS" in none.remedy
-    assert memory(12 << 10, 5).state is State.OK
+    assert memory(8 << 10, 5).state is State.OK
 
 
 def test_not_available_is_skipped_not_an_error(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import math
 from cosyserve.cosyvoice2.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, TOKENS_PER_SECOND, FlowConfig
 
 FRAMES_PER_SECOND = FRAMES_PER_TOKEN * TOKENS_PER_SECOND
-VOICES = 4  # on a GPU: whose recordings are kept as they are after the flow
+_VOICES = 4  # whose recordings are kept as they are after the flow, so that none is moved through it again
 _UNIT = math.lcm(CHUNK_TOKENS * FRAMES_PER_TOKEN, 8)
 _LONGEST_PAST = 60 * FRAMES_PER_SECOND  # where the past is not bounded: a segment is never that long
 _SHARE = 0.8  # of the memory that is free once the weights are there
@@ -34,12 +34,15 @@ def room(free: float) -> float:
     return _SHARE * free
 
 
-def streams_in(room: float, slot: int, voices: int = VOICES) -> int:
-    """One slot for each stream and each voice, and one to fill up with; less than 1 where there is no room at all."""
-    return int(room // slot) - voices - 1
+def shared_out(room: float, slot: int) -> tuple[int, int]:
+    """Streams and voices: a slot for each, and one to fill up with. A small card has its room for streams; no streams
+    are where there is none."""
+    slots = max(0, int(room // slot) - 1)
+    voices = min(_VOICES, max(1, slots // 3))
+    return max(0, slots - voices), voices
 
 
 def streams_on(memory: float, past_seconds: float) -> int:
     """An estimate for a card with so many bytes that nobody else uses, before the model is there."""
     frames = frames_behind(round(past_seconds * TOKENS_PER_SECOND) or None)
-    return streams_in(room(memory - _MODEL_BYTES), slot_bytes(FlowConfig(), frames))
+    return shared_out(room(memory - _MODEL_BYTES), slot_bytes(FlowConfig(), frames))[0]

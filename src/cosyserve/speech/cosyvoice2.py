@@ -19,7 +19,7 @@ from cosyserve.cosyvoice2.hift import Hift
 from cosyserve.cosyvoice2.int8 import quantised
 from cosyserve.cosyvoice2.listening import Listener
 from cosyserve.cosyvoice2.loading import WeightsError, load_config, load_flow, load_hift, load_llm
-from cosyserve.cosyvoice2.room import FRAMES_PER_SECOND, frames_behind, room, slot_bytes, streams_in
+from cosyserve.cosyvoice2.room import FRAMES_PER_SECOND, frames_behind, room, shared_out, slot_bytes
 from cosyserve.cosyvoice2.sampling import length_limits
 from cosyserve.cosyvoice2.tokenizer import END_OF_PROMPT, TextTokenizer
 from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing, SlotVoicing, Voicing
@@ -38,6 +38,7 @@ from cosyserve.text.front_end import uncut
 
 # Positions of a slot: 30 s of recording with its words, a segment, and the longest that a segment may become.
 _POSITIONS = 2560
+_VOICES = 1  # on a processor, whose recordings are kept as they are after the flow: some hundred megabytes each
 _NOTHING = torch.empty(0, dtype=torch.long)
 _PREPARING = 8  # threads that look voices up and tokenize; most of the time they wait for the normaliser
 _LISTENING_SHARE = 4  # a fourth of the threads listens to recordings, so that streams go on beside it
@@ -176,25 +177,25 @@ def _engine_of(generator: MakeGenerator, config: Config, flow: Flow, hift: Hift,
     bounds, seconds = [way.bound], None if way.keep_tokens is None else way.keep_tokens / TOKENS_PER_SECOND
     hops = Hops()
     if way.device != "cuda":
-        voicing: Voicing = SingleVoicing(flow, hift, hops, way.voices, way.keep_tokens, way.recording_tokens)
-        return _engine_and_capacity(generator, voicing, way, bounds, seconds)
+        voicing: Voicing = SingleVoicing(flow, hift, hops, _VOICES, way.keep_tokens, way.recording_tokens)
+        return _engine_and_capacity(generator, voicing, way, bounds, _VOICES, seconds)
     frames = frames_behind(way.keep_tokens)
     free, memory = torch.cuda.mem_get_info()
     there = room(min(free, way.gpu_share * memory - torch.cuda.memory_reserved()))
     slot = slot_bytes(config.flow, frames, way.dtype.itemsize)
-    streams = streams_in(there, slot, way.voices)
+    streams, voices = shared_out(there, slot)
     if streams < 1:
         raise CosyError(errors.GPU_MEMORY, gib=f"{there / 2**30:.1f}", seconds=frames // FRAMES_PER_SECOND)
-    bounds.append(by_memory(streams, there, slot, frames / FRAMES_PER_SECOND, way.voices))
+    bounds.append(by_memory(streams, there, slot, frames / FRAMES_PER_SECOND, voices))
     streams = min(bound.streams for bound in bounds)
-    slots = SlotVoicing(flow, hift, hops.first, streams, way.voices, frames, way.recording_tokens)
+    slots = SlotVoicing(flow, hift, hops.first, streams, voices, frames, way.recording_tokens)
     slots.prepare()
-    return _engine_and_capacity(generator, slots, way, bounds, frames / FRAMES_PER_SECOND)
+    return _engine_and_capacity(generator, slots, way, bounds, voices, frames / FRAMES_PER_SECOND)
 
 
 def _engine_and_capacity(
-    generator: MakeGenerator, voicing: Voicing, way: Way, bounds: list[Bound], seconds: float | None
+    generator: MakeGenerator, voicing: Voicing, way: Way, bounds: list[Bound], voices: int, seconds: float | None
 ) -> tuple[Engine, Capacity]:
     made = generator(min(bound.streams for bound in bounds))
     bounds.append(by_engine(made.slots))
-    return Engine(made, voicing, way.threads), capacity_of(bounds, voices=way.voices, past_seconds=seconds)
+    return Engine(made, voicing, way.threads), capacity_of(bounds, voices=voices, past_seconds=seconds)

@@ -8,7 +8,6 @@ import torch
 
 from cosyserve import errors
 from cosyserve.cosyvoice2.config import CHUNK_TOKENS, TOKENS_PER_SECOND
-from cosyserve.cosyvoice2.room import VOICES
 from cosyserve.errors import CosyError
 from cosyserve.launch.beat import GPU_SHARE
 from cosyserve.settings import Settings
@@ -17,7 +16,6 @@ from cosyserve.speech.capacity import Bound, by_processor, by_setting
 # On a processor, streams share its cores: more at once would make all late, and each takes gigabytes.
 _STREAMS_ON_CPU = 2
 _CPUINFO, _BFLOAT16_FLAGS = Path("/proc/cpuinfo"), frozenset(("avx512_bf16", "amx_bf16", "bf16"))  # bf16: on ARM
-_VOICES_ON_CPU = 1
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,6 @@ class Way:
     threads: int
     bound: Bound  # of the streams that are spoken at the same time; more wait
     keep_tokens: int | None  # how far back the flow sees, see `Past`
-    voices: int  # whose recordings are kept as they are after the flow, some hundred megabytes each
     trim_silence: bool = False
     whole_attention: bool = True  # for what nobody listens to before its end
     gpu_share: float = 1.0  # of the card's memory
@@ -71,7 +68,6 @@ def way_of(settings: Settings, threads: int) -> Way:
         else by_processor(_STREAMS_ON_CPU),
         keep_tokens=round(settings.past_seconds * TOKENS_PER_SECOND) or None,
         recording_tokens=_recording_tokens(settings),
-        voices=VOICES if on_gpu else _VOICES_ON_CPU,
         trim_silence=settings.trim_silence,
         whole_attention=settings.whole_attention,
         gpu_share=float(os.environ.get(GPU_SHARE, 1)),
