@@ -56,9 +56,9 @@ class Launch:
         return self._process.poll() is None
 
     async def ask(self, question: bytes) -> AsyncGenerator[bytes, None]:
-        """The frames of the answer, without the one that ends it. Raises `OSError` or `EOFError` where it breaks off.
+        """The frames of the answer, the last of which may be a failure, without the one that ends it.
 
-        Closing the iterator cancels the work.
+        Raises `OSError` or `EOFError` where it breaks off. Closing the iterator cancels the work.
         """
         reader, writer = await asyncio.open_unix_connection(self._place)
         try:
