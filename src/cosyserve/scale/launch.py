@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from pathlib import Path
 
+from cosyserve.host import child
 from cosyserve.launch.beat import GPU_SHARE
 from cosyserve.scale.wire import END, receive, send
 
@@ -77,8 +78,7 @@ class Launch:
         try:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            child.end(self._process)
         self._own.cleanup()
 
     def _watch(self) -> None:
