@@ -20,8 +20,7 @@ import psutil
 
 from cosyserve import errors, logs
 from cosyserve.errors import CosyError
-from cosyserve.host import probe
-from cosyserve.host.child import die_with_parent
+from cosyserve.host import child, probe
 from cosyserve.launch import memory, stacks
 from cosyserve.launch.beat import REASON, RESTARTS, SOCKET, Ear, Told
 from cosyserve.launch.flag import Flag
@@ -205,7 +204,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor alone, which knows how to stop
-            preexec_fn=die_with_parent,
+            preexec_fn=child.die_with_parent,
         )
         self._output = Output(self._process.stdout, self._process.stderr)
 
@@ -291,16 +290,16 @@ class Server:
             self._process.wait(_STOP_MARGIN)
 
     def end(self) -> int:
-        """End every process of this start; the exit status of its first."""
+        """End every process of this start that can be ended; the exit status of its first."""
         status = self._process.poll()
         probe.end(self._mark, session=self._process.pid)
-        self._process.wait()
+        ended = child.end(self._process)
         self._output.close()
         self._ear.close()
         self.requests = self._ledger.requests
         self._ledger.close()
         self._folder.cleanup()
-        return self._process.returncode if status is None else status
+        return ended if status is None else status
 
     def with_last_words(self, reason: str) -> str:
         return f"{reason} ({self._output.last_words})" if self._output.last_words else reason
@@ -325,7 +324,7 @@ def _collect_orphans(own: int) -> None:
     """As process 1 of a container: dead processes whose parents are gone wait for it to be collected."""
     if os.getpid() != 1:
         return
-    for child in psutil.Process().children():
+    for orphan in psutil.Process().children():
         with suppress(psutil.Error, ChildProcessError):
-            if child.pid != own and child.status() == psutil.STATUS_ZOMBIE:
-                os.waitpid(child.pid, os.WNOHANG)
+            if orphan.pid != own and orphan.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(orphan.pid, os.WNOHANG)
