@@ -66,7 +66,7 @@ class CosyVoice2Synthesizer:
                 )
             self._positions = _POSITIONS
             generator = self._generator(folder, config, way, engine)
-            self._prompts = Prompts(voices, folder, listener)
+            self._prompts = Prompts(voices, folder, listener, self._tokenizer.size)
             self.library = Library(voices, learn=self._prompts.of)
         except WeightsError as error:
             raise CosyError(errors.MODEL_UNUSABLE, reason=error) from error
@@ -187,4 +187,4 @@ def _engine_of(generator: MakeGenerator, flow: Flow, hift: Hift, way: Way) -> En
     streams = min(streams, way.streams)
     slots = SlotVoicing(flow, hift, hops.first, streams, way.voices, frames, way.recording_tokens)
     slots.prepare()
-    return Engine(generator(streams), slots, way.threads)
+    return Engine(generator(streams), slots, way.threads, way.device)
