@@ -113,7 +113,7 @@ class CosyVoice2Synthesizer:
             opened = open_engine(engine, way, self._tokenizer.size)
             self._positions = opened.length
             return lambda streams: opened
-        llm = load_llm(folder, config, way.dtype, way.device)
+        llm = load_llm(folder, config, torch.bfloat16 if way.int8 else way.dtype, way.device)
         llm = quantised(llm) if way.int8 else llm
         return lambda streams: Generator(llm, streams, _POSITIONS)
 
