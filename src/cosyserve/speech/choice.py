@@ -107,8 +107,8 @@ def _cosyvoice2(settings: Settings, folder: Folder, threads: int) -> Choice:
     unused = _unused_card(settings, way.device)
     return Choice(
         synthesizer,
-        f"CosyVoice2 from {folder.path}, by {by} on {synthesizer.device} in {way}.{unused.en}",
-        f"CosyVoice2（{folder.path}），由 {by_zh} 在 {synthesizer.device} 上以 {way} 运行。{unused.zh}",
+        f"CosyVoice2 from {folder.path}, by {by} on {synthesizer.device} in {way}. {way.why.en}{unused.en}",
+        f"CosyVoice2（{folder.path}），由 {by_zh} 在 {synthesizer.device} 上以 {way} 运行。{way.why.zh}{unused.zh}",
         synthesizer.capacity,
     )
 

@@ -66,7 +66,7 @@ class CosyVoice2Synthesizer:
                 )
             self._positions = _POSITIONS
             generator = self._generator(folder, config, way, engine)
-            self._prompts = Prompts(voices, folder, listener)
+            self._prompts = Prompts(voices, folder, listener, self._tokenizer.size)
             self.library = Library(voices, learn=self._prompts.of)
         except WeightsError as error:
             raise CosyError(errors.MODEL_UNUSABLE, reason=error) from error
@@ -113,7 +113,7 @@ class CosyVoice2Synthesizer:
             opened = open_engine(engine, way, self._tokenizer.size)
             self._positions = opened.length
             return lambda streams: opened
-        llm = load_llm(folder, config, way.dtype, way.device)
+        llm = load_llm(folder, config, torch.bfloat16 if way.int8 else way.dtype, way.device)
         llm = quantised(llm) if way.int8 else llm
         return lambda streams: Generator(llm, streams, _POSITIONS)
 
@@ -198,4 +198,4 @@ def _engine_and_capacity(
 ) -> tuple[Engine, Capacity]:
     made = generator(min(bound.streams for bound in bounds))
     bounds.append(by_engine(made.slots))
-    return Engine(made, voicing, way.threads), capacity_of(bounds, voices=voices, past_seconds=seconds)
+    return Engine(made, voicing, way.threads, way.device), capacity_of(bounds, voices=voices, past_seconds=seconds)
