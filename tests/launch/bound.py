@@ -9,7 +9,8 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from cosyserve.health import health
+from cosyserve.health import addresses_of, health
+from cosyserve.host import system
 from cosyserve.instance import servers
 from cosyserve.settings import Settings
 from tests.running import Server
@@ -22,6 +23,7 @@ def asked(server: Server, host: str, state: Path) -> dict[str, object]:
         "health": health(host, server.port, processes=state / "none"),
         "readiness": told["status"],
         "known": "rung" in told,
+        "doctor": [system.port(each, server.port).cause for each in addresses_of(host)],
         "speaks": servers.speak(host, server.port, key)[1] > 0.5,
     }
 

@@ -200,7 +200,7 @@ def family(servers: list[Running]) -> list[psutil.Process]:
 
 def foreign(settings: Settings, own: list[Running]) -> str | None:
     """Who else listens on the port, None where it is free or ours."""
-    taken = system.listeners()
+    taken = system.listeners(settings.host)
     if settings.port not in taken or taken[settings.port] in {process.pid for process in family(own)}:
         return None
     return system.command_of(taken[settings.port])
