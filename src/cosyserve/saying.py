@@ -31,11 +31,20 @@ _PLAYERS: tuple[tuple[str, ...], ...] = (
 )
 
 
-async def say(settings: Settings, choice: Choice, text: str, voice: str, speed: float, output: str | None) -> None:
+async def say(
+    settings: Settings,
+    choice: Choice,
+    text: str,
+    voice: str,
+    speed: float,
+    output: str | None,
+    *,
+    normalize: bool = True,
+) -> None:
     """Speak `text` into the file `output`, standard output (`-`) or, where it is None, a player."""
     synthesizer = choice.synthesizer
     with contextlib.closing(synthesizer):
-        segments = whole(checked(text, settings.max_text_chars), first_alone=output is None)
+        segments = whole(checked(text, settings.max_text_chars), normalize=normalize, first_alone=output is None)
         utterance = Utterance(segments, voice_of(synthesizer, voice or settings.voice), speed)
         with _sink(output, speed) as (sink, audio):
             async for pcm in speak(synthesizer, utterance, settings.max_audio_seconds):

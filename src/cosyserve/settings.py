@@ -70,9 +70,8 @@ class Settings(BaseSettings):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto",
-        description="Number type CosyVoice2 runs in. `auto` is bfloat16 on a CUDA device and on a processor that "
-        "computes in it, else float32. `int8`, for processors, is bfloat16 with the language model's weights in eight "
-        "bits.",
+        description="Number type CosyVoice2 runs in. `auto` is bfloat16 on a CUDA device and on a processor with AMX, "
+        "else float32. `int8`, for processors, has the language model's weights in eight bits, and all else as `auto`.",
     )
     backend: Literal["auto", "torch", "trtllm"] = Field(
         "auto",
@@ -135,7 +134,8 @@ class Settings(BaseSettings):
     max_streams: int = Field(
         16,
         ge=1,
-        description="Requests that are served at the same time. On a CPU CosyVoice2 speaks two of them at once.",
+        description="Requests that are served at the same time, at most. `/readyz` says for how many there is room, "
+        "and what bounds it: a card's memory, the engine, or two on a processor.",
     )
     replicas: int = Field(
         0,

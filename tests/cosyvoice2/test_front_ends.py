@@ -3,6 +3,7 @@
 import resource
 import threading
 import unicodedata
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save
 
 from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.cosyvoice2.config import SPEECH_TOKENS
 from cosyserve.cosyvoice2.listening import Listener, Prompt, fbank
 from cosyserve.cosyvoice2.tokenizer import MARKS, TextTokenizer
 from cosyserve.errors import CosyError
+from cosyserve.speech import spk2info
 from cosyserve.speech.prompts import Prompts, packed, unpacked
 from cosyserve.speech.voices import Library
 from cosyserve.text import marks
@@ -23,6 +26,7 @@ from tests.cosyvoice2.folder import write_tokenizer
 from tests.speech.recordings import encoded, tone
 
 RECORDING = encoded(tone(2))
+TEXT_IDS = 278  # of the tests' tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +103,7 @@ def test_a_voice_is_listened_to_once_for_a_recording_and_a_model(models: Path, t
             return super().hear(at_24k, at_16k)
 
     def prompts() -> Prompts:
-        return Prompts(tmp_path, models / MODEL_FOLDER, Counting(models / MODEL_FOLDER, 1))
+        return Prompts(tmp_path, models / MODEL_FOLDER, Counting(models / MODEL_FOLDER, 1), TEXT_IDS)
 
     first = prompts()
     library = Library(tmp_path, learn=first.of)
@@ -132,13 +136,13 @@ class Waiting(Listener):
 
 def test_who_asks_for_a_known_voice_waits_for_nobodys_recording(models: Path, tmp_path: Path) -> None:
     model = models / MODEL_FOLDER
-    earlier = Prompts(tmp_path, model, Listener(model, 1))
+    earlier = Prompts(tmp_path, model, Listener(model, 1), TEXT_IDS)
     library = Library(tmp_path, learn=earlier.of)
     anna, bea = (
         library.add(name, "Hi.", name, encoded(tone(seconds))) for name, seconds in (("Anna", 2), ("Bea", 1.5))
     )
     listener = Waiting(model)
-    prompts = Prompts(tmp_path, model, listener)
+    prompts = Prompts(tmp_path, model, listener, TEXT_IDS)
     prompts.of(anna)
     stranger = prompts.hear_upload(RECORDING, "")
     listener.begun.wait()
@@ -153,7 +157,7 @@ def test_who_asks_for_a_known_voice_waits_for_nobodys_recording(models: Path, tm
 
 def test_a_recording_is_listened_to_once_and_not_for_those_who_left(models: Path, tmp_path: Path) -> None:
     listener = Waiting(models / MODEL_FOLDER)
-    prompts = Prompts(tmp_path, models / MODEL_FOLDER, listener)
+    prompts = Prompts(tmp_path, models / MODEL_FOLDER, listener, TEXT_IDS)
     first, second = (prompts.hear_upload(RECORDING, words) for words in ("Hi.", "Ho."))
     other = prompts.hear_upload(encoded(tone(1.5)), "")
     listener.begun.wait()
@@ -166,7 +170,7 @@ def test_a_recording_is_listened_to_once_and_not_for_those_who_left(models: Path
 
 def test_features_that_cannot_be_kept_leave_nothing(models: Path, tmp_path: Path) -> None:
     """The file is cut short by the system, as on a full disk."""
-    prompts = Prompts(tmp_path, models / MODEL_FOLDER, Listener(models / MODEL_FOLDER, 1))
+    prompts = Prompts(tmp_path, models / MODEL_FOLDER, Listener(models / MODEL_FOLDER, 1), TEXT_IDS)
     entry = Library(tmp_path).add("Anna", "", "Anna", RECORDING)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
@@ -179,21 +183,67 @@ def test_features_that_cannot_be_kept_leave_nothing(models: Path, tmp_path: Path
 
 
 def test_the_recording_of_a_request_is_not_kept_on_disk(models: Path, tmp_path: Path) -> None:
-    prompts = Prompts(tmp_path, models / MODEL_FOLDER, Listener(models / MODEL_FOLDER, 1))
+    prompts = Prompts(tmp_path, models / MODEL_FOLDER, Listener(models / MODEL_FOLDER, 1), TEXT_IDS)
     first, second = (prompts.hear_upload(RECORDING, words).result() for words in ("Hi.", "Ho."))
     assert first.prompt is second.prompt
     prompts.close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_features_that_are_no_voice_are_refused() -> None:
-    good = Prompt(torch.arange(4), torch.zeros(8, 80), torch.zeros(192))
-    assert torch.equal(unpacked(packed(good), Path("a")).prompt.mel, good.mel)
-    for bad in (
-        Prompt(torch.arange(4), torch.zeros(7, 80), torch.zeros(192)),
-        Prompt(torch.arange(4), torch.zeros(8, 80), torch.zeros(100)),
-    ):
-        with pytest.raises(CosyError, match="CS-VOICE-105"):
-            unpacked(packed(bad), Path("a"))
+def changed(**parts: torch.Tensor) -> bytes:
+    """A voice's features, some of them others than they should be."""
+    good = {"speech": torch.arange(4), "mel": torch.zeros(8, 80), "speaker": torch.zeros(192), "text": torch.arange(9)}
+    return save({**good, **parts})
+
+
+def test_features_of_a_voice_are_taken_as_they_were_packed() -> None:
+    good = Prompt(torch.arange(4), torch.rand(8, 80), torch.rand(192))
+    assert torch.equal(unpacked(packed(good), Path("a"), TEXT_IDS).prompt.mel, good.mel)
+    edges = changed(speech=torch.tensor([0, 1, 2, SPEECH_TOKENS - 1]), text=torch.tensor([TEXT_IDS - 1]))
+    assert unpacked(edges, Path("a"), TEXT_IDS).text is not None
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        changed(mel=torch.zeros(7, 80)),
+        changed(speaker=torch.zeros(100)),
+        changed(speech=torch.tensor([0, 1, 2, SPEECH_TOKENS])),  # what only a stop may be
+        changed(speech=torch.tensor([0, 1, 2, -1])),
+        changed(speech=torch.arange(4, dtype=torch.float32)),
+        changed(speech=torch.tensor(1)),
+        changed(speech=torch.zeros(2000, dtype=torch.long), mel=torch.zeros(4000, 80)),
+        changed(text=torch.tensor([TEXT_IDS])),
+        changed(text=torch.tensor([-1])),
+        changed(text=torch.tensor([0.5])),
+        changed(text=torch.zeros(1, 3, dtype=torch.long)),
+        changed(mel=torch.full((8, 80), torch.nan)),
+        changed(speaker=torch.zeros(192, dtype=torch.float64)),
+        b"nothing",
+    ],
+)
+def test_features_that_are_no_voice_are_refused(bad: bytes) -> None:
+    """An id outside of a table is an error of one request here; on a card it would be the end of all."""
     with pytest.raises(CosyError, match="CS-VOICE-105"):
-        unpacked(b"nothing", Path("a"))
+        unpacked(bad, Path("a"), TEXT_IDS)
+
+
+def ids(count: int) -> st.SearchStrategy[list[int]]:
+    """Now and then one that is none of `count`."""
+    good = st.integers(0, count - 1)
+    return st.lists(good | good | good | st.sampled_from((-1, count, -(2**63), 2**63 - 1)), max_size=9)
+
+
+@settings(deadline=None)
+@given(speech=ids(SPEECH_TOKENS), text=ids(TEXT_IDS))
+def test_what_is_imported_holds_no_id_that_the_model_has_not(
+    tmp_path_factory: pytest.TempPathFactory, speech: list[int], text: list[int]
+) -> None:
+    table = tmp_path_factory.getbasetemp() / "spk2info.pt"
+    voice = {"speech_token": torch.tensor(speech, dtype=torch.long), "speech_feat": torch.zeros(2 * len(speech), 80)}
+    voice |= {"embedding": torch.zeros(192), "prompt_text": torch.tensor(text, dtype=torch.long)}
+    torch.save({"Anna": voice}, table)
+    fits = all(0 <= each < SPEECH_TOKENS for each in speech) and all(0 <= each < TEXT_IDS for each in text)
+    with nullcontext() if fits else pytest.raises(CosyError, match="CS-VOICE-105"):
+        ((name, features),) = spk2info.voices(table, TEXT_IDS)
+        assert (name, unpacked(features, table, TEXT_IDS).prompt.speech.tolist()) == ("Anna", speech)

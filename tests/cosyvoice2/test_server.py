@@ -17,6 +17,7 @@ import onnx
 import openai
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from cosyserve.assets.manifest import MODEL_FOLDER
 from tests.cosyvoice2.folder import speaker_encoder, speech_tokenizer
@@ -200,6 +201,21 @@ def test_words_of_a_recording_have_a_bound_wherever_they_come_from(
     assert client.delete("/v1/audio/voices/long").status_code == 200
 
 
+def test_a_voice_from_elsewhere_with_ids_that_the_model_has_not_is_refused(
+    server: Server, client: httpx.Client
+) -> None:
+    """They would reach an embedding, which on a card is an assertion that ends all that runs there."""
+    folder = server.log.parent / "voices"
+    folder.mkdir(exist_ok=True)
+    voice = {"speech": torch.arange(60), "mel": torch.zeros(120, 80), "speaker": torch.zeros(192)}
+    for parts in ({"speech": torch.full((60,), 6561)}, {"text": torch.tensor([150_000])}):
+        save_file({**voice, **parts}, folder / "other.safetensors")
+        (folder / "other.json").write_text('{"transcript": "", "consent": "x", "file": "other.safetensors"}')
+        answer = client.post("/v1/audio/speech", json={"input": "Hi.", "voice": "other"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "CS-VOICE-105")
+    assert client.delete("/v1/audio/voices/other").status_code == 200
+
+
 def test_speed_changes_the_length(client: httpx.Client) -> None:
     slow, fast = (len(spoken(client, speed=speed)) for speed in (1, 2))
     assert fast / slow == pytest.approx(0.5, abs=0.05)
@@ -247,6 +263,10 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "a damaged vocabulary": (
         lambda folder: (folder / "CosyVoice-BlankEN" / "vocab.json").write_text('{"a": '),
         "vocab.json or merges.txt is damaged",
+    ),
+    "a vocabulary with gaps": (
+        lambda folder: (folder / "CosyVoice-BlankEN" / "vocab.json").write_text('{"a": 0, "b": 4000}'),
+        "it has an id above 1",
     ),
     "sizes that are none": (lambda folder: (folder / "sizes.json").write_text("{}x"), "does not say the sizes"),
 }

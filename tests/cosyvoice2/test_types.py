@@ -1,5 +1,7 @@
 """The model in other number types: how far it strays, and that all of it runs in them."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -10,7 +12,8 @@ from cosyserve.cosyvoice2.qwen2 import Llm
 from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing
 from cosyserve.errors import CosyError
 from cosyserve.settings import Settings
-from cosyserve.speech.way import processor_has_bfloat16, way_of
+from cosyserve.speech import way
+from cosyserve.speech.way import way_of
 from tests.cosyvoice2.seeded import TINY, fill, seeded
 from tests.cosyvoice2.test_voicing import mels_of, prompt, tokens_of
 
@@ -66,15 +69,32 @@ def test_the_flow_runs_in_bfloat16() -> None:
 
 def test_what_the_settings_come_to() -> None:
     on_cpu = way_of(Settings(device="cpu"), threads=2)
-    assert (on_cpu.device, on_cpu.streams, on_cpu.keep_tokens) == ("cpu", 2, 375)
-    assert on_cpu.dtype == (torch.bfloat16 if processor_has_bfloat16() else torch.float32)
+    assert (on_cpu.device, on_cpu.bound.streams, on_cpu.bound.by, on_cpu.keep_tokens) == ("cpu", 2, "processor", 375)
     assert way_of(Settings(device="cpu", past_seconds=0, max_streams=1), 2).keep_tokens is None
     assert on_cpu.recording_tokens == 200
     assert way_of(Settings(device="cpu", past_seconds=5), 2).recording_tokens == 75
-    assert (str(way_of(Settings(device="cpu", dtype="int8"), 2)), str(way_of(Settings(dtype="float32"), 2))) == (
-        "int8",
-        "float32",
-    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [
+        ("avx2 avx512_bf16 avx512_vnni", "float32"),  # AMD's Zen 4 and 5, Intel's Cooper Lake
+        ("avx512_bf16 amx_bf16 amx_tile amx_int8", "bfloat16"),  # Intel's Xeons since Sapphire Rapids
+        ("asimd bf16 i8mm", "float32"),
+        ("", "float32"),
+    ],
+)
+def test_the_number_type_is_the_one_that_is_fast_there_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, dtype: str
+) -> None:
+    """The processor is a stand-in, as /proc/cpuinfo describes it."""
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"model name\t: stand-in\nflags\t\t: fpu {flags}\n")
+    monkeypatch.setattr(way, "_CPUINFO", cpuinfo)
+    auto, small, asked = (way_of(Settings(device="cpu", dtype=name), 2) for name in ("auto", "int8", "float16"))
+    assert (str(auto), str(small), str(asked)) == (dtype, f"{dtype} + int8", "float16")
+    assert all("AMX" in text for each in (auto, small) for text in (each.why.en, each.why.zh))
+    assert "COSYSERVE_DTYPE" in asked.why.en
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

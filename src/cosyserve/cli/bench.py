@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import chain
 from typing import TextIO
 
 import click
@@ -27,15 +28,17 @@ def _expect_torch() -> None:
 def model(as_json: bool) -> None:
     """The speed of each part and of all together, for an utterance of 4.1 s. Takes about two minutes.
 
-    In float32, in bfloat16 where the processor computes in it, and with the language model's weights in eight bits.
+    In float32, in bfloat16 where the processor computes in it, and with the language model's weights in eight bits. It
+    begins with what COSYSERVE_DTYPE=auto takes here, and why.
     """
     _expect_torch()
     import torch
 
     from cosyserve.cosyvoice2 import measure
-    from cosyserve.speech.way import processor_has_bfloat16
+    from cosyserve.speech.way import fast_dtype, processor_has_bfloat16
 
-    _print_measured(measure.model([torch.bfloat16] if processor_has_bfloat16() else []), as_json)
+    types = [torch.bfloat16] if processor_has_bfloat16() else []
+    _print_measured(chain([("auto", fast_dtype("cpu")[1].en)], measure.model(types)), as_json)
 
 
 @bench.command()

@@ -51,8 +51,21 @@ def import_voices(table: Path) -> None:
         raise CosyError(errors.TORCH_MISSING)
     from cosyserve.speech import spk2info
 
-    for name, features in spk2info.voices(table):
+    for name, features in spk2info.voices(table, _text_ids()):
         click.echo(_library().adopt(name, features).name)
+
+
+def _text_ids() -> int:
+    """Of the model that is here; of the released one where there is none yet."""
+    from cosyserve.assets.manifest import DEFAULT, model_of
+    from cosyserve.cosyvoice2.config import LlmConfig
+    from cosyserve.cosyvoice2.loading import WeightsError
+    from cosyserve.cosyvoice2.tokenizer import TextTokenizer
+
+    try:
+        return TextTokenizer(load_settings().models_dir / model_of(DEFAULT).folder).size
+    except WeightsError:
+        return LlmConfig().vocabulary
 
 
 def _library() -> "Library":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cosyserve.cosyvoice2.config import SPEECH_TOKENS
-from cosyserve.cosyvoice2.generation import Request, Slot
+from cosyserve.cosyvoice2.generation import NoRoomError, Request, Slot
 from cosyserve.cosyvoice2.sampling import length_limits
 from cosyserve.cosyvoice2.vocabulary import Vocabulary
 
@@ -75,7 +75,11 @@ class EngineBrokenError(RuntimeError):
 
 
 class RequestFailedError(RuntimeError):
-    """The engine refused or failed one request."""
+    """The engine failed one request."""
+
+
+class RequestRefusedError(RequestFailedError):
+    """The engine does not take a request as it is."""
 
 
 class EngineGenerator:
@@ -92,11 +96,11 @@ class EngineGenerator:
         return bool(self._running)
 
     def add(self, request: Request) -> Slot:
-        """Begin a request; one without room for its shortest answer raises a ValueError."""
+        """Begin a request; raises `NoRoomError`, `RequestRefusedError`."""
         least, most = length_limits(len(request.text))
         room = self.length - request.prompt_positions
         if room <= least:
-            raise ValueError(f"{request.prompt_positions} positions leave no room in {self.length}")
+            raise NoRoomError(f"{request.prompt_positions} positions leave no room in {self.length}")
         slot = Slot(min(most, room))
         if not most:  # without text there is nothing to say, and the engine takes no such request
             slot.done = True
@@ -156,7 +160,7 @@ class EngineGenerator:
         try:
             return self._executor.submit(ask)
         except Exception as error:
-            raise RequestFailedError(str(error)) from error
+            raise RequestRefusedError(str(error)) from error
 
     def _taken(self, answer: Answer) -> list[tuple[Slot, int]]:
         slot, least = self._running[answer.number]

@@ -46,6 +46,10 @@ class Slot:
     problem: Exception | None = None  # why it is done, where it failed by itself
 
 
+class NoRoomError(ValueError):
+    """A request leaves no room for its shortest answer."""
+
+
 class TokenGenerator(Protocol):
     """Speech tokens for several requests at once, whoever makes them. Not to be used from two threads."""
 
@@ -58,7 +62,7 @@ class TokenGenerator(Protocol):
     def busy(self) -> bool: ...
 
     def add(self, request: Request) -> Slot:
-        """Begin a request; one without room for its shortest answer raises a ValueError."""
+        """Begin a request; raises `NoRoomError`."""
         ...
 
     def remove(self, slot: Slot) -> None:
@@ -110,14 +114,13 @@ class Generator:
     def add(self, request: Request) -> Slot:
         """Read a request's prompt into a free slot and draw its first token, which the next `advance` tells.
 
-        A request may grow as long as its text allows and its slot has room; one without room for its shortest
-        answer raises a ValueError.
+        A request may grow as long as its text allows and its slot has room; raises `NoRoomError`.
         """
         number = next(number for number in range(self._cache.slots) if number not in self._slots)
         least, most = length_limits(len(request.text))
         room = self._cache.length - request.prompt_positions
         if room <= least:
-            raise ValueError(f"{request.prompt_positions} positions leave no room in a slot of {self._cache.length}")
+            raise NoRoomError(f"{request.prompt_positions} positions leave no room in a slot of {self._cache.length}")
         most = min(most, room)
         text = torch.cat((request.prompt_text, request.text)).to(self._device)
         prompt = self._llm.prompt(text, request.prompt_speech.to(self._device))
@@ -137,7 +140,10 @@ class Generator:
 
     @torch.inference_mode()
     def advance(self, patience: float = 0) -> list[tuple[Slot, int]]:
-        """The token that each slot has drawn, if it is none that stops; the next ones are being drawn meanwhile."""
+        """The token that each slot has drawn, if it is none that stops; the next ones are being drawn meanwhile.
+
+        Where memory runs out nothing has happened, and the next call goes on from there.
+        """
         spoken = dict(self._slots)
         if not spoken:
             return []
@@ -168,19 +174,19 @@ class Generator:
         others there are, and what free slots compute is never looked at."""
         furthest = max(self._places[number] for number in self._slots)
         span = min(self._cache.length, (furthest // _SPAN + 1) * _SPAN)
-        for number in self._slots:
-            self._places[number] += 1
         if self._device.type != "cuda":
             self._one_step(span)
-            return
-        if span not in self._graphs:
-            self._graphs[span] = self._captured(span)
-        self._graphs[span].replay()
+        else:
+            if span not in self._graphs:
+                self._graphs[span] = self._captured(span)
+            self._graphs[span].replay()
+        for number in self._slots:
+            self._places[number] += 1
 
     def _one_step(self, span: int) -> None:
         scores = self._llm.decode(self._token, self._place.clamp(max=span - 1), self._cache, span)
-        self._place += 1
         self._draw(scores, slice(None))
+        self._place += 1
 
     def _draw(self, scores: Tensor, rows: slice) -> None:
         """Draw a token for each row and remember it."""
@@ -194,10 +200,11 @@ class Generator:
     def _captured(self, span: int) -> torch.cuda.CUDAGraph:
         """The step as a graph. What the rehearsals change is put back."""
         kept = [each.clone() for each in self._state]
-        graph = captured(lambda: self._one_step(span))
-        for each, before in zip(self._state, kept, strict=True):
-            each.copy_(before)
-        return graph
+        try:
+            return captured(lambda: self._one_step(span))
+        finally:
+            for each, before in zip(self._state, kept, strict=True):
+                each.copy_(before)
 
     def _prefilled(self, prompt: Tensor, slot: int) -> Tensor:
         """The scores after `prompt` (T, W), which is read into a slot."""

@@ -44,7 +44,10 @@ class TextTokenizer:
             if not file.is_file():
                 raise WeightsError(f"{file} is missing")
         try:
-            size = len(json.loads(files[0].read_text(encoding="utf-8")))
+            ids = json.loads(files[0].read_text(encoding="utf-8"))
+            size = len(ids)
+            if max(ids.values()) >= size:
+                raise ValueError(f"it has an id above {size - 1}")
             self._tokenizer = Tokenizer(models.BPE.from_file(*map(str, files)))
         except Exception as error:  # what `tokenizers` raises is a plain Exception
             raise WeightsError(f"{files[0].parent}: {VOCABULARY} or {MERGES} is damaged: {error}") from error

@@ -89,6 +89,7 @@ class Stream:
     tokens: Tokens | WholeTokens
     flow: Any
     hift: HiftStream
+    problem: Exception | None = None  # why there will be no more hops, where it failed by itself
 
     def wave(self, mel: Tensor, last: bool) -> Tensor:
         """The samples (n,) that a hop's mel completes, on the CPU."""
@@ -120,7 +121,7 @@ class Voicing(Protocol):
         ...
 
     def hops(self, streams: Sequence[Stream]) -> list[Hop]:
-        """The next hop of each; all have to be ready."""
+        """The next hop of each; all have to be ready. A stream that failed by itself has its `problem` set."""
         ...
 
     def release(self, stream: Stream) -> None:
@@ -217,21 +218,34 @@ class SlotVoicing:
         if whole:
             return whole_stream(self._flow, self._hift, prompt, seed)
         hops, means, place = self._begun.get(prompt) or self._begun.keep(prompt, self._after(prompt))
-        flow = (means.fork(), self.slots.copy(place, self._free.pop()))
+        slot = self._free.pop()
+        try:
+            flow = (means.fork(), self.slots.copy(place, slot))
+        except BaseException:
+            self._free.append(slot)
+            raise
         return Stream(Tokens(hops), flow, HiftStream(self._hift, seed, FIRST_HELD))
 
     def hops(self, streams: Sequence[Stream]) -> list[Hop]:
-        """Those that are streamed all together, then a turn of each that is not."""
-        taken = [(*each.flow, *each.tokens.take()) for each in streams if isinstance(each.tokens, Tokens)]
-        moved = iter(zip(self._moved(taken), taken, strict=True) if taken else ())
-        hops: list[Hop] = []
-        for stream in streams:
+        """What each does by itself, then the chunks of all together."""
+        own = [self._own(stream) for stream in streams]
+        moved = self._moved([works for works, _ in own])
+        return [
+            (torch.cat(parts, dim=2) if parts else mel, last)
+            for (_, (mel, last)), parts in zip(own, moved, strict=True)
+        ]
+
+    def _own(self, stream: Stream) -> tuple[list[Work], Hop]:
+        """The chunks of a stream's hop that are to be moved; or the turn of a whole."""
+        nothing = self._flow.noise[:, :, :0]
+        try:
             if isinstance(stream.tokens, WholeTokens):
-                hops.append(stream.flow.turn())
-            else:
-                mel, (*_, last) = next(moved)
-                hops.append((mel, last))
-        return hops
+                return [], cast("Hop", stream.flow.turn())
+            (means, place), (tokens, last) = stream.flow, stream.tokens.take()
+            return self._works(means, place, tokens, final=last), (nothing, last)
+        except Exception as problem:  # the others are none of its business
+            stream.problem = problem
+            return [], (nothing, True)
 
     def release(self, stream: Stream) -> None:
         if not isinstance(stream.flow, WholeFlow):
@@ -244,29 +258,29 @@ class SlotVoicing:
         means = MeanStream(self._flow, speech, mel, speaker)
         if len(self._begun) == self._begun.most:
             self._free_voices.append(self._begun.drop()[2].slot)
-        place = self.slots.begin(self._free_voices.pop())
+        slot = self._free_voices.pop()
         try:
-            self._moved([(means, place, speech[:, :0], False)])
+            place = self.slots.begin(slot)
+            self._moved([self._works(means, place, speech[:, :0], final=False)])
         except BaseException:
-            self._free_voices.append(place.slot)
+            self._free_voices.append(slot)
             raise
         return self._hops.behind(speech.shape[1]), means, place
 
-    def _moved(self, hops: Sequence[tuple[MeanStream, Place, Tensor, bool]]) -> list[Tensor]:
-        """The mel of each hop, without its recording's. A hop of several chunks takes several rounds."""
-        chunks = []
-        for means, place, tokens, last in hops:
-            chunk = means.push(tokens.to(means.device), final=last)
-            works = [] if chunk is None else [Work(place, part, means.speaker) for part in chunk.split(CHUNK)]
-            chunks.append(works)
-        mels: list[list[Tensor]] = [[] for _ in hops]
-        for turn in range(max(map(len, chunks))):
-            rows = [row for row, works in enumerate(chunks) if turn < len(works)]
-            moved = self.slots.move([chunks[row][turn] for row in rows])
+    @staticmethod
+    def _works(means: MeanStream, place: Place, tokens: Tensor, *, final: bool) -> list[Work]:
+        chunk = means.push(tokens.to(means.device), final=final)
+        return [] if chunk is None else [Work(place, part, means.speaker) for part in chunk.split(CHUNK)]
+
+    def _moved(self, works: Sequence[list[Work]]) -> list[list[Tensor]]:
+        """The mel of each chunk, without its recording's. A hop of several chunks takes several rounds."""
+        mels: list[list[Tensor]] = [[] for _ in works]
+        for turn in range(max(map(len, works), default=0)):
+            rows = [row for row, each in enumerate(works) if turn < len(each)]
+            moved = self.slots.move([works[row][turn] for row in rows])
             for row, mel in zip(rows, moved, strict=True):
-                mels[row].append(mel[:, :, chunks[row][turn].chunk.recorded :])
-        nothing = self._flow.noise[:, :, :0]
-        return [torch.cat(parts, dim=2) if parts else nothing for parts in mels]
+                mels[row].append(mel[:, :, works[row][turn].chunk.recorded :])
+        return mels
 
 
 K = TypeVar("K")

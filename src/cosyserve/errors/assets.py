@@ -130,9 +130,10 @@ ENGINE_UNUSABLE = Fault(
 ENGINE_FAILED = Fault(
     "CS-ENGINE-003",
     503,
-    "The engine failed while speaking: {reason}.",
+    "The engine that speaks has failed for good: {reason}.",
     "The server starts again by itself; send the request once more in a moment. Where it comes again, its owner runs: "
-    "{cosyserve} engines check.",
-    "引擎在合成时出错：{reason}。",
-    "服务器会自动重启，请稍后重试。如反复出现，请服务器所有者运行 {cosyserve} engines check。",
+    "{cosyserve} doctor; and where an engine of TensorRT-LLM speaks: {cosyserve} engines check.",
+    "合成引擎已失效：{reason}。",
+    "服务器会自动重启，请稍后重试。如反复出现，请服务器所有者运行 {cosyserve} doctor；"
+    "使用 TensorRT-LLM 引擎时，再运行 {cosyserve} engines check。",
 )

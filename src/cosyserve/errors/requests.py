@@ -272,9 +272,9 @@ QUEUE_FULL = Fault(
     "CS-BUSY-001",
     429,
     "All {streams} streams are busy and {waiting} requests wait already.",
-    "Try again after the time in Retry-After, or raise COSYSERVE_MAX_STREAMS on the server.",
+    "Try again after the time in Retry-After; /readyz says what bounds the streams, such as COSYSERVE_MAX_STREAMS.",
     "{streams} 路合成全部占用，且已有 {waiting} 个请求在排队。",
-    "请在 Retry-After 所示时间后重试，或在服务器上调大 COSYSERVE_MAX_STREAMS。",
+    "请在 Retry-After 所示时间后重试；/readyz 说明合成路数受何限制，例如 COSYSERVE_MAX_STREAMS。",
 )
 QUEUE_TIMEOUT = Fault(
     "CS-BUSY-002",
@@ -323,6 +323,16 @@ SYNTHESIS_FAILED = Fault(
     "Try again; if it fails again, the server's log says why under the request id.",
     "合成器处理此文本时出错。",
     "请重试；如仍失败，可按请求编号在服务器日志中查看原因。",
+)
+OUT_OF_MEMORY = Fault(
+    "CS-SRV-007",
+    503,
+    "The memory ran out while this was spoken; what others hear goes on.",
+    "Send it again in a moment. Where it comes often, the server's owner lowers COSYSERVE_MAX_STREAMS or "
+    "COSYSERVE_PAST_SECONDS, or ends what else takes the memory (nvidia-smi lists it for a card).",
+    "合成过程中内存或显存不足；其他请求不受影响。",
+    "请稍后重试。如经常出现，请服务器所有者调小 COSYSERVE_MAX_STREAMS 或 COSYSERVE_PAST_SECONDS，"
+    "或结束占用内存的其他程序（显存占用可用 nvidia-smi 查看）。",
 )
 INTERNAL = Fault(
     "CS-SRV-004",

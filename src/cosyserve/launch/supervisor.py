@@ -37,6 +37,7 @@ _MISCONFIGURED = 2  # the exit status of a CosyError: another rung would end the
 ENGINE_UNUSABLE = 33  # the exit status where an engine cannot be loaded; uvicorn has one of 3
 _RESTARTS, _RESTART_WINDOW = 5, 600  # more restarts than that in so many seconds are a crash loop
 _RESTARTS_WITH_MPI = 2  # more of them than that, and an engine that takes the process with it may be the reason
+_SAME_STOP = 1.0  # seconds: make passes on a SIGTERM that its whole group was sent, as systemd does it
 _AT_ONCE = 130  # the exit status of a stop that nobody waited for, as a shell has it for Ctrl-C
 _BACK_OFF = (1, 2, 4, 8, 16)  # seconds before each restart
 
@@ -59,7 +60,7 @@ class Supervisor:
         self._keeps_up = keeps_up
         self._settings, self._rungs, self._tmpdir, self._mend = settings, rungs, tmpdir, mend
         self._breaks = 0
-        self._asked_by_a_person = False
+        self._asked_by_a_person, self._asked = False, 0.0
         self._stopping, self._at_once = Flag(), Flag()
         self._restarts, self._reason = 0, ""
 
@@ -173,7 +174,10 @@ class Supervisor:
         return self._switch_off() if server.last_state == "idle" else 0
 
     def _stop(self, sig: int, _frame: FrameType | None) -> None:
-        if self._stopping.is_set():
+        now = time.monotonic()
+        if not self._stopping.is_set():
+            self._asked = now
+        elif sig != signal.SIGTERM or now - self._asked > _SAME_STOP:
             self._at_once.set()
         self._asked_by_a_person = sig == signal.SIGINT
         self._stopping.set()

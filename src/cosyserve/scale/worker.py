@@ -112,6 +112,7 @@ class _Worker:
             rung=self._service.rung,
             why=choice.why,
             why_zh=choice.why_zh,
+            capacity=self._service.capacity,
         )
 
 

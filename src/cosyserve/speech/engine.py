@@ -12,11 +12,11 @@ from contextlib import contextmanager
 
 import torch
 
-from cosyserve.cosyvoice2.batching import EngineBrokenError
 from cosyserve.cosyvoice2.generation import Request, Slot, TokenGenerator
 from cosyserve.cosyvoice2.listening import Prompt
 from cosyserve.cosyvoice2.voicing import Hop, Stream, Voicing
 from cosyserve.speech.audio import Pcm
+from cosyserve.speech.health import Health, is_out_of_memory
 
 _WAITING_CHUNKS = 4  # made for a client that has not taken them yet
 _PATIENCE = 0.02  # seconds to wait for tokens where there is nothing else to do
@@ -52,16 +52,20 @@ class Utterance:
 class Engine:
     """A thread with the model. Other threads start and cancel utterances."""
 
-    def __init__(self, generator: TokenGenerator, voicing: Voicing, threads: int) -> None:
-        self._generator, self._voicing = generator, voicing
+    def __init__(self, generator: TokenGenerator, voicing: Voicing, threads: int, device: str = "cpu") -> None:
+        self._generator, self._voicing, self._health = generator, voicing, Health(device)
         self.places = min(generator.slots, voicing.places)  # utterances at once
         self._waiting: deque[Utterance] = deque()
         self._spoken: list[Utterance] = []
         self._changed = threading.Condition()
         self._closed = False
-        self.broken = ""  # why it will never speak again
         self._thread = threading.Thread(target=self._run, args=(threads,), name="cosyvoice2", daemon=True)
         self._thread.start()
+
+    @property
+    def broken(self) -> str:
+        """Why it will never speak again; empty as long as it may."""
+        return self._health.broken
 
     def start(self, utterance: Utterance) -> None:
         with self._changed:
@@ -91,9 +95,12 @@ class Engine:
         torch.set_num_threads(threads)  # of this thread's own pool
         while self._wait():
             self._drop_cancelled()
-            self._admit()
-            self._draw()
-            self._speak()
+            if self.broken:
+                self._give_up()
+            else:
+                self._admit()
+                self._draw()
+                self._speak()
 
     def _wait(self) -> bool:
         """Until there is something to do; False at the end."""
@@ -102,6 +109,8 @@ class Engine:
             return not self._closed
 
     def _has_work(self) -> bool:
+        if self.broken:
+            return bool(self._waiting or self._spoken)
         return bool(
             (self._waiting and self._has_place)
             or any(each.cancelled for each in (*self._waiting, *self._spoken))
@@ -137,7 +146,7 @@ class Engine:
         """One token for every request, or as many as have come."""
         patience = 0.0 if self._next() else _PATIENCE
         speaking = {id(each.slot): each for each in self._spoken if each.slot is not None and each.stream is not None}
-        with self._failing(*speaking.values()):
+        with self._failing(*speaking.values(), all_of_them=False):
             for slot, token in self._generator.advance(patience):
                 speaking[id(slot)].stream.tokens.add(token)  # type: ignore[union-attr]
             for utterance in speaking.values():
@@ -163,9 +172,12 @@ class Engine:
             hops = self._voicing.hops(streams)
         for utterance, stream, (mel, last) in zip(utterances, streams, hops, strict=False):
             with self._failing(utterance):
+                if stream.problem is not None:
+                    raise stream.problem
                 wave = stream.wave(mel, last)
                 utterance.had += stream.had(wave)
                 if len(wave):
+                    self._health.succeeded()
                     utterance.give(wave.numpy())
                 if last:
                     self._end(utterance)
@@ -176,21 +188,35 @@ class Engine:
         return sorted(ready, key=lambda each: each.had)[: self._voicing.width]
 
     def _end(self, utterance: Utterance) -> None:
-        if utterance.slot is not None:
-            self._generator.remove(utterance.slot)
+        self._spoken.remove(utterance)
+        with self._failing():  # a generator that is past hearing of it
+            if utterance.slot is not None:
+                self._generator.remove(utterance.slot)
         if utterance.stream is not None:
             self._voicing.release(utterance.stream)
-        self._spoken.remove(utterance)
+
+    def _give_up(self) -> None:
+        """All that are spoken to or wait are told at once; the process is about to be replaced."""
+        for utterance in tuple(self._spoken):
+            self._end(utterance)
+            utterance.give(self._health.farewell())
+        with self._changed:
+            waiting, self._waiting = self._waiting, deque()
+        for utterance in waiting:
+            utterance.give(self._health.farewell())
 
     @contextmanager
-    def _failing(self, *utterances: Utterance) -> Iterator[None]:
-        """What goes wrong inside ends these utterances, whose clients are told, and nothing else."""
+    def _failing(self, *utterances: Utterance, all_of_them: bool = True) -> Iterator[None]:
+        """What goes wrong inside ends these utterances, whose clients are told, and nothing else.
+
+        Where memory runs out and not `all_of_them` are spoilt by it, the youngest makes room for the others.
+        """
         try:
             yield
         except Exception as problem:  # whatever it is, the other requests are none of its business
-            if isinstance(problem, EngineBrokenError):
-                self.broken = str(problem)
-            for utterance in utterances:
+            ended = utterances if all_of_them or not is_out_of_memory(problem) else utterances[-1:]
+            told = self._health.failed(problem)
+            for utterance in ended:
                 if utterance in self._spoken:
                     self._end(utterance)
-                utterance.give(problem)
+                utterance.give(told)

@@ -19,17 +19,20 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from cosyserve import errors
+from cosyserve.cosyvoice2.config import FRAMES_PER_TOKEN, MELS, SPEECH_TOKENS, TOKENS_PER_SECOND
 from cosyserve.cosyvoice2.features import TOKENIZER_RATE
 from cosyserve.cosyvoice2.listening import FILES, SPEAKER_SIZE, Listener, Prompt
 from cosyserve.errors import CosyError
 from cosyserve.files import write_atomically
 from cosyserve.speech import recording
 from cosyserve.speech.audio import SAMPLE_RATE
+from cosyserve.speech.decoding import LONGEST
 from cosyserve.speech.voices import FEATURES, Entry, digest_of
 
 log = logging.getLogger(__name__)
 
 _IN_MEMORY = 256  # voices; one of 10 s takes 160 kB
+_LONGEST = round((LONGEST + 1) * TOKENS_PER_SECOND)  # of a recording elsewhere, which may have been rounded up
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,10 @@ class Prompts:
     """Threads may share it. Recordings are listened to one after the other, in a thread of its own; a voice that has
     been heard is there at once."""
 
-    def __init__(self, folder: Path, model: Path, listener: Listener) -> None:
-        """`folder` is the library's; `model` the model's, whose digest goes into the names of what is kept."""
-        self._folder, self._listener = folder / FEATURES, listener
+    def __init__(self, folder: Path, model: Path, listener: Listener, text_ids: int) -> None:
+        """`folder` is the library's; `model` the model's, whose digest goes into the names of what is kept. `text_ids`
+        is the number of its text ids, which a voice from elsewhere may come with."""
+        self._folder, self._listener, self._text_ids = folder / FEATURES, listener, text_ids
         self._model = _model_digest(model)
         self._recent: OrderedDict[str, VoicePrompt] = OrderedDict()
         self._lock = threading.Lock()  # of what is in memory, and never held for long
@@ -98,10 +102,10 @@ class Prompts:
     def _read(self, file: Path, data: bytes, digest: str) -> VoicePrompt | None:
         """A voice that was heard elsewhere, or by an earlier process."""
         if file.suffix == ".safetensors":
-            return unpacked(data, file)
+            return unpacked(data, file, self._text_ids)
         kept = self._kept_at(digest)
         with suppress(OSError, CosyError):  # not there yet, or damaged: it is worked out anew
-            return unpacked(kept.read_bytes(), kept)
+            return unpacked(kept.read_bytes(), kept, self._text_ids)
         return None
 
     def _heard(self, data: bytes, digest: str, *, keep: bool) -> VoicePrompt:
@@ -146,17 +150,39 @@ def packed(prompt: Prompt, text: Tensor | None = None) -> bytes:
     return save_safetensors(tensors if text is None else {**tensors, "text": text})
 
 
-def unpacked(data: bytes, path: Path) -> VoicePrompt:
-    """Raises `CS-VOICE-105` where it is not what `packed` makes."""
+def unpacked(data: bytes, path: Path, text_ids: int) -> VoicePrompt:
+    """Raises `CS-VOICE-105` where it is not what `packed` makes, or not of a model with so many text ids."""
     try:
         tensors = load_safetensors(data)
-        prompt = Prompt(tensors["speech"], tensors["mel"], tensors["speaker"])
-        count = len(prompt.speech)
-        if prompt.mel.shape != (2 * count, 80) or prompt.speaker.shape != (SPEAKER_SIZE,) or prompt.speech.dim() != 1:
-            raise ValueError("its tensors have other shapes")
+        prompt, text = Prompt(tensors["speech"], tensors["mel"], tensors["speaker"]), tensors.get("text")
+        check(prompt, text, text_ids)
     except (SafetensorError, KeyError, ValueError) as error:
         raise CosyError(errors.VOICE_FEATURES, path=path.name, reason=error) from error
-    return VoicePrompt(prompt, text=tensors.get("text"))
+    return VoicePrompt(prompt, text=text)
+
+
+def check(prompt: Prompt, text: Tensor | None, text_ids: int) -> None:
+    """Raise a ValueError where a voice from elsewhere is none that the model can take.
+
+    An id outside of its table would not fail alone: on a card it is an assertion that ends all that runs there.
+    """
+    _check_ids("speech tokens", prompt.speech, SPEECH_TOKENS)
+    if text is not None:
+        _check_ids("text ids", text, text_ids)
+    count = len(prompt.speech)
+    if prompt.mel.shape != (FRAMES_PER_TOKEN * count, MELS) or prompt.speaker.shape != (SPEAKER_SIZE,):
+        raise ValueError("its tensors have other shapes")
+    if count > _LONGEST:
+        raise ValueError(f"its recording has {count} speech tokens; {_LONGEST} are the most")
+    if not all(each.dtype == torch.float32 and each.isfinite().all() for each in (prompt.mel, prompt.speaker)):
+        raise ValueError("its mel and its embedding are not all numbers in float32")
+
+
+def _check_ids(name: str, ids: Tensor, count: int) -> None:
+    if ids.dtype != torch.long or ids.dim() != 1:
+        raise ValueError(f"its {name} are no list of ids")
+    if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < count:
+        raise ValueError(f"its {name} go from {int(ids.min())} to {int(ids.max())}, and the model has 0 to {count - 1}")
 
 
 def _model_digest(model: Path) -> str:

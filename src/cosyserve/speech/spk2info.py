@@ -12,7 +12,7 @@ from cosyserve import errors
 from cosyserve.cosyvoice2.config import FRAMES_PER_TOKEN, MELS
 from cosyserve.cosyvoice2.listening import SPEAKER_SIZE, Prompt
 from cosyserve.errors import CosyError
-from cosyserve.speech.prompts import packed
+from cosyserve.speech.prompts import check, packed
 
 # What each calls its parts, in the order speech tokens, mel, speaker, text; the first name that is there counts.
 _NAMES = (
@@ -21,10 +21,14 @@ _NAMES = (
     ("flow_embedding", "embedding"),
     ("prompt_text", "prompt_text_token"),
 )
+_NO_IDS = torch.empty(0, dtype=torch.long)
 
 
-def voices(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Names, and the features of each as a safetensors file. Nothing in the file is executed; raises `CS-VOICE-105`."""
+def voices(path: Path, text_ids: int) -> Iterator[tuple[str, bytes]]:
+    """Names, and the features of each as a safetensors file, for a model with so many text ids.
+
+    Nothing in the file is executed; raises `CS-VOICE-105`.
+    """
     try:
         table = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
@@ -35,6 +39,7 @@ def voices(path: Path) -> Iterator[tuple[str, bytes]]:
     for name, voice in table.items():
         try:
             prompt, text = _prompt(voice)
+            check(prompt, text, text_ids)
         except (TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CosyError(errors.VOICE_FEATURES, path=path, reason=f"'{name}': {error}") from error
         yield str(name), packed(prompt, text)
@@ -47,12 +52,19 @@ def _prompt(voice: Mapping[str, Any]) -> tuple[Prompt, Tensor]:
     if (speech is None) != (mel is None):
         raise ValueError("it has only one of speech tokens and mel")
     # A voice of the older models is an embedding alone, with which CosyVoice2 can speak without a prompt.
-    tokens = torch.empty(0) if speech is None else speech.reshape(-1)
+    tokens = _NO_IDS if speech is None else _ids(speech)
     frames = torch.empty(0, MELS) if mel is None else mel.reshape(-1, MELS)
     count = min(len(tokens), len(frames) // FRAMES_PER_TOKEN)
     prompt = Prompt(
-        tokens[:count].long().contiguous(),
+        tokens[:count].contiguous(),
         frames[: count * FRAMES_PER_TOKEN].float().contiguous(),
         speaker.reshape(SPEAKER_SIZE).float().contiguous(),
     )
-    return prompt, (torch.empty(0) if text is None else text.reshape(-1)).long().contiguous()
+    return prompt, _NO_IDS if text is None else _ids(text)
+
+
+def _ids(given: Tensor) -> Tensor:
+    """(T,); what is no integer is not rounded to one."""
+    if given.is_floating_point() or given.is_complex():
+        raise ValueError(f"ids in {given.dtype}")
+    return given.reshape(-1).long().contiguous()

@@ -9,13 +9,17 @@ import torch
 from cosyserve import errors
 from cosyserve.cosyvoice2.config import CHUNK_TOKENS, TOKENS_PER_SECOND
 from cosyserve.errors import CosyError
+from cosyserve.host.report import NOTHING, Text
 from cosyserve.launch.beat import GPU_SHARE
 from cosyserve.settings import Settings
+from cosyserve.speech.capacity import Bound, by_processor, by_setting
 
 # On a processor, streams share its cores: more at once would make all late, and each takes gigabytes.
 _STREAMS_ON_CPU = 2
-_CPUINFO, _BFLOAT16_FLAGS = Path("/proc/cpuinfo"), frozenset(("avx512_bf16", "amx_bf16", "bf16"))  # bf16: on ARM
-_VOICES_ON_CPU, _VOICES_ON_GPU = 1, 4
+_CPUINFO = Path("/proc/cpuinfo")
+_BFLOAT16 = frozenset(("avx512_bf16", "amx_bf16", "bf16"))  # instructions for it, the last one ARM's
+# Those that make it faster than float32. With AVX-512's alone it is slower (docs/model.md); ARM's were not measured.
+_FAST_BFLOAT16 = frozenset(("amx_bf16",))
 
 
 @dataclass(frozen=True)
@@ -24,27 +28,47 @@ class Way:
 
     device: str
     dtype: torch.dtype
-    int8: bool  # the language model's weights in eight bits
+    int8: bool  # the language model's weights in eight bits, whatever the type of all else is
     threads: int
-    streams: int  # spoken at the same time; more wait
+    bound: Bound  # of the streams that are spoken at the same time; more wait
     keep_tokens: int | None  # how far back the flow sees, see `Past`
-    voices: int  # whose recordings are kept as they are after the flow, some hundred megabytes each
     trim_silence: bool = False
     whole_attention: bool = True  # for what nobody listens to before its end
     gpu_share: float = 1.0  # of the card's memory
     recording_tokens: int | None = None  # of `keep_tokens`, how many may be a recording's
+    why: Text = NOTHING  # it has that number type
 
     def __str__(self) -> str:
-        return "int8" if self.int8 else str(self.dtype).removeprefix("torch.")
+        name = str(self.dtype).removeprefix("torch.")
+        return f"{name} + int8" if self.int8 else name
 
 
 def processor_has_bfloat16() -> bool:
-    """Whether it multiplies in bfloat16; one that has to convert is no faster for it."""
+    """Whether it multiplies in bfloat16 at all; one that has to convert is not worth measuring."""
+    return not _BFLOAT16.isdisjoint(_instructions())
+
+
+def fast_dtype(device: str) -> tuple[torch.dtype, Text]:
+    """The number type that is fast there, and why: what COSYSERVE_DTYPE=auto comes to."""
+    if device != "cpu":
+        return torch.bfloat16, Text("bfloat16 is for CUDA devices the default.", "CUDA 设备默认使用 bfloat16。")
+    if _FAST_BFLOAT16.isdisjoint(_instructions()):
+        return torch.float32, Text(
+            "It is float32 as this processor has no AMX, without which bfloat16 is no faster.",
+            "该处理器没有 AMX，bfloat16 不会更快，因此使用 float32。",
+        )
+    return torch.bfloat16, Text(
+        "It is bfloat16 as this processor has AMX, which makes it fast.",
+        "该处理器具有 AMX，bfloat16 更快，因此使用 bfloat16。",
+    )
+
+
+def _instructions() -> frozenset[str]:
+    """What the processor says it has, among other words."""
     try:
-        flags = _CPUINFO.read_text(encoding="ascii", errors="replace").split()
+        return frozenset(_CPUINFO.read_text(encoding="ascii", errors="replace").split())
     except OSError:
-        return False
-    return not _BFLOAT16_FLAGS.isdisjoint(flags)
+        return frozenset()
 
 
 def way_of(settings: Settings, threads: int) -> Way:
@@ -56,18 +80,22 @@ def way_of(settings: Settings, threads: int) -> Way:
     int8 = settings.dtype == "int8"
     if int8 and on_gpu:
         raise CosyError(errors.INT8_ON_GPU)
-    dtype = settings.dtype
-    if dtype in ("auto", "int8"):
-        dtype = "bfloat16" if int8 or on_gpu or processor_has_bfloat16() else "float32"
+    device = "cuda" if on_gpu else "cpu"
+    dtype, why = fast_dtype(device)
+    if settings.dtype not in ("auto", "int8"):
+        dtype = getattr(torch, settings.dtype)
+        why = Text("COSYSERVE_DTYPE asks for that.", "由 COSYSERVE_DTYPE 指定。")
     return Way(
-        device="cuda" if on_gpu else "cpu",
-        dtype=getattr(torch, dtype),
+        device=device,
+        dtype=dtype,
+        why=why,
         int8=int8,
         threads=threads,
-        streams=settings.max_streams if on_gpu else min(settings.max_streams, _STREAMS_ON_CPU),
+        bound=by_setting(settings.max_streams)
+        if on_gpu or settings.max_streams <= _STREAMS_ON_CPU
+        else by_processor(_STREAMS_ON_CPU),
         keep_tokens=round(settings.past_seconds * TOKENS_PER_SECOND) or None,
         recording_tokens=_recording_tokens(settings),
-        voices=_VOICES_ON_GPU if on_gpu else _VOICES_ON_CPU,
         trim_silence=settings.trim_silence,
         whole_attention=settings.whole_attention,
         gpu_share=float(os.environ.get(GPU_SHARE, 1)),

@@ -73,12 +73,56 @@ def obey() -> None:
     PreviewSynthesizer.synthesize = synthesize  # type: ignore[method-assign, assignment]
 
 
+def lose() -> None:
+    """A card whose memory runs out, or that is lost, over what a segment says. There is none here: the errors are
+    PyTorch's own, and one that stays is raised by all that the device is asked after it."""
+    from dataclasses import replace
+
+    import torch
+
+    from cosyserve.cosyvoice2.hift import HiftStream
+    from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
+
+    errors = {
+        "run out": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB."),
+        "fall off": torch.AcceleratorError("CUDA error: device-side assert triggered\nIt may have been any call."),
+    }
+    request, stream, push = CosyVoice2Synthesizer._request, HiftStream.__init__, HiftStream.push
+    told: dict[int, Exception] = {}  # by the seed, which is all that the vocoder knows of a request
+
+    def asked(synthesizer: Any, segment: str, *arguments: Any) -> Any:
+        made = request(synthesizer, segment, *arguments)
+        for words, error in errors.items():
+            if words in segment:
+                made = replace(made, seed=-1 - len(told))
+                told[made.seed] = error
+        return made
+
+    def begun(of: Any, hift: Any, seed: int = 0, *arguments: Any) -> None:
+        stream(of, hift, seed, *arguments)
+        of.error = told.get(seed)
+
+    def pushed(of: Any, *arguments: Any, **options: Any) -> Any:
+        if of.error is None:
+            return push(of, *arguments, **options)
+        if isinstance(of.error, torch.AcceleratorError):
+            torch.Tensor.add_ = HiftStream.push = lost  # type: ignore[method-assign]
+        raise of.error
+
+    def lost(*_: Any, **__: Any) -> Any:
+        raise errors["fall off"]
+
+    CosyVoice2Synthesizer._request = asked  # type: ignore[method-assign, assignment]
+    HiftStream.__init__, HiftStream.push = begun, pushed  # type: ignore[method-assign, assignment]
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "hang at import": lambda: at_import("mpi4py", hang),
     "hang after import": lambda: at_import("cosyserve.server.run", hang),
     "hang at bind": hang_at_bind,
     "chatter": lambda: at_import("cosyserve.server.run", chatter),
     "obey": obey,
+    "lose": lose,
 }
 
 fault = os.environ.get("STAND_IN_FAULT")
