@@ -19,9 +19,9 @@ def processes(folder: Path, *commands: str) -> Path:
 
 
 def test_a_server_that_can_speak_is_healthy_wherever_it_listens(server: Server, tmp_path: Path) -> None:
-    assert health(server.port, tmp_path) == (True, "ready")
+    assert health("127.0.0.1", server.port, tmp_path) == (True, "ready")
     serving = f"/opt/venv/bin/python3 -m cosyserve serve --host 0.0.0.0 --port {server.port}"
-    assert health(NOWHERE, processes(tmp_path, "tini -- entrypoint.sh", serving)) == (True, "ready")
+    assert health("192.0.2.9", NOWHERE, processes(tmp_path, "tini -- entrypoint.sh", serving)) == (True, "ready")
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,11 @@ def test_a_server_that_can_speak_is_healthy_wherever_it_listens(server: Server, 
         ("python3 /opt/app/bin/cosyserve fetch --if-wanted", "starting: fetching the model"),
         ("python3 /opt/app/bin/cosyserve build --if-possible", "starting: building the engine"),
         ("python3 /opt/app/bin/cosyserve serve", "starting: loading the voice"),
-        ("bash /usr/local/bin/entrypoint.sh serve", "nothing answers on port 9"),
-        ("python3 /opt/app/bin/cosyserve", "nothing answers on port 9"),
+        ("bash /usr/local/bin/entrypoint.sh serve", "nothing answers on 127.0.0.1 port 9"),
+        ("python3 /opt/app/bin/cosyserve", "nothing answers on 127.0.0.1 port 9"),
     ],
 )
 def test_one_that_builds_is_told_from_one_that_is_dead(tmp_path: Path, command: str, said: str) -> None:
-    well, text = health(NOWHERE, processes(tmp_path, command))
+    well, text = health("127.0.0.1", NOWHERE, processes(tmp_path, command))
     assert not well
     assert text.startswith(said)

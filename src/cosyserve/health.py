@@ -5,10 +5,12 @@ from one that is dead.
 """
 
 import http.client
+import ipaddress
 import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,25 +23,51 @@ _STEPS = {
 }
 
 
-def health(port: int, processes: Path) -> tuple[bool, str]:
+def addresses_of(host: str) -> tuple[str, ...]:
+    """Where somebody on this machine reaches a server that listens on `host`, in the order in which to try."""
+    try:
+        everywhere = ipaddress.ip_address(host).is_unspecified
+    except ValueError:  # a name
+        return (host,)
+    if not everywhere:
+        return (host,)
+    # Who listens on :: takes IPv4 as well, and a container may have no IPv6 on its loopback.
+    return ("::1", "127.0.0.1") if ":" in host else ("127.0.0.1",)
+
+
+def health(host: str, port: int, processes: Path) -> tuple[bool, str]:
     """Whether the server is alive and can speak, and what is to be said of it.
 
-    `processes` is /proc: a port that was given as a flag stands there, else it is `port`.
+    `processes` is /proc: a host and a port that were given as flags stand there, else they are `host` and `port`.
     """
     commands = list(_commands(processes))
+    host = next((options["--host"] for _, options in commands if "--host" in options), host)
     port = next((int(options["--port"]) for _, options in commands if "--port" in options), port)
     try:
-        if _get(port, "/livez")[0] != 200:
+        if _get(host, port, "/livez")[0] != 200:
             return False, "the server is not alive"
-        status, body = _get(port, "/readyz")
+        status, body = _get(host, port, "/readyz")
     except OSError as error:
         steps = [_STEPS[step] for step, _ in commands if step in _STEPS]
-        return False, f"starting: {steps[0]}" if steps else f"nothing answers on port {port}: {error}"
+        return False, f"starting: {steps[0]}" if steps else f"nothing answers on {host} port {port}: {error}"
     return status == 200, "ready" if status == 200 else json.loads(body)["status"]
 
 
-def _get(port: int, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_SECONDS)
+def connected(host: str, port: int, seconds: float) -> http.client.HTTPConnection:
+    """A connection to a server on this machine that listens on `host`; raises `OSError` where none does."""
+    *others, last = addresses_of(host)
+    for address in others:
+        connection = http.client.HTTPConnection(address, port, timeout=seconds)
+        with suppress(OSError):
+            connection.connect()
+            return connection
+    connection = http.client.HTTPConnection(last, port, timeout=seconds)
+    connection.connect()
+    return connection
+
+
+def _get(host: str, port: int, path: str) -> tuple[int, bytes]:
+    connection = connected(host, port, _SECONDS)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -62,6 +90,7 @@ def _commands(processes: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 if __name__ == "__main__":
-    well, said = health(int(os.environ.get("COSYSERVE_PORT") or 6008), Path("/proc"))
+    own = {name: os.environ.get(f"COSYSERVE_{name}") for name in ("HOST", "PORT")}
+    well, said = health(own["HOST"] or "127.0.0.1", int(own["PORT"] or 6008), Path("/proc"))
     print(said)
     sys.exit(not well)

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 
 from cosyserve.assets.manifest import DEFAULT, model_of
+from cosyserve.errors import CosyError
 from cosyserve.host import models, network, system
 from cosyserve.host.report import State
+from cosyserve.server.listening import expect_free
 from tests.host.test_machine import machine
 from tests.running import Server
 
@@ -59,10 +61,23 @@ def test_more_threads_than_cores_are_told(tmp_path: Path) -> None:
 def test_a_taken_port_names_its_process() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
-        found = system.port(number)
+        found = system.port("127.0.0.1", number)
         assert found.state is State.FAIL
         assert "pytest" in found.cause or "python" in found.cause
-    assert system.port(number).state is State.OK
+    assert system.port("127.0.0.1", number).state is State.OK
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "0.0.0.0", "::1", "::"])  # noqa: S104
+def test_a_port_is_taken_where_a_server_could_not_have_it(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        try:
+            expect_free(host, number)
+        except CosyError:
+            really = State.FAIL
+        else:
+            really = State.OK
+        assert system.port(host, number).state is really
 
 
 def test_weights_are_whole_by_their_size(tmp_path: Path) -> None:

@@ -105,10 +105,11 @@ def status(home: Home, as_json: bool) -> None:
 def _status(home: Home) -> dict[str, Any]:
     from cosyserve.host.machine import Machine
     from cosyserve.instance import activation, hook, servers
+    from cosyserve.server.listening import url
 
     settings, running = activation.settings_of(home), servers.running(home)
     release = activation.current(home)
-    state = servers.readiness(settings.port, servers.key_of(settings)) if running else {}
+    state = servers.readiness(running[-1].host, running[-1].port, servers.key_of(settings)) if running else {}
     waits = activation.waits_for_card(release, Machine()) and not running
     return {
         "release": release.name,
@@ -120,7 +121,7 @@ def _status(home: Home) -> dict[str, Any]:
         "rung": state.get("rung"),
         "streams": state.get("active_streams"),
         "restarts": state.get("restarts"),
-        "address": f"http://{settings.host}:{settings.port}/",
+        "address": url(settings.host, settings.port),
         "key": _key_file(settings),
         "idle": state.get("seconds_to_shutdown"),
         "boot": "by itself" if hook.installed(home.root / "current/autodl/boot.sh") else "by hand",

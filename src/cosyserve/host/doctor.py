@@ -65,7 +65,7 @@ def _questions(
         lambda: system.disk(machine, folder, for_model=for_model or models.are_there(folder)),
         lambda: folders.folders(settings, machine, key_is_made=key_is_made),
         lambda: folders.volume(machine, folder),
-        lambda: system.port(settings.port),
+        lambda: system.port(settings.host, settings.port),
         system.clock,
         system.text_encoding,
         lambda: wsl.examine(machine, folder.absolute(), settings.port),

@@ -1,9 +1,11 @@
 """The machine under the server: platform, Python, processor, memory, disk, ports, clock, locale."""
 
+import ipaddress
 import locale
 import os
 import platform as python_platform
 import shutil
+import socket
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -241,18 +243,32 @@ def disk(machine: Machine, folder: Path, *, for_model: bool = True) -> Finding:
     return DISK.ok(Text(f"{free / GIB:.0f} GiB free in {folder}", f"{folder} 剩余 {free / GIB:.0f} GiB"), **facts)
 
 
-def listeners() -> dict[int, int | None]:
-    """The TCP ports that something listens on, with its process where that may be seen."""
+def listeners(host: str = "") -> dict[int, int | None]:
+    """The TCP ports that something listens on, with its process where that may be seen; where `host` is given, those
+    that a server there cannot have."""
     return {
         connection.laddr.port: connection.pid
         for connection in psutil.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr
+        if connection.status == psutil.CONN_LISTEN
+        and connection.laddr
+        and (not host or _excludes(connection.laddr.ip, host))
     }
 
 
-def port(number: int) -> Finding:
+def _excludes(taken: str, host: str) -> bool:
+    """Whether a port that somebody has at `taken` is not to be had at `host`. Who listens on :: has IPv4 as well."""
+    try:
+        pair = ipaddress.ip_address(taken), ipaddress.ip_address(socket.getaddrinfo(host, None)[0][4][0])
+    except (OSError, ValueError):  # of a name that nobody knows, nothing is known
+        return True
+    return pair[0] == pair[1] or any(
+        each.is_unspecified and (each.version == 6 or other.version == 4) for each, other in (pair, pair[::-1])
+    )
+
+
+def port(host: str, number: int) -> Finding:
     """Whether the server's port is free, and who has it."""
-    taken = listeners()
+    taken = listeners(host)
     if number not in taken:
         return PORT.ok(Text(f"{number} is free", f"{number} 空闲"), port=number)
     pid = taken[number]

@@ -199,7 +199,7 @@ def replace(home: Home, release: Release, say: Say) -> None:
     try:
         key = servers.key_of(settings)
         servers.wait_until_ready(home, new, key, say)
-        delay, seconds = servers.speak(settings.port, key)
+        delay, seconds = servers.speak(settings.host, settings.port, key)
     except (CosyError, OSError) as error:
         servers.stop(home, [new], say)
         if isinstance(error, CosyError):
@@ -233,7 +233,7 @@ def _or_as_before(home: Home, say: Say) -> Iterator[None]:
         yield
     except BaseException:
         write_atomically(home.shared / ".env", before, _SECRET)
-        if old and servers.readiness(old[-1].port, key="").get("status") != "ready":
+        if old and servers.readiness(old[-1].host, old[-1].port, key="").get("status") != "ready":
             say("starting the old release again · 重新启动旧版本")
             servers.start(home, home.release(old[-1].release), settings_of(home))
         raise

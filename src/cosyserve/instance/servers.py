@@ -7,7 +7,7 @@ import subprocess
 import time
 import wave
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +17,7 @@ import psutil
 from cosyserve import errors, logs
 from cosyserve.errors import CosyError
 from cosyserve.files import write_atomically
+from cosyserve.health import connected
 from cosyserve.host import system
 from cosyserve.instance.home import Home, Release
 from cosyserve.launch.beat import RELEASE, START
@@ -99,7 +100,7 @@ def wait_until_ready(home: Home, server: Running, key: str, say: Say) -> None:
             say(last)
             reason = last.splitlines()[0] if last else "its server ended before it was ready"
             raise CosyError(errors.RELEASE_BROKEN, release=server.release, reason=reason, log=home.log)
-        state = readiness(server.port, key)
+        state = readiness(server.host, server.port, key)
         if state.get("start") == server.start and state.get("status") == "ready":
             return
         time.sleep(_TICK)
@@ -121,17 +122,13 @@ def _new_lines(path: Path) -> Iterator[str]:
         yield ""
 
 
-def readiness(port: int, key: str) -> dict[str, object]:
+def readiness(host: str, port: int, key: str) -> dict[str, object]:
     """What /readyz says to whoever has that key, or has none; nothing where nobody answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
+    with suppress(OSError, http.client.HTTPException, ValueError), closing(connected(host, port, 5)) as connection:
         connection.request("GET", "/readyz", headers=_authorization(key))
         state = json.loads(connection.getresponse().read())
         return state if isinstance(state, dict) else {}
-    except (OSError, http.client.HTTPException, ValueError):
-        return {}
-    finally:
-        connection.close()
+    return {}
 
 
 def key_of(settings: Settings) -> str:
@@ -148,9 +145,9 @@ def _authorization(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}".encode().decode("latin-1")} if key else {}
 
 
-def speak(port: int, key: str) -> tuple[float, float]:
+def speak(host: str, port: int, key: str) -> tuple[float, float]:
     """Ask for a sentence as a client would: seconds to the first sound, and seconds of sound. Raises OSError."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_REQUEST_SECONDS)
+    connection = connected(host, port, _REQUEST_SECONDS)
     body = json.dumps({"input": _SENTENCE, "response_format": "wav"})
     headers = {"Content-Type": "application/json", **_authorization(key)}
     began = time.monotonic()
@@ -203,7 +200,7 @@ def family(servers: list[Running]) -> list[psutil.Process]:
 
 def foreign(settings: Settings, own: list[Running]) -> str | None:
     """Who else listens on the port, None where it is free or ours."""
-    taken = system.listeners()
+    taken = system.listeners(settings.host)
     if settings.port not in taken or taken[settings.port] in {process.pid for process in family(own)}:
         return None
     return system.command_of(taken[settings.port])

@@ -4,6 +4,7 @@ import socket
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
+from cosyserve.health import addresses_of
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -45,5 +46,8 @@ def _taken(host: str, port: int, error: Exception) -> CosyError:
 def url_of(bound: socket.socket) -> str:
     """Where a browser on this machine finds the server."""
     host, port = bound.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{host}:{port}/"
+    return url(addresses_of(host)[0], port)
+
+
+def url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

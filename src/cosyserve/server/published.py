@@ -10,14 +10,15 @@ import struct
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from cosyserve.health import addresses_of
 from cosyserve.host.machine import IMAGE, Machine, is_container
 from cosyserve.server.keys import is_loopback, makes_key
+from cosyserve.server.listening import url
 from cosyserve.settings import Settings
 
 # Internal, hence no setting: the host's address for others, which `make docker-run` and compose pass on.
 HOST_ADDRESS = "_COSYSERVE_HOST_ADDRESS"
 
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens on it
 _SOMEWHERE = ("192.0.2.1", 9)  # of RFC 5737, nobody's; a datagram socket that is connected sends nothing
 _ROUTES = "/proc/net/route"
 _PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip")
@@ -63,14 +64,9 @@ def where(settings: Settings, bound: socket.socket) -> str:
     host, port = address_of(settings)
     if not port:  # nobody has said it, or Docker takes a free one
         host, port = bound.getsockname()[:2]
-    everywhere = host in _EVERYWHERE
-    here = _url(_EVERYWHERE.get(host, host), port)
-    others = _address_of_machine() if everywhere else None
-    return f"{here} (from elsewhere: {_url(others, port)})" if others else here
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    here, *_ = addresses_of(host)
+    others = _address_of_machine() if here != host else None
+    return f"{url(here, port)} (from elsewhere: {url(others, port)})" if others else url(here, port)
 
 
 def _address_of_machine() -> str | None:
