@@ -88,7 +88,7 @@ class Processor:
     def has(self, instructions: str, name: str = "flags") -> None:
         self.cpuinfo.write_text(f"processor\t: 0\nmodel name\t: stand-in\n{name}\t\t: {instructions}\n\n")
 
-    def compare(self, threads: int) -> Comparison:
+    def compare(self) -> Comparison:
         self.timed += 1
         return self.takes
 
@@ -98,8 +98,8 @@ def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Processor:
     return Processor(tmp_path, monkeypatch)
 
 
-def chosen(folder: Path, dtype: str = "auto", threads: int = 2) -> Way:
-    return way_of(Settings(device="cpu", dtype=dtype, state_dir=folder / "state"), threads)
+def chosen(folder: Path, dtype: str = "auto") -> Way:
+    return way_of(Settings(device="cpu", dtype=dtype, state_dir=folder / "state"), 2)
 
 
 @pytest.mark.parametrize(
@@ -130,10 +130,9 @@ def test_a_processor_is_timed_once(tmp_path: Path, processor: Processor) -> None
     processor.takes = Comparison(2, 2)  # a busy moment
     assert chosen(tmp_path) == first
     assert processor.timed == 1
-    assert chosen(tmp_path, threads=1) != first
-    processor.has("fpu avx512_bf16 amx_bf16")
-    chosen(tmp_path)
-    assert processor.timed == 3
+    processor.has("fpu avx512_bf16 amx_bf16")  # the folder has moved to another machine
+    assert chosen(tmp_path) != first
+    assert processor.timed == 2
 
 
 @pytest.mark.parametrize("kept", ["rubbish", "[]", '{"key": 1}', '{"key": {}, "found": {}}'])
@@ -163,7 +162,7 @@ def test_without_instructions_for_it_nothing_is_timed(
 
 def test_both_types_are_timed() -> None:
     threads = torch.get_num_threads()
-    found = compare(1)
+    found = compare()
     assert found.token > 0
     assert found.flow > 0
     assert torch.get_num_threads() == threads

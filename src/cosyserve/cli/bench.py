@@ -39,7 +39,7 @@ def model(as_json: bool) -> None:
     from cosyserve.speech import number_type
 
     types = [torch.bfloat16] if number_type.processor_has_bfloat16() else []
-    _, why = number_type.fast("cpu", load_settings().state_dir, threads())
+    _, why = number_type.fast("cpu", load_settings().state_dir)
     _print_measured(chain([("auto", why.en)], measure.model(types)), as_json)
 
 

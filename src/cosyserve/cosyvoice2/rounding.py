@@ -12,7 +12,7 @@ from cosyserve.cosyvoice2.past import Past
 from cosyserve.cosyvoice2.qwen2 import Llm
 from cosyserve.cosyvoice2.untrained import untrained
 
-_TURNS = 8
+_TURNS = 6
 _LAYERS, _PLACE = 2, 128  # of the language model: more than a processor's cache holds; and a place amid a sentence
 _FRAMES = 50  # a chunk
 _TYPES = (torch.float32, torch.bfloat16)
@@ -26,10 +26,11 @@ class Comparison:
     flow: float
 
 
-def compare(threads: int) -> Comparison:
-    """Takes a second or two. Both types take turns, so that other work on the machine slows both down."""
+def compare() -> Comparison:
+    """Takes a second or two of one thread, and counts that thread's own time: several would wait for each other, and on
+    a busy machine that is most of what a clock would show."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     try:
         return Comparison(_ratio(_token_in), _ratio(_estimate_in))
     finally:
@@ -45,9 +46,9 @@ def _ratio(prepared: Callable[[torch.dtype], Callable[[], object]]) -> float:
 
 @torch.inference_mode()
 def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    began = time.thread_time()
     work()
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
 def _token_in(dtype: torch.dtype) -> Callable[[], object]:

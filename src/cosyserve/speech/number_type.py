@@ -30,7 +30,7 @@ def processor_has_bfloat16() -> bool:
     return not _BFLOAT16.isdisjoint(_described("flags", "Features").split())
 
 
-def fast(device: str, state: Path, threads: int) -> tuple[torch.dtype, Text]:
+def fast(device: str, state: Path) -> tuple[torch.dtype, Text]:
     """The type, and a sentence that says why. On a processor it may take two seconds, the first time."""
     if device != "cpu":
         return torch.bfloat16, Text("bfloat16 is what auto takes on a CUDA device.", "CUDA 设备上 auto 使用 bfloat16。")
@@ -39,7 +39,7 @@ def fast(device: str, state: Path, threads: int) -> tuple[torch.dtype, Text]:
             "It is float32, as this processor does not multiply in bfloat16.",
             "该处理器不支持 bfloat16 乘法，因此使用 float32。",
         )
-    found = _compared(state.expanduser() / _FILE, threads)
+    found = _compared(state.expanduser() / _FILE)
     taken = torch.bfloat16 if max(found.token, found.flow) <= _WORTH_IT else torch.float32
     name = str(taken).removeprefix("torch.")
     return taken, Text(
@@ -50,13 +50,12 @@ def fast(device: str, state: Path, threads: int) -> tuple[torch.dtype, Text]:
     )
 
 
-def _compared(file: Path, threads: int) -> Comparison:
+def _compared(file: Path) -> Comparison:
     """What was found on this processor, now or by an earlier start."""
     key = {
         "processor": _described("model name"),
         "instructions": _described("flags", "Features"),
         "torch": torch.__version__,
-        "threads": threads,
     }
     try:
         kept = json.loads(file.read_bytes())
@@ -64,7 +63,7 @@ def _compared(file: Path, threads: int) -> Comparison:
             return TypeAdapter(Comparison).validate_python(kept["found"])
     except (OSError, ValueError, KeyError, TypeError, ValidationError):
         pass  # not there yet, or damaged: it is timed anew
-    found = compare(threads)
+    found = compare()
     _keep(file, {"key": key, "found": asdict(found)})
     return found
 

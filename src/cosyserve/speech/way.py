@@ -51,7 +51,7 @@ def way_of(settings: Settings, threads: int) -> Way:
         raise CosyError(errors.INT8_ON_GPU)
     device = "cuda" if on_gpu else "cpu"
     if settings.dtype in ("auto", "int8"):
-        dtype, why = number_type.fast(device, settings.state_dir, threads)
+        dtype, why = number_type.fast(device, settings.state_dir)
     else:
         dtype = getattr(torch, settings.dtype)
         why = Text("COSYSERVE_DTYPE asks for that.", "由 COSYSERVE_DTYPE 指定。")
