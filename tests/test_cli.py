@@ -47,6 +47,15 @@ def test_say_reads_standard_input() -> None:
     assert is_speech(from_wav(said.stdout))
 
 
+def test_say_takes_a_text_as_it_is_where_it_is_told_to() -> None:
+    """The preview voice reads signs out."""
+    cleaned, as_it_is = (
+        from_wav(run("say", "# **Hi** there", "-o", "-", "--voice", "english", *options).stdout).size
+        for options in ((), ("--no-normalize",))
+    )
+    assert 2 * cleaned < as_it_is
+
+
 @pytest.mark.parametrize("command", ["bench model", "bench gpu", "bench", "serve", "fetch", "doctor"])
 def test_help_is_help_also_without_pytorch(tmp_path: Path, command: str) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")

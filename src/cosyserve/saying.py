@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
+from cosyserve.files import writing_atomically
 from cosyserve.settings import Settings
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.choice import Choice
@@ -30,11 +31,20 @@ _PLAYERS: tuple[tuple[str, ...], ...] = (
 )
 
 
-async def say(settings: Settings, choice: Choice, text: str, voice: str, speed: float, output: str | None) -> None:
+async def say(
+    settings: Settings,
+    choice: Choice,
+    text: str,
+    voice: str,
+    speed: float,
+    output: str | None,
+    *,
+    normalize: bool = True,
+) -> None:
     """Speak `text` into the file `output`, standard output (`-`) or, where it is None, a player."""
     synthesizer = choice.synthesizer
     with contextlib.closing(synthesizer):
-        segments = whole(checked(text, settings.max_text_chars), first_alone=output is None)
+        segments = whole(checked(text, settings.max_text_chars), normalize=normalize, first_alone=output is None)
         utterance = Utterance(segments, voice_of(synthesizer, voice or settings.voice), speed)
         with _sink(output, speed) as (sink, audio):
             async for pcm in speak(synthesizer, utterance, settings.max_audio_seconds):
@@ -60,20 +70,16 @@ def _sink(output: str | None, speed: float) -> Iterator[tuple[BinaryIO, Output]]
 
 
 def _file(path: Path, speed: float) -> Iterator[tuple[BinaryIO, Output]]:
-    """A file that is whole or absent: written under another name and renamed at the end."""
+    """A file that is whole or absent."""
     fmt = FORMATS.get(path.suffix[1:].lower())
     endings = ", ".join(f".{name}" for name in FORMATS)
     if fmt is None:
         raise CosyError(errors.OUTPUT_UNUSABLE, path=path, reason="unknown ending", endings=endings)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with writing_atomically(path) as file:
             yield file, Output(fmt, speed, file)
-        partial.replace(path)
     except OSError as error:
         raise CosyError(errors.OUTPUT_UNUSABLE, path=path, reason=error.strerror, endings=endings) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -136,7 +136,8 @@ class Settings(BaseSettings):
     max_streams: int = Field(
         16,
         ge=1,
-        description="Requests that are served at the same time. On a CPU CosyVoice2 speaks two of them at once.",
+        description="Requests that are served at the same time, at most. `/readyz` says for how many there is room, "
+        "and what bounds it: a card's memory, the engine, or two on a processor.",
     )
     replicas: int = Field(
         0,

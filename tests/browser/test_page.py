@@ -11,6 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from cosyserve.speech.capacity import by_processor, by_setting, capacity_of
 from cosyserve.speech.encoders import FORMATS
 from tests.conftest import Serving
 from tests.running import GREETING, HANGS, Server
@@ -180,6 +181,14 @@ def test_a_full_server_is_told_in_words(browser: Browser, serving: Serving) -> N
             expect(page.locator("#error")).to_contain_text("秒后重试")
             expect(page.locator("#error")).to_contain_text("CS-BUSY-001")
             expect(page.locator("#speak")).to_be_visible()
+
+
+@pytest.mark.parametrize(("language", "words"), [("en-US", "they share its cores"), ("zh-CN", "各路共用核心")])
+def test_what_bounds_the_streams_is_told(browser: Browser, serving: Serving, language: str, words: str) -> None:
+    capacity = capacity_of([by_setting(16), by_processor(2)])
+    with serving(ToneSynthesizer(), capacity=capacity) as url, opened(browser, url, language) as page:
+        expect(page.locator("#why")).to_contain_text(words)
+        expect(page.locator("#state-text")).to_contain_text("2")
 
 
 def test_no_text_is_told_in_words(browser: Browser, server: Server) -> None:

@@ -70,7 +70,7 @@ def test_the_flow_runs_in_bfloat16() -> None:
 
 def test_what_the_settings_come_to() -> None:
     on_cpu = way_of(Settings(device="cpu", dtype="float32"), threads=2)
-    assert (on_cpu.device, on_cpu.streams, on_cpu.keep_tokens) == ("cpu", 2, 375)
+    assert (on_cpu.device, on_cpu.bound.streams, on_cpu.bound.by, on_cpu.keep_tokens) == ("cpu", 2, "processor", 375)
     assert way_of(Settings(device="cpu", dtype="float32", past_seconds=0, max_streams=1), 2).keep_tokens is None
     assert on_cpu.recording_tokens == 200
     assert way_of(Settings(device="cpu", dtype="float32", past_seconds=5), 2).recording_tokens == 75

@@ -6,7 +6,7 @@ import pytest
 
 from cosyserve.host import gpu
 from cosyserve.host.machine import Machine
-from cosyserve.host.report import State
+from cosyserve.host.report import Finding, State
 from tests.host.test_machine import WSL_KERNEL, machine
 
 H100 = "NVIDIA H100 80GB HBM3, 580.159.04, 9.0, 81559, 81079\n"
@@ -34,6 +34,20 @@ def test_a_real_answer(tmp_path: Path) -> None:
     assert card == gpu.Card("NVIDIA H100 80GB HBM3", "580.159.04", 9.0, 81559, 81079)
     assert gpu.parse_cuda(H100_HEADING) == "13.0"
     assert set(states(machine(tmp_path, {}, PATH=stand_in(tmp_path, H100))).values()) == {State.OK}
+
+
+def test_a_card_is_told_for_how_many_streams_it_has_room(tmp_path: Path) -> None:
+    def memory(mib: int, past_seconds: float) -> Finding:
+        folder = tmp_path / f"{mib}-{past_seconds}"
+        folder.mkdir()
+        host = machine(folder, {}, PATH=stand_in(folder, f"A, 580.1, 9.0, {mib}, {mib}\n"))
+        return next(each for each in gpu.examine(host, past_seconds=past_seconds) if each.id == "CS-GPU-004")
+
+    assert "about 6 streams of CosyVoice2 that see 15 s back" in memory(24 << 10, 15).cause
+    none = memory(8 << 10, 15)
+    assert (none.state, none.facts["streams"]) == (State.WARN, 0)
+    assert "COSYSERVE_PAST_SECONDS" in none.remedy
+    assert memory(8 << 10, 5).state is State.OK
 
 
 def test_not_available_is_skipped_not_an_error(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 import os
 import socket
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
 from cosyserve.host import probe
 from cosyserve.host.probe import Outcome
+from tests.stuck_disk import stuck_disk
 
 PYTHON = sys.executable
 
@@ -76,6 +78,18 @@ def test_a_daemon_that_left_the_group_is_ended_too(then: str) -> None:
 def test_one_that_ignores_signals_is_ended() -> None:
     code = "import signal, time; [signal.signal(s, signal.SIG_IGN) for s in (1, 2, 15)]; time.sleep(1000)"
     assert python(code, limit=1.5).outcome is Outcome.HUNG
+
+
+@pytest.mark.mpi  # root, for the disk
+def test_one_that_cannot_be_ended_is_named_and_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(probe, "END_SECONDS", 1.0)
+    with stuck_disk(tmp_path) as disk:
+        result = probe.run(["cat", str(disk / "engine")], os.environ, 2)
+        (stuck,) = result.stuck
+        assert (result.outcome, psutil.Process(stuck.pid).status()) == (Outcome.HUNG, psutil.STATUS_DISK_SLEEP)
+    assert f"[{stuck.pid}] of {os.getpid()}: disk-sleep in request_wait_answer" in caplog.text
 
 
 def test_the_stack_is_written_even_where_the_interpreter_is_held() -> None:

@@ -1,5 +1,6 @@
 """A flag that a signal's handler sets."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +44,7 @@ def test_a_storm_of_signals_ends_a_server_at_once(tmp_path: Path) -> None:
     with Supervised(tmp_path, mpi="auto") as supervised:
         supervised.wait_until_it_stands()
         for _ in range(100):
-            supervised.process.terminate()
+            supervised.process.send_signal(signal.SIGTERM)
+            supervised.process.send_signal(signal.SIGINT)
         assert supervised.process.wait(HANGS) == 130
         assert supervised.left() == []

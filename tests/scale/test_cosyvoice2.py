@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,17 +14,26 @@ import pytest
 from tests.cosyvoice2.conftest import models as models
 from tests.running import HANGS, Server, eventually
 from tests.scale.conftest import Scaled
-from tests.scale.test_local import heard, ready, workers
+from tests.scale.test_local import heard, ready, replicas, workers
 from tests.speech.recordings import speech
 
+SENTENCE = "Here is a sentence that goes on and on "
 # As long as a segment may be, so that it is still being spoken when its replica goes.
-LONG_SENTENCE = "Here is a sentence that goes on and on " + "and does not come to its end " * 9
+LONG_SENTENCE = SENTENCE + "and does not come to its end " * 9
 
 
 @pytest.fixture(scope="module")
 def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Its replicas see the folder of voices through a link, as another machine sees it through a mount."""
     folder = tmp_path_factory.mktemp("scaled")
-    with Scaled(folder, synthesizer="cosyvoice2", models_dir=models, dtype="float32", max_streams=4) as running:
+    (folder / "voices").mkdir()
+    (folder / "seen").symlink_to("voices")
+    python = folder / "python-of-replicas"
+    python.write_text(f'#!/bin/sh\nCOSYSERVE_VOICES_DIR={folder / "seen"} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    voices = {"voices_dir": folder / "voices", "replica_python": python}
+    model = {"synthesizer": "cosyvoice2", "models_dir": models, "dtype": "float32"}
+    with Scaled(folder, (), max_streams=4, **voices, **model) as running:
         yield running
         assert running.stop() == 0
 
@@ -31,6 +41,12 @@ def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 def spoken(client: httpx.Client, voice: str) -> httpx.Response:
     asked = {"input": "Hi.", "voice": voice, "response_format": "pcm", "seed": 7}
     return client.post("/v1/audio/speech", json=asked)
+
+
+def zero_shot(client: httpx.Client, recording: bytes) -> httpx.Response:
+    asked = {"tts_text": "Hi.", "prompt_text": "你好"}
+    files = {"prompt_wav": ("prompt.wav", recording, "audio/wav")}
+    return client.post("/inference_zero_shot", data=asked, files=files)
 
 
 def test_a_voice_that_one_has_learnt_is_heard_through_all(client: httpx.Client, server: Server) -> None:
@@ -55,12 +71,38 @@ def test_a_bad_recording_is_refused_by_the_replica_with_the_reason(client: httpx
     assert refused.json()["error"]["code"].startswith("CS-VOICE-")
 
 
+def test_a_bad_recording_ends_its_own_request_and_no_other(client: httpx.Client, server: Server) -> None:
+    before = replicas(server)
+    first = Semaphore(0)
+    with ThreadPoolExecutor(4) as pool:  # more streams than one replica has room for, so that both are speaking
+        streams = [pool.submit(heard, client, SENTENCE, first.release) for _ in range(3)]
+        assert all(first.acquire(timeout=HANGS) for _ in range(3))
+        refused = [zero_shot(client, b"no sound") for _ in range(4)]
+        ends = [failed for _, failed in (stream.result() for stream in streams)]
+    assert {(each.status_code, each.json()["error"]["code"]) for each in refused} == {(400, "CS-VOICE-101")}
+    assert ends == ["", "", ""]
+    assert replicas(server) == before  # by their pids and the times they began
+
+
+def test_a_voice_that_a_replica_cannot_learn_is_refused_with_its_reason(client: httpx.Client, server: Server) -> None:
+    before = replicas(server)
+    seen, elsewhere = server.log.with_name("seen"), server.log.with_name("elsewhere")
+    elsewhere.mkdir()
+    seen.unlink()
+    seen.symlink_to("elsewhere")
+    try:
+        form = {"name": "far", "transcript": "你好", "consent": "a machine spoke it"}
+        refused = client.post("/v1/audio/voices", data=form, files={"audio": ("x.wav", speech(), "audio/wav")})
+    finally:
+        seen.unlink()
+        seen.symlink_to("voices")
+    assert refused.json()["error"]["code"] == "CS-RAY-006"
+    assert "far" not in client.get("/v1/audio/voices").text
+    assert replicas(server) == before
+
+
 def test_a_recording_that_comes_with_a_request_is_spoken_in(client: httpx.Client) -> None:
-    answer = client.post(
-        "/inference_zero_shot",
-        data={"tts_text": "Hi.", "prompt_text": "你好"},
-        files={"prompt_wav": ("prompt.wav", speech(), "audio/wav")},
-    )
+    answer = zero_shot(client, speech())
     assert answer.status_code == 200, answer.text
     assert len(answer.content) > 1000
 

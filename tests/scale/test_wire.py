@@ -14,6 +14,7 @@ from cosyserve.errors import CosyError
 from cosyserve.scale import wire
 from cosyserve.scale.wire import Description, Segment
 from cosyserve.speech.audio import Pcm
+from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.synthesizer import Options, Prompt
 from cosyserve.speech.voices import Voice
 
@@ -50,7 +51,10 @@ def test_every_failure_arrives_with_all_it_says(fault: errors.Fault) -> None:
 
 def test_a_description_arrives_as_it_was_sent() -> None:
     voices = (Voice("a", "A", "甲", ("zh", "en")),)
-    described = Description("preview", "preview", "cpu", ("clone",), voices, False, "python", "because", "因为")
+    capacity = Capacity(2, "processor", "because", "因为", voices=1, past_seconds=15.0)
+    described = Description(
+        "preview", "preview", "cpu", ("clone",), voices, False, "python", "because", "因为", capacity
+    )
     assert Description.decode(described.encode()) == described
 
 

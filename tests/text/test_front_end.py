@@ -22,7 +22,7 @@ from tests.text.texts import texts
 
 # Rules that take letters away which nobody is to hear: names of tags and entities, addresses behind words.
 SILENT = {"tag", "block tag", "cell tag", "comment", "code fence", "link", "link definition", "image"}
-SILENT |= {"footnote", "entity", "maths"}
+SILENT |= {"footnote", "entity", "maths", "emoji's name"}
 # Rules that put words in the place of letters.
 WORDED = {NUMBER, "unit", "clock", "currency", "number sign", "times", "width", "composition", "bullet", "decade"}
 WORDED |= {"power", "subscript", "keycap", "score", "hexadecimal"}

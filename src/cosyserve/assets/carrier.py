@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from cosyserve.assets.transfer import Arrived, Failed, Order
-from cosyserve.host.child import die_with_parent
+from cosyserve.host import child
 
 _TICK = 0.25  # seconds between looks at the files
 
@@ -28,7 +28,7 @@ def carry(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=complaints,
-            preexec_fn=die_with_parent,
+            preexec_fn=child.die_with_parent,
         )
         try:
             yield from _told(process, order, stall_seconds)
@@ -37,8 +37,7 @@ def carry(
                 last = (complaints.read().decode(errors="replace").strip().splitlines() or ["no word"])[-1]
                 yield Failed(path="", reason=f"the transfer ended with status {process.returncode}: {last}", disk=None)
         finally:
-            process.kill()
-            process.wait()
+            child.end(process)
 
 
 def _told(
@@ -57,8 +56,7 @@ def _told(
             if now != seen:
                 seen, since = now, time.monotonic()
             elif time.monotonic() - since > stall_seconds:
-                process.kill()
-                process.wait()
+                child.end(process)
                 process.returncode = 0  # it has been told what it did
                 yield Failed(path="", reason=f"nothing came for {stall_seconds:g} s", disk=None)
                 return

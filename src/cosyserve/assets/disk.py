@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from cosyserve import errors
 from cosyserve.assets.manifest import File, Model
 from cosyserve.errors import CosyError
+from cosyserve.files import move, sync, write_atomically
 
 _RECORD = ".cosyserve.json"
 _SIZES = "sizes.json"
@@ -97,7 +98,7 @@ class Folder:
         )
         record = {path: each.model_dump() for path, each in sorted(self.verified.items())}
         try:
-            write_whole(self.path / _RECORD, json.dumps(record, indent=1))
+            write_atomically(self.path / _RECORD, json.dumps(record, indent=1))
         except OSError as error:
             if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
                 raise  # a folder that is read-only is read again the next time
@@ -107,8 +108,7 @@ class Folder:
         place = self.path / file.path
         place.parent.mkdir(parents=True, exist_ok=True)
         sync(staged)
-        staged.replace(place)
-        sync(place.parent)
+        move(staged, place)
         self.remember(file, sha256, source)
 
     def quarantine(self, file: File) -> None:
@@ -144,25 +144,6 @@ def digest(path: Path, tell: Callable[[int], None] = lambda read: None) -> str:
             hashed.update(block)
             tell(len(block))
     return hashed.hexdigest()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """The old content or the new one, never a part, whenever the machine stops."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    sync(partial)
-    partial.replace(path)
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Bring a file or the names in a folder to the disk itself."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

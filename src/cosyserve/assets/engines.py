@@ -19,8 +19,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cosyserve import errors
-from cosyserve.assets.disk import alone, sync, write_whole
+from cosyserve.assets.disk import alone
 from cosyserve.errors import CosyError
+from cosyserve.files import move, sync, write_atomically
 from cosyserve.host import gpu
 from cosyserve.host.machine import Machine
 from cosyserve.host.system import installed
@@ -151,22 +152,21 @@ class Engines:
             self._sweep(key)
             if not anew and (engine := self.find(key)):
                 return engine
-            place, building = self.root / key.digest, self.root / f"{_BUILDING}{key.digest}-{os.getpid()}"
+            place, building = self.root / key.digest, self.root / f"{_BUILDING}{key.digest}"
             building.mkdir()
             try:
                 builder(building)
                 missing = [name for name in (PLAN, CONFIG, BIAS) if not (building / name).is_file()]
                 if missing:
                     raise CosyError(errors.BUILD_FAILED, reason=f"it left no {', '.join(missing)}")
-                write_whole(building / _KEY, key.model_dump_json(indent=1))
+                write_atomically(building / _KEY, key.model_dump_json(indent=1))
                 for path in building.iterdir():
                     sync(path)
                 shutil.rmtree(place, ignore_errors=True)
-                building.replace(place)
+                move(building, place)
             except BaseException:
                 shutil.rmtree(building, ignore_errors=True)
                 raise
-            sync(self.root)
         engine = self.find(key)
         if engine is None:
             raise CosyError(errors.BUILD_FAILED, reason=f"{place} is gone")
@@ -199,7 +199,7 @@ class Engines:
 
     def _sweep(self, key: Key) -> None:
         """What a builder of this key left that was killed. Nobody else builds it now."""
-        for left in self.root.glob(f"{_BUILDING}{key.digest}-*"):
+        for left in self.root.glob(f"{_BUILDING}{key.digest}*"):
             shutil.rmtree(left, ignore_errors=True)
 
     def read(self, folder: Path) -> Engine | None:

@@ -221,7 +221,7 @@ def check(context: click.Context, lang: Language | None, file: Path | None, stre
     Ends with status 0 (all is well), 1 (warnings) or 2 (the engine does not do what it should).
     """
     from cosyserve import errors, logs
-    from cosyserve.assets.disk import write_whole
+    from cosyserve.files import write_atomically
     from cosyserve.host.machine import Machine
 
     settings = load_settings()
@@ -239,7 +239,7 @@ def check(context: click.Context, lang: Language | None, file: Path | None, stre
         found.append(line)
     click.echo(f"\n{lines.summary(found, chosen)}")
     if file is not None:
-        write_whole(file, lines.report(found, checking.machine()))
+        write_atomically(file, lines.report(found, checking.machine()))
     context.exit(lines.exit_status(found))
 
 

@@ -83,8 +83,8 @@ def serve(
     if settings.replicas:
         from cosyserve.scale import local
 
-        with local.replicas(settings, threads()) as (together, choice, fleet):
-            run.serve(together, choice, take_over=take_over, fleet=fleet)
+        with local.replicas(settings, threads()) as (choice, fleet):
+            run.serve(settings, choice, take_over=take_over, fleet=fleet)
     else:
         run.serve(settings, _chosen(context, settings), take_over=take_over)
 
@@ -186,7 +186,10 @@ def _rebuilt(settings: Settings, engine: Engine, stopping: Flag) -> bool:
 @click.option("-o", "--output", help="File to write (.wav, .mp3, .opus, .aac, .flac, .pcm); - is standard output.")
 @click.option("--voice", default="", help="One of the synthesizer's voices.")
 @click.option("--speed", type=click.FloatRange(0.25, 4.0), default=1.0, show_default=True)
-def say(text: str, output: str | None, voice: str, speed: float) -> None:
+@click.option(
+    "--normalize/--no-normalize", default=True, help="Write numbers and signs out; or hand the text over as it is."
+)
+def say(text: str, output: str | None, voice: str, speed: float, normalize: bool) -> None:
     """Speak TEXT without a server; - is standard input. Without -o it is played."""
     from cosyserve import saying
     from cosyserve.speech.choice import choose
@@ -198,7 +201,7 @@ def say(text: str, output: str | None, voice: str, speed: float) -> None:
     _warn_of_unknown_keys()
     if text == "-":
         text = saying.read(sys.stdin.buffer, settings.max_text_chars)
-    asyncio.run(saying.say(settings, choose(settings, threads()), text, voice, speed, output))
+    asyncio.run(saying.say(settings, choose(settings, threads()), text, voice, speed, output, normalize=normalize))
 
 
 @click.command()

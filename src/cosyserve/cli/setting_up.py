@@ -10,12 +10,13 @@ from pathlib import Path
 import click
 
 from cosyserve import errors, logs
-from cosyserve.assets.disk import Folder, human, write_whole
+from cosyserve.assets.disk import Folder, human
 from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.cli.assets import fetcher
 from cosyserve.cli.serving import listens
 from cosyserve.command import command
 from cosyserve.errors import CosyError
+from cosyserve.files import write_atomically
 from cosyserve.host import gpu, wsl
 from cosyserve.host.machine import Machine
 from cosyserve.host.report import Text, language
@@ -116,7 +117,7 @@ def _remember_refusal(settings: Settings) -> None:
         "make run-local asked whether to fetch CosyVoice2, and the answer was no. COSYSERVE_OFFER=always asks again.\n"
     )
     with suppress(OSError, RuntimeError):  # then it is asked again; the second where there is no home
-        write_whole(settings.state_dir.expanduser() / _REFUSED, told)
+        write_atomically(settings.state_dir.expanduser() / _REFUSED, told)
 
 
 def _script(*argv: str) -> None:

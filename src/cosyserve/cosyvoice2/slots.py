@@ -6,7 +6,6 @@ Attention does not ask in which order its keys lie, so a slot is a ring: its rec
 longest ago makes room. Until then the result equals `Flow.mel(…, chunked=True)`.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,9 +18,9 @@ from cosyserve.cosyvoice2.estimator import Attention
 from cosyserve.cosyvoice2.flow import Chunk, Flow
 from cosyserve.cosyvoice2.graphs import captured
 from cosyserve.cosyvoice2.past import CausalConv1d, Past
+from cosyserve.cosyvoice2.room import rounded
 
 CHUNK = CHUNK_TOKENS * FRAMES_PER_TOKEN
-_UNIT = math.lcm(CHUNK, 8)
 
 
 @dataclass
@@ -42,20 +41,8 @@ class Work:
     speaker: Tensor
 
 
-def slot_bytes(flow: Flow, frames: int) -> int:
-    """What the keys and values of one slot take."""
-    layers = [each for each in flow.modules() if isinstance(each, Attention)]
-    each = 2 * 2 * layers[0].heads * layers[0].head_dim * flow.encoder_proj.weight.element_size()
-    return len(layers) * flow.steps * _rounded(frames) * each
-
-
 def _rows(slot: int) -> slice:
     return slice(2 * slot, 2 * slot + 2)
-
-
-def _rounded(frames: int) -> int:
-    """Up to whole chunks, and to a multiple of 8, without which the attention kernels copy their bias."""
-    return -(-frames // _UNIT) * _UNIT
 
 
 class FlowSlots:
@@ -64,7 +51,7 @@ class FlowSlots:
     def __init__(self, flow: Flow, slots: int, frames: int) -> None:
         flow.join()
         self._flow, self._device = flow, flow.encoder_proj.weight.device
-        self.slots, self.frames = slots, _rounded(frames)
+        self.slots, self.frames = slots, rounded(frames)
         layers = [each for each in flow.modules() if isinstance(each, Attention)]
         self._attentions = {layer: number for number, layer in enumerate(layers)}
         like, heads, dim = flow.encoder_proj.weight, layers[0].heads, layers[0].head_dim

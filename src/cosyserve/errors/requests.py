@@ -272,9 +272,9 @@ QUEUE_FULL = Fault(
     "CS-BUSY-001",
     429,
     "All {streams} streams are busy and {waiting} requests wait already.",
-    "Try again after the time in Retry-After, or raise COSYSERVE_MAX_STREAMS on the server.",
+    "Try again after the time in Retry-After; /readyz says what bounds the streams, such as COSYSERVE_MAX_STREAMS.",
     "{streams} 路合成全部占用，且已有 {waiting} 个请求在排队。",
-    "请在 Retry-After 所示时间后重试，或在服务器上调大 COSYSERVE_MAX_STREAMS。",
+    "请在 Retry-After 所示时间后重试；/readyz 说明合成路数受何限制，例如 COSYSERVE_MAX_STREAMS。",
 )
 QUEUE_TIMEOUT = Fault(
     "CS-BUSY-002",

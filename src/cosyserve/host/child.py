@@ -1,11 +1,29 @@
-"""What every child process of ours is started with."""
+"""What every child process of ours is started with, and how it is ended."""
 
 import ctypes
 import signal
+import subprocess
+import threading
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+_END_SECONDS = 1.0
 
 
 def die_with_parent() -> None:
     """For `preexec_fn`: no child may outlive us, or it would hold a card, a port or a file."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def end(process: "subprocess.Popen[Any]") -> int:
+    """Kill a child and collect it; its exit status.
+
+    One that waits in the kernel, such as for a dead network disk, ends when that answers: it counts as killed, and is
+    collected whenever that is.
+    """
+    process.kill()
+    try:
+        return process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        threading.Thread(target=process.wait, daemon=True).start()
+        return -signal.SIGKILL

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
+from cosyserve.cosyvoice2.room import streams_on
 from cosyserve.host.machine import Machine, Platform, is_wsl, platform_of
 from cosyserve.host.report import Check, Finding, Text
 from cosyserve.host.system import installed
@@ -119,9 +120,9 @@ def has_device(machine: Machine) -> bool:
     return machine.exists("/dev/nvidia0") or machine.exists("/dev/dxg")
 
 
-def examine(machine: Machine, *, needed: bool = False) -> list[Finding]:
+def examine(machine: Machine, *, needed: bool = False, past_seconds: float = 15) -> list[Finding]:
     """All findings on the card; those that cannot be asked are skipped with the reason, as is one that is not there
-    and not `needed`."""
+    and not `needed`. A stream sees `past_seconds` back."""
     findings = [_wsl_library(machine)] if is_wsl(machine) else []
     tool = _tool(machine)
     if tool is None and not has_device(machine):
@@ -133,7 +134,13 @@ def examine(machine: Machine, *, needed: bool = False) -> list[Finding]:
     cuda = parse_cuda(_ask(str(tool)))
     names = ", ".join(card.name for card in found_cards)
     found = DEVICE.ok(Text(names, names), cards=[vars(card) for card in found_cards])
-    return [found, _driver(found_cards[0], cuda), _capability(found_cards), _free_memory(found_cards), *findings]
+    return [
+        found,
+        _driver(found_cards[0], cuda),
+        _capability(found_cards),
+        _free_memory(found_cards, past_seconds),
+        *findings,
+    ]
 
 
 def _ask(tool: str, *options: str) -> str:
@@ -224,7 +231,7 @@ def _capability(cards: list[Card]) -> Finding:
     return CAPABILITY.ok(Text(text, text), capabilities=known)
 
 
-def _free_memory(cards: list[Card]) -> Finding:
+def _free_memory(cards: list[Card], past_seconds: float) -> Finding:
     known = [card.free_mib for card in cards if card.free_mib is not None]
     if not known:
         return FREE_MEMORY.skipped(Text("the driver answers N/A", "驱动返回 N/A"))
@@ -240,7 +247,23 @@ def _free_memory(cards: list[Card]) -> Finding:
             ),
             free_mib=free,
         )
-    return FREE_MEMORY.ok(Text(f"{free} MiB", f"{free} MiB"), free_mib=free)
+    streams = max(0, streams_on(free * 2**20, past_seconds))
+    back = f"{past_seconds:g} s" if past_seconds else "60 s"
+    told = Text(
+        f"{free} MiB: room for about {streams} streams of CosyVoice2 that see {back} back",
+        f"{free} MiB：约可同时合成 {streams} 路 CosyVoice2，每路回看 {back}",
+    )
+    if not streams:
+        return FREE_MEMORY.warn(
+            told,
+            Text(
+                "lower COSYSERVE_PAST_SECONDS, such as to 5, or end what else uses the card (nvidia-smi shows it)",
+                "请调小 COSYSERVE_PAST_SECONDS（例如 5），或结束占用显卡的程序（nvidia-smi 可查看）",
+            ),
+            free_mib=free,
+            streams=streams,
+        )
+    return FREE_MEMORY.ok(told, free_mib=free, streams=streams)
 
 
 def _wsl_library(machine: Machine) -> Finding:

@@ -5,6 +5,7 @@ is found by a marker in its environment: orted calls setsid, so the process grou
 """
 
 import contextlib
+import logging
 import os
 import shutil
 import subprocess
@@ -18,7 +19,12 @@ from pathlib import Path
 
 import psutil
 
+from cosyserve.host.child import end as end_child
+
+log = logging.getLogger(__name__)
+
 MARKER = "_COSYSERVE_MARK"
+END_SECONDS = 20.0  # a killed process that has a card's memory to give back takes some of them
 _OUTPUT_TAIL = 4000  # characters
 _PY_SPY_SECONDS = 3
 
@@ -56,7 +62,7 @@ class Result:
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str], limit: float) -> Result:
-    """Run `argv` for at most `limit` seconds. Nothing it started is left when this returns."""
+    """Run `argv` for at most `limit` seconds. What it started is ended when this returns."""
     mark = uuid.uuid4().hex
     with tempfile.TemporaryFile(dir=_quiet_folder()) as output:
         began = time.monotonic()
@@ -82,7 +88,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str], limit: float) -> Result
             stack = python_stack(left)
         finally:
             end(mark)
-            child.wait()
+            end_child(child)
         seconds = time.monotonic() - began
         output.seek(0)
         text = output.read().decode(errors="replace")[-_OUTPUT_TAIL:]
@@ -110,14 +116,21 @@ def _of_session(session: int) -> list[psutil.Process]:
 
 
 def end(mark: str, session: int | None = None) -> None:
-    """End every process that carries the marker, and every one of a session: who renames itself may lose its marker."""
+    """End every process that carries the marker, and every one of a session: who renames itself may lose its marker.
+
+    One that waits in the kernel, for a dead network disk or a driver, ends when that answers, and not before. It is
+    named in the log and left, so that whoever started it can go on.
+    """
+    deadline = time.monotonic() + END_SECONDS
     while left := marked(mark) + ([] if session is None else _of_session(session)):
+        if time.monotonic() > deadline:
+            lines = [stuck.line() for stuck in map(look_at, left) if stuck is not None]
+            log.error("These processes cannot be ended, and are left: %s", "; ".join(lines))
+            return
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        _, alive = psutil.wait_procs(left, timeout=1)
-        if alive and all(process.status() == psutil.STATUS_ZOMBIE for process in alive):
-            return
+        psutil.wait_procs(left, timeout=1)
 
 
 def _quiet_folder() -> str | None:

@@ -12,11 +12,12 @@ import psutil
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
+from cosyserve.files import write_atomically
 from cosyserve.host import gpu, system
 from cosyserve.host.machine import Machine
 from cosyserve.host.report import Report, State
 from cosyserve.instance import hook, servers
-from cosyserve.instance.home import Home, Release, write
+from cosyserve.instance.home import Home, Release
 from cosyserve.instance.servers import Running, Say
 from cosyserve.settings import PREFIX, Settings, env_text, load_settings
 
@@ -34,7 +35,7 @@ def configure(home: Home, changes: Mapping[str, str]) -> None:
     """Write settings into shared/.env, beside whatever else stands there. An empty value takes a line out."""
     file = home.shared / ".env"
     if not file.exists():
-        write(file, "# docs/settings.md lists what may stand here.\n", _SECRET)
+        write_atomically(file, "# docs/settings.md lists what may stand here.\n", _SECRET)
         changes = {**_FIRST_SETTINGS, **changes}
     env_text(file)
     for name, value in changes.items():
@@ -231,7 +232,7 @@ def _or_as_before(home: Home, say: Say) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        write(home.shared / ".env", before, _SECRET)
+        write_atomically(home.shared / ".env", before, _SECRET)
         if old and servers.readiness(old[-1].port, key="").get("status") != "ready":
             say("starting the old release again · 重新启动旧版本")
             servers.start(home, home.release(old[-1].release), settings_of(home))

@@ -14,6 +14,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from cosyserve.files import move, temporary_name, write_atomically
+
 KEPT_RELEASES = 3
 
 
@@ -85,12 +87,11 @@ class Home:
 
     def make_current(self, release: Release) -> None:
         """Whole or not at all: the link is renamed into its place."""
-        partial = self.root / f".current.{os.getpid()}"
-        partial.unlink(missing_ok=True)
-        partial.symlink_to(Path("releases") / release.name)
-        partial.replace(self.root / "current")
+        with temporary_name(self.root) as link:
+            link.symlink_to(Path("releases") / release.name)
+            move(link, self.root / "current")
         history = [name for name in self.history() if name != release.name] + [release.name]
-        write(self.run / "history", "".join(f"{name}\n" for name in history))
+        write_atomically(self.run / "history", "".join(f"{name}\n" for name in history))
 
     def history(self) -> list[str]:
         """The releases that have served, the newest last."""
@@ -113,15 +114,3 @@ class Home:
             (folder / ".complete").unlink(missing_ok=True)  # first: what is half removed is no release
             shutil.rmtree(folder, ignore_errors=True)
         return sorted(folder.name for folder in gone)
-
-
-def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """A file that is whole or as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.touch(mode)
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -8,6 +8,8 @@ import os
 import shlex
 from pathlib import Path
 
+from cosyserve.files import writing_atomically
+
 BOOT_FILE = Path("/etc/autodl.sh")
 _MARK = "# CosyServe"
 _SHEBANG = "#!/bin/bash\n"
@@ -65,7 +67,6 @@ def _write(file: Path, text: str, before: str) -> None:
         return
     target = file.resolve()
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o755
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8", errors="surrogateescape")
-    partial.chmod(mode)
-    partial.replace(target)
+    with writing_atomically(target, mode) as whole:
+        os.fchmod(whole.fileno(), mode)  # whatever the umask
+        whole.write(text.encode(errors="surrogateescape"))

@@ -16,8 +16,9 @@ import psutil
 
 from cosyserve import errors, logs
 from cosyserve.errors import CosyError
+from cosyserve.files import write_atomically
 from cosyserve.host import system
-from cosyserve.instance.home import Home, Release, write
+from cosyserve.instance.home import Home, Release
 from cosyserve.launch.beat import RELEASE, START
 from cosyserve.server.keys import made_key, makes_key
 from cosyserve.settings import Settings
@@ -79,7 +80,7 @@ def start(home: Home, release: Release, settings: Settings) -> Running:
 
 
 def _remember(home: Home, servers: list[Running]) -> None:
-    write(home.run / "servers.json", json.dumps([asdict(each) for each in servers]))
+    write_atomically(home.run / "servers.json", json.dumps([asdict(each) for each in servers]))
 
 
 def wait_until_ready(home: Home, server: Running, key: str, say: Say) -> None:

@@ -2,14 +2,15 @@
 better or worse."""
 
 import json
-import os
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cosyserve import __version__
+from cosyserve.files import write_atomically
 
 _FILE = "launch.json"
 
@@ -58,11 +59,5 @@ def _kept(folder: Path) -> dict[str, Any]:
 
 def _keep(folder: Path, known: dict[str, Any]) -> None:
     """Whole or absent; a host where nothing can be written simply remembers nothing."""
-    try:
-        folder = folder.expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{_FILE}.{os.getpid()}"
-        partial.write_text(json.dumps({**known, "key": _key()}), encoding="utf-8")
-        partial.replace(folder / _FILE)
-    except (OSError, RuntimeError):
-        pass
+    with suppress(OSError, RuntimeError):  # the second where there is no home
+        write_atomically(folder.expanduser() / _FILE, json.dumps({**known, "key": _key()}))

@@ -19,16 +19,16 @@ class Output:
 
     def __init__(self, *pipes: IO[bytes] | None) -> None:
         self.last_words = ""
-        self._pipes = [pipe for pipe in pipes if pipe is not None]
-        self._threads = [threading.Thread(target=self._read, args=(pipe,), daemon=True) for pipe in self._pipes]
+        self._threads = [threading.Thread(target=self._read, args=(pipe,), daemon=True) for pipe in pipes if pipe]
         for thread in self._threads:
             thread.start()
 
     def _read(self, pipe: IO[bytes]) -> None:
-        for data in iter(lambda: pipe.readline(_LONGEST_LINE), b""):
-            line = data.decode(errors="backslashreplace").rstrip("\r\n")  # mpirun's terminal ends lines with both
-            if line.strip():
-                self._take(line)
+        with pipe:
+            for data in iter(lambda: pipe.readline(_LONGEST_LINE), b""):
+                line = data.decode(errors="backslashreplace").rstrip("\r\n")  # mpirun's terminal ends lines with both
+                if line.strip():
+                    self._take(line)
 
     def _take(self, line: str) -> None:
         record = logs.record_of(line)
@@ -42,10 +42,8 @@ class Output:
 
     def close(self) -> None:
         """Once the server is gone. A stranger that inherited a pipe is not waited for."""
-        for thread, pipe in zip(self._threads, self._pipes, strict=True):
+        for thread in self._threads:
             thread.join(_LAST_SECONDS)
-            if not thread.is_alive():
-                pipe.close()
 
 
 def _presentable(message: str) -> str:

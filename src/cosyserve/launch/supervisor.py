@@ -20,8 +20,7 @@ import psutil
 
 from cosyserve import errors, logs
 from cosyserve.errors import CosyError
-from cosyserve.host import probe
-from cosyserve.host.child import die_with_parent
+from cosyserve.host import child, probe
 from cosyserve.launch import memory, stacks
 from cosyserve.launch.beat import REASON, RESTARTS, SOCKET, Ear, Told
 from cosyserve.launch.flag import Flag
@@ -38,6 +37,7 @@ _MISCONFIGURED = 2  # the exit status of a CosyError: another rung would end the
 ENGINE_UNUSABLE = 33  # the exit status where an engine cannot be loaded; uvicorn has one of 3
 _RESTARTS, _RESTART_WINDOW = 5, 600  # more restarts than that in so many seconds are a crash loop
 _RESTARTS_WITH_MPI = 2  # more of them than that, and an engine that takes the process with it may be the reason
+_SAME_STOP = 1.0  # seconds: make passes on a SIGTERM that its whole group was sent, as systemd does it
 _AT_ONCE = 130  # the exit status of a stop that nobody waited for, as a shell has it for Ctrl-C
 _BACK_OFF = (1, 2, 4, 8, 16)  # seconds before each restart
 
@@ -60,7 +60,7 @@ class Supervisor:
         self._keeps_up = keeps_up
         self._settings, self._rungs, self._tmpdir, self._mend = settings, rungs, tmpdir, mend
         self._breaks = 0
-        self._asked_by_a_person = False
+        self._asked_by_a_person, self._asked = False, 0.0
         self._stopping, self._at_once = Flag(), Flag()
         self._restarts, self._reason = 0, ""
 
@@ -174,7 +174,10 @@ class Supervisor:
         return self._switch_off() if server.last_state == "idle" else 0
 
     def _stop(self, sig: int, _frame: FrameType | None) -> None:
-        if self._stopping.is_set():
+        now = time.monotonic()
+        if not self._stopping.is_set():
+            self._asked = now
+        elif sig != signal.SIGTERM or now - self._asked > _SAME_STOP:
             self._at_once.set()
         self._asked_by_a_person = sig == signal.SIGINT
         self._stopping.set()
@@ -205,7 +208,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # a terminal's Ctrl-C reaches the supervisor alone, which knows how to stop
-            preexec_fn=die_with_parent,
+            preexec_fn=child.die_with_parent,
         )
         self._output = Output(self._process.stdout, self._process.stderr)
 
@@ -291,16 +294,16 @@ class Server:
             self._process.wait(_STOP_MARGIN)
 
     def end(self) -> int:
-        """End every process of this start; the exit status of its first."""
+        """End every process of this start that can be ended; the exit status of its first."""
         status = self._process.poll()
         probe.end(self._mark, session=self._process.pid)
-        self._process.wait()
+        ended = child.end(self._process)
         self._output.close()
         self._ear.close()
         self.requests = self._ledger.requests
         self._ledger.close()
         self._folder.cleanup()
-        return self._process.returncode if status is None else status
+        return ended if status is None else status
 
     def with_last_words(self, reason: str) -> str:
         return f"{reason} ({self._output.last_words})" if self._output.last_words else reason
@@ -325,7 +328,7 @@ def _collect_orphans(own: int) -> None:
     """As process 1 of a container: dead processes whose parents are gone wait for it to be collected."""
     if os.getpid() != 1:
         return
-    for child in psutil.Process().children():
+    for orphan in psutil.Process().children():
         with suppress(psutil.Error, ChildProcessError):
-            if child.pid != own and child.status() == psutil.STATUS_ZOMBIE:
-                os.waitpid(child.pid, os.WNOHANG)
+            if orphan.pid != own and orphan.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(orphan.pid, os.WNOHANG)

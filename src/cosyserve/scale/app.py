@@ -57,15 +57,12 @@ def replicas(settings: Settings, folder: str = ".", **options: Any) -> serve.App
     return application
 
 
-def scaled(
-    settings: Settings, replicas: DeploymentHandle[Any], described: Description, most: int
-) -> tuple[Settings, Choice]:
-    """Settings and synthesizer of a server before at most `most` replicas."""
+def scaled(settings: Settings, replicas: DeploymentHandle[Any], described: Description, most: int) -> Choice:
+    """What speaks for a server before at most `most` replicas."""
     by = f" Spoken by replicas on Ray Serve, each on the rung '{described.rung}'."
     by_zh = f"由 Ray Serve 上的副本合成，副本的启动方式为“{described.rung}”。"
     synthesizer = ScaledSynthesizer(replicas, described, settings.voices_dir)
-    together = settings.model_copy(update={"max_streams": settings.max_streams * most})
-    return together, Choice(synthesizer, described.why + by, described.why_zh + by_zh)
+    return Choice(synthesizer, described.why + by, described.why_zh + by_zh, described.capacity.times(most))
 
 
 @serve.ingress()
@@ -79,7 +76,7 @@ class Front:
         if settings.auth == "auto" and not settings.key_list():
             raise CosyError(errors.CLUSTER_KEY_MISSING)
         described = Description.decode(await replicas.describe.remote())
-        settings, choice = scaled(settings, replicas, described, most)
+        choice = scaled(settings, replicas, described, most)
         servers = serve.get_deployment_handle(FRONT, APPLICATION)
         self._app = create_app(settings, choice, warm_first=True, fleet=ServeFleet(APPLICATION, REPLICA, servers))
 
@@ -89,7 +86,7 @@ class Front:
     async def report(self) -> dict[str, Any]:
         """What this server alone has to do and has counted."""
         service: Service = self._app.state.service
-        load = Load(service.admission.active, service.admission.waiting, service.settings.max_streams)
+        load = Load(service.admission.active, service.admission.waiting, service.capacity.streams)
         return {
             "load": (load.active, load.waiting, load.streams),
             "metrics": generate_latest(service.metrics.registry),

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from pathlib import Path
 
+from cosyserve.host import child
 from cosyserve.launch.beat import GPU_SHARE
 from cosyserve.scale.wire import END, receive, send
 
@@ -56,9 +57,9 @@ class Launch:
         return self._process.poll() is None
 
     async def ask(self, question: bytes) -> AsyncGenerator[bytes, None]:
-        """The frames of the answer, without the one that ends it. Raises `OSError` or `EOFError` where it breaks off.
+        """The frames of the answer, the last of which may be a failure, without the one that ends it.
 
-        Closing the iterator cancels the work.
+        Raises `OSError` or `EOFError` where it breaks off. Closing the iterator cancels the work.
         """
         reader, writer = await asyncio.open_unix_connection(self._place)
         try:
@@ -77,8 +78,7 @@ class Launch:
         try:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            child.end(self._process)
         self._own.cleanup()
 
     def _watch(self) -> None:

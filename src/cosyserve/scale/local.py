@@ -29,7 +29,7 @@ _OBJECT_STORE = 100 * 2**20  # bytes; what Serve passes is small and seldom stor
 
 
 @contextmanager
-def replicas(settings: Settings, cores: int) -> Iterator[tuple[Settings, Choice, ServeFleet]]:
+def replicas(settings: Settings, cores: int) -> Iterator[tuple[Choice, ServeFleet]]:
     """Ray and `settings.replicas` replicas, all of them warm: what a server before them needs.
 
     Raises `CS-RAY-002` where they do not start.
@@ -40,9 +40,9 @@ def replicas(settings: Settings, cores: int) -> Iterator[tuple[Settings, Choice,
             described = Description.decode(handle.describe.remote().result())
         except (RuntimeError, RayError) as error:
             raise CosyError(errors.REPLICAS_FAILED, reason=str(error).strip().partition("\n")[0]) from error
-        settings, choice = scaled(settings, handle, described, settings.replicas)
+        choice = scaled(settings, handle, described, settings.replicas)
         fleet = ServeFleet(APPLICATION, REPLICA)
-        yield settings, choice, fleet
+        yield choice, fleet
         fleet.close()
         # What Ray says of its own end (tasks that fail and will be retried for ever) frightens, and is over with it.
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):

@@ -13,6 +13,9 @@ from cosyserve.scale.wire import DESCRIBE
 
 log = logging.getLogger(__name__)
 
+# What says that the worker is gone. Another OSError, such as of too many open files, is a failure of one segment alone.
+_GONE = (EOFError, ConnectionError, FileNotFoundError)
+
 
 class Replica:
     """Ready once its launch has spoken; gone when its launch is, whereupon Serve starts another."""
@@ -36,8 +39,8 @@ class Replica:
             async with aclosing(self._launch.ask(question)) as frames:
                 async for frame in frames:
                     yield frame
-        except (OSError, EOFError):
-            _leave()  # its worker is gone, and so are all other streams of it
+        except _GONE:
+            _leave()  # and so are all other streams of it
 
     async def check_health(self) -> None:
         """Its supervisor listens to the heartbeat, and ends with a worker that has none."""

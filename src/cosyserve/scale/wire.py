@@ -13,6 +13,7 @@ import numpy as np
 from cosyserve.errors import CosyError
 from cosyserve.errors.passing import packed, unpacked
 from cosyserve.speech.audio import Pcm
+from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.synthesizer import Capability, Options, Prompt
 from cosyserve.speech.voices import Entry, Voice
 
@@ -72,6 +73,7 @@ class Description:
     rung: str
     why: str
     why_zh: str
+    capacity: Capacity
 
     def encode(self) -> bytes:
         return DESCRIBE + json.dumps(asdict(self)).encode()
@@ -80,7 +82,8 @@ class Description:
     def decode(cls, data: bytes) -> "Description":
         held = json.loads(data[1:])
         voices = tuple(Voice(**{**each, "languages": tuple(each["languages"])}) for each in held.pop("voices"))
-        return cls(**{**held, "capabilities": tuple(held["capabilities"]), "voices": voices})
+        capacity, capabilities = Capacity(**held.pop("capacity")), tuple(held.pop("capabilities"))
+        return cls(**held, capabilities=capabilities, capacity=capacity, voices=voices)
 
     @property
     def capability_set(self) -> frozenset[Capability]:

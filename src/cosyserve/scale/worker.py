@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import signal
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import anyio
@@ -66,6 +66,7 @@ class _Worker:
             writer.close()
 
     async def _answer(self, kind: bytes, held: bytes, writer: asyncio.StreamWriter) -> None:
+        """A failure is a frame of the answer: one that breaks off without its end says that the worker is gone."""
         try:
             if kind == DESCRIBE:
                 await send(writer, self._description().encode())
@@ -73,7 +74,6 @@ class _Worker:
                 await anyio.to_thread.run_sync(self._learn, held)
             elif kind == SEGMENT:
                 await self._speak(Segment.decode(held), writer)
-            await send(writer, END)
         except CosyError as error:
             await send(writer, failure(error))
         except OSError:
@@ -81,6 +81,7 @@ class _Worker:
         except Exception:
             log.exception("A segment could not be spoken")
             await send(writer, failure(CosyError(errors.INTERNAL)))
+        await send(writer, END)
 
     async def _speak(self, segment: Segment, writer: asyncio.StreamWriter) -> None:
         synthesizer = self._service.synthesizer
@@ -111,11 +112,13 @@ class _Worker:
             rung=self._service.rung,
             why=choice.why,
             why_zh=choice.why_zh,
+            capacity=self._service.capacity,
         )
 
 
 async def _leave_with(reader: asyncio.StreamReader, scope: anyio.CancelScope) -> None:
     """Nothing more is said by a client; the end of the connection is the end of its wish."""
-    while await reader.read(1):
-        pass
+    with suppress(ConnectionError):  # it went while something was being sent to it
+        while await reader.read(1):
+            pass
     scope.cancel()

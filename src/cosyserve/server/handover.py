@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from cosyserve.files import temporary_name
+
 log = logging.getLogger(__name__)
 
 _RETIRE = b"retire"
@@ -40,15 +42,14 @@ class Offer:
 
     def _listen(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        if len(os.fsencode(partial)) > _LONGEST_PATH:
-            raise OSError("the path is too long for a socket")
-        partial.unlink(missing_ok=True)
-        self._socket.bind(str(partial))
-        partial.chmod(0o600)
-        self._socket.listen()
-        self._inode = partial.stat().st_ino
-        partial.replace(self._path)  # in place of the predecessor's
+        with temporary_name(self._path.parent) as beginning:
+            if len(os.fsencode(beginning)) > _LONGEST_PATH:
+                raise OSError("the path is too long for a socket")
+            self._socket.bind(str(beginning))
+            beginning.chmod(0o600)
+            self._socket.listen()
+            self._inode = beginning.stat().st_ino
+            beginning.replace(self._path)  # in place of the predecessor's
 
     def _answer(self) -> None:
         """One successor at a time. It says nothing more when it ends before it is ready."""

@@ -4,14 +4,12 @@ import ipaddress
 import logging
 import os
 import secrets
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 
 from cosyserve import errors, logs, places
-from cosyserve.assets.disk import sync
 from cosyserve.command import into_container
 from cosyserve.errors import CosyError
+from cosyserve.files import create_atomically
 from cosyserve.host.ownership import expect_readable
 from cosyserve.settings import KEY_FILE, Settings, keys_in
 
@@ -73,9 +71,9 @@ def made_key(settings: Settings) -> str:
     """
     try:
         path = settings.state_dir.expanduser() / KEY_FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
         if not os.path.lexists(path):
-            _make_key(path)
+            with suppress(FileExistsError):  # two servers start at once, and the other was first
+                create_atomically(path, secrets.token_urlsafe(32) + "\n", mode=0o600)
     except (OSError, RuntimeError) as error:  # the second where there is no home
         raise CosyError(errors.SETTING_INVALID, details=f"COSYSERVE_STATE_DIR: {error}") from error
     expect_readable(path)
@@ -86,18 +84,3 @@ def made_key(settings: Settings) -> str:
     except ValueError as error:
         raise CosyError(errors.KEY_FILE_UNUSABLE, path=path, reason=error) from None
     return first
-
-
-def _make_key(path: Path) -> None:
-    """Whole or absent, also when two servers start at once or the machine stops."""
-    handle, partial = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(32) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        with suppress(FileExistsError):
-            os.link(partial, path)
-    finally:
-        Path(partial).unlink()
-    sync(path.parent)

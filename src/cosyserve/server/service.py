@@ -25,6 +25,7 @@ from cosyserve.server.metrics import Metrics
 from cosyserve.server.pulse import WatchedSynthesizer
 from cosyserve.settings import Settings
 from cosyserve.speech.audio import Pcm
+from cosyserve.speech.capacity import by_setting, capacity_of
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.pipeline import Utterance, speak
 from cosyserve.speech.synthesizer import Capability, Options, voice_of
@@ -83,7 +84,8 @@ class Service:
         self.fleet = fleet
         self.synthesizer = WatchedSynthesizer(choice.synthesizer)
         self.state = State.STARTING
-        self.admission = Admission(settings.max_streams, settings.max_queue, settings.queue_seconds)
+        self.capacity = choice.capacity or capacity_of([by_setting(settings.max_streams)])
+        self.admission = Admission(self.capacity.streams, settings.max_queue, settings.queue_seconds)
         self.uploads = Admission(
             *(_LISTENING, _TO_LISTEN, settings.queue_seconds), full=errors.UPLOADS_BUSY, late=errors.UPLOADS_BUSY
         )

@@ -17,6 +17,7 @@ from cosyserve.host.machine import IMAGE, Machine
 from cosyserve.host.report import NOTHING, Text
 from cosyserve.launch.ladder import WITHOUT_MPI
 from cosyserve.settings import Settings
+from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.preview import PreviewSynthesizer
 from cosyserve.speech.synthesizer import Synthesizer
 
@@ -30,6 +31,7 @@ class Choice:
     synthesizer: Synthesizer
     why: str
     why_zh: str
+    capacity: Capacity | None = None  # None where nothing bounds it but the setting
 
 
 def choose(settings: Settings, threads: int = 1) -> Choice:
@@ -107,6 +109,7 @@ def _cosyvoice2(settings: Settings, folder: Folder, threads: int) -> Choice:
         synthesizer,
         f"CosyVoice2 from {folder.path}, by {by} on {synthesizer.device} in {way}. {way.why.en}{unused.en}",
         f"CosyVoice2（{folder.path}），由 {by_zh} 在 {synthesizer.device} 上以 {way} 运行。{way.why.zh}{unused.zh}",
+        synthesizer.capacity,
     )
 
 

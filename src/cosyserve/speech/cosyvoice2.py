@@ -12,19 +12,20 @@ import torch
 from torch import Tensor
 
 from cosyserve import errors
-from cosyserve.cosyvoice2.config import FRAMES_PER_TOKEN, TOKENS_PER_SECOND, Config
+from cosyserve.cosyvoice2.config import TOKENS_PER_SECOND, Config
 from cosyserve.cosyvoice2.flow import Flow
 from cosyserve.cosyvoice2.generation import Generator, Request, TokenGenerator
 from cosyserve.cosyvoice2.hift import Hift
 from cosyserve.cosyvoice2.int8 import quantised
 from cosyserve.cosyvoice2.listening import Listener
 from cosyserve.cosyvoice2.loading import WeightsError, load_config, load_flow, load_hift, load_llm
+from cosyserve.cosyvoice2.room import FRAMES_PER_SECOND, frames_behind, room, shared_out, slot_bytes
 from cosyserve.cosyvoice2.sampling import length_limits
-from cosyserve.cosyvoice2.slots import slot_bytes
 from cosyserve.cosyvoice2.tokenizer import END_OF_PROMPT, TextTokenizer
 from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing, SlotVoicing, Voicing
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import Pcm
+from cosyserve.speech.capacity import Bound, Capacity, by_engine, by_memory, capacity_of
 from cosyserve.speech.engine import Engine, Utterance
 from cosyserve.speech.engine_tokens import open_engine
 from cosyserve.speech.prompts import Prompts, VoicePrompt
@@ -37,11 +38,10 @@ from cosyserve.text.front_end import uncut
 
 # Positions of a slot: 30 s of recording with its words, a segment, and the longest that a segment may become.
 _POSITIONS = 2560
+_VOICES = 1  # on a processor, whose recordings are kept as they are after the flow: some hundred megabytes each
 _NOTHING = torch.empty(0, dtype=torch.long)
 _PREPARING = 8  # threads that look voices up and tokenize; most of the time they wait for the normaliser
 _LISTENING_SHARE = 4  # a fourth of the threads listens to recordings, so that streams go on beside it
-_LONGEST_PAST = 60 * TOKENS_PER_SECOND  # where the past is not bounded: a segment is never that long
-_SHARE = 0.8  # of the memory that is free once the weights are there
 
 MakeGenerator = Callable[[int], TokenGenerator]  # for so many streams
 
@@ -72,7 +72,7 @@ class CosyVoice2Synthesizer:
             raise CosyError(errors.MODEL_UNUSABLE, reason=error) from error
         self.device = torch.cuda.get_device_name(way.device) if way.device.startswith("cuda") else way.device
         self._way = way
-        self._engine = _engine_of(generator, flow, hift, way)
+        self._engine, self.capacity = _engine_of(generator, config, flow, hift, way)
         self._preparing = ThreadPoolExecutor(_PREPARING, thread_name_prefix="prepare")
 
     @property
@@ -172,19 +172,30 @@ def _unmarked(instructions: str) -> str:
     return instructions
 
 
-def _engine_of(generator: MakeGenerator, flow: Flow, hift: Hift, way: Way) -> Engine:
+def _engine_of(generator: MakeGenerator, config: Config, flow: Flow, hift: Hift, way: Way) -> tuple[Engine, Capacity]:
     """On a GPU as many streams as its memory has room for, all graphs made; on a processor one after the other."""
+    bounds, seconds = [way.bound], None if way.keep_tokens is None else way.keep_tokens / TOKENS_PER_SECOND
     hops = Hops()
     if way.device != "cuda":
-        voicing: Voicing = SingleVoicing(flow, hift, hops, way.voices, way.keep_tokens, way.recording_tokens)
-        return Engine(generator(way.streams), voicing, way.threads)
-    frames = FRAMES_PER_TOKEN * (_LONGEST_PAST if way.keep_tokens is None else way.keep_tokens)
+        voicing: Voicing = SingleVoicing(flow, hift, hops, _VOICES, way.keep_tokens, way.recording_tokens)
+        return _engine_and_capacity(generator, voicing, way, bounds, _VOICES, seconds)
+    frames = frames_behind(way.keep_tokens)
     free, memory = torch.cuda.mem_get_info()
-    room = _SHARE * min(free, way.gpu_share * memory - torch.cuda.memory_reserved())
-    streams = int(room // slot_bytes(flow, frames)) - way.voices - 1
+    there = room(min(free, way.gpu_share * memory - torch.cuda.memory_reserved()))
+    slot = slot_bytes(config.flow, frames, way.dtype.itemsize)
+    streams, voices = shared_out(there, slot)
     if streams < 1:
-        raise CosyError(errors.GPU_MEMORY, gib=f"{room / 2**30:.1f}", seconds=frames // 50)
-    streams = min(streams, way.streams)
-    slots = SlotVoicing(flow, hift, hops.first, streams, way.voices, frames, way.recording_tokens)
+        raise CosyError(errors.GPU_MEMORY, gib=f"{there / 2**30:.1f}", seconds=frames // FRAMES_PER_SECOND)
+    bounds.append(by_memory(streams, there, slot, frames / FRAMES_PER_SECOND, voices))
+    streams = min(bound.streams for bound in bounds)
+    slots = SlotVoicing(flow, hift, hops.first, streams, voices, frames, way.recording_tokens)
     slots.prepare()
-    return Engine(generator(streams), slots, way.threads, way.device)
+    return _engine_and_capacity(generator, slots, way, bounds, voices, frames / FRAMES_PER_SECOND)
+
+
+def _engine_and_capacity(
+    generator: MakeGenerator, voicing: Voicing, way: Way, bounds: list[Bound], voices: int, seconds: float | None
+) -> tuple[Engine, Capacity]:
+    made = generator(min(bound.streams for bound in bounds))
+    bounds.append(by_engine(made.slots))
+    return Engine(made, voicing, way.threads, way.device), capacity_of(bounds, voices=voices, past_seconds=seconds)

@@ -32,7 +32,7 @@ def _opened(engine: Engine, way: Way, text: int) -> EngineGenerator:
     from cosyserve.cosyvoice2.trtllm import TrtllmExecutor
 
     shape, vocabulary = engine.key.shape, Vocabulary(text)
-    slots = min(way.streams, shape.max_batch)
+    slots = min(way.bound.streams, shape.max_batch)
     bias = vocabulary.with_one_stop(load_file(engine.folder / BIAS)["bias"])
     executor = TrtllmExecutor(engine.folder, bias, slots, slots * shape.max_seq)
     return EngineGenerator(executor, vocabulary, slots, shape.max_seq)

@@ -3,8 +3,6 @@
 import ctypes
 import hashlib
 import logging
-import os
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -25,6 +23,7 @@ from cosyserve.cosyvoice2.config import FRAMES_PER_TOKEN, MELS, SPEECH_TOKENS, T
 from cosyserve.cosyvoice2.features import TOKENIZER_RATE
 from cosyserve.cosyvoice2.listening import FILES, SPEAKER_SIZE, Listener, Prompt
 from cosyserve.errors import CosyError
+from cosyserve.files import write_atomically
 from cosyserve.speech import recording
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.decoding import LONGEST
@@ -134,16 +133,7 @@ class Prompts:
     def _keep(self, file: Path, prompt: Prompt) -> None:
         """Whole or absent. A folder that cannot be written to costs the next start a moment, and nothing else."""
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # A name of its own: servers that share the folder may be at it at the same time.
-            handle, place = tempfile.mkstemp(".partial", dir=self._folder)
-            try:
-                with os.fdopen(handle, "wb") as whole:
-                    whole.write(packed(prompt))
-                Path(place).replace(file)
-            except BaseException:
-                Path(place).unlink(missing_ok=True)
-                raise
+            write_atomically(file, packed(prompt), mode=0o600)
         except OSError as error:
             log.warning("Features of a voice could not be kept in %s: %s", self._folder, error)
 

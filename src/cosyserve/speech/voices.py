@@ -6,9 +6,7 @@ agreed to its use. A voice that came without a recording is `name.safetensors` b
 """
 
 import hashlib
-import os
 import re
-import tempfile
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
+from cosyserve.files import link, new_file, sync, temporary_name
 from cosyserve.speech import names, recording
 from cosyserve.text.checks import checked_field
 
@@ -165,6 +164,7 @@ class Library:
                 except BaseException:
                     self._forget(audio)
                     raise
+            sync(self.folder)
         self._seen = ()
         return entry
 
@@ -174,9 +174,9 @@ def _put(entry: Entry, audio: Path) -> None:
     assert entry.card is not None  # noqa: S101 - of a voice that is added
     card = _Card(transcript=entry.transcript, consent=entry.consent, file=entry.file.name)
     with _beginning(audio.parent, card.model_dump_json(indent=2).encode(), ".json") as written:
-        os.link(audio, entry.file)
+        link(audio, entry.file)
         try:
-            os.link(written, entry.card)
+            link(written, entry.card)
         except BaseException as error:
             entry.file.unlink()
             if isinstance(error, FileExistsError):
@@ -187,15 +187,10 @@ def _put(entry: Entry, audio: Path) -> None:
 @contextmanager
 def _beginning(folder: Path, data: bytes, ending: str) -> Iterator[Path]:
     """A file that only its owner can read, all of it on the disk. It is gone afterwards; a link to it stays."""
-    handle, place = tempfile.mkstemp(ending, _ADDING, folder)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with temporary_name(folder, _ADDING, ending) as path:
+        with new_file(path, 0o600) as file:
             file.write(data)
-            file.flush()
-            os.fsync(handle)
-        yield Path(place)
-    finally:
-        Path(place).unlink(missing_ok=True)
+        yield path
 
 
 def _sweep(folder: Path) -> None:

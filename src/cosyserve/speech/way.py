@@ -12,10 +12,10 @@ from cosyserve.host.report import NOTHING, Text
 from cosyserve.launch.beat import GPU_SHARE
 from cosyserve.settings import Settings
 from cosyserve.speech import number_type
+from cosyserve.speech.capacity import Bound, by_processor, by_setting
 
 # On a processor, streams share its cores: more at once would make all late, and each takes gigabytes.
 _STREAMS_ON_CPU = 2
-_VOICES_ON_CPU, _VOICES_ON_GPU = 1, 4
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,8 @@ class Way:
     dtype: torch.dtype
     int8: bool  # the language model's weights in eight bits, whatever the type of all else is
     threads: int
-    streams: int  # spoken at the same time; more wait
+    bound: Bound  # of the streams that are spoken at the same time; more wait
     keep_tokens: int | None  # how far back the flow sees, see `Past`
-    voices: int  # whose recordings are kept as they are after the flow, some hundred megabytes each
     trim_silence: bool = False
     whole_attention: bool = True  # for what nobody listens to before its end
     gpu_share: float = 1.0  # of the card's memory
@@ -61,10 +60,11 @@ def way_of(settings: Settings, threads: int) -> Way:
         why=why,
         int8=int8,
         threads=threads,
-        streams=settings.max_streams if on_gpu else min(settings.max_streams, _STREAMS_ON_CPU),
+        bound=by_setting(settings.max_streams)
+        if on_gpu or settings.max_streams <= _STREAMS_ON_CPU
+        else by_processor(_STREAMS_ON_CPU),
         keep_tokens=round(settings.past_seconds * TOKENS_PER_SECOND) or None,
         recording_tokens=_recording_tokens(settings),
-        voices=_VOICES_ON_GPU if on_gpu else _VOICES_ON_CPU,
         trim_silence=settings.trim_silence,
         whole_attention=settings.whole_attention,
         gpu_share=float(os.environ.get(GPU_SHARE, 1)),

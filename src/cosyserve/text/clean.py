@@ -33,6 +33,7 @@ _CELLS = "td|th"
 # Attributes have values, but for a few: what stands between the signs of `a<b and c>d` are words.
 _BARE = "allowfullscreen|async|autoplay|checked|controls|disabled|hidden|loop|muted|open|required|reversed|selected"
 _REST = rf"(?:\s+(?:[\w:@.-]{{1,60}}\s*=[^<>]{{0,500}}|{_BARE}))*\s*/?>"
+_FORMULAS = "equation|align|aligned|gather|gathered|multline|eqnarray|displaymath|math|split|cases|array|[bpvVB]?matrix"
 _TEX = r"(?<![A-Za-z0-9$])\$"
 
 _KEEPS_JOINERS = re.compile(r"[\u0600-\u0dff]")  # Arabic, Persian and the scripts of India write with them
@@ -71,8 +72,12 @@ def _braced(match: re.Match[str]) -> str:
 
 
 def _maths(match: re.Match[str]) -> str:
-    """TeX as plain text: commands by their signs or names, braces away."""
-    text = next(filter(None, match.groups()), "")
+    return _formula(next(filter(None, match.groups()), ""))
+
+
+def _formula(text: str) -> str:
+    """TeX as plain text: commands by their signs or names, braces away, a pause for a new line."""
+    text = re.sub(r"\s*(?:\\\\|&)\s*", ", ", re.sub(r"&(?=\s?[=<>])", "", text))
     text = text.replace("-", "−")
     for _ in range(text.count("{")):  # from the inmost on
         text = _BRACES.sub(_braced, text)
@@ -154,6 +159,16 @@ _MARK_UP = (
     Rule(
         "rule", re.compile(rf"{_LINE}(?:(?:-[ ]*){{3,}}|(?:_[ ]*){{3,}}|(?:\*[ ]*){{3,}}|={{3,}})$", re.MULTILINE), ""
     ),
+    Rule(
+        "maths",
+        re.compile(
+            rf"(\$\$?)?\\begin\s?\{{({_FORMULAS})\*?\}}(?:\{{[^{{}}\n]{{0,40}}\}})?(.{{1,600}}?)\\end\s?\{{\2\*?\}}(?(1)\1)",
+            re.DOTALL,
+        ),
+        lambda m: _formula(m.group(3)),
+    ),
+    Rule("maths", re.compile(r"&(?=\s?[=<>≤≥≈])"), ""),
+    Rule("maths", re.compile(r"\\(?:begin|end)\s?\{[^{}\n]{1,40}\}(?:\[[^\]\n]{0,40}\])?|\\item\b"), ""),
     Rule("maths", re.compile(r"\$\$([^$]{1,300})\$\$|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]"), _maths),
     Rule(
         "maths",
@@ -203,6 +218,11 @@ _MARK_UP = (
     Rule("emphasis", re.compile(r"~~+|(?<![^\W_])_+|_+(?![^\W_])"), ""),
     Rule("code", re.compile(r"`+"), ""),
     Rule("hash", re.compile(r"(?<![A-Za-z\d])#+(?!\s?\d)|(?<=[A-Z])#(?=[A-Za-z\d])|(?<=[^\W\dA-Za-z])#|#{2,}"), ""),
+    Rule(
+        "emoji's name",
+        re.compile(r"(?<![A-Za-z0-9:]):(?:[+-]1|(?=[0-9_+-]*[a-z])[a-z0-9_+-]{1,40}):(?![A-Za-z0-9:])"),
+        "",
+    ),
     Rule("face", re.compile(r"(?<!\S)[:;]'?-?[()](?!\S)"), ""),
 )
 

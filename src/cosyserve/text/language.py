@@ -32,8 +32,14 @@ _ENGLISH_WORDS = frozenset(
 )
 _FOREIGN_WORDS = frozenset(
     (  # noqa: SIM905
-        "der das und ist nicht ein eine dem von auf für sie wir ich zu le les des est et une du aux pour dans que"
-        " qui el los las es del por con para una il lo gli della di che sono è à os um uma não é het een là"
+        "der das und ist nicht ein eine dem von auf für sie wir ich zu le les des est et une du aux pour dans que "
+        "qui el los las es del por con para una il lo gli della di che sono è à os um uma não é het een là c'est "
+        "j'ai n'est qu'il d'un d'une avec cette sont nous vous ils elle mais pas très bien bonjour merci oui chez "
+        "leur notre votre mit einen einer einem sind kein keine auch aber oder wenn dass noch nach bei aus zum "
+        "zur wie ihr mein dein sein heute morgen bitte danke guten tag pero más está muy como hola gracias buenos "
+        "días tengo cuando también hay sin sobre non anche più questo questa ho hai abbiamo ciao grazie molto "
+        "perché nel alla dal você eu ele ela isso são obrigado niet zijn met voor ook maar wij ik heb dat och att "
+        "det som inte untuk dengan tidak adalah saya"
     ).split(" ")
 )
 _PLAIN_WORD = re.compile(r"(?<![\w./-])[A-Za-z\u00c0-\u024f\u1e00-\u1eff]+(?:['’][A-Za-z]+)?(?![\w/-])")
@@ -60,7 +66,11 @@ def language_of(sentence: str) -> Language | None:
     english = sum(word.lower().replace("’", "'") in _ENGLISH_WORDS for word in words)
     if han and (not english or len(words) <= 2 * han):
         return Language.CHINESE
-    foreign = sum(word.lower() in _FOREIGN_WORDS or _VIETNAMESE.search(word) is not None for word in words)
+    # Within a sentence a capital begins a name: Los Angeles.
+    plain = [word.lower().replace("’", "'") for word in words[:1]] + [word for word in words[1:] if word[0].islower()]
+    foreign = sum(word in _FOREIGN_WORDS for word in plain) + sum(
+        _VIETNAMESE.search(word) is not None for word in words
+    )
     if foreign and (marked := sum(_OWN_LETTER.match(word) is not None for word in words)) + foreign > english:
         return Language.OTHER if marked + foreign > 1 else None
     words = _LATIN_WORD.findall(text := _WITH_UNIT.sub(" ", text))

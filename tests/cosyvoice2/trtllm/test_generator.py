@@ -26,6 +26,7 @@ from cosyserve.cosyvoice2.sampling import length_limits
 from cosyserve.cosyvoice2.tokenizer import TextTokenizer
 from cosyserve.cosyvoice2.trtllm import TrtllmExecutor
 from cosyserve.cosyvoice2.vocabulary import Vocabulary
+from cosyserve.speech.capacity import by_setting
 from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
 from cosyserve.speech.synthesizer import Options
 from cosyserve.speech.way import Way
@@ -316,7 +317,7 @@ def test_a_request_that_fails_in_the_engine_is_one_clients_error(
         save_file({"bias": vocabulary.bias(head_bias(folder))}, into / BIAS)
 
     engine = Engines(tmp_path).build(KEY, write)
-    way = Way("cpu", torch.float32, int8=False, threads=1, streams=4, keep_tokens=None, voices=1)
+    way = Way("cpu", torch.float32, int8=False, threads=1, bound=by_setting(4), keep_tokens=None)
     synthesizer = CosyVoice2Synthesizer(folder, tmp_path / "voices", way, engine.folder)
     voice = next(iter(synthesizer.voices.values()))
 

@@ -10,6 +10,7 @@ from cosyserve import __version__
 from cosyserve.server.failures import RESPONSES
 from cosyserve.server.fleet import Load
 from cosyserve.server.service import State, service_of
+from cosyserve.speech.capacity import Capacity
 
 router = APIRouter()
 
@@ -40,6 +41,7 @@ class Readiness(Status):
     restart_reason: str
     active_streams: int
     max_streams: int
+    capacity: Capacity
     waiting: int
     seconds_to_shutdown: float | None
     replicas: int
@@ -68,7 +70,7 @@ async def readyz(request: Request, response: Response) -> Readiness | Status:
     if not request.state.known:
         return Status(status=status)
     admission = service.admission
-    load = await service.fleet.load(Load(admission.active, admission.waiting, service.settings.max_streams))
+    load = await service.fleet.load(Load(admission.active, admission.waiting, service.capacity.streams))
     return Readiness(
         status=status,
         version=__version__,
@@ -84,6 +86,7 @@ async def readyz(request: Request, response: Response) -> Readiness | Status:
         restart_reason=service.restart_reason,
         active_streams=load.active,
         max_streams=load.streams,
+        capacity=service.capacity,
         waiting=load.waiting,
         seconds_to_shutdown=service.idleness.seconds_left,
         replicas=service.fleet.wanted,

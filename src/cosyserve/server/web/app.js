@@ -56,7 +56,9 @@ async function refreshState() {
   $("state-text").textContent = state.status === "ready" ? described(state) : texts[state.status];
   $("idle").hidden = state.seconds_to_shutdown == null;
   $("idle-text").textContent = texts.switchedOff(Math.ceil(state.seconds_to_shutdown / 60));
-  $("why").textContent = (isChinese ? state.why_zh : state.why) ?? "";
+  // What bounds the streams is worth a sentence where it is not what the owner has set.
+  const told = [state, ...(state.capacity?.bound_by === "setting" ? [] : [state.capacity])];
+  $("why").textContent = told.map((each) => (isChinese ? each?.why_zh : each?.why) ?? "").join(isChinese ? "" : " ");
 }
 
 async function keepOn() {

@@ -39,7 +39,7 @@ _UNITS = {
 }  # fmt: skip
 _PER = {"m³": "立方米", "m^3": "立方米", "L": "升", "mL": "毫升", "kg": "千克"}
 _LETTER_UNIT = rf"(?<![A-Za-z\d.-])(?<![A-Za-z] )(-?{NUMBER})\s?({'|'.join(name for name in _UNITS if len(name) == 1)})(?![A-Za-z\d/²³^'’-])"
-_WORD_UNIT = rf"(?<![A-Za-z\d.])(?<![A-Za-z]-)(-?{NUMBER})\s?({'|'.join(sorted((name for name in _UNITS if len(name) > 1), key=len, reverse=True))})(?![A-Za-z\d/²³^'’-])"
+_WORD_UNIT = rf"(?<![A-Za-z\d.])(?<![A-Za-z]-)(-?{NUMBER}[万亿千百]{{0,2}})\s?({'|'.join(sorted((name for name in _UNITS if len(name) > 1), key=len, reverse=True))})(?![A-Za-z\d/²³^'’-])"
 
 
 def _unit(match: re.Match[str]) -> str:
@@ -57,10 +57,15 @@ CHINESE: Table = (
     row("list", r"(?m)^\s*(?![(（]\d{3}[)）]\s?\d{3})[(（]?(\d{1,3})(?:[)）]|[.、．](?!\d))[^\S\n]*(?=\S)", r"\1， ", "`1. 打开` became `一. 打开`, an utterance of its own"),
     row("list", r"(?:(?<=[；：。;:])|(?<=[\u4e00-\u9fff][，,]))\s*(\d{1,2})[)）.](?=\s?[\u4e00-\u9fff])", r"\1，", "：1）打开 lost its pause"),
     row("list", r"(?<=[^\s\d])\s+(\d{1,2})[)）.](?=\s?[\u4e00-\u9fff])", r"，\1，", "as above, behind a space"),
+    row("name", r"(?<![\d.,A-Za-z])(?:985|211)(?=的?(?:高校|院校|大学|学校|名校|毕业|工程|硕士|本科)|[和及与、/]{1,2}(?:985|211)(?!\d))|(?<=985)([和及与、/])211(?!\d)", _year, "985高校 became a cardinal"),
+    row("name", r"(?<=九八五)/(?=二一一)", "、", "as above"),
     row("over", r"(?<![\d/.])(\d{2,3})/(\d{2,3})(?![\d/])", lambda m: f"{m.group(1)}杠{m.group(2)}" if int(m.group(1)) > int(m.group(2)) else m.group(), "血压120/80 became eightieths"),
     row("number", r"(?<![A-Za-z\d.])1([12])([0249])(?=杠|\s[A-Za-z])(?!\s?(?:km|m/s))", lambda m: f"一百{_TENS[m.group(1)]}十{_ONES[m.group(2)]}", "120 fps became 幺二零, as the number of the ambulance"),
     row("range", r"(?<!\d)((?:19|20)\d\d)[-/](\d\d)(?=赛季|财年|学年)", _year_range, "2022-23赛季 became a cardinal"),
     row("year", r"(?<![\d./~～–—-])(?:19[5-9]\d|20[0-4]\d)(?=款|届|版|赛季|财年|学年|[春夏秋冬]|世界|欧洲|奥运)", _year, "2024款 became a cardinal"),
+    row("year", r"(?<![\d./~～–—-])(?<![近约共第了过满这整达])[5-9]\d(?=年(?:出生|生人|毕业|高考|入学|参军|入伍|结婚|世界杯|亚洲|洪水|大水|的?(?:时候|夏天|冬天|春天|秋天|老歌)|那年|[春夏秋冬底初末]|\d{1,2}月))", _year, "98年 became a cardinal, as a duration"),
+    row("name", r"(?<![\d.,A-Za-z])(?:996|007|965|955)(?=的?(?:工作|上班|加班|文化|模式|福报|制|作息|特工))|(?<![\d.,A-Za-z])(?:315(?=晚会)|618(?=大促|购物|活动|期间|年中)|520(?=表白|快乐|情人|礼物|当天))", _code, "as 985高校"),
+    row("name", r"(?<=波音)\s?7\d7(?:\s?-\s?\d{1,3})?(?![\d.])|(?<=空客)\s?3\d0(?![\d.])", lambda m: re.sub(r"\D", "", m.group()).translate(_CODE), "波音747-400 became a range"),
     row("currency", rf"(?<![A-Za-z])({'|'.join(_DOLLARS)})\$(\d[\d,]{{0,15}}(?:\.\d{{1,15}})?)", lambda m: m.group(2) + _DOLLARS[m.group(1)], "HK$50 became HK and 美元"),
     row("idiom", r"(?<![\d/])24/7(?![\d/])", "24，7", "it became a fraction"),
     row("clock", r"(?i)(?<![\d:])(\d{1,2})(?::00)?\s?a\.?m\b\.?", r"上午\1点", "3pm became 三pm"),
@@ -68,6 +73,8 @@ CHINESE: Table = (
     row("clock", r"(?i)(?<![\d:])(\d{1,2}:\d\d)\s?a\.?m\b\.?", r"上午\1", "as am"),
     row("clock", r"(?i)(?<![\d:])(\d{1,2}:\d\d)\s?p\.?m\b\.?", r"下午\1", "as am"),
     row("clock", r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d(?::\d\d)?)(?:\.\d+)?Z?", r"\1 \2", "a time stamp kept its letters"),
+    row("duration", r"((?:用时|耗时|时长|历时|成绩|片长|长达|持续|共计|总计|跑了|花了|跑进|倒计时)[是为约：:]{0,2}\s?)(\d{1,2}):(\d\d):(\d\d)(?![\d:])", r"\1\2小时\3分\4秒", "a duration became a time of the day"),
+    row("duration", r"((?:用时|耗时|时长|历时|片长|长达|持续|倒计时)[是为约：:]{0,2}\s?)(\d{1,2}):(\d\d)(?![\d:])", r"\1\2分\3秒", "as above"),
     row("clock", r"(?<![\d:])(\d{1,2}):(\d\d):(\d\d)(?![\d:])", r"\1点\2分\3秒", "1:30:00 lost its seconds"),
     row("number", r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])", lambda m: m.group().replace(",", ""), "12,345.67 became 十二元,三百四十五点六七"),
     row("identity", r"(?<![\d.])(\d{12,})(?=[Xx]?(?![\d.元美万亿%]))", _code, "an identity card's number was half digits, half a cardinal"),
@@ -85,6 +92,7 @@ CHINESE: Table = (
     row("phone", r"(?<=八六，)(\d{2,3})-(\d{7,8})(?![\d.-])", lambda m: (m.group(1) + m.group(2)).translate(_CODE), "10-62785001 became a subtraction"),
     row("phone", r"(电话|热线|拨打|致电|座机|传真)([是为：: ]{0,3})(\d{3,4})-(\d{4})(?![\d-])", lambda m: m.group(1) + m.group(2) + (m.group(3) + m.group(4)).translate(_CODE), "5555-1234 became a subtraction"),
     row("phone", r"(?<![\d.-])(0\d{2,3})-(\d{7})(?![\d.-])", lambda m: (m.group(1) + m.group(2)).translate(_DIGITS), "021-1234567 became a subtraction"),
+    row("phone", r"(?<=[\d零幺一二三四五六七八九]转)\d{3,5}(?=$|[\s，。；,;）)]|分机)", _code, "an extension became a cardinal"),
     row("year", r"〔((?:19|20)\d\d)〕", lambda m: m.group(1).translate(_DIGITS) + "，", "国发〔2024〕12号 became a cardinal"),
     row("range", r"(?<=[周期][一二三四五六日天1-7])\s?[-~～—–]\s?(?=周|星期)", "到", "周一~周五 kept its sign"),
     row("room", r"(?<![\dA-Za-z.])\d{3,4}(?=会议室|教室|办公室|号房|室|房间|包间)", _code, "302室 became 三百零二室"),
@@ -120,11 +128,11 @@ CHINESE: Table = (
     row("power", r"(?<=\d)\^(-?\d+|[a-z])", r"的\1次方", "2^10 kept its sign"),
     row("power", r"(?<=[A-Za-z)])\^(-?\d+|[a-z])", r"的\1次方", "as 2^10"),
     row("power", r"(?<=[\dA-Za-z)])[⁰¹⁴-⁹⁻⁺ⁿ]+", lambda m: f"的{m.group().translate(SUPERSCRIPTS)}次方", "as ²"),
-    row("unit", rf"({NUMBER})\s?m平方(?![A-Za-z])", r"\1平方米", "50m² became 五十m²"),
-    row("unit", rf"({NUMBER})\s?m立方(?![A-Za-z])", r"\1立方米", "as m²"),
-    row("unit", rf"({NUMBER})\s?km平方(?![A-Za-z])", r"\1平方公里", "as m²"),
-    row("unit", rf"({NUMBER})\s?cm平方(?![A-Za-z])", r"\1平方厘米", "as m²"),
-    row("unit", rf"({NUMBER})\s?cm立方(?![A-Za-z])", r"\1立方厘米", "as m²"),
+    row("unit", rf"({NUMBER}[万亿千百]{{0,2}})\s?m平方(?![A-Za-z])", r"\1平方米", "50m² became 五十m²"),
+    row("unit", rf"({NUMBER}[万亿千百]{{0,2}})\s?m立方(?![A-Za-z])", r"\1立方米", "as m²"),
+    row("unit", rf"({NUMBER}[万亿千百]{{0,2}})\s?km平方(?![A-Za-z])", r"\1平方公里", "as m²"),
+    row("unit", rf"({NUMBER}[万亿千百]{{0,2}})\s?cm平方(?![A-Za-z])", r"\1平方厘米", "as m²"),
+    row("unit", rf"({NUMBER}[万亿千百]{{0,2}})\s?cm立方(?![A-Za-z])", r"\1立方厘米", "as m²"),
     row("sign", r"(?<=\d) / (?=\d)", "除以", "10 / 2 became a date"),
     row("times", r"(?<=\d)\s?[x×*]\s?(?=\d)", "乘", "7x24 and 3*4 kept their signs"),
     row("times", r"(?<![A-Za-z])([A-Za-z0-9])\s?\*\s?(?=[A-Za-z0-9](?![A-Za-z]))", r"\1乘", "a*b kept its sign"),

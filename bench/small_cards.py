@@ -1,0 +1,101 @@
+"""Whether a card of each size speaks as many streams as it is said to, with its memory capped to that size.
+
+    python -m bench.small_cards [--gib 8 12 16 24 48] [--past-seconds 15]
+
+On a CUDA device, with seeded weights of the released size, each size in a process of its own: as many streams at once
+as there is room for, each in another voice than the one before, so that voices take each other's places.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+
+import torch
+
+from cosyserve.cosyvoice2.config import SAMPLE_RATE, TOKENS_PER_SECOND
+from cosyserve.cosyvoice2.generation import Generator, Request, Slot
+from cosyserve.cosyvoice2.listening import Prompt
+from cosyserve.cosyvoice2.measure import speech, voice
+from cosyserve.cosyvoice2.room import frames_behind, room, shared_out, slot_bytes
+from cosyserve.cosyvoice2.voicing import Hops, SlotVoicing, Stream
+from tests.cosyvoice2.seeded import FULL, seeded
+
+_POSITIONS = 2560  # as the synthesizer has them
+_RECORDED, _SPOKEN, _TEXT_TOKENS = 5 * TOKENS_PER_SECOND, 20 * TOKENS_PER_SECOND, 25
+
+
+def measured(gib: float, past_seconds: float) -> dict[str, object]:
+    total = gib * 2**30
+    torch.zeros(1, device="cuda")
+    free, whole = torch.cuda.mem_get_info()
+    context = whole - free - torch.cuda.memory_reserved()
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (total - context) / whole))
+    model = seeded(FULL)
+    noise = model.flow.noise
+    for module in (model.llm, model.flow):
+        module.to("cuda", torch.bfloat16).requires_grad_(False)
+    model.flow.noise = noise.to("cuda")
+    model.hift.to("cuda").requires_grad_(False)
+    frames = frames_behind(round(past_seconds * TOKENS_PER_SECOND) or None)
+    there = room(total - context - torch.cuda.memory_reserved())
+    streams, voices = shared_out(there, slot_bytes(FULL.flow, frames))
+    told: dict[str, object] = {"GiB": gib, "free for slots, GiB": round(there / 2**30, 1)}
+    told |= {"streams": streams, "voices": voices}
+    if streams:
+        voicing = SlotVoicing(model.flow, model.hift, Hops().first, streams, voices, frames)
+        voicing.prepare()
+        generator = Generator(model.llm, streams, _POSITIONS)
+        told["seconds of sound"] = round(_spoken(voicing, generator), 1)
+    told["peak, GiB"] = round((context + torch.cuda.max_memory_reserved()) / 2**30, 1)
+    return told
+
+
+@torch.inference_mode()
+def _spoken(voicing: SlotVoicing, generator: Generator) -> float:
+    """Seconds of sound of a request in every slot."""
+    given, ids = voice(_RECORDED), torch.zeros(_TEXT_TOKENS, dtype=torch.long)
+    streams: dict[int, Stream] = {}
+    drawing: dict[int, tuple[Slot, int]] = {}
+    for number in range(generator.slots):
+        prompt = Prompt(given.tokens[0], given.mel[0], given.embedding[0])  # another one each time
+        slot = generator.add(Request(ids, ids, speech(_RECORDED)[0], number))
+        streams[id(slot)], drawing[id(slot)] = voicing.stream(prompt, number), (slot, 0)
+    samples = 0
+    while streams:
+        for slot, token in generator.advance():
+            streams[id(slot)].tokens.add(token)
+            drawing[id(slot)] = slot, drawing[id(slot)][1] + 1
+        for slot, drawn in list(drawing.values()):
+            if slot.done or drawn >= _SPOKEN:
+                generator.remove(slot)
+                streams[id(slot)].tokens.complete()
+                del drawing[id(slot)]
+        ready = [number for number, stream in streams.items() if stream.tokens.ready][: voicing.width]
+        hops = voicing.hops([streams[number] for number in ready]) if ready else []
+        for number, (mel, last) in zip(ready, hops, strict=True):
+            samples += len(streams[number].wave(mel, last))
+            if last:
+                voicing.release(streams.pop(number))
+    return samples / SAMPLE_RATE
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--gib", type=float, nargs="+", default=[8, 12, 16, 24, 48])
+    parser.add_argument("--past-seconds", type=float, default=15)
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measured(options.gib[0], options.past_seconds)))
+        return
+    print(torch.cuda.get_device_name())
+    for gib in options.gib:
+        command = [sys.executable, "-m", "bench.small_cards", "--measure", "--gib", str(gib)]
+        command += ["--past-seconds", str(options.past_seconds)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        print(done.stdout.splitlines()[-1] if done.returncode == 0 else f"{gib:g} GiB: {done.stderr.splitlines()[-1]}")
+
+
+if __name__ == "__main__":
+    main()
