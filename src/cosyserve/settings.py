@@ -70,8 +70,9 @@ class Settings(BaseSettings):
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto",
-        description="Number type CosyVoice2 runs in. `auto` is bfloat16 on a CUDA device and on a processor with AMX, "
-        "else float32. `int8`, for processors, has the language model's weights in eight bits, and all else as `auto`.",
+        description="Number type CosyVoice2 runs in. `auto` is bfloat16 on a CUDA device and on a processor that is "
+        "faster in it, which the first start measures; else float32. `int8`, for processors, has the language model's "
+        "weights in eight bits, and all else as `auto`.",
     )
     backend: Literal["auto", "torch", "trtllm"] = Field(
         "auto",
@@ -84,7 +85,8 @@ class Settings(BaseSettings):
         15,
         ge=0,
         description="How far back CosyVoice2's flow sees, in seconds of speech, the recording included; what it keeps "
-        "of that takes 115 MB a second and stream in bfloat16. 0 is everything, as it was trained.",
+        "of that takes 115 MB a second and stream in bfloat16, twice that in float32. 0 is everything, as it was "
+        "trained.",
     )
     recording_seconds: float = Field(
         8,

@@ -282,7 +282,7 @@ def test_a_bad_model_is_refused_with_its_reason(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     spoil, reason = SPOILT[name]
-    settings = Settings(synthesizer="cosyvoice2", models_dir=spoilt(models, tmp_path, spoil))
+    settings = Settings(synthesizer="cosyvoice2", dtype="float32", models_dir=spoilt(models, tmp_path, spoil))
     with pytest.raises(CosyError, match=reason) as refused:
         choose(settings)
     assert refused.value.fault is errors.MODEL_UNUSABLE
@@ -293,7 +293,7 @@ def test_a_bad_model_is_refused_with_its_reason(
 def test_a_bad_model_ends_the_start_with_its_reason(models: Path, tmp_path: Path) -> None:
     """For all reasons alike; each has its own test above."""
     spoil, reason = SPOILT["code"]
-    server = Server(tmp_path, synthesizer="cosyvoice2", models_dir=spoilt(models, tmp_path, spoil))
+    server = Server(tmp_path, dtype="float32", synthesizer="cosyvoice2", models_dir=spoilt(models, tmp_path, spoil))
     try:
         assert server.wait() == 2
     finally:
@@ -318,7 +318,7 @@ def test_other_types_and_bounds_speak(models: Path, tmp_path: Path, chosen: dict
 
 def test_auto_speaks_with_the_preview_and_says_why(models: Path, tmp_path: Path) -> None:
     bad = spoilt(models, tmp_path, SPOILT["a missing file"][0])
-    with Server(tmp_path, models_dir=bad) as server:
+    with Server(tmp_path, models_dir=bad, dtype="float32") as server:
         state = httpx.get(f"{server.url}/readyz").json()
     assert state["synthesizer"] == "preview"
     assert "flow.pt is missing" in state["why"]
@@ -328,7 +328,7 @@ def test_an_onnx_that_gives_something_else_is_no_traceback_to_the_client(models:
     def other(folder: Path) -> None:
         onnx.save(speaker_encoder(64), folder / "campplus.onnx")
 
-    server = Server(tmp_path, synthesizer="cosyvoice2", models_dir=spoilt(models, tmp_path, other))
+    server = Server(tmp_path, dtype="float32", synthesizer="cosyvoice2", models_dir=spoilt(models, tmp_path, other))
     try:
         assert server.wait() != 0
         assert "campplus.onnx gives 64 numbers" in server.text()

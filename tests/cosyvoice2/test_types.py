@@ -9,11 +9,12 @@ from cosyserve import errors
 from cosyserve.cosyvoice2.generation import Generator, Request
 from cosyserve.cosyvoice2.int8 import Int8Linear, quantised
 from cosyserve.cosyvoice2.qwen2 import Llm
+from cosyserve.cosyvoice2.rounding import Comparison, compare
 from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing
 from cosyserve.errors import CosyError
 from cosyserve.settings import Settings
-from cosyserve.speech import way
-from cosyserve.speech.way import way_of
+from cosyserve.speech import number_type
+from cosyserve.speech.way import Way, way_of
 from tests.cosyvoice2.seeded import TINY, fill, seeded
 from tests.cosyvoice2.test_voicing import mels_of, prompt, tokens_of
 
@@ -68,33 +69,103 @@ def test_the_flow_runs_in_bfloat16() -> None:
 
 
 def test_what_the_settings_come_to() -> None:
-    on_cpu = way_of(Settings(device="cpu"), threads=2)
+    on_cpu = way_of(Settings(device="cpu", dtype="float32"), threads=2)
     assert (on_cpu.device, on_cpu.bound.streams, on_cpu.bound.by, on_cpu.keep_tokens) == ("cpu", 2, "processor", 375)
-    assert way_of(Settings(device="cpu", past_seconds=0, max_streams=1), 2).keep_tokens is None
+    assert way_of(Settings(device="cpu", dtype="float32", past_seconds=0, max_streams=1), 2).keep_tokens is None
     assert on_cpu.recording_tokens == 200
-    assert way_of(Settings(device="cpu", past_seconds=5), 2).recording_tokens == 75
+    assert way_of(Settings(device="cpu", dtype="float32", past_seconds=5), 2).recording_tokens == 75
+
+
+class Processor:
+    """A stand-in: what /proc/cpuinfo says of it, and how fast it is. It counts how often it is timed."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cpuinfo, self.takes, self.timed = folder / "cpuinfo", Comparison(0.8, 0.7), 0
+        self.has("fpu avx512_bf16")
+        monkeypatch.setattr(number_type, "_CPUINFO", self.cpuinfo)
+        monkeypatch.setattr(number_type, "compare", self.compare)
+
+    def has(self, instructions: str, name: str = "flags") -> None:
+        self.cpuinfo.write_text(f"processor\t: 0\nmodel name\t: stand-in\n{name}\t\t: {instructions}\n\n")
+
+    def compare(self) -> Comparison:
+        self.timed += 1
+        return self.takes
+
+
+@pytest.fixture
+def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Processor:
+    return Processor(tmp_path, monkeypatch)
+
+
+def chosen(folder: Path, dtype: str = "auto") -> Way:
+    return way_of(Settings(device="cpu", dtype=dtype, state_dir=folder / "state"), 2)
 
 
 @pytest.mark.parametrize(
-    ("flags", "dtype"),
+    ("takes", "dtype"),
     [
-        ("avx2 avx512_bf16 avx512_vnni", "float32"),  # AMD's Zen 4 and 5, Intel's Cooper Lake
-        ("avx512_bf16 amx_bf16 amx_tile amx_int8", "bfloat16"),  # Intel's Xeons since Sapphire Rapids
-        ("asimd bf16 i8mm", "float32"),
-        ("", "float32"),
+        (Comparison(token=0.83, flow=0.65), "bfloat16"),  # one processor with avx512_bf16
+        (Comparison(token=1.14, flow=1.27), "float32"),  # another one
+        (Comparison(token=0.8, flow=1.3), "float32"),  # no part is to be slower
+        (Comparison(token=1.1, flow=0.5), "float32"),
+        (Comparison(token=0.99, flow=0.99), "float32"),  # not worth the rounding
     ],
 )
-def test_the_number_type_is_the_one_that_is_fast_there_and_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, dtype: str
+def test_auto_takes_what_is_faster_in_every_part_and_says_why(
+    tmp_path: Path, processor: Processor, takes: Comparison, dtype: str
 ) -> None:
-    """The processor is a stand-in, as /proc/cpuinfo describes it."""
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(f"model name\t: stand-in\nflags\t\t: fpu {flags}\n")
-    monkeypatch.setattr(way, "_CPUINFO", cpuinfo)
-    auto, small, asked = (way_of(Settings(device="cpu", dtype=name), 2) for name in ("auto", "int8", "float16"))
-    assert (str(auto), str(small), str(asked)) == (dtype, f"{dtype} + int8", "float16")
-    assert all("AMX" in text for each in (auto, small) for text in (each.why.en, each.why.zh))
-    assert "COSYSERVE_DTYPE" in asked.why.en
+    processor.takes = takes
+    auto, small = chosen(tmp_path), chosen(tmp_path, "int8")
+    assert (str(auto), str(small)) == (dtype, f"{dtype} + int8")
+    for text in (auto.why.en, auto.why.zh, small.why.en):
+        assert dtype in text
+        assert f"{takes.token:.2f}" in text
+        assert f"{takes.flow:.2f}" in text
+    assert "COSYSERVE_DTYPE" in chosen(tmp_path, "float16").why.en
+
+
+def test_a_processor_is_timed_once(tmp_path: Path, processor: Processor) -> None:
+    first = chosen(tmp_path)
+    processor.takes = Comparison(2, 2)  # a busy moment
+    assert chosen(tmp_path) == first
+    assert processor.timed == 1
+    processor.has("fpu avx512_bf16 amx_bf16")  # the folder has moved to another machine
+    assert chosen(tmp_path) != first
+    assert processor.timed == 2
+
+
+@pytest.mark.parametrize("kept", ["rubbish", "[]", '{"key": 1}', '{"key": {}, "found": {}}'])
+def test_what_was_kept_may_be_anything(tmp_path: Path, processor: Processor, kept: str) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "number-type.json").write_text(kept)
+    assert str(chosen(tmp_path)) == "bfloat16"
+    assert processor.timed == 1
+
+
+def test_where_nothing_can_be_kept_it_is_chosen_all_the_same(tmp_path: Path, processor: Processor) -> None:
+    (tmp_path / "state").write_text("a file")
+    assert [str(chosen(tmp_path)) for _ in range(2)] == ["bfloat16", "bfloat16"]
+    assert processor.timed == 2
+
+
+@pytest.mark.parametrize(("name", "instructions"), [("flags", "fpu avx2"), ("Features", "fp asimd"), ("Features", "")])
+def test_without_instructions_for_it_nothing_is_timed(
+    tmp_path: Path, processor: Processor, name: str, instructions: str
+) -> None:
+    processor.has(instructions, name)
+    assert str(chosen(tmp_path)) == "float32"
+    processor.has("fp asimd bf16", "Features")
+    assert str(chosen(tmp_path)) == "bfloat16"
+    assert processor.timed == 1
+
+
+def test_both_types_are_timed() -> None:
+    threads = torch.get_num_threads()
+    found = compare()
+    assert found.token > 0
+    assert found.flow > 0
+    assert torch.get_num_threads() == threads
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

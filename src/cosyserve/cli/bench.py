@@ -11,6 +11,7 @@ import click
 from cosyserve import errors
 from cosyserve.cli.serving import threads
 from cosyserve.errors import CosyError
+from cosyserve.settings import load_settings
 
 
 @click.group()
@@ -35,10 +36,11 @@ def model(as_json: bool) -> None:
     import torch
 
     from cosyserve.cosyvoice2 import measure
-    from cosyserve.speech.way import fast_dtype, processor_has_bfloat16
+    from cosyserve.speech import number_type
 
-    types = [torch.bfloat16] if processor_has_bfloat16() else []
-    _print_measured(chain([("auto", fast_dtype("cpu")[1].en)], measure.model(types)), as_json)
+    types = [torch.bfloat16] if number_type.processor_has_bfloat16() else []
+    _, why = number_type.fast("cpu", load_settings().state_dir)
+    _print_measured(chain([("auto", why.en)], measure.model(types)), as_json)
 
 
 @bench.command()

@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -12,14 +11,11 @@ from cosyserve.errors import CosyError
 from cosyserve.host.report import NOTHING, Text
 from cosyserve.launch.beat import GPU_SHARE
 from cosyserve.settings import Settings
+from cosyserve.speech import number_type
 from cosyserve.speech.capacity import Bound, by_processor, by_setting
 
 # On a processor, streams share its cores: more at once would make all late, and each takes gigabytes.
 _STREAMS_ON_CPU = 2
-_CPUINFO = Path("/proc/cpuinfo")
-_BFLOAT16 = frozenset(("avx512_bf16", "amx_bf16", "bf16"))  # instructions for it, the last one ARM's
-# Those that make it faster than float32. With AVX-512's alone it is slower (docs/model.md); ARM's were not measured.
-_FAST_BFLOAT16 = frozenset(("amx_bf16",))
 
 
 @dataclass(frozen=True)
@@ -43,34 +39,6 @@ class Way:
         return f"{name} + int8" if self.int8 else name
 
 
-def processor_has_bfloat16() -> bool:
-    """Whether it multiplies in bfloat16 at all; one that has to convert is not worth measuring."""
-    return not _BFLOAT16.isdisjoint(_instructions())
-
-
-def fast_dtype(device: str) -> tuple[torch.dtype, Text]:
-    """The number type that is fast there, and why: what COSYSERVE_DTYPE=auto comes to."""
-    if device != "cpu":
-        return torch.bfloat16, Text("bfloat16 is for CUDA devices the default.", "CUDA 设备默认使用 bfloat16。")
-    if _FAST_BFLOAT16.isdisjoint(_instructions()):
-        return torch.float32, Text(
-            "It is float32 as this processor has no AMX, without which bfloat16 is no faster.",
-            "该处理器没有 AMX，bfloat16 不会更快，因此使用 float32。",
-        )
-    return torch.bfloat16, Text(
-        "It is bfloat16 as this processor has AMX, which makes it fast.",
-        "该处理器具有 AMX，bfloat16 更快，因此使用 bfloat16。",
-    )
-
-
-def _instructions() -> frozenset[str]:
-    """What the processor says it has, among other words."""
-    try:
-        return frozenset(_CPUINFO.read_text(encoding="ascii", errors="replace").split())
-    except OSError:
-        return frozenset()
-
-
 def way_of(settings: Settings, threads: int) -> Way:
     """Raises `CS-GPU-101` where a CUDA device is asked for and there is none."""
     cuda = torch.cuda.is_available()
@@ -81,8 +49,9 @@ def way_of(settings: Settings, threads: int) -> Way:
     if int8 and on_gpu:
         raise CosyError(errors.INT8_ON_GPU)
     device = "cuda" if on_gpu else "cpu"
-    dtype, why = fast_dtype(device)
-    if settings.dtype not in ("auto", "int8"):
+    if settings.dtype in ("auto", "int8"):
+        dtype, why = number_type.fast(device, settings.state_dir)
+    else:
         dtype = getattr(torch, settings.dtype)
         why = Text("COSYSERVE_DTYPE asks for that.", "由 COSYSERVE_DTYPE 指定。")
     return Way(
