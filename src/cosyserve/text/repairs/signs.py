@@ -15,7 +15,9 @@ _NUMERAL = re.compile(
 def _value(match: re.Match[str]) -> str:
     """The number that a numeral is; several are the items of a list."""
     number = f"{unicodedata.numeric(match.group()):g}"
-    if len(_NUMERAL.findall(match.string)) == 1:
+    if (
+        len(_NUMERAL.findall(match.string)) == 1 or "\u2160" <= match.group() <= "\u2188"
+    ):  # Ⅱ is rarely an item's number
         return number
     before = match.string[: match.start()].rstrip()[-1:]
     return (", " if before.isalpha() else "") + number + ", "
