@@ -281,6 +281,7 @@ CHINESE: Table = (
     row("sign", r"√", "根号", "as &"),
     row("sign", r"(?<=[\d\w])\s?<\s?(?=[\d-])|<(?=\d)|(?<=[A-Za-z\d])\s?<\s?(?=[A-Za-z](?![A-Za-z]))", "小于", "as &"),
     row("sign", r"(?<=[\d\w])\s?(?<!-)>\s?(?=[\d-])|(?<=[A-Za-z])\s?>\s?(?=[A-Za-z](?![A-Za-z]))|(?<![-=<>])>(?=\d)", "大于", "as &"),
+    row("arrow", r"(?<=[a-z\d])\s?[↑↓](?=\s?\+|\s?$)", "", "a gas or a precipitate: AgCl↓"),
     row("arrow", r"\s?(?:<?[-=]{1,9}>|<[-=]{1,9}|[\u2190-\u21ff]+)\s?", "，", "an arrow is a pause"),
     row("temperature", r"°C", "℃", "one sign for one thing"),
     row("unit", r"℉|°F", "华氏度", "it does not know it"),

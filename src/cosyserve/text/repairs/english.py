@@ -47,6 +47,8 @@ _SIGNS = {
     "∛": "the cube root of",
     "∜": "the fourth root of",
 }
+_RATES = {"mL": "milliliters", "L": "liters", "cm": "centimeters", "m³": "cubic meters", "kg": "kilograms"}
+_TIMES = {"s": "second", "min": "minute", "h": "hour", "hr": "hour", "day": "day"}
 _PORTS = {":": "colon", "/": "slash"}
 
 
@@ -116,6 +118,19 @@ ENGLISH: Table = (
     row("score", rf"(?<![\d/.])({NUMBER})/(100?)(?![\d/])", r"\1 out of \2", "10/10 became ten tenths"),
     row("clock", r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d(?::\d\d)?)(?:\.\d+)?Z?", r"\1 \2", "a time stamp kept its letters"),
     row("address", r"(?<![\w.])(\d{1,3}(?:\.\d{1,3}){3})([:/])(\d+)", lambda m: f"{m.group(1)} {_PORTS[m.group(2)]} {' '.join(m.group(3))}", "the port became a cardinal"),
+    row("year", r"\b(Q[1-4]|FY|H[12])\s?['’](\d\d)(?!\d)", r"\1 20\2", "Q4'23 kept its apostrophe"),
+    row("code", r"(?i)\b((?:status(?: code)?|error(?: code)?|HTTP) )([45])0([1-9])(?!\d|[.,]\d)", r"\1\2 oh \3", "status 404 became a cardinal"),
+    row("code", r"(?<=HTTP/\d\.\d) (?=[1-5]\d\d\b)", ", ", "HTTP/1.1 200 became one number"),
+    row("name", r"(?<=\bi[3579]-)(\d\d)(\d00)(?=[A-Z]{0,2}\b)", r"\1 \2", "i9-13900K became a cardinal"),
+    row("number", r"(?<![\d.,])\d{1,3}(?:\.000){2,4}(?![\d.,])", lambda m: m.group().replace(".", ""), "1.000.000 became points"),
+    row("number", r"(?<![\d/.-])(\d{1,2})-(\d{1,2}/\d{1,2})(?![\d/-])", r"\1 \2", "1-1/2 inches kept its slash"),
+    row("unit", rf"({NUMBER})[\"”″](?=\s?[x×]\s?\d)", r"\1 inches", "10\" x 12\" kept its signs"),
+    row("unit", rf"(?<=inches)\s?[x×]\s?({NUMBER})(?:[\"”″]|(?= inches))", lambda m: f" by {m.group(1)}" + " inches" * (m.group()[-1] in "\"”″"), "as above"),
+    row("times", rf"(?<![\w.$€£-])({NUMBER})x(?=[.,;:!?)]|$)", r"\1 times", "26.7x kept its letter"),
+    row("unit", rf"({NUMBER})\s?(mL|L|cm|m³|kg)/(s|min|h)(?![\w])", lambda m: f"{m.group(1)} {_RATES[m.group(2)]} per {_TIMES[m.group(3)]}", "58 mL/min kept its letters"),
+    row("per", r"\b(days|hours|hrs|times|nights|miles|requests|tokens|calls|people)\s?/\s?(week|day|month|year|hour|minute|second|night|person|user)\b", r"\1 per \2", "7 days/week kept its slash"),
+    row("per", r"(?<=\d)(\s?[mμµ]?g)/kg/(day|h|hr|min)\b", lambda m: f"{m.group(1)}/kg per {_TIMES.get(m.group(2), m.group(2))}", "5 mg/kg/day kept its slash"),
+    row("currency", r"(?<=\d)\s?/\s?(?=[$€£¥]\d)", ", ", "$0.15/$0.60 kept its slash"),
     row("code", rf"(?<=\b(?:{_STATES}) )\d{{5}}(?:-\d{{4}})?(?![\d-])", _apart, "a ZIP code became a cardinal"),
     row("code", r"(?i)\b((?:code|pin|otp|password|passcode)(?: is|:)? )(\d{4,8})(?![\d.,%-]\d|\d)", lambda m: m.group(1) + " ".join(m.group(2)), "a code is read by its digits"),
     row("name", r"(?<=\b[RG]TX )(\d\d)(\d\d)(?!\d)|(?<=\bRX )(\d\d)([1-9]0)(?!\d)", lambda m: f"{m.group(1) or m.group(3)} {m.group(2) or m.group(4)}", "RTX 4090 became a cardinal"),
@@ -198,6 +213,7 @@ ENGLISH: Table = (
     row("sign", r"\s?≥\s?|\s?>=\s?", " is at least ", "5 >= 3 became five >equals three"),
     row("sign", r"\s?≤\s?|\s?<=\s?", " is at most ", "as >="),
     row("sign", r"\s?(?:≠|!=)\s?", " is not ", "as >="),
+    row("arrow", r"(?<=[a-z\d])\s?[↑↓](?=\s?\+|\s?$)", "", "a gas or a precipitate: AgCl↓"),
     row("arrow", r"\s?(?:<?[-=]{1,9}>|<[-=]{1,9}|[\u2190-\u21ff]+)\s?", ", ", "an arrow is a pause"),
     row("sign", r"(?<=\w)\+(?![\w+])", " plus", "100+ kept its sign"),
     row("sign", r"(?<=\b[A-Z])-(?=[\s.,;!?)]|$)|(?<=\bRh)-(?![\w-])", " minus", "B- is no B"),
