@@ -70,7 +70,11 @@ def _braced(match: re.Match[str]) -> str:
     above, below, root, words, script, exponent = match.groups(default="")
     if below:
         return f"{above}/{below}" if above.isdigit() and below.isdigit() else f"{above} ÷ {below}"
-    return f"√{root}" if root else script + exponent + words
+    return f"√{root}" if root else script + exponent + f" {words}" * bool(words)
+
+
+def _command(match: re.Match[str]) -> str:
+    return _COMMANDS.get(match.group(1), f" {match.group(1)} ")
 
 
 def _maths(match: re.Match[str]) -> str:
@@ -87,7 +91,8 @@ def _formula(text: str) -> str:
     text = re.sub(r"\\[,;:! |]", " ", text)
     for _ in range(text.count("{")):  # from the inmost on
         text = _BRACES.sub(_braced, text)
-    text = re.sub(r"\\([A-Za-z]+)\s?", lambda command: _COMMANDS.get(command.group(1), f"{command.group(1)} "), text)
+    text = re.sub(r"\\([A-Za-z]+)\s?", _command, text)
+    text = re.sub(r"(?<=\()\s+|\s+(?=[)^_])", "", text)
     return re.sub(r"[\\{}]", "", text).strip()
 
 
@@ -217,7 +222,7 @@ _MARK_UP = (
     Rule(
         "link",
         re.compile(
-            rf"(?<![A-Za-z0-9_\]])(?!{SOUND.pattern})\[([^\[\]\n]{{1,300}})\](?!{SOUND.pattern})\[[^\]\n]{{0,100}}\]"
+            rf"(?<![A-Za-z0-9_\]])(?!{SOUND.pattern})\[([^\[\]\n]{{1,300}})\](?!{SOUND.pattern})\[[^\]\n\u3400-\u9fff]{{0,100}}\]"
         ),
         r"\1",
     ),

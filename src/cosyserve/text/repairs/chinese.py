@@ -2,6 +2,7 @@
 # ruff: noqa: E501 - a row of a table is a line
 
 import re
+import unicodedata
 
 from cosyserve.text import links
 from cosyserve.text.repairs.row import NUMBER, Table, row
@@ -76,7 +77,11 @@ def _clock(match: re.Match[str]) -> str:
 def _scores(match: re.Match[str]) -> str:
     """Pairs of which one falls are no ranges."""
     pairs = [tuple(map(int, pair)) for pair in re.findall(r"(\d+)-(\d+)", match.group())]
-    return match.group().replace("-", "比") if any(first > second for first, second in pairs) else match.group()
+    return (
+        match.group().replace("-", "比").replace("/", "、")
+        if any(first > second for first, second in pairs)
+        else match.group()
+    )
 
 
 def _hundred(match: re.Match[str]) -> str:
@@ -111,6 +116,7 @@ _UNITS = {
 _PER = {
     "m³": "立方米",
     "m^3": "立方米",
+    "m3": "立方米",
     "m²": "平方米",
     "cm³": "立方厘米",
     "dL": "分升",
@@ -132,6 +138,8 @@ CHINESE: Table = (
     row("minus", r"−\s?(?=[A-Za-z(√])", "负", "as above"),
     row("fraction", r"(?<=\d)(?=[¼-¾⅐-⅞])", "又", "1½ became 一二分之一"),
     row("ion", r"(?<=[A-Za-z₀-₉\d)\]])([²³⁴-⁹]?)([⁺⁻])(?![⁰¹²³⁴-⁹\d])", lambda m: f"{m.group(1).translate(SUPERSCRIPTS)}{_CHARGES[m.group(2)]}", "SO₄²⁻ became 平方⁻"),
+    row("fraction", r"[¼-¾⅐-⅞]", lambda m: "{1}分之{0}".format(*unicodedata.normalize("NFKC", m.group()).split("⁄")), "1½小时 became 一又一/两小时"),
+    row("subscript", r"(?<=\d)x(?=[₀-₉])", " x，", "2x₁ became a product"),
     *SIGNS,
     row("link", links.LINK.pattern, _link, "https://www.example.com became https://www。example。com"),
     row("underscore", r"(?<=[^\W_])_+(?=[^\W_])", " ", "snake_case is two words"),
@@ -143,7 +151,7 @@ CHINESE: Table = (
     row("name", r"(?<=九八五)/(?=二一一)", "、", "as above"),
     row("over", r"(?<![\d/.])(\d{2,3})/(\d{2,3})(?![\d/])", lambda m: f"{m.group(1)}杠{m.group(2)}" if int(m.group(1)) > int(m.group(2)) else m.group(), "血压120/80 became eightieths"),
     row("range", r"(?<!\d)((?:19|20)\d\d)[-/](\d\d)(?=赛季|财年|学年)", _year_range, "2022-23赛季 became a cardinal"),
-    row("year", r"(?<![\d./~～–—-])(?:19[5-9]\d|20[0-4]\d)(?=款|届|版|赛季|财年|学年|[春夏秋冬]|世界|欧洲|奥运)", _year, "2024款 became a cardinal"),
+    row("year", r"(?<![\d./~～–—-])(?:19[5-9]\d|20[0-4]\d)(?=款|届|版|级(?!别)|赛季|财年|学年|[春夏秋冬]|世界|欧洲|奥运)", _year, "2024款 became a cardinal"),
     row("year", r"(?<![\d./~～–—-])(?<![近约共第了过满这整达])[5-9]\d(?=年(?:出生|生人|毕业|高考|入学|参军|入伍|结婚|世界杯|亚洲|洪水|大水|的?(?:时候|夏天|冬天|春天|秋天|老歌)|那年|[春夏秋冬底初末]|\d{1,2}月))", _year, "98年 became a cardinal, as a duration"),
     row("name", r"(?<![\d.,A-Za-z])(?:996|007|965|955)(?=的?(?:工作|上班|加班|文化|模式|福报|制|作息|特工))|(?<![\d.,A-Za-z])(?:315(?=晚会)|618(?=大促|购物|活动|期间|年中)|520(?=表白|快乐|情人|礼物|当天))", _code, "as 985高校"),
     row("name", r"(?<=波音)\s?7\d7(?:\s?-\s?\d{1,3})?(?![\d.])|(?<=空客)\s?3\d0(?![\d.])", lambda m: re.sub(r"\D", "", m.group()).translate(_CODE), "波音747-400 became a range"),
@@ -163,6 +171,7 @@ CHINESE: Table = (
     row("range", r"((?:19|20)\d\d([./-])\d{1,2}\2\d{1,2})\s?[-~～–—]{1,2}\s?(?=(?:19|20)\d\d\2\d{1,2}\2\d{1,2})", r"\1到", "2024.3.1-2024.6.30 kept its dash"),
     row("number", r"(?<![\d.第/:-])2(?=点(?![\d零一二三四五六七八九]|[半整钟多]?[一二三四五六七八九])|点(?:半|整|钟|多|左右|\d{1,2}分(?!之)))", "两", "2点半 became 二点半"),
     row("clock", r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d(?::\d\d)?)(?:\.\d+)?Z?", r"\1 \2", "a time stamp kept its letters"),
+    row("duration", r"(?<![A-Za-z\d_.])(\d{1,3})\s?h\s?(\d{1,2})\s?m(?:in)?(?![A-Za-z])", r"\1小时\2分钟", "3h20min kept its letters"),
     row("duration", r"((?:用时|耗时|时长|历时|成绩|片长|长达|持续|共计|总计|跑了|花了|跑进|倒计时)[是为约：:]{0,2}\s?)(\d{1,2}):(\d\d):(\d\d)(?![\d:])", r"\1\2小时\3分\4秒", "a duration became a time of the day"),
     row("duration", r"((?:用时|耗时|时长|历时|片长|长达|持续|倒计时)[是为约：:]{0,2}\s?)(\d{1,2}):(\d\d)(?![\d:])", r"\1\2分\3秒", "as above"),
     row("clock", r"(?<![\d:])(\d{1,2}):(\d\d):(\d\d)(?![\d:])", r"\1点\2分\3秒", "1:30:00 lost its seconds"),
@@ -183,6 +192,7 @@ CHINESE: Table = (
     row("name", r"(?<![\d.-])\d-\d-\d(?:-\d)?(?![\d.-])|(?<![\d.])\d{3,4}(?=阵型|阵容)", lambda m: m.group().replace("-", "").translate(_DIGITS), "the formation 3-5-2 became a subtraction"),
     row("name", r"(?<!\d)([5-9]5后|0[05]后)(?![天来面期续卫])", _year, "95后 became a cardinal"),
     row("phone", r"(?<![\d])\+86[- ]?(?=1?\d)", "八六，", "+86 became 正八十六"),
+    row("phone", r"(?<![\d.-])(?<!\d )(0\d{2,3})[- ](\d{4})[- ](\d{4})(?![\d-]| \d)", lambda m: "".join(m.groups()).translate(_CODE), "010-8888 6666 became a year"),
     row("phone", r"(?<![\d.-])1[3-9]\d[- ]\d{4}[- ]\d{4}(?![\d-])", lambda m: re.sub(r"\D", "", m.group()), "138 1234 5678 was three cardinals"),
     row("phone", r"[(（](0\d{2,3})[)）]\s?(?=(?:\d{7,8}|\d{3,4}-\d{4})(?!\d))", r"\1-", "(010)62785001 became two cardinals"),
     row("card", r"(?<![\d-])\d{4}(?: \d{4}){2,4}(?: \d{1,4})?(?![\d-])", lambda m: m.group().replace(" ", "").translate(_CODE), "a card's number became cardinals"),
@@ -192,10 +202,15 @@ CHINESE: Table = (
     row("currency", rf"[$€£¥](?={NUMBER}\s?[万亿千百]{{0,2}}(?:[美欧日港澳加]?元|英镑|人民币))", "", "$5美元 has its currency twice"),
     row("currency", rf"([$€£¥])({NUMBER})(?!\d)\s?([万亿千百]{{1,2}})", lambda m: f"{m.group(2)}{m.group(3)}{_CURRENCIES[m.group(1)]}", "$1.2亿 kept its sign"),
     row("per cent", r"(?<=\d)\s+(?=[%‰])", "", "100 % kept its sign"),
+    row("minus", r"(满[¥$€£]?\d{1,6})\s?-\s?(?=[¥$€£]?\d)", r"\1减", "满199-20 became a range"),
     row("phone", r"(?<=八六，)(\d{2,3})-(\d{7,8})(?![\d.-])", lambda m: (m.group(1) + m.group(2)).translate(_CODE), "10-62785001 became a subtraction"),
     row("phone", r"(电话|热线|拨打|致电|座机|传真)([是为：: ]{0,3})(\d{3,4})-(\d{4})(?![\d-])", lambda m: m.group(1) + m.group(2) + (m.group(3) + m.group(4)).translate(_CODE), "5555-1234 became a subtraction"),
     row("phone", r"(?<![\d.-])(0\d{2,3})-(\d{7})(?![\d.-])", lambda m: (m.group(1) + m.group(2)).translate(_DIGITS), "021-1234567 became a subtraction"),
     row("phone", r"(?<=[\d零幺一二三四五六七八九]转)\d{3,5}(?=$|[\s，。；,;）)]|分机)", _code, "an extension became a cardinal"),
+    row("year", r"(?<![\w)）])([(（])((?:19|20)\d\d)([)）])(?=[\u4e00-\u9fff])", lambda m: f"{m.group(1)}{m.group(2).translate(_DIGITS)}{m.group(3)}", "(2024)京01民终 became a cardinal"),
+    row("name", r"(?:(?<=ISO )|(?<=B/T ))(\d{3,6})[:-]((?:19|20)\d\d)(?!\d)", lambda m: f"{m.group(1)}，{m.group(2).translate(_DIGITS)}", "ISO 9001:2015 became a ratio"),
+    row("rank", r"(第\d{1,5})/(?=\d)", r"\1，", "第3/50名 became a fraction and a nought"),
+    row("code", r"(?<=第)20\d{5}(?=期)", _year, "第2024031期 became a cardinal"),
     row("year", r"〔((?:19|20)\d\d)〕", lambda m: m.group(1).translate(_DIGITS) + "，", "国发〔2024〕12号 became a cardinal"),
     row("range", r"(?<=[周期][一二三四五六日天1-7])\s?[-~～—–]\s?(?=周|星期)", "到", "周一~周五 kept its sign"),
     row("room", r"(?<![\dA-Za-z.])\d{3,4}(?=会议室|教室|办公室|号房|室|房间|包间)", _code, "302室 became 三百零二室"),
@@ -206,13 +221,14 @@ CHINESE: Table = (
     row("code", r"(?<=[A-Za-z])(?!\d+00(?!\d))\d{3,}(?![\d.,°])", lambda m: m.group().translate(_DIGITS), "B612 became B六百一十二"),
     row("range", rf"({NUMBER}\s?(?P<unit>{'|'.join(sorted(_UNITS, key=len, reverse=True))}))\s?[-~～–—]\s?(?={NUMBER}\s?(?P=unit)(?![A-Za-z]))", r"\1到", "160cm-170cm kept its dash"),
     row("range", r"(?<=[月日年号点分时秒天个米%℃元])\s?-\s?(?=\d)", "到", "9点-10点 became 九点负十点"),
-    row("name", r"(?<=[\u4e00-\u9fff])(?<![是为到至约温度得于在值零从差比])-(?=\d+(?![\d.%℃°度元万亿摄华分个次点]))", "", "歼-20 became 歼负二十"),
+    row("name", r"(?<=[\u4e00-\u9fff])(?<![是为到至约温度得于在值零从差比拔深幅跌涨额])-(?=\d+(?![\d.%℃°度元万亿摄华分个次点]))", "", "歼-20 became 歼负二十"),
     row("decade", r"(?<!\d)((?:1\d|20)\d0)['’]?s(?![A-Za-z])", lambda m: m.group(1).translate(_DIGITS) + "年代", "1990s became 一千九百九十秒"),
     row("number", r"(?<![\d.,/:第-])2(?=\s?(?:[倍台间幅处部所顿匹句批份项种门包滴束朵株声步圈遍晚]|年(?!级)|次(?![方元函曲幂项要])))", "两", "2倍 became 二倍"),
     row("number", r"(?<![\d.,/:第-])2(?=日|号|单元|分之)|(?<=[点时])2(?=分)|(?<=第)2(?![\d.,])", "二", "2月2日 became 二月两日, 第2名 第两名"),
     row("date", r"(?<![A-Za-z0-9.-])((?:19|20)\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?![\dA-Za-z.%元人个])", lambda m: f"{m.group(1)}年{int(m.group(2))}月{int(m.group(3))}日", "20240105 became twenty millions"),
     row("score", r"(?<![\d.-])(\d{1,3})\s?[-–]\s?(?=\d{1,3}(?:[大小完险]?[胜败负]|击败|战胜|领先|落后|[获取逆]胜|[战扳打逼]平|平局|平[，。]))", r"\1比", "3-0获胜 became a range"),
-    row("score", r"(?<![\d.-])\d{1,3}-\d{1,3}(?:(?:、|，|, ?|； ?)\d{1,3}-\d{1,3}){1,9}(?![\d.%-]|[\u4e00-\u9fff])", _scores, "11-9、8-11 became ranges"),
+    row("score", r"(?<![\d.-])\d{1,3}-\d{1,3}(?:(?:、|，|, ?|； ?|/)\d{1,3}-\d{1,3}){1,9}(?![\d.%-]|[\u4e00-\u9fff])", _scores, "11-9、8-11 became ranges"),
+    row("score", r"(?<=[\u4e00-\u9fff])(?<![第周年月日号点至到图表式例题件])(\d)-(\d)(?=[，。；！]|$)", _scores, "as above"),
     row("score", r"(?<=[\u4e00-\u9fff])(?<![第周年月日号点至到图表式例题])(\d{1,3})-(\d{1,3})(?=[\u4e00-\u9fff])(?![月点时日号年级室栋楼层单座班度岁个天分次])", _scores, "勇士4-3火箭 became a range"),
     row("number sign", r"(?<=\d)#", "号", "1#楼 kept its sign"),
     row("address", r"(?<![A-Za-z\d_.])(\d{1,3}(?:\.\d{1,3}){3}):(\d+)", lambda m: f"{m.group(1)}冒号{m.group(2).translate(_DIGITS)}", "the port became a cardinal"),
@@ -229,16 +245,22 @@ CHINESE: Table = (
     row("range", r"(?<!\d)((?:19|20)\d\d)\s?[-–—~～]\s?((?:19|20)\d\d)(?![\d.-])", _year_range, "1998-2003 became a subtraction"),
     row("range", rf"(?<![\d.A-Za-z^-])((?!0\d)(?!\d{{4}}-(?:0\d|1[0-2])\b)[¥$€£]?{NUMBER}[%‰℃万亿]?)\s?-\s?(?!\d{{7}})([¥$€£]?{NUMBER}%?)(?![\d-]|\.\d|\s?=)", r"\1到\2", "10-20 became a date, 7-11 a subtraction, 10%-20% a negative number"),
     row("range", r"(?<=[\d%‰℃元个月日年号点分时秒天万亿])\s?(?:～|~|〜|–|——|—)\s?(?=[¥$€£-]?\d)", "到", "5～8 stayed as it was"),
+    row("sign", r"(?<=[A-Za-z])\+(?=\d[\d.]{0,6}%)", "加", "YoY+25% kept its sign"),
+    row("minus", r"(?<=[A-Z])-(?=\d[\d.]{0,6}%)", "负", "CD-20% kept its sign"),
+    row("minus", r"(?<=[(（+=×]\d)-(?=[a-z](?![A-Za-z]))", "减", "n(1-p) kept its sign"),
+    row("minus", r"(?<![A-Za-z])([a-z])(\d)-(?=\1\d)", r"\1\2减", "x₂-x₁ kept its sign"),
     row("minus", r"(?<=[²³)])\s?-\s?(?=\d{0,9}[A-Za-z(\d])", "减", "x²-2x became x平方负二倍"),
     row("minus", rf"(?<![A-Za-z\d_.])({NUMBER})\s?-\s?({NUMBER})(?=\s?=)", r"\1减\2", "10-3 became a date"),
     row("per mille", rf"({NUMBER})‰", r"千分之\1", "‰ stayed as it was"),
-    row("unit", r"(?<=[\dA-Za-z)])\s?/\s?(?=[秒分时天日周月年人次个件套斤吨瓶盒平度千万百])|(?<=[元角分块万千百次个件人斤克升米页月%])/(?=[秒分小时天日周月年人次个件套斤吨瓶盒平度])", "每", "￥3000/月 kept its slash"),
-    row("unit", rf"({NUMBER})\s?(mmol|[μu]mol|mol|IU|[nμup]g|mg|kg|g)/(c?m³|m\^3|m²|dL|L|m[lL]|kg)(?![A-Za-z²³^])", lambda m: f"{m.group(1)}{_UNITS[m.group(2)]}每{_PER[m.group(3)]}", "35μg/m³ kept its letters"),
+    row("unit", r"(?<=[\dA-Za-z)])\s?/\s?(?=[秒分时天日周月年人次个件套斤吨瓶盒箱包袋份平度千万百])|(?<=[元角分块万千百次个件人斤克升米页月%瓶盒箱包袋份粒片剂])/(?=[秒分小时天日周月年人次个件套斤吨瓶盒箱包袋份平度])", "每", "￥3000/月 kept its slash"),
+    row("unit", rf"({NUMBER})\s?(mmol|[μu]mol|mol|IU|[nμup]g|mg|kg|g)/(c?m³|m\^3|m3|m²|dL|L|m[lL]|kg)(?![A-Za-z²³^])", lambda m: f"{m.group(1)}{_UNITS[m.group(2)]}每{_PER[m.group(3)]}", "35μg/m³ kept its letters"),
     row("unit", r"(?<=[\d元角万千百亿])\s?/\s?m²", "每平方米", "4.8万/㎡ kept its slash"),
     row("unit", rf"(?<=元)\s?/\s?(?=[\u4e00-\u9fff])|(?<=[$€£¥])({NUMBER})\s?/\s?(?=[\u4e00-\u9fff])", lambda m: f"{m.group(1) or ''}每", "82.3美元/桶 kept its slash"),
     row("unit", r"(?<=[\d⁰-⁹¹²³])\s?/\s?(L|mL|dL|min)(?![A-Za-z])|(?<=[次滴个元])/(min|h|L|mL|kg)(?![A-Za-z])", lambda m: "每" + {**_PER, "min": "分钟", "h": "小时"}[m.group(1) or m.group(2)], "10⁹/L kept its slash"),
     row("unit", r"(?<=\d)\s?([KMGT]i?B)/s(?![A-Za-z])", r"\1每秒", "1008GB/s kept its slash"),
     row("unit", rf"({NUMBER})\s?(?:(cm|mm|km|m[lL]|L|m³|r|kg|mg|g)/(s|min)|(m[lL]|L|m³|kg|mg|g)/h)(?![A-Za-z])", _rate, "5L/min kept its letters"),
+    row("unit", r"(?<=\d)\s?N[·.]?m(?![A-Za-z])", "牛米", "370N·m kept its letters"),
+    row("unit", r"(?<=\d)\s?L/100\s?km", "升每百公里", "7.5L/100km kept its letters"),
     row("unit", r"(?<=\d)\s?m/s(?:²|\^2)", "米每二次方秒", "9.8m/s² became 每秒 and 平方"),
     row("power", r"(?<=\d)²", "的平方", "2²=4 became 两平方"),
     row("power", r"(?<=\d)³", "的立方", "2³=8 became 两立方"),
@@ -256,7 +278,7 @@ CHINESE: Table = (
     row("unit", rf"({NUMBER}[万亿千百]{{0,2}})\s?cm立方(?![A-Za-z])", r"\1立方厘米", "as m²"),
     row("sign", r"(?<=\d) / (?=\d)", "除以", "10 / 2 became a date"),
     row("times", r"(?<=\d)\s?[x×*]\s?(?=\d)", "乘", "7x24 and 3*4 kept their signs"),
-    row("times", r"(?<![A-Za-z])([A-Za-z0-9])\s?\*\s?(?=[A-Za-z0-9](?![A-Za-z]))", r"\1乘", "a*b kept its sign"),
+    row("times", r"(?<![A-Za-z])([A-Za-z0-9])\s?[*×]\s?(?=[A-Za-z0-9](?![A-Za-z]))", r"\1乘", "a*b kept its sign"),
     row("times", rf"(?<![=+(减加负^²³-])({NUMBER})[x×](?!\s?[A-Za-z\d+=²³^)]|\s?-\s?\d)", r"\1倍", "3.5x became 三点五x"),
     row("number sign", r"(?<=[A-Z])#", " sharp", "C#"),
     row("number sign", r"№\s?(\d+)|#\s?(\d+)", lambda m: f"{m.group(1) or m.group(2)}号", "№ and # stayed as they were"),
@@ -294,7 +316,7 @@ CHINESE: Table = (
     row("unit", rf"(?<=次方)\s?({'|'.join(sorted(_UNITS, key=len, reverse=True))})(?![A-Za-z/])", lambda m: _UNITS[m.group(1)], "10²⁴kg kept its letters"),
     row("unit", r"(?<=次方)\s?m/s(?![A-Za-z])", "米每秒", "as above"),
     row("number", r"(?<=[A-Za-z])2(?=[层栋楼座口区厅室])", "二", "B2层 became B两层"),
-    row("number", r"(?<![A-Za-z\d.])2(?=室\d|[厅卫](?![A-Za-z])|滴|根号|[美欧日港澳]元|英[镑寸里尺]|海里|[毛角磅瓦伏亩寸尺]|盎司|加仑|公顷|赫兹|[男女老小大](?:[\d、，。]|$))|(?<=[到至])2(?=滴|[次天片粒勺杯])", "两", "3室2厅 became 三室二厅"),
+    row("number", r"(?<![A-Za-z\d.])2(?=室\d|[厅卫](?![A-Za-z])|滴|剂|根号|[美欧日港澳]元|英[镑寸里尺]|海里|[毛角磅瓦伏亩寸尺]|盎司|加仑|公顷|赫兹|[男女老小大](?:[\d、，。]|$))|(?<=[到至])2(?=滴|[次天片粒勺杯])", "两", "3室2厅 became 三室二厅"),
     row("number", r"(?<![\d.A-Za-z/¥$€£:+-])(1[0-2])\.(\d{1,2})(?![\d./%‰℃°:-]|[号日度]|购物|大促|国庆|黄金周|长假|当天|平安夜)", lambda m: f"{m.group(1)}点{m.group(2).translate(_DIGITS)}", "12.5 became the fifth of December"),
     row("number", r"(?<![\d.A-Za-z/¥$€£:,+-])1([12])([0249])(?![\d./%‰℃°:,~-]|\s?(?:km|m/s))", _hundred, "120到140 became 幺二零, as the number of the ambulance"),
     row("unit", r"(?<=每千克)/(d|h|min)(?![A-Za-z])", lambda m: "每" + {"d": "天", "h": "小时", "min": "分钟"}[m.group(1)], "5mg/kg/d kept its letter"),
