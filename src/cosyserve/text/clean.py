@@ -39,12 +39,14 @@ _TEX = r"(?<![A-Za-z0-9$])\$"
 _KEEPS_JOINERS = re.compile(r"[\u0600-\u0dff]")  # Arabic, Persian and the scripts of India write with them
 _PICTURE = (
     "[\U0001f000-\U0001f0ff\U0001f10d-\U0001f10f\U0001f12f\U0001f16c-\U0001f171\U0001f17e\U0001f17f\U0001f18e"
-    "\U0001f191-\U0001f1ff\U0001f201-\U0001faff\u2600-\u2775\u2794-\u27bf\u2b00-\u2bff\u231a-\u23ff\u25a0-\u25ff\u3030\u303d]"
+    "\U0001f191-\U0001f1ff\U0001f201-\U0001faff\u2600-\u2775\u2794-\u27bf\u2b00-\u2bff\u231a-\u23ff\u25a0-\u25b2\u25b4-\u25ff\u3030\u303d]"
 )
 _LINE = r"(?m:^)[^\S\n]*"
 _ADDRESS = r"\((?:[^()\s]|\([^()\s]*\)){0,2000}(?:\s+[\"'][^\"'\n]{0,200}[\"'])?\)"
 _COMMANDS = {
     **{"times": "×", "cdot": "×", "div": "÷", "pm": "±", "sqrt": "√", "infty": "∞", "to": "→", "rightarrow": "→"},
+    **{"in": "∈", "cap": "∩", "cup": "∪", "subset": "⊂", "subseteq": "⊆", "sum": "∑", "int": "∫", "partial": "∂"},
+    **{"perp": "⊥", "parallel": "∥", "angle": "∠", "triangle": "△", "forall": "∀", "exists": "∃", "therefore": "∴"},
     **{"leq": "≤", "le": "≤", "geq": "≥", "ge": "≥", "neq": "≠", "ne": "≠", "approx": "≈", "left": "", "right": ""},
 }
 
@@ -68,7 +70,11 @@ def _braced(match: re.Match[str]) -> str:
     above, below, root, words, script, exponent = match.groups(default="")
     if below:
         return f"{above}/{below}" if above.isdigit() and below.isdigit() else f"{above} ÷ {below}"
-    return f"√{root}" if root else script + exponent + words
+    return f"√{root}" if root else script + exponent + f" {words}" * bool(words)
+
+
+def _command(match: re.Match[str]) -> str:
+    return _COMMANDS.get(match.group(1), f" {match.group(1)} ")
 
 
 def _maths(match: re.Match[str]) -> str:
@@ -78,10 +84,15 @@ def _maths(match: re.Match[str]) -> str:
 def _formula(text: str) -> str:
     """TeX as plain text: commands by their signs or names, braces away, a pause for a new line."""
     text = re.sub(r"\s*(?:\\\\|&)\s*", ", ", re.sub(r"&(?=\s?[=<>])", "", text))
-    text = text.replace("-", "−")
+    text = re.sub(r"\^\s?\{?\\circ\b\}?", "°", text.replace("-", "−"))
+    text = re.sub(r"\\sqrt\s?\[([34])\]", lambda root: "∛" if root.group(1) == "3" else "∜", text)
+    text = re.sub(r"(?<=[A-Za-z])\s*\\mid\b\s*", "∣", text)
+    text = re.sub(r"(\\(?:sum|prod|int))\s?_(\{[^{}]*\}|\w)\s?\^(\{[^{}]*\}|\\?\w+)", r"\1 \2, \3, ", text)
+    text = re.sub(r"\\[,;:! |]", " ", text)
     for _ in range(text.count("{")):  # from the inmost on
         text = _BRACES.sub(_braced, text)
-    text = re.sub(r"\\([A-Za-z]+)\s?", lambda command: _COMMANDS.get(command.group(1), f"{command.group(1)} "), text)
+    text = re.sub(r"\\([A-Za-z]+)\s?", _command, text)
+    text = re.sub(r"(?<=\()\s+|\s+(?=[)^_])", "", text)
     return re.sub(r"[\\{}]", "", text).strip()
 
 
@@ -100,12 +111,17 @@ def _folded(match: re.Match[str]) -> str:
 
 
 def _cells(match: re.Match[str]) -> str:
-    """A row of a table, its cells with pauses between them; a row of lines is none."""
+    """A row of a table, its cells with pauses between them; a row of lines is none, nor is a cell with a dash alone."""
     cells = [cell.strip() for cell in match.group().strip().strip("|").split("|")]
-    return ", ".join(filter(None, cells)) if any(re.search(r"[^\s:=-]", cell) for cell in cells) else ""
+    return (
+        ", ".join(cell for cell in cells if cell.strip("-–—"))
+        if any(re.search(r"[^\s:=-]", cell) for cell in cells)
+        else ""
+    )
 
 
 _CHARACTERS = (
+    Rule("keycap", re.compile(r"([0-9#*])\ufe0f?\u20e3(?=\s?[:：.,，、)）])"), r"\1"),
     Rule("keycap", re.compile(r"([0-9#*])\ufe0f?\u20e3"), r"\1, "),
     Rule("emoji", re.compile(rf"{_PICTURE}[\ufe0e\ufe0f\u200d\U000e0020-\U000e007f\U0001f3fb-\U0001f3ff]*"), ""),
     Rule("joiner", re.compile(r"[\u200c\u200d]"), _joiner),
@@ -143,6 +159,14 @@ _CHARACTERS = (
 
 _MARK_UP = (
     Rule("wrap", re.compile(r"(?<=\S)[^\S\n]*\n[^\S\n]*(?=\S)"), " "),
+    # The times of a line of subtitles.
+    Rule(
+        "subtitle",
+        re.compile(
+            rf"{_LINE}(?:\d{{1,2}}:)?\d\d:\d\d[.,]\d{{3}} --> (?:\d{{1,2}}:)?\d\d:\d\d[.,]\d{{3}}.*$", re.MULTILINE
+        ),
+        "",
+    ),
     Rule("comment", re.compile(r"<!--.*?-->", re.DOTALL), " "),
     Rule("code", re.compile(r"(`+)([^`\n]{1,300})\1"), _code),
     Rule("block tag", re.compile(rf"</?(?:{_BLOCKS}){_REST}", re.IGNORECASE), "\n"),
@@ -169,13 +193,21 @@ _MARK_UP = (
     ),
     Rule("maths", re.compile(r"&(?=\s?[=<>≤≥≈])"), ""),
     Rule("maths", re.compile(r"\\(?:begin|end)\s?\{[^{}\n]{1,40}\}(?:\[[^\]\n]{0,40}\])?|\\item\b"), ""),
+    Rule("maths", re.compile(r"(?<![A-Za-z])(Pr?|p)\(([^()|\n]{1,30})\|([^()|\n]{1,30})\)"), r"\1(\2∣\3)"),
     Rule("maths", re.compile(r"\$\$([^$]{1,300})\$\$|\\\((.{1,300}?)\\\)|\\\[(.{1,300}?)\\\]"), _maths),
     Rule(
         "maths",
-        re.compile(rf"{_TEX}(?=[^$\n]{{0,100}}[\\^_={{])([A-Za-z\\(|{{-][^$\n]{{0,100}})\$(?![A-Za-z0-9$])"),
+        re.compile(rf"{_TEX}(?=[^$\n]{{0,100}}[\\^_={{∣])([A-Za-z\\(|{{-][^$\n]{{0,100}})\$(?![A-Za-z0-9$])"),
         _maths,
     ),
-    Rule("maths", re.compile(rf"{_TEX}([A-Za-z])\$(?![A-Za-z0-9$])"), r"\1"),
+    Rule(
+        "maths", re.compile(rf"{_TEX}(\d[^$\n]{{0,60}}?(?:\\[A-Za-z%]|[\^_])[^$\n]{{0,60}}?)\$(?![A-Za-z0-9$])"), _maths
+    ),
+    Rule(
+        "maths",
+        re.compile(rf"{_TEX}([A-Za-z]|[A-Za-z(][A-Za-z0-9(), '+<>-]{{0,40}}[A-Za-z0-9)!'])\$(?![A-Za-z0-9$])"),
+        r"\1",
+    ),
     Rule(
         "link definition",
         re.compile(
@@ -190,7 +222,7 @@ _MARK_UP = (
     Rule(
         "link",
         re.compile(
-            rf"(?<![A-Za-z0-9_\]])(?!{SOUND.pattern})\[([^\[\]\n]{{1,300}})\](?!{SOUND.pattern})\[[^\]\n]{{0,100}}\]"
+            rf"(?<![A-Za-z0-9_\]])(?!{SOUND.pattern})\[([^\[\]\n]{{1,300}})\](?!{SOUND.pattern})\[[^\]\n\u3400-\u9fff]{{0,100}}\]"
         ),
         r"\1",
     ),
@@ -212,6 +244,17 @@ _MARK_UP = (
     Rule("comment", re.compile(r"(?<!\S)(?:/{2,}|/\*+|\*+/)(?!\S)"), ""),
     Rule("variable", re.compile(r"(?<![A-Za-z0-9_])\$(?=[A-Za-z_{])|\{{2,}|\}{2,}"), ""),
     Rule("power", re.compile(r"(?<![*A-Za-z0-9_])([A-Za-z0-9])\*\*(\d{1,9})(?![A-Za-z0-9*])"), r"\1^\2"),
+    # Keys of a telephone: 请按#, press * to go back.
+    Rule(
+        "key",
+        re.compile(r"(?<=按)\s?([#*])号?(?=[，。；,;\s键结返确挂]|$)"),
+        lambda m: "井号" if m.group(1) == "#" else "星号",
+    ),
+    Rule(
+        "key",
+        re.compile(r"(?<=\b[Pp]ress )([#*])(?=[\s,.;]|$)|(?<=\b[Pp]ress the )([#*])(?=\skey\b)"),
+        lambda m: "pound" if "#" in m.group() else "star",
+    ),
     Rule("emphasis", re.compile(r"\*{2,}|(?<!\d)\*|\*(?!\d)"), lambda m: "*" if _multiplies(m) else ""),
     Rule("emphasis", re.compile(r"==(?=[^\s=])([^=\n]{1,200})(?<=[^\s=])=="), r"\1"),
     Rule("tilde", re.compile(r"(?<=\w)[~～]+(?=[\s，。！？,.!?]|$)"), ""),

@@ -6,7 +6,7 @@ from enum import Enum
 
 from cosyserve.text.links import LINK
 
-_APART = re.compile(r"<[^<>]{1,200}>|<\|\w+\|>|\[[a-z_-]{1,20}\]")
+_APART = re.compile(r"\\[A-Za-z]+|<[^<>]{1,200}>|<\|\w+\|>|\[[a-z_-]{1,20}\]")
 
 HAN = re.compile(r"[\u3005\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _KANA = re.compile(r"[\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\uff66-\uff9f]")
@@ -15,6 +15,9 @@ _LATIN_WORD = re.compile(r"[A-Za-z\u00c0-\u024f\u1e00-\u1eff]+(?:['’][A-Za-z]+
 _READ_BY_RULES = re.compile(r"[^\W_a-zA-Z]|[^\w\s.,!?;:'\"()\[\]-]")
 _WORD = re.compile(r"[^\W\d_]{2,}")  # a letter alone may be a sign of a formula
 _WITH_UNIT = re.compile(r"\d\s?[A-Za-z]{1,3}\b")
+_FUNCTION = re.compile(r"\b(?:sin|cos|tan|cot|log|ln|lim|exp)(?=\b|\d)")
+_LONGEST_SIGN = 2  # letters of a product in a formula (`F=ma，`)
+_QUOTED = re.compile(r"“[^“”]{0,100}”|「[^「」]{0,100}」|\"[^\"]{0,100}\"|（[^（）]{0,100}）|《[^《》]{0,100}》")
 _CHINESE_MARKS = re.compile(r"[，。！？；：、]")
 _MOST_UNDECIDED = 8  # sentences that wait; nobody is to wait for a word in a text of numbers
 _KANA_SHARE = 8  # a Japanese sentence has at least one kana for so many Han characters
@@ -27,7 +30,8 @@ _ENGLISH_WORDS = frozenset(
     (  # noqa: SIM905 - a list of them would be longer
         "the of and to is it that was for are with as at be this have has had from by not but what were we when your"
         " can said there which she how their if will these would could than first been who its now did does do get you"
-        " they our his her out my or all some about into just it's i'm don't let's isn't that's you're"
+        " they our his her out my or all some about into just it's i'm don't let's isn't that's you're he"
+        " him us them am very because where why here yesterday tomorrow tonight today"
     ).split(" ")
 )
 _FOREIGN_WORDS = frozenset(
@@ -38,7 +42,7 @@ _FOREIGN_WORDS = frozenset(
         "leur notre votre mit einen einer einem sind kein keine auch aber oder wenn dass noch nach bei aus zum "
         "zur wie ihr mein dein sein heute morgen bitte danke guten tag pero más está muy como hola gracias buenos "
         "días tengo cuando también hay sin sobre non anche più questo questa ho hai abbiamo ciao grazie molto "
-        "perché nel alla dal você eu ele ela isso são obrigado niet zijn met voor ook maar wij ik heb dat och att "
+        "perché nel alla dal anni você eu ele ela isso são obrigado niet zijn met voor ook maar wij ik heb dat och att "
         "det som inte untuk dengan tidak adalah saya"
     ).split(" ")
 )
@@ -59,7 +63,9 @@ def language_of(sentence: str) -> Language | None:
     """By the letters alone; None where they say nothing: no letters, or mere names in Latin ones (`GPT-4 Turbo`)."""
     text = unicodedata.normalize("NFKC", _APART.sub(" ", LINK.sub(" ", sentence)))
     han, hangul = len(HAN.findall(text)), len(_HANGUL.findall(text))
-    kana = len(_KANA.findall(text.replace(_CHINESE_KANA, "")))
+    # A Chinese text may quote Japanese words.
+    own = _QUOTED.sub(" ", text) if _NOT_JAPANESE.search(_QUOTED.sub(" ", text)) else text
+    kana = len(_KANA.findall(own.replace(_CHINESE_KANA, "")))
     if hangul > han or kana * _KANA_SHARE > han:
         return Language.OTHER
     words = _PLAIN_WORD.findall(text)
@@ -73,12 +79,13 @@ def language_of(sentence: str) -> Language | None:
     )
     if foreign and (marked := sum(_OWN_LETTER.match(word) is not None for word in words)) + foreign > english:
         return Language.OTHER if marked + foreign > 1 else None
-    words = _LATIN_WORD.findall(text := _WITH_UNIT.sub(" ", text))
+    words = _LATIN_WORD.findall(text := _FUNCTION.sub(" ", _WITH_UNIT.sub(" ", text)))
     if sum(map(len, _WORD.findall(text))) > 2 * sum(map(len, words)):
         return Language.OTHER
-    if len(words) > 1 and any(len(word) > 1 and word.islower() for word in words):
+    chinese = _CHINESE_MARKS.search(sentence) is not None
+    if len(words) > 1 and any(len(word) > _LONGEST_SIGN * chinese + 1 and word.islower() for word in words):
         return Language.ENGLISH
-    return Language.CHINESE if _CHINESE_MARKS.search(sentence) else None
+    return Language.CHINESE if chinese else None
 
 
 class Languages:

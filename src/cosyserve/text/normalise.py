@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from cosyserve.confined import Bounds, Confined, UnfinishedError
 from cosyserve.text import links
-from cosyserve.text.language import Language
+from cosyserve.text.language import Language, language_of
 from cosyserve.text.mapped import Mapped
 from cosyserve.text.marks import PROTECTED
 from cosyserve.text.repairs.chinese import CHINESE
@@ -48,6 +48,8 @@ _ENGLISH_PLACE = re.compile(
 _TABLES = {Language.CHINESE: CHINESE, Language.ENGLISH: ENGLISH}
 _PLACES = {Language.CHINESE: _CHINESE_PLACE, Language.ENGLISH: _ENGLISH_PLACE}
 _SPACES, _SPACES_BEFORE = re.compile(r" {2,}"), re.compile(r" +(?=[,;:!?]|\.(?!\w))")
+# English between quotation marks in a Chinese sentence, of three words at least.
+_QUOTED = re.compile(r"(?<=[“「\"])[A-Z][a-z']*(?: [^\s\"“”「」\u3400-\u9fff]{1,40}){2,60}(?=[”」\"])")
 _DIGITS = re.compile(r"\d+(?:[.,:]\d+)*")
 # Words of a place that may be written out: units, months, halves of the day, endings of ordinals.
 _WRITTEN_OUT = frozenset(
@@ -80,6 +82,11 @@ def normalised(sentence: Mapped, language: Language) -> Mapped:
 
 
 def _said(part: Mapped, language: Language) -> Mapped:
+    for quoted in _QUOTED.finditer(part.text) if language is Language.CHINESE else ():
+        if language_of(quoted.group()) is Language.ENGLISH:
+            before, after = part.cut(0, quoted.start()), part.cut(quoted.end(), len(part.text))
+            words = _said(part.cut(*quoted.span()), Language.ENGLISH)
+            return _said(before, language) + words + _said(after, language)
     part = repaired(part, _TABLES[language])
     if language is Language.CHINESE:
         part = _without_blanks(part)

@@ -32,7 +32,7 @@ _NEVER = (  # before a name or a number
 _SELDOM = (  # the end of a sentence, if a word follows that begins one
     r"Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|Mon|Tues?|Wed|Thurs?|Fri|Sat|Sun|Jr|Sr|Esq|Inc|Ltd|Co|Corp"
     r"|Bros|dept|Dept|est|Est|Ave|Blvd|Rd|Ln|Hwy|Pkwy|Apt|Bldg|Univ|Assn|etc|et al|deg|mins?|max|secs?|hrs?|lbs?|oz"
-    r"|ft|in|mi|km|cm|mm|kg|yds?"
+    r"|tbsps?|tsps?|ft|in|mi|km|cm|mm|kg|yds?"
     r"|Ph\.D|(?:[A-Za-z]\.)+[A-Za-z]|[A-Za-z]"
 )
 _BEFORE_NUMBERS = r"[Nn]os?|NO|Vol|vol|pp?|Pt|pt|Art|art|[Vv]er|Ex|ed"

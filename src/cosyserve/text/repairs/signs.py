@@ -15,7 +15,9 @@ _NUMERAL = re.compile(
 def _value(match: re.Match[str]) -> str:
     """The number that a numeral is; several are the items of a list."""
     number = f"{unicodedata.numeric(match.group()):g}"
-    if len(_NUMERAL.findall(match.string)) == 1:
+    if (
+        len(_NUMERAL.findall(match.string)) == 1 or "\u2160" <= match.group() <= "\u2188"
+    ):  # Ⅱ is rarely an item's number
         return number
     before = match.string[: match.start()].rstrip()[-1:]
     return (", " if before.isalpha() else "") + number + ", "
@@ -51,6 +53,7 @@ SIGNS: Table = (
     row("power", r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)[eE]([-+]\d+)(?![A-Za-z0-9])|(?<![A-Za-z0-9.])(\d+\.\d+)[eE](\d+)(?![A-Za-z0-9])", _power_of_ten, "1e-5 lost its sign"),
     row("number", r"(?<![A-Za-z0-9_])\d{1,3}(?:_\d{3})+(?![A-Za-z0-9_])", lambda match: match.group().replace("_", ""), "10_000 became ten and noughts"),
     row("number", r"(?<![A-Za-z0-9.,])\d{1,3}(?: 000)+(?! ?\d)", lambda match: match.group().replace(" ", ""), "1 000 000 became one and noughts"),
+    row("hexadecimal", r"(?<![A-Za-z0-9:-])(?:[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})(?![A-Za-z0-9:-])", lambda match: ", ".join(map(" ".join, re.split("[:-]", match.group()))), "numbers of cards and objects became cardinals and letters"),
     row("hexadecimal", r"(?<![A-Za-z0-9])0x[0-9A-Fa-f]{1,16}(?![A-Za-z0-9])", lambda match: " ".join(match.group()).replace("x", "X"), "0x1F became zero times one F"),
     row("power", r"(?<=[\w)])[⁻⁺][⁰¹²³⁴-⁹ⁿ]+|(?<=[\d)])[⁰¹²³⁴-⁹]{2,}", lambda match: f"^{match.group().translate(SUPERSCRIPTS)}", "10⁻³ lost its number"),
     row("minus", r"−", "-", "the mathematical minus is no minus to it"),
