@@ -20,7 +20,7 @@ def _value(match: re.Match[str]) -> str:
     ):  # Ⅱ is rarely an item's number
         return number
     before = match.string[: match.start()].rstrip()[-1:]
-    return (", " if before.isalpha() else "") + number + ", "
+    return (", " if before.isalpha() or before.isdecimal() or before in tuple(")）]】》”%") else "") + number + ", "
 
 
 def _subscript(match: re.Match[str]) -> str:
