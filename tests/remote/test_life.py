@@ -241,7 +241,7 @@ def test_the_original_guides_script_starts_what_is_installed(instance: StandIn) 
 def test_when_nobody_needs_it_the_instance_is_switched_off(instance: StandIn) -> None:
     instance.write("/usr/bin/shutdown", "#!/bin/sh\ntouch /tmp/switched-off\n")
     instance.runs("chmod +x /usr/bin/shutdown")
-    instance.told("autodl", "--idle-shutdown", "0.02")
+    instance.told("autodl", "--idle-shutdown", "0.2")  # less may be over before the new server has been checked
     eventually(lambda: instance.runs("ls /tmp/switched-off || true") != "")
     instance.told("autodl", "--idle-shutdown", "0")
     instance.runs("rm /usr/bin/shutdown /tmp/switched-off")
