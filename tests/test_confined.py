@@ -9,8 +9,10 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from cosyserve.confined import Bounds, Confined, UnfinishedError
+from cosyserve import errors
+from cosyserve.confined import Bounds, Confined, NotStartedError, UnfinishedError
 from cosyserve.errors import CosyError
+from cosyserve.speech import recording
 from tests.running import ROOT, eventually
 
 WORK = "tests.confined_work:obey"
@@ -54,6 +56,23 @@ def test_what_exceeds_its_bounds_or_crashes_ends_alone(confined: Confined, asked
         with pytest.raises(UnfinishedError):
             bad.result()
     assert confined(b"the next") == b"the next"
+
+
+def test_work_that_cannot_be_imported_is_no_fault_of_what_was_asked() -> None:
+    confined = Confined("tests.no_such_module:work", BOUNDS)
+    for _ in range(2):
+        with pytest.raises(NotStartedError):
+            confined(b"anything")
+    confined.close()
+
+
+def test_a_recording_that_cannot_be_read_for_want_of_a_package_is_the_servers_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cosyserve.speech.recording._decode", Confined("tests.no_such_module:work", BOUNDS))
+    with pytest.raises(CosyError) as refused:
+        recording.read(b"RIFF")
+    assert refused.value.fault is errors.INTERNAL
 
 
 def test_what_waits_for_ever_ends() -> None:

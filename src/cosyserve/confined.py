@@ -37,6 +37,10 @@ class UnfinishedError(Exception):
     """The child ended without an answer: it met a bound, or crashed."""
 
 
+class NotStartedError(UnfinishedError):
+    """The work cannot be imported, such as for want of a package: what was asked has nothing to do with it."""
+
+
 @dataclass(frozen=True)
 class Bounds:
     """What a call may take. The processor's seconds are the bound; the clock's are for what waits for ever."""
@@ -59,7 +63,7 @@ class Confined:
         atexit.register(self.close)
 
     def __call__(self, argument: bytes) -> bytes:
-        """Raises `UnfinishedError`, or the `CosyError` that the function raised."""
+        """Raises `UnfinishedError`, `NotStartedError`, or the `CosyError` that the function raised."""
         with self._turns:
             child = self._child()
             try:
@@ -69,6 +73,8 @@ class Confined:
                 child.close()
                 if isinstance(error, TimeoutError):  # a child ends itself, so it is the forking that hangs
                     self._forker.close()
+                if self._forker.has_failed():
+                    raise NotStartedError("its process ended at the start; its own words stand above") from error
                 raise UnfinishedError(str(error)) from error
             self._keep(child)
         kind, held = answer[:1], answer[1:]
@@ -127,6 +133,13 @@ class _Forker:
             except OSError:  # it has been killed
                 self._end()
                 socket.send_fds(self._connection(), [b"f"], [connection.fileno()])
+
+    def has_failed(self) -> bool:
+        """Whether it has ended by itself; one that was killed is replaced at the next call."""
+        with self._lock:
+            if self._running is None or not _is_gone(self._running[1]):
+                return False
+            return self._running[0].wait() > 0
 
     def close(self) -> None:
         with self._lock:

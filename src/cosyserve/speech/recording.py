@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 from cosyserve import errors
-from cosyserve.confined import Bounds, Confined, UnfinishedError
+from cosyserve.confined import Bounds, Confined, NotStartedError, UnfinishedError
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 
@@ -23,6 +23,9 @@ def read(data: bytes) -> Pcm:
     those of another process."""
     try:
         return np.frombuffer(_decode(data), "<f4").astype(np.float32)
+    except NotStartedError as error:  # no recording could be read
+        log.error("Recordings cannot be decoded: %s", error)
+        raise CosyError(errors.INTERNAL) from error
     except UnfinishedError as error:  # too much, or it crashed the decoder: a recording does neither
         log.warning("A recording of %d bytes ended its decoder: %s", len(data), error)
         raise CosyError(errors.RECORDING_UNREADABLE) from error
