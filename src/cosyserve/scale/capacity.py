@@ -28,7 +28,7 @@ H100 = Figures("NVIDIA H100 80GB HBM3", (Point(1, 92, 8.4), Point(4, 142, 21), P
 
 
 @dataclass(frozen=True)
-class Capacity:
+class FleetSize:
     """`streams` on each card, 0 where even one begins too late, and all the `cards`."""
 
     streams: int
@@ -47,7 +47,7 @@ def figures_of(measured: Mapping[str, object]) -> Figures:
     return Figures(str(measured["device"]), points)
 
 
-def capacity(figures: Figures, streams: int, first_chunk_ms: float, spare: int) -> Capacity:
+def capacity(figures: Figures, streams: int, first_chunk_ms: float, spare: int) -> FleetSize:
     """The cards for so many streams at the same time whose first chunks come in time, with `spare` cards on top.
 
     Between two numbers of streams that were measured, both figures are straight lines; beyond the last nothing is said.
@@ -65,7 +65,7 @@ def capacity(figures: Figures, streams: int, first_chunk_ms: float, spare: int) 
     if each < most:
         bound_by = "the first chunk" if each == in_time else "real time"
     cards = math.ceil(streams / each) + spare if each else 0
-    return Capacity(each, _between(points, max(1, each)).first_chunk_ms, cards, bound_by)
+    return FleetSize(each, _between(points, max(1, each)).first_chunk_ms, cards, bound_by)
 
 
 def share_of_card(cards: int, replicas: int) -> float:

@@ -6,8 +6,6 @@ slower on others. So it is timed once, and what was found is kept: with another 
 
 import json
 import logging
-import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from cosyserve.cosyvoice2.rounding import Comparison, compare
+from cosyserve.files import write_atomically
 from cosyserve.host.report import Text
 
 log = logging.getLogger(__name__)
@@ -64,24 +63,11 @@ def _compared(file: Path) -> Comparison:
     except (OSError, ValueError, KeyError, TypeError, ValidationError):
         pass  # not there yet, or damaged: it is timed anew
     found = compare()
-    _keep(file, {"key": key, "found": asdict(found)})
-    return found
-
-
-def _keep(file: Path, known: dict[str, object]) -> None:
-    """Whole or absent. A folder that cannot be written to costs the next start a second."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, place = tempfile.mkstemp(".partial", dir=file.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as whole:
-                json.dump(known, whole)
-            Path(place).replace(file)
-        except BaseException:
-            Path(place).unlink(missing_ok=True)
-            raise
-    except OSError as error:
+        write_atomically(file, json.dumps({"key": key, "found": asdict(found)}))
+    except OSError as error:  # it costs the next start a second
         log.warning("How fast the processor is in bfloat16 could not be kept in %s: %s", file, error)
+    return found
 
 
 def _described(*names: str) -> str:
