@@ -1,10 +1,11 @@
 """Holds the model against reference outputs of the public implementation, with seeded weights on both sides:
 
-    python -m tests.parity --config tiny|full [--reference FILE.npz] [--vocoder FILE.npz] [--device cuda]
+    python -m tests.parity [--config tiny|full] [--reference FILE.npz] [--vocoder FILE.npz] [--device cuda]
 
 Prints the relative error ‖ours − reference‖ / ‖reference‖ of every array, of `sines` the largest difference; ends with
 0 when all are within 1e-4, `sines` within 1e-3. The arrays are described in tests/cosyvoice2/golden/README.md, where
-they are taken from by default; the prompt and the utterance may be of any length.
+they are taken from by default; the prompt and the utterance may be of any length. Without --config the size is the one
+that a file's name begins with.
 """
 
 import argparse
@@ -123,17 +124,21 @@ def tolerance(name: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Hold the model against reference outputs.")
-    parser.add_argument("--config", choices=SIZES, required=True)
+    parser.add_argument("--config", choices=SIZES)
     parser.add_argument("--reference", type=Path)
     parser.add_argument("--vocoder", type=Path)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     reference, vocoder = options.reference, options.vocoder
+    names = [options.config or "", *(file.name for file in (reference, vocoder) if file is not None)]
+    size = next((size for name in names for size in SIZES if name.startswith(size)), None)
+    if size is None:
+        parser.error("which size is it? Add --config tiny or --config full")
     if reference is None:
-        reference = GOLDEN / f"{options.config}.npz"
-        vocoder = vocoder or GOLDEN / f"{options.config}_vocoder.npz"
+        reference = GOLDEN / f"{size}.npz"
+        vocoder = vocoder or GOLDEN / f"{size}_vocoder.npz"
     failed = False
-    for name, error in compare(seeded(SIZES[options.config]), reference, options.device, vocoder):
+    for name, error in compare(seeded(SIZES[size]), reference, options.device, vocoder):
         good = error <= tolerance(name)
         failed |= not good
         print(f"{'ok  ' if good else 'FAIL'} {name:26} {error:.2e}", flush=True)
