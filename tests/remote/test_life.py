@@ -173,6 +173,7 @@ def test_after_a_reboot_it_serves_by_itself(instance: StandIn) -> None:
         assert httpx.get(f"{url}/readyz").json()["release"] == instance.current()
     assert "boot" in instance.runs(f"cat {HOME}/shared/logs/boot.log")
     assert instance.runs("cat /tmp/autodl.sh.log") == ""
+    instance.told("stop")  # it has a folder in /tmp as well
     instance.runs("rm -rf /tmp/cosyserve*")  # what the killed server had; the platform's own /tmp is not tidied
     instance.told("restart")
 

@@ -121,26 +121,28 @@ class Cluster:
             str(_BIN / "serve"), "deploy", "--address", "http://127.0.0.1:8265", str(file), environ=self._environ
         )
 
-    def ready(self) -> int:
-        """How many replicas are, as told by the head's server; 0 where nothing answers."""
-        return self._told("replicas_ready")
+    def ready(self, host: Host | None = None) -> int:
+        """How many replicas are, as told by the host's server, by default the head's; 0 where nothing answers."""
+        return self._told("replicas_ready", host or self.head)
 
     def streams(self) -> int:
-        """How many it has given a place."""
-        return self._told("active_streams")
+        """How many the head's server has given a place."""
+        return self._told("active_streams", self.head)
 
-    def _told(self, what: str) -> int:
+    def _told(self, what: str, host: Host) -> int:
         def ask() -> int:
             try:
-                asked = httpx.get(f"{self.head.url}/readyz", timeout=HANGS, headers={"Authorization": f"Bearer {KEY}"})
+                asked = httpx.get(f"{host.url}/readyz", timeout=HANGS, headers={"Authorization": f"Bearer {KEY}"})
                 return int(asked.json()[what])
             except (httpx.TransportError, ValueError, KeyError):
                 return 0
 
         return self.head.inside(ask)
 
-    def wait_for(self, replicas: int) -> None:
-        eventually(lambda: self.ready() == replicas)
+    def wait_for(self, replicas: int, *hosts: Host) -> None:
+        """Until each of these hosts' servers, by default the head's, knows of so many."""
+        for host in hosts or (self.head,):
+            eventually(lambda host=host: self.ready(host) == replicas)
 
     def unplug(self) -> None:
         """The other host is not reachable any more, and nobody is told."""

@@ -31,7 +31,7 @@ applications:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with Cluster(tmp_path_factory.mktemp("cluster"), synthesizer="preview") as running:
         running.deploy(CONFIGURATION % "info")
-        running.wait_for(2)
+        running.wait_for(2, running.head, running.other)  # each has a server of its own, which starts when it does
         yield running
 
 

@@ -127,6 +127,8 @@ class Supervisor:
                 server.stop(_STOP_MARGIN, self._at_once)
                 return 0
             status = server.end()
+            if server.leaves:  # to a successor that came while this one warmed up
+                return 0
             if status == _MISCONFIGURED:
                 return status  # it has said itself what is wrong
             if status == ENGINE_UNUSABLE:
