@@ -13,12 +13,12 @@ from collections.abc import Callable
 
 import torch
 
-from cosyserve.cosyvoice2.config import Config
-from cosyserve.cosyvoice2.flow import Flow
-from cosyserve.cosyvoice2.graphs import captured
-from cosyserve.cosyvoice2.hift import FIRST_HELD, GraphedHift, Hift
-from cosyserve.cosyvoice2.slots import FlowSlots
-from cosyserve.cosyvoice2.untrained import untrained
+from cosyserve.cosyvoice.model.config import Config
+from cosyserve.cosyvoice.model.flow import Flow
+from cosyserve.cosyvoice.model.hift import FIRST_HELD, GraphedHift, Hift
+from cosyserve.cosyvoice.model.untrained import untrained
+from cosyserve.cosyvoice.runtime.graphs import captured
+from cosyserve.cosyvoice.runtime.slots import FlowSlots
 
 _TRIES = 3
 _WAITS = 20  # events that the other thread has to get through within a capture

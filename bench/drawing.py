@@ -16,8 +16,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from cosyserve.cosyvoice2.config import SPEECH_TOKENS
-from cosyserve.cosyvoice2.sampling import Nucleus, sample
+from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
+from cosyserve.cosyvoice.model.sampling import Nucleus, sample
 
 _MEMORY = 0.9  # how much of a step's scores the next one has
 _RECORDING = 90  # tokens of the recording, which the kernels count as heard

@@ -15,7 +15,7 @@ import httpx
 import psutil
 
 from cosyserve.assets.manifest import MODEL_FOLDER
-from tests.cosyvoice2.folder import make_model
+from tests.cosyvoice.folder import make_model
 from tests.running import Server
 
 _REQUESTS, _AT_ONCE, _LOOKS = 1000, 16, 8

@@ -16,8 +16,8 @@ _MAKE = """
 import sys
 from pathlib import Path
 import torch
-from cosyserve.cosyvoice2.config import Config
-from cosyserve.cosyvoice2.qwen2 import Llm
+from cosyserve.cosyvoice.model.config import Config
+from cosyserve.cosyvoice.model.qwen2 import Llm
 folder = Path(sys.argv[1])
 generator = torch.Generator().manual_seed(1)
 state = Llm(Config().llm).state_dict()

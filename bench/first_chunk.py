@@ -17,12 +17,12 @@ from pathlib import Path
 
 import torch
 
-from cosyserve.cosyvoice2.config import SAMPLE_RATE
-from cosyserve.cosyvoice2.generation import Generator, Request
-from cosyserve.cosyvoice2.listening import Prompt
-from cosyserve.cosyvoice2.measure import speech, voice
-from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing, SlotVoicing, Voicing
-from tests.cosyvoice2.seeded import SIZES, seeded
+from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
+from cosyserve.cosyvoice.model.config import SAMPLE_RATE
+from cosyserve.cosyvoice.runtime.generation import Generator, Request
+from cosyserve.cosyvoice.runtime.token2wav import BatchedToken2Wav, Hops, SingleToken2Wav, Token2Wav
+from cosyserve.measure.model import speech, voice
+from tests.cosyvoice.seeded import SIZES, seeded
 
 _RECORDED = 125  # speech tokens of the voice's recording: 5 s
 _TEXT_TOKENS = 2  # a short first sentence
@@ -37,22 +37,22 @@ def measured(size: str, device: str, streams: int) -> dict[str, list[float]]:
         module.to(device).requires_grad_(False)
     given = voice(_RECORDED)
     prompt = Prompt(given.tokens[0], given.mel[0], given.embedding[0])
-    voicing: Voicing
+    voicing: Token2Wav
     if device == "cpu":
-        voicing = SingleVoicing(model.flow, model.hift, Hops(), 1, None)
+        voicing = SingleToken2Wav(model.flow, model.hift, Hops(), 1, None)
     else:
         dtype = torch.bfloat16
         noise = model.flow.noise
         model.llm.to(dtype), model.flow.to(dtype)
         model.flow.noise = noise
-        voicing = SlotVoicing(model.flow, model.hift, Hops().first, streams, 1, _PAST_FRAMES)
+        voicing = BatchedToken2Wav(model.flow, model.hift, Hops().first, streams, 1, _PAST_FRAMES)
         voicing.prepare()
     generator = Generator(model.llm, streams, _POSITIONS)
     runs = [_run(generator, voicing, prompt, seed) for seed in range(_REQUESTS + 2)][2:]
     return {name: [run[name] for run in runs] for name in runs[0]}
 
 
-def _run(generator: Generator, voicing: Voicing, prompt: Prompt, seed: int) -> dict[str, float]:
+def _run(generator: Generator, voicing: Token2Wav, prompt: Prompt, seed: int) -> dict[str, float]:
     """A request in every slot: when the median stream has its first chunk, how long that sounds, how
     much later the second comes, and when all end."""
     ids = torch.zeros(_TEXT_TOKENS, dtype=torch.long)

@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cosyserve.cosyvoice2 import loading
-from cosyserve.cosyvoice2.config import Config
-from cosyserve.cosyvoice2.flow import Flow
-from cosyserve.cosyvoice2.hift import Hift
-from cosyserve.cosyvoice2.qwen2 import Llm
-from cosyserve.cosyvoice2.untrained import untrained
+from cosyserve.cosyvoice.model import loading
+from cosyserve.cosyvoice.model.config import Config
+from cosyserve.cosyvoice.model.flow import Flow
+from cosyserve.cosyvoice.model.hift import Hift
+from cosyserve.cosyvoice.model.qwen2 import Llm
+from cosyserve.cosyvoice.model.untrained import untrained
 
 
 def make(folder: Path) -> None:

@@ -20,7 +20,7 @@ import httpx
 import psutil
 
 from cosyserve.assets.manifest import MODEL_FOLDER
-from tests.cosyvoice2.folder import make_model
+from tests.cosyvoice.folder import make_model
 from tests.running import Server, wait_until_warm
 
 # Untrained weights speak for as long as they may, twenty speech tokens for each of the text.

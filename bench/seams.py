@@ -15,12 +15,12 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from cosyserve.cosyvoice2.config import SAMPLE_RATE, SAMPLES_PER_FRAME
-from cosyserve.cosyvoice2.features import mel as mel_of
-from cosyserve.cosyvoice2.hift import FIRST_HELD, GraphedHift, Hift, HiftStream
-from cosyserve.cosyvoice2.source import AHEAD
+from cosyserve.cosyvoice.frontend.features import mel as mel_of
+from cosyserve.cosyvoice.model.config import SAMPLE_RATE, SAMPLES_PER_FRAME
+from cosyserve.cosyvoice.model.hift import FIRST_HELD, GraphedHift, Hift, HiftStream
+from cosyserve.cosyvoice.model.source import AHEAD
 from cosyserve.speech import recording
-from tests.cosyvoice2.seeded import SIZES, fill
+from tests.cosyvoice.seeded import SIZES, fill
 
 RECORDING = next((Path(recording.__file__).parent / "recordings").glob("*.flac"))
 FIRST, HOP = 20, 50  # frames of a stream's hops, as a GPU takes them

@@ -13,13 +13,13 @@ import sys
 
 import torch
 
-from cosyserve.cosyvoice2.config import SAMPLE_RATE, TOKENS_PER_SECOND
-from cosyserve.cosyvoice2.generation import Generator, Request, Slot
-from cosyserve.cosyvoice2.listening import Prompt
-from cosyserve.cosyvoice2.measure import speech, voice
-from cosyserve.cosyvoice2.room import frames_behind, room, shared_out, slot_bytes
-from cosyserve.cosyvoice2.voicing import Hops, SlotVoicing, Stream
-from tests.cosyvoice2.seeded import FULL, seeded
+from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
+from cosyserve.cosyvoice.model.config import SAMPLE_RATE, TOKENS_PER_SECOND
+from cosyserve.cosyvoice.runtime.generation import Generator, Request, Slot
+from cosyserve.cosyvoice.runtime.memory import frames_behind, room, shared_out, slot_bytes
+from cosyserve.cosyvoice.runtime.token2wav import BatchedToken2Wav, Hops, Stream
+from cosyserve.measure.model import speech, voice
+from tests.cosyvoice.seeded import FULL, seeded
 
 _POSITIONS = 2560  # as the synthesizer has them
 _RECORDED, _SPOKEN, _TEXT_TOKENS = 5 * TOKENS_PER_SECOND, 20 * TOKENS_PER_SECOND, 25
@@ -43,7 +43,7 @@ def measured(gib: float, past_seconds: float) -> dict[str, object]:
     told: dict[str, object] = {"GiB": gib, "free for slots, GiB": round(there / 2**30, 1)}
     told |= {"streams": streams, "voices": voices}
     if streams:
-        voicing = SlotVoicing(model.flow, model.hift, Hops().first, streams, voices, frames)
+        voicing = BatchedToken2Wav(model.flow, model.hift, Hops().first, streams, voices, frames)
         voicing.prepare()
         generator = Generator(model.llm, streams, _POSITIONS)
         told["seconds of sound"] = round(_spoken(voicing, generator), 1)
@@ -52,7 +52,7 @@ def measured(gib: float, past_seconds: float) -> dict[str, object]:
 
 
 @torch.inference_mode()
-def _spoken(voicing: SlotVoicing, generator: Generator) -> float:
+def _spoken(voicing: BatchedToken2Wav, generator: Generator) -> float:
     """Seconds of sound of a request in every slot."""
     given, ids = voice(_RECORDED), torch.zeros(_TEXT_TOKENS, dtype=torch.long)
     streams: dict[int, Stream] = {}

@@ -3,7 +3,7 @@
     python -m tests.parity [--config tiny|full] [--reference FILE.npz] [--vocoder FILE.npz] [--device cuda]
 
 Prints the relative error ‖ours − reference‖ / ‖reference‖ of every array, of `sines` the largest difference; ends with
-0 when all are within 1e-4, `sines` within 1e-3. The arrays are described in tests/cosyvoice2/golden/README.md, where
+0 when all are within 1e-4, `sines` within 1e-3. The arrays are described in tests/cosyvoice/golden/README.md, where
 they are taken from by default; the prompt and the utterance may be of any length. Without --config the size is the one
 that a file's name begins with.
 """
@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cosyserve.cosyvoice2.config import SPEECH_TOKENS
-from cosyserve.cosyvoice2.flow import FlowStream
-from cosyserve.cosyvoice2.past import Past
-from tests.cosyvoice2.seeded import SIZES, Model, seeded
+from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
+from cosyserve.cosyvoice.model.flow import FlowStream
+from cosyserve.cosyvoice.model.past import Past
+from tests.cosyvoice.seeded import SIZES, Model, seeded
 
 TOLERANCE = 1e-4
 SINES_TOLERANCE = 1e-3  # of an amplitude of 0.1: the reference sums its phases in float32

@@ -11,7 +11,7 @@ import pytest
 from cosyserve.server.run import listen
 from tests.assets.hub import COMMIT, REPOSITORY, Hub
 from tests.containers.conftest import Start
-from tests.cosyvoice2.folder import make_model
+from tests.cosyvoice.folder import make_model
 from tests.running import HANGS
 from tests.signals import from_wav
 

@@ -28,7 +28,7 @@ from cosyserve.cli import main
 from cosyserve.settings import load_settings
 from tests.assets.conftest import FILES, User, manifest
 from tests.assets.hub import Hub
-from tests.cosyvoice2.folder import make_model
+from tests.cosyvoice.folder import make_model
 from tests.documents.reading import COMMANDS, OTHERS, Block, blocks, name_of, pages, spans, words
 from tests.running import HANGS, ROOT, Server, leave_out
 from tests.speech.recordings import speech

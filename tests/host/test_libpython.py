@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cosyserve.host import cure, libpython
-from tests.cosyvoice2.trtllm.conftest import environment
+from tests.cosyvoice.trtllm.conftest import environment
 from tests.running import ROOT, leave_out
 
 VERSION = "9.99"

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -142,7 +143,10 @@ class Cluster:
     def wait_for(self, replicas: int, *hosts: Host) -> None:
         """Until each of these hosts' servers, by default the head's, knows of so many."""
         for host in hosts or (self.head,):
-            eventually(lambda host=host: self.ready(host) == replicas)
+            eventually(partial(self._knows, host, replicas))
+
+    def _knows(self, host: Host, replicas: int) -> bool:
+        return self.ready(host) == replicas
 
     def unplug(self) -> None:
         """The other host is not reachable any more, and nobody is told."""

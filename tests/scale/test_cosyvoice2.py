@@ -11,7 +11,7 @@ from threading import Semaphore
 import httpx
 import pytest
 
-from tests.cosyvoice2.conftest import models as models
+from tests.cosyvoice.conftest import models as models
 from tests.running import HANGS, Server, eventually
 from tests.scale.conftest import Scaled
 from tests.scale.test_local import heard, ready, replicas, workers

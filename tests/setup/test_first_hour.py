@@ -40,7 +40,7 @@ class Clone:
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    from tests.cosyvoice2.folder import make_model  # PyTorch, which not every environment of the tests has
+    from tests.cosyvoice.folder import make_model  # PyTorch, which not every environment of the tests has
 
     folder = tmp_path_factory.mktemp("machine")
     model = make_model(folder / "model")

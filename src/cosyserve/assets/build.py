@@ -99,8 +99,8 @@ class Build:
         from safetensors.torch import save_file
 
         from cosyserve.assets.export import export, head_bias
-        from cosyserve.cosyvoice2.tokenizer import TextTokenizer
-        from cosyserve.cosyvoice2.vocabulary import Vocabulary
+        from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
+        from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
 
         with tempfile.TemporaryDirectory(dir=into, prefix="export-") as made:
             exported = self._from_hub.path if self._from_hub else Path(made) / "model"

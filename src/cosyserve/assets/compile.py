@@ -1,7 +1,7 @@
 """Builds an engine with the TensorRT-LLM that is installed: a program of its own, run on a rung of the launch ladder.
 
 Importing TensorRT-LLM may hang, and a build that is told to stop must end. Nothing is decided here; every name that is
-used is in tests/cosyvoice2/trtllm/contract.json.
+used is in tests/cosyvoice/trtllm/contract.json.
 """
 
 import sys

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from cosyserve import errors
-from cosyserve.cosyvoice2 import loading
-from cosyserve.cosyvoice2.config import LlmConfig
-from cosyserve.cosyvoice2.loading import FILES, WeightsError
-from cosyserve.cosyvoice2.qwen2 import Llm
-from cosyserve.cosyvoice2.tokenizer import CONTROLS, FOLDER, MARKS, MERGES, VOCABULARY, TextTokenizer
-from cosyserve.cosyvoice2.vocabulary import Vocabulary
+from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
+from cosyserve.cosyvoice.frontend.tokenizer import CONTROLS, FOLDER, MARKS, MERGES, VOCABULARY, TextTokenizer
+from cosyserve.cosyvoice.model import loading
+from cosyserve.cosyvoice.model.config import LlmConfig
+from cosyserve.cosyvoice.model.loading import FILES, WeightsError
+from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.errors import CosyError
 
 _ROWS = 8192  # of a table that are in memory at once

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from cosyserve.assets.engines import BIAS, Engine, Engines
 from cosyserve.check.seen import CANCEL_AFTER, COMPARED, TEXT_IDS, TOO_LONG, Executed, Greedy, Work
-from cosyserve.cosyvoice2.batching import Ask, Drawing, Executor
-from cosyserve.cosyvoice2.generation import Generator, Request
-from cosyserve.cosyvoice2.loading import load_config, load_llm
-from cosyserve.cosyvoice2.sampling import length_limits
-from cosyserve.cosyvoice2.tokenizer import TextTokenizer
-from cosyserve.cosyvoice2.trtllm import TrtllmExecutor
-from cosyserve.cosyvoice2.vocabulary import Vocabulary
+from cosyserve.cosyvoice.engine.batching import Ask, Drawing, Executor
+from cosyserve.cosyvoice.engine.trtllm import TrtllmExecutor
+from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
+from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
+from cosyserve.cosyvoice.model.loading import load_config, load_llm
+from cosyserve.cosyvoice.model.sampling import length_limits
+from cosyserve.cosyvoice.runtime.generation import Generator, Request
 from cosyserve.host import libpython
 from cosyserve.launch.worker import carry_out
 

@@ -19,7 +19,7 @@ from cosyserve.check.seen import (
     Spoken,
 )
 from cosyserve.command import command
-from cosyserve.cosyvoice2.sampling import length_limits
+from cosyserve.cosyvoice.model.sampling import length_limits
 from cosyserve.host import libpython
 from cosyserve.host.report import State, Text
 

@@ -35,12 +35,12 @@ def model(as_json: bool) -> None:
     _expect_torch()
     import torch
 
-    from cosyserve.cosyvoice2 import measure
+    from cosyserve.measure import model as measured
     from cosyserve.speech import number_type
 
     types = [torch.bfloat16] if number_type.processor_has_bfloat16() else []
     _, why = number_type.fast("cpu", load_settings().state_dir)
-    _print_measured(chain([("auto", why.en)], measure.model(types)), as_json)
+    _print_measured(chain([("auto", why.en)], measured.model(types)), as_json)
 
 
 @bench.command()
@@ -49,9 +49,9 @@ def model(as_json: bool) -> None:
 def streaming(as_json: bool, keep: int) -> None:
     """What a long utterance costs chunk by chunk. Takes about a quarter of an hour on two cores, and 16 GiB."""
     _expect_torch()
-    from cosyserve.cosyvoice2 import measure
+    from cosyserve.measure import model as measured
 
-    _print_measured(measure.streaming(keep), as_json)
+    _print_measured(measured.streaming(keep), as_json)
 
 
 @bench.command()
@@ -62,11 +62,11 @@ def gpu(as_json: bool, dtype: str) -> None:
     _expect_torch()
     import torch
 
-    from cosyserve.cosyvoice2 import measure_gpu
+    from cosyserve.measure import gpu as measured
 
     if not torch.cuda.is_available():
         raise CosyError(errors.NO_CUDA)
-    _print_measured(measure_gpu.gpu(getattr(torch, dtype)), as_json)
+    _print_measured(measured.gpu(getattr(torch, dtype)), as_json)
 
 
 @bench.command()

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-from cosyserve.cosyvoice2.room import streams_on
+from cosyserve.cosyvoice.runtime.memory import streams_on
 from cosyserve.host.machine import Machine, Platform, is_wsl, platform_of
 from cosyserve.host.report import Check, Finding, Text
 from cosyserve.host.system import installed

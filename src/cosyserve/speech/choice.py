@@ -93,22 +93,23 @@ def _cosyvoice2(settings: Settings, folder: Folder, threads: int) -> Choice:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
     try:
         from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
-        from cosyserve.speech.way import way_of
+        from cosyserve.speech.runtime_config import config_for
     except ModuleNotFoundError as error:
         if error.name == "torch":
             raise CosyError(errors.TORCH_MISSING) from error
         raise CosyError(errors.PARTS_MISSING, package=error.name) from error
-    way = way_of(settings, threads)
+    config = config_for(settings, threads)
     engine = None if WITHOUT_MPI in os.environ else os.environ.get(ENGINE)
-    synthesizer = CosyVoice2Synthesizer(folder.path, settings.voices_dir, way, Path(engine) if engine else None)
+    synthesizer = CosyVoice2Synthesizer(folder.path, settings.voices_dir, config, Path(engine) if engine else None)
     name = Path(engine).name if engine else ""
     by = f"TensorRT-LLM's engine {name} and PyTorch" if engine else "PyTorch"
     by_zh = f"TensorRT-LLM 引擎 {name} 和 PyTorch" if engine else "PyTorch"
-    unused = _unused_card(settings, way.device)
+    unused = _unused_card(settings, config.device)
     return Choice(
         synthesizer,
-        f"CosyVoice2 from {folder.path}, by {by} on {synthesizer.device} in {way}. {way.why.en}{unused.en}",
-        f"CosyVoice2（{folder.path}），由 {by_zh} 在 {synthesizer.device} 上以 {way} 运行。{way.why.zh}{unused.zh}",
+        f"CosyVoice2 from {folder.path}, by {by} on {synthesizer.device} in {config}. {config.why.en}{unused.en}",
+        f"CosyVoice2（{folder.path}），由 {by_zh} 在 {synthesizer.device} 上以 {config} 运行。"
+        f"{config.why.zh}{unused.zh}",
         synthesizer.capacity,
     )
 

@@ -12,27 +12,27 @@ import torch
 from torch import Tensor
 
 from cosyserve import errors
-from cosyserve.cosyvoice2.config import TOKENS_PER_SECOND, Config
-from cosyserve.cosyvoice2.flow import Flow
-from cosyserve.cosyvoice2.generation import Generator, Request, TokenGenerator
-from cosyserve.cosyvoice2.hift import Hift
-from cosyserve.cosyvoice2.int8 import quantised
-from cosyserve.cosyvoice2.listening import Listener
-from cosyserve.cosyvoice2.loading import WeightsError, load_config, load_flow, load_hift, load_llm
-from cosyserve.cosyvoice2.room import FRAMES_PER_SECOND, frames_behind, room, shared_out, slot_bytes
-from cosyserve.cosyvoice2.sampling import length_limits
-from cosyserve.cosyvoice2.tokenizer import END_OF_PROMPT, TextTokenizer
-from cosyserve.cosyvoice2.voicing import Hops, SingleVoicing, SlotVoicing, Voicing
+from cosyserve.cosyvoice.frontend.prompt_encoder import PromptEncoder
+from cosyserve.cosyvoice.frontend.tokenizer import END_OF_PROMPT, TextTokenizer
+from cosyserve.cosyvoice.model.config import TOKENS_PER_SECOND, Config
+from cosyserve.cosyvoice.model.flow import Flow
+from cosyserve.cosyvoice.model.hift import Hift
+from cosyserve.cosyvoice.model.int8 import quantised
+from cosyserve.cosyvoice.model.loading import WeightsError, load_config, load_flow, load_hift, load_llm
+from cosyserve.cosyvoice.model.sampling import length_limits
+from cosyserve.cosyvoice.runtime.generation import Generator, Request, TokenGenerator
+from cosyserve.cosyvoice.runtime.memory import FRAMES_PER_SECOND, frames_behind, room, shared_out, slot_bytes
+from cosyserve.cosyvoice.runtime.runtime import Runtime, Utterance
+from cosyserve.cosyvoice.runtime.token2wav import BatchedToken2Wav, Hops, SingleToken2Wav, Token2Wav
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import Bound, Capacity, by_engine, by_memory, capacity_of
-from cosyserve.speech.engine import Engine, Utterance
 from cosyserve.speech.engine_tokens import open_engine
 from cosyserve.speech.prompts import Prompts, VoicePrompt
+from cosyserve.speech.runtime_config import RuntimeConfig
 from cosyserve.speech.silence import LeadingSilence
 from cosyserve.speech.synthesizer import Capability, Options
 from cosyserve.speech.voices import Library, Voice
-from cosyserve.speech.way import Way
 from cosyserve.text.checks import checked_field
 from cosyserve.text.front_end import uncut
 
@@ -51,33 +51,31 @@ class CosyVoice2Synthesizer:
     model = "cosyvoice2-0.5b"
     capabilities = frozenset(Capability)
 
-    def __init__(self, folder: Path, voices: Path, way: Way, engine: Path | None = None) -> None:
+    def __init__(self, folder: Path, voices: Path, config: RuntimeConfig, engine: Path | None = None) -> None:
         """Load the model of `folder`; raises `CS-SYN-004` where it is not whole. `engine` takes its language model's
         place; raises `CS-ENGINE-002` where it cannot."""
         try:
-            config = load_config(folder)
+            sizes = load_config(folder)
             self._tokenizer = TextTokenizer(folder)
-            listener = Listener(folder, max(1, way.threads // _LISTENING_SHARE))
-            flow = load_flow(folder, config, way.dtype, way.device)
-            hift = load_hift(folder, config, way.device)
-            if self._tokenizer.size > config.llm.vocabulary:
-                raise WeightsError(
-                    f"the tokenizer has {self._tokenizer.size} tokens, the model {config.llm.vocabulary}"
-                )
+            prompt_encoder = PromptEncoder(folder, max(1, config.threads // _LISTENING_SHARE))
+            flow = load_flow(folder, sizes, config.dtype, config.device)
+            hift = load_hift(folder, sizes, config.device)
+            if self._tokenizer.size > sizes.llm.vocabulary:
+                raise WeightsError(f"the tokenizer has {self._tokenizer.size} tokens, the model {sizes.llm.vocabulary}")
             self._positions = _POSITIONS
-            generator = self._generator(folder, config, way, engine)
-            self._prompts = Prompts(voices, folder, listener, self._tokenizer.size)
+            generator = self._generator(folder, sizes, config, engine)
+            self._prompts = Prompts(voices, folder, prompt_encoder, self._tokenizer.size)
             self.library = Library(voices, learn=self._prompts.of)
         except WeightsError as error:
             raise CosyError(errors.MODEL_UNUSABLE, reason=error) from error
-        self.device = torch.cuda.get_device_name(way.device) if way.device.startswith("cuda") else way.device
-        self._way = way
-        self._engine, self.capacity = _engine_of(generator, config, flow, hift, way)
+        self.device = torch.cuda.get_device_name(config.device) if config.device.startswith("cuda") else config.device
+        self._config = config
+        self._runtime, self.capacity = _runtime_of(generator, sizes, flow, hift, config)
         self._preparing = ThreadPoolExecutor(_PREPARING, thread_name_prefix="prepare")
 
     @property
     def broken(self) -> str:
-        return self._engine.broken
+        return self._runtime.broken
 
     @property
     def voices(self) -> Mapping[str, Voice]:
@@ -93,34 +91,34 @@ class CosyVoice2Synthesizer:
             with suppress(RuntimeError):  # the loop has been closed, and with it whoever waited
                 loop.call_soon_threadsafe(made.put_nowait, item)
 
-        utterance = Utterance(request, heard.prompt, give, whole=options.whole and self._way.whole_attention)
-        silence = LeadingSilence() if self._way.trim_silence else None
-        self._engine.start(utterance)
+        utterance = Utterance(request, heard.prompt, give, whole=options.whole and self._config.whole_attention)
+        silence = LeadingSilence() if self._config.trim_silence else None
+        self._runtime.start(utterance)
         try:
             while (item := await made.get()) is not None:
                 if isinstance(item, Exception):
                     raise item
-                self._engine.taken(utterance)
+                self._runtime.taken(utterance)
                 pcm = item if silence is None else silence.push(item)
                 if pcm.size:
                     yield pcm
         finally:
-            self._engine.cancel(utterance)
+            self._runtime.cancel(utterance)
 
-    def _generator(self, folder: Path, config: Config, way: Way, engine: Path | None) -> MakeGenerator:
+    def _generator(self, folder: Path, sizes: Config, config: RuntimeConfig, engine: Path | None) -> MakeGenerator:
         """What makes the generator, once it is known for how many streams there is room."""
         if engine is not None:
-            opened = open_engine(engine, way, self._tokenizer.size)
+            opened = open_engine(engine, config, self._tokenizer.size)
             self._positions = opened.length
             return lambda streams: opened
-        llm = load_llm(folder, config, torch.bfloat16 if way.int8 else way.dtype, way.device)
-        llm = quantised(llm) if way.int8 else llm
+        llm = load_llm(folder, sizes, torch.bfloat16 if config.int8 else config.dtype, config.device)
+        llm = quantised(llm) if config.int8 else llm
         return lambda streams: Generator(llm, streams, _POSITIONS)
 
     def close(self) -> None:
         self._preparing.shutdown(cancel_futures=True)
         self._prompts.close()
-        self._engine.close()
+        self._runtime.close()
 
     async def _heard(self, voice: Voice, options: Options) -> VoicePrompt:
         """The prompt of a request's recording, else of its voice, which may have been deleted since the request came;
@@ -172,30 +170,42 @@ def _unmarked(instructions: str) -> str:
     return instructions
 
 
-def _engine_of(generator: MakeGenerator, config: Config, flow: Flow, hift: Hift, way: Way) -> tuple[Engine, Capacity]:
+def _runtime_of(
+    generator: MakeGenerator, sizes: Config, flow: Flow, hift: Hift, config: RuntimeConfig
+) -> tuple[Runtime, Capacity]:
     """On a GPU as many streams as its memory has room for, all graphs made; on a processor one after the other."""
-    bounds, seconds = [way.bound], None if way.keep_tokens is None else way.keep_tokens / TOKENS_PER_SECOND
+    bounds, seconds = (
+        [config.bound],
+        None if config.keep_tokens is None else config.keep_tokens / TOKENS_PER_SECOND,
+    )
     hops = Hops()
-    if way.device != "cuda":
-        voicing: Voicing = SingleVoicing(flow, hift, hops, _VOICES, way.keep_tokens, way.recording_tokens)
-        return _engine_and_capacity(generator, voicing, way, bounds, _VOICES, seconds)
-    frames = frames_behind(way.keep_tokens)
+    if config.device != "cuda":
+        token2wav: Token2Wav = SingleToken2Wav(flow, hift, hops, _VOICES, config.keep_tokens, config.recording_tokens)
+        return _runtime_and_capacity(generator, token2wav, config, bounds, _VOICES, seconds)
+    frames = frames_behind(config.keep_tokens)
     free, memory = torch.cuda.mem_get_info()
-    there = room(min(free, way.gpu_share * memory - torch.cuda.memory_reserved()))
-    slot = slot_bytes(config.flow, frames, way.dtype.itemsize)
+    there = room(min(free, config.gpu_share * memory - torch.cuda.memory_reserved()))
+    slot = slot_bytes(sizes.flow, frames, config.dtype.itemsize)
     streams, voices = shared_out(there, slot)
     if streams < 1:
         raise CosyError(errors.GPU_MEMORY, gib=f"{there / 2**30:.1f}", seconds=frames // FRAMES_PER_SECOND)
     bounds.append(by_memory(streams, there, slot, frames / FRAMES_PER_SECOND, voices))
     streams = min(bound.streams for bound in bounds)
-    slots = SlotVoicing(flow, hift, hops.first, streams, voices, frames, way.recording_tokens)
+    slots = BatchedToken2Wav(flow, hift, hops.first, streams, voices, frames, config.recording_tokens)
     slots.prepare()
-    return _engine_and_capacity(generator, slots, way, bounds, voices, frames / FRAMES_PER_SECOND)
+    return _runtime_and_capacity(generator, slots, config, bounds, voices, frames / FRAMES_PER_SECOND)
 
 
-def _engine_and_capacity(
-    generator: MakeGenerator, voicing: Voicing, way: Way, bounds: list[Bound], voices: int, seconds: float | None
-) -> tuple[Engine, Capacity]:
+def _runtime_and_capacity(
+    generator: MakeGenerator,
+    token2wav: Token2Wav,
+    config: RuntimeConfig,
+    bounds: list[Bound],
+    voices: int,
+    seconds: float | None,
+) -> tuple[Runtime, Capacity]:
     made = generator(min(bound.streams for bound in bounds))
     bounds.append(by_engine(made.slots))
-    return Engine(made, voicing, way.threads, way.device), capacity_of(bounds, voices=voices, past_seconds=seconds)
+    return Runtime(made, token2wav, config.threads, config.device), capacity_of(
+        bounds, voices=voices, past_seconds=seconds
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from cosyserve.cosyvoice2.rounding import Comparison, compare
+from cosyserve.cosyvoice.model.rounding import Comparison, compare
 from cosyserve.files import write_atomically
 from cosyserve.host.report import Text
 

@@ -19,9 +19,9 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from cosyserve import errors
-from cosyserve.cosyvoice2.config import FRAMES_PER_TOKEN, MELS, SPEECH_TOKENS, TOKENS_PER_SECOND
-from cosyserve.cosyvoice2.features import TOKENIZER_RATE
-from cosyserve.cosyvoice2.listening import FILES, SPEAKER_SIZE, Listener, Prompt
+from cosyserve.cosyvoice.frontend.features import TOKENIZER_RATE
+from cosyserve.cosyvoice.frontend.prompt_encoder import FILES, SPEAKER_SIZE, Prompt, PromptEncoder
+from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, MELS, SPEECH_TOKENS, TOKENS_PER_SECOND
 from cosyserve.errors import CosyError
 from cosyserve.files import write_atomically
 from cosyserve.speech import recording
@@ -48,10 +48,10 @@ class Prompts:
     """Threads may share it. Recordings are listened to one after the other, in a thread of its own; a voice that has
     been heard is there at once."""
 
-    def __init__(self, folder: Path, model: Path, listener: Listener, text_ids: int) -> None:
+    def __init__(self, folder: Path, model: Path, prompt_encoder: PromptEncoder, text_ids: int) -> None:
         """`folder` is the library's; `model` the model's, whose digest goes into the names of what is kept. `text_ids`
         is the number of its text ids, which a voice from elsewhere may come with."""
-        self._folder, self._listener, self._text_ids = folder / FEATURES, listener, text_ids
+        self._folder, self._prompt_encoder, self._text_ids = folder / FEATURES, prompt_encoder, text_ids
         self._model = _model_digest(model)
         self._recent: OrderedDict[str, VoicePrompt] = OrderedDict()
         self._lock = threading.Lock()  # of what is in memory, and never held for long
@@ -128,7 +128,7 @@ class Prompts:
     def _listen(self, data: bytes) -> Prompt:
         pcm = recording.read(data)
         at_16k = soxr.resample(pcm, SAMPLE_RATE, TOKENIZER_RATE)
-        return self._listener.hear(torch.from_numpy(pcm), torch.from_numpy(at_16k))
+        return self._prompt_encoder.hear(torch.from_numpy(pcm), torch.from_numpy(at_16k))
 
     def _keep(self, file: Path, prompt: Prompt) -> None:
         """Whole or absent. A folder that cannot be written to costs the next start a moment, and nothing else."""

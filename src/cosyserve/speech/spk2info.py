@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from cosyserve import errors
-from cosyserve.cosyvoice2.config import FRAMES_PER_TOKEN, MELS
-from cosyserve.cosyvoice2.listening import SPEAKER_SIZE, Prompt
+from cosyserve.cosyvoice.frontend.prompt_encoder import SPEAKER_SIZE, Prompt
+from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, MELS
 from cosyserve.errors import CosyError
 from cosyserve.speech.prompts import check, packed
 

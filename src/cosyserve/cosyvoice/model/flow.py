@@ -1,0 +1,234 @@
+"""From speech tokens to mel: the encoder's mean, moved by conditional flow matching in ten Euler steps.
+
+The noise that the flow starts from is the same for every utterance, as in training's own inference: position by
+position of one fixed tensor. So a chunk can be computed when its tokens are there and is never touched again.
+"""
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from cosyserve.cosyvoice.model.config import (
+    CHUNK_TOKENS,
+    FRAMES_PER_TOKEN,
+    LOOK_AHEAD,
+    MELS,
+    SPEECH_TOKENS,
+    TOKENS_PER_SECOND,
+    FlowConfig,
+)
+from cosyserve.cosyvoice.model.encoder import Encoder
+from cosyserve.cosyvoice.model.estimator import Attention, Estimator
+from cosyserve.cosyvoice.model.past import Bound, Past
+
+LONGEST_SECONDS = 300  # prompt included: as far as the noise goes
+_NOISE_FRAMES = LONGEST_SECONDS * TOKENS_PER_SECOND * FRAMES_PER_TOKEN
+
+
+def fixed_noise() -> Tensor:
+    """(1, 80, 15000): upstream's, which every released weight expects."""
+    generator = torch.Generator("cpu").manual_seed(0)
+    return torch.randn(1, MELS, _NOISE_FRAMES, generator=generator, device="cpu")
+
+
+class Flow(nn.Module):
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        width = config.encoder.width
+        self.input_embedding = nn.Embedding(SPEECH_TOKENS, width)
+        self.spk_embed_affine_layer = nn.Linear(config.speaker, MELS)
+        self.encoder = Encoder(config.encoder)
+        self.encoder_proj = nn.Linear(width, MELS)
+        self.decoder = nn.Module()
+        self.decoder.estimator = Estimator(config.estimator)
+        self.steps, self.guidance = config.steps, config.guidance
+        self.register_buffer("noise", fixed_noise(), persistent=False)
+        self.noise: Tensor
+
+    @property
+    def estimator(self) -> Estimator:
+        return self.decoder.estimator  # type: ignore[return-value]
+
+    def fuse(self) -> None:
+        """Make one product of those that share an input, for a past that copies what it keeps (`FlowSlots`)."""
+        for each in self.estimator.modules():
+            if isinstance(each, Attention):
+                each.fuse()
+
+    def speaker(self, embedding: Tensor) -> Tensor:
+        """CAM++'s embedding (B, 192) to (B, 80)."""
+        weight = self.spk_embed_affine_layer.weight
+        return self.spk_embed_affine_layer(F.normalize(embedding.to(weight), dim=1))
+
+    def mean(self, tokens: Tensor, past: Past, *, chunked: bool, final: bool) -> Tensor:
+        """Speech tokens (1, T) to the mean of the mel (1, 80, 2T), or 2(T − 3) frames where more tokens follow."""
+        embedded = self.input_embedding(tokens)
+        encoded = self.encoder(embedded, past, chunked=chunked, final=final)
+        return self.encoder_proj(encoded).transpose(1, 2)
+
+    def times(self) -> list[tuple[float, float]]:
+        """When each Euler step begins and how long it is: denser towards 0, as 1 − cos(πs/2) of equal s."""
+        at = [1 - math.cos(0.5 * math.pi * step / self.steps) for step in range(self.steps + 1)]
+        return [(begin, end - begin) for begin, end in pairwise(at)]
+
+    def move(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor, pasts: list[Past] | None) -> Tensor:
+        """The mel (B, 80, T), after all steps."""
+        *_, mel = self.steps_of(noise, mean, speaker, prompt, pasts)
+        return mel
+
+    def steps_of(
+        self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor, pasts: list[Past] | None
+    ) -> Iterator[Tensor]:
+        """What each step comes to: twice in one batch, with the conditions and without, for the guidance.
+
+        With `pasts`, one for each step, the frames are the next of a stream. Steps are summed in float32, whatever
+        the estimator's type is.
+        """
+        x = noise
+        mean, speaker, prompt = (
+            torch.stack((each, torch.zeros_like(each)), dim=1).flatten(0, 1).to(mean.dtype)
+            for each in (mean, speaker, prompt)
+        )
+        for step, (begin, duration) in enumerate(self.times()):
+            t = torch.full((), begin, device=x.device)  # filled on the device, as a graph cannot copy from the host
+            both = x.to(mean.dtype).repeat_interleave(2, dim=0)
+            if pasts is None:
+                both_flows = self.estimator(both, mean, t, speaker, prompt, Past())
+            else:
+                both_flows = self.estimator.chunked(both, mean, t, speaker, prompt, pasts[step])
+            conditional, unconditional = both_flows.float().unflatten(0, (-1, 2)).unbind(1)
+            x = x + duration * ((1 + self.guidance) * conditional - self.guidance * unconditional)
+            yield x
+
+    @torch.inference_mode()
+    def mel(
+        self, tokens: Tensor, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, *, chunked: bool = False
+    ) -> Tensor:
+        """A whole utterance at once. `prompt_mel` (1, 2P, 80) belongs to `prompt_tokens` (1, P); gives (1, 80, 2T)."""
+        *_, mel = self.mels(tokens, prompt_tokens, prompt_mel, embedding, chunked=chunked)
+        return mel
+
+    def mels(
+        self, tokens: Tensor, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, *, chunked: bool
+    ) -> Iterator[Tensor]:
+        """The same after each Euler step."""
+        mean = self.mean(torch.cat((prompt_tokens, tokens), dim=1), Past(), chunked=chunked, final=True)
+        frames = mean.shape[2]
+        prompt = F.pad(prompt_mel.transpose(1, 2), (0, frames - prompt_mel.shape[1]))
+        pasts = [Past() for _ in range(self.steps)] if chunked else None
+        noise = self.noise[:, :, :frames]
+        for mel in self.steps_of(noise, mean, self.speaker(embedding), prompt, pasts):
+            yield mel[:, :, prompt_mel.shape[1] :]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Frames of one utterance that are to be moved: their mean and the recording's mel (1, 80, T), from frame `begin`
+    on. The first `recorded` are the recording's own."""
+
+    begin: int
+    mean: Tensor
+    prompt: Tensor
+    recorded: int
+
+    @property
+    def end(self) -> int:
+        return self.begin + self.mean.shape[2]
+
+    def split(self, frames: int) -> Iterator["Chunk"]:
+        """The same in parts of so many frames; the last may have fewer."""
+        means, prompts = self.mean.split(frames, dim=2), self.prompt.split(frames, dim=2)
+        for number, (mean, prompt) in enumerate(zip(means, prompts, strict=True)):
+            recorded = min(max(0, self.recorded - number * frames), mean.shape[2])
+            yield Chunk(self.begin + number * frames, mean, prompt, recorded)
+
+
+class MeanStream:
+    """The encoder's side of one utterance whose tokens come a few at a time: the recording's, then those spoken."""
+
+    def __init__(self, flow: Flow, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor) -> None:
+        self._flow, self._past = flow, Past()
+        self.speaker = flow.speaker(embedding)
+        self.prompt = prompt_mel.transpose(1, 2)
+        self._waiting = prompt_tokens  # tokens not finished yet
+        self._frames = 0  # finished, the recording's included
+
+    @property
+    def device(self) -> torch.device:
+        return self._waiting.device
+
+    @property
+    def bytes(self) -> int:
+        return self._past.bytes
+
+    def fork(self) -> "MeanStream":
+        fork = copy.copy(self)
+        fork._past = self._past.fork()
+        return fork
+
+    @torch.inference_mode()
+    def push(self, tokens: Tensor, *, final: bool = False) -> Chunk | None:
+        """Whole chunks that `tokens` (1, T) finish, as soon as the three tokens after them are known; with `final`, all
+        that is left."""
+        self._waiting = torch.cat((self._waiting, tokens), dim=1)
+        count = self._waiting.shape[1]
+        if not final:
+            count = max(0, count - LOOK_AHEAD) // CHUNK_TOKENS * CHUNK_TOKENS
+        if not count:
+            return None
+        ahead = self._waiting if final else self._waiting[:, : count + LOOK_AHEAD]
+        mean = self._flow.mean(ahead, self._past, chunked=True, final=final)
+        self._waiting = self._waiting[:, count:]
+        begin, self._frames = self._frames, self._frames + mean.shape[2]
+        prompt = self.prompt[:, :, begin : self._frames]
+        recorded = prompt.shape[2]
+        return Chunk(begin, mean, F.pad(prompt, (0, mean.shape[2] - recorded)), recorded)
+
+
+class FlowStream:
+    """One utterance whose tokens come a few at a time; what is finished equals `Flow.mel(…, chunked=True)`.
+
+    With `keep_tokens` the estimator sees about that many tokens: all of the recording, and what was spoken last. The
+    encoder always sees everything, as its attention counts distances.
+    """
+
+    def __init__(
+        self, flow: Flow, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, keep_tokens: int | None = None
+    ) -> None:
+        self._flow = flow
+        self._means = MeanStream(flow, prompt_tokens, prompt_mel, embedding)
+        recorded, bound = prompt_tokens.shape[1], None
+        if keep_tokens is not None:
+            bound = Bound(recorded, max(CHUNK_TOKENS, keep_tokens - recorded))
+        self._pasts = [Past(bound) for _ in range(flow.steps)]
+
+    @torch.inference_mode()
+    def push(self, tokens: Tensor, *, final: bool = False) -> Tensor:
+        """The frames (1, 80, n) that `tokens` (1, T) finish, none of the recording; with `final`, all that are left."""
+        chunk = self._means.push(tokens, final=final)
+        if chunk is None:
+            return self._means.prompt.new_empty(1, MELS, 0)
+        noise = self._flow.noise[:, :, chunk.begin : chunk.end]
+        mel = self._flow.move(noise, chunk.mean, self._means.speaker, chunk.prompt, self._pasts)
+        return mel[:, :, chunk.recorded :]
+
+    def fork(self) -> "FlowStream":
+        """A stream that goes on from here by itself: what is finished, a voice's recording say, is not done again."""
+        fork = copy.copy(self)
+        fork._means, fork._pasts = self._means.fork(), [past.fork() for past in self._pasts]
+        return fork
+
+    @property
+    def device(self) -> torch.device:
+        return self._means.device
+
+    @property
+    def bytes(self) -> int:
+        """What this stream remembers."""
+        return self._means.bytes + sum(past.bytes for past in self._pasts)

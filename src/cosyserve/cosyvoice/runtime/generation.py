@@ -1,0 +1,225 @@
+"""Speech tokens for several requests at once: slots that are filled, advanced together, and freed.
+
+One step advances every slot by one token, on the device alone: scores, draw, and what the next step needs. The host
+reads tokens while the next step runs, so that the device never waits for it.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
+from cosyserve.cosyvoice.model.qwen2 import Llm
+from cosyserve.cosyvoice.model.sampling import Nucleus, length_limits, sample
+from cosyserve.cosyvoice.runtime.graphs import Graphed, captured
+
+_SPAN = 256  # positions by which attention grows; on a GPU each width is a graph of its own
+_PROMPT = 64  # positions by which a prompt is padded on a GPU
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be said, as ids: the text, the text and the speech tokens of the voice's recording."""
+
+    text: Tensor
+    prompt_text: Tensor
+    prompt_speech: Tensor
+    seed: int = 0
+    temperature: float = 1.0
+
+    @property
+    def prompt_positions(self) -> int:
+        """What it takes of a slot before its first token."""
+        return len(self.text) + len(self.prompt_text) + len(self.prompt_speech) + 2
+
+
+@dataclass
+class Slot:
+    """A request that is being spoken."""
+
+    most: int  # tokens
+    spoken: int = 0
+    done: bool = False
+    problem: Exception | None = None  # why it is done, where it failed by itself
+
+
+class NoRoomError(ValueError):
+    """A request leaves no room for its shortest answer."""
+
+
+class TokenGenerator(Protocol):
+    """Speech tokens for several requests at once, whoever makes them. Not to be used from two threads."""
+
+    @property
+    def slots(self) -> int:
+        """Requests at once."""
+        ...
+
+    @property
+    def busy(self) -> bool: ...
+
+    def add(self, request: Request) -> Slot:
+        """Begin a request; raises `NoRoomError`."""
+        ...
+
+    def remove(self, slot: Slot) -> None:
+        """A request that is done, or that nobody waits for any more, frees its slot."""
+        ...
+
+    def advance(self, patience: float) -> list[tuple[Slot, int]]:
+        """The tokens that came, in their order. Where they come from elsewhere, waits `patience` seconds at most."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Generator:
+    """`slots` requests of at most `length` positions each. Not to be used from two threads."""
+
+    def __init__(self, llm: Llm, slots: int, length: int, nucleus: Nucleus = Nucleus()) -> None:
+        self._llm, self._nucleus = llm, nucleus
+        llm.fuse()
+        self._cache = llm.cache(slots, length)
+        self._device = llm.speech_embedding.weight.device
+        self._slots: dict[int, Slot] = {}
+        self._places = [0] * slots  # as the host counts them, so that it need not ask
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._prefills: dict[int, Graphed] = {}
+        if self._device.type == "cuda":
+            self._spare = llm.cache(1, -(-length // _PROMPT) * _PROMPT)
+
+        def each(dtype: torch.dtype) -> Tensor:
+            return torch.zeros(slots, dtype=dtype, device=self._device)
+
+        self._token, self._place, self._step, self._seed, self._least = (each(torch.long) for _ in range(5))
+        self._temperature = each(torch.float32)
+        self._recent = torch.full((slots, nucleus.window), -1, device=self._device)
+
+    @property
+    def slots(self) -> int:
+        return self._cache.slots
+
+    @property
+    def free(self) -> int:
+        return self._cache.slots - len(self._slots)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._slots)
+
+    @torch.inference_mode()
+    def add(self, request: Request) -> Slot:
+        """Read a request's prompt into a free slot and draw its first token, which the next `advance` tells.
+
+        A request may grow as long as its text allows and its slot has room; raises `NoRoomError`.
+        """
+        number = next(number for number in range(self._cache.slots) if number not in self._slots)
+        least, most = length_limits(len(request.text))
+        room = self._cache.length - request.prompt_positions
+        if room <= least:
+            raise NoRoomError(f"{request.prompt_positions} positions leave no room in a slot of {self._cache.length}")
+        most = min(most, room)
+        text = torch.cat((request.prompt_text, request.text)).to(self._device)
+        prompt = self._llm.prompt(text, request.prompt_speech.to(self._device))
+        scores = self._prefilled(prompt, number)
+        self._places[number] = len(prompt)
+        self._place[number], self._step[number], self._seed[number] = len(prompt), 0, request.seed
+        self._least[number], self._temperature[number] = least, request.temperature
+        self._recent[number] = -1
+        self._draw(scores[None], slice(number, number + 1))
+        slot = self._slots[number] = Slot(most)
+        return slot
+
+    def remove(self, slot: Slot) -> None:
+        """A request that is done, or that nobody waits for any more, frees its slot."""
+        slot.done = True
+        self._slots = {number: each for number, each in self._slots.items() if each is not slot}
+
+    @torch.inference_mode()
+    def advance(self, patience: float = 0) -> list[tuple[Slot, int]]:
+        """The token that each slot has drawn, if it is none that stops; the next ones are being drawn meanwhile.
+
+        Where memory runs out nothing has happened, and the next call goes on from there.
+        """
+        spoken = dict(self._slots)
+        if not spoken:
+            return []
+        # The copy stands before the next step in the device's queue: waiting for it leaves that step running.
+        tokens = self._token.to("cpu", non_blocking=True, copy=True)
+        copied = torch.cuda.Event() if self._device.type == "cuda" else None
+        if copied is not None:
+            copied.record()
+        self._decode()
+        if copied is not None:
+            copied.synchronize()
+        told = []
+        for number, token in enumerate(tokens.tolist()):
+            if (slot := spoken.get(number)) is None:
+                continue
+            slot.spoken += 1
+            if token >= SPEECH_TOKENS or slot.spoken > slot.most:
+                self.remove(slot)
+            else:
+                told.append((slot, token))
+        return told
+
+    def close(self) -> None:
+        """Nothing to let go of but memory."""
+
+    def _decode(self) -> None:
+        """One step of every slot, free ones too: shapes never change, so a request's numbers do not hang on how many
+        others there are, and what free slots compute is never looked at."""
+        furthest = max(self._places[number] for number in self._slots)
+        span = min(self._cache.length, (furthest // _SPAN + 1) * _SPAN)
+        if self._device.type != "cuda":
+            self._one_step(span)
+        else:
+            if span not in self._graphs:
+                self._graphs[span] = self._captured(span)
+            self._graphs[span].replay()
+        for number in self._slots:
+            self._places[number] += 1
+
+    def _one_step(self, span: int) -> None:
+        scores = self._llm.decode(self._token, self._place.clamp(max=span - 1), self._cache, span)
+        self._draw(scores, slice(None))
+        self._place += 1
+
+    def _draw(self, scores: Tensor, rows: slice) -> None:
+        """Draw a token for each row and remember it."""
+        step, recent = self._step[rows], self._recent[rows]
+        may_stop = step >= self._least[rows]
+        drawn = sample(scores, recent, self._seed[rows], step, may_stop, self._temperature[rows], self._nucleus)
+        recent.scatter_(1, (step % self._nucleus.window)[:, None], drawn[:, None])
+        self._token[rows] = drawn
+        step += 1
+
+    def _captured(self, span: int) -> torch.cuda.CUDAGraph:
+        """The step as a graph. What the rehearsals change is put back."""
+        kept = [each.clone() for each in self._state]
+        try:
+            return captured(lambda: self._one_step(span))
+        finally:
+            for each, before in zip(self._state, kept, strict=True):
+                each.copy_(before)
+
+    def _prefilled(self, prompt: Tensor, slot: int) -> Tensor:
+        """The scores after `prompt` (T, W), which is read into a slot."""
+        if self._device.type != "cuda":
+            return self._llm.prefill(prompt, self._cache, slot)
+        # Graphs of a few lengths read into a slot of their own, from which it is copied. What comes after the prompt
+        # is seen by nothing before it, and is overwritten token by token.
+        length = -(-len(prompt) // _PROMPT) * _PROMPT
+        if length not in self._prefills:
+            self._prefills[length] = Graphed(lambda padded, last: [self._llm.prefill(padded, self._spare, 0, last)])
+        padded = F.pad(prompt, (0, 0, 0, length - len(prompt)))
+        (scores,) = self._prefills[length](padded, torch.full((1,), len(prompt) - 1, device=self._device))
+        self._cache.layers[:, :, slot, :, : len(prompt)] = self._spare.layers[:, :, 0, :, : len(prompt)]
+        return scores
+
+    @property
+    def _state(self) -> tuple[Tensor, ...]:
+        return self._token, self._place, self._step, self._recent

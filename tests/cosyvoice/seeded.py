@@ -1,0 +1,75 @@
+"""Weights that need no file: every tensor of a model is drawn from a seed made of its module's name and its key.
+
+The reference outputs were computed by the public implementation after it had been filled in this very way, so the
+numbers here (which noise, which gains) are part of the references and not a choice.
+"""
+
+import math
+import zlib
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from cosyserve.cosyvoice.model.config import Config, EncoderConfig, EstimatorConfig, FlowConfig, HiftConfig, LlmConfig
+from cosyserve.cosyvoice.model.flow import Flow
+from cosyserve.cosyvoice.model.hift import Hift
+from cosyserve.cosyvoice.model.qwen2 import Llm
+
+FULL = Config()
+TINY = Config(
+    llm=LlmConfig(hidden=64, feed_forward=128, layers=2, heads=4, kv_heads=2, vocabulary=1024),
+    flow=FlowConfig(
+        encoder=EncoderConfig(feed_forward=128, blocks=1),
+        estimator=EstimatorConfig(channels=32, head_dim=16, heads=2, transformers=1, mid_blocks=2),
+    ),
+    hift=HiftConfig(channels=64, f0_channels=64),
+)
+# Fewer layers and steps, for what holds with any: no reference was computed with them.
+_FLOW = replace(TINY.flow, encoder=replace(TINY.flow.encoder, up_blocks=2), steps=3)
+SHALLOW = replace(TINY, flow=_FLOW)
+M = TypeVar("M", bound=nn.Module)
+SIZES = {"tiny": TINY, "full": FULL}
+
+
+@dataclass(frozen=True)
+class Model:
+    llm: Llm
+    flow: Flow
+    hift: Hift
+
+
+def seeded(config: Config) -> Model:
+    return Model(fill("llm", Llm(config.llm)), fill("flow", Flow(config.flow)), fill("hift", Hift(config.hift)))
+
+
+@torch.no_grad()
+def fill(name: str, module: M) -> M:
+    filled = set()
+    for key, tensor in module.state_dict().items():
+        if (tensor.data_ptr(), tensor.shape) not in filled:  # a tied one has the value of its first key
+            tensor.copy_(_value(name, key, tensor))
+            filled.add((tensor.data_ptr(), tensor.shape))
+    return module.eval()
+
+
+def _value(name: str, key: str, like: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{name}/{key}".encode()))
+    noise = torch.randn(tuple(like.shape), generator=generator)
+    leaf = key.rsplit(".", 1)[-1]
+    if leaf == "bias":
+        value = 0.02 * noise
+        return value + 150 if (name, key) == ("hift", "f0_predictor.classifier.bias") else value  # Hz: voiced
+    if leaf == "original0":
+        return 1 + 0.05 * noise
+    if leaf == "original1":
+        return noise
+    if leaf == "alpha":
+        return 1 + 0.1 * noise
+    if like.dim() == 1:
+        return 1 + 0.05 * noise
+    if like.dim() == 2 and leaf == "weight" and ("embedding" in key or "embed_tokens" in key):
+        return (0.05 if name == "llm" else 1.0) * noise
+    value = noise / math.sqrt(max(1, math.prod(like.shape[1:])))
+    return 40 * value if key.endswith("f0_predictor.classifier.weight") else value

@@ -1,0 +1,87 @@
+"""Several requests in slots: each gets what it would get alone."""
+
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
+from cosyserve.cosyvoice.model.qwen2 import Llm
+from cosyserve.cosyvoice.model.sampling import length_limits
+from cosyserve.cosyvoice.runtime.generation import Generator, Request, Slot
+from tests.cosyvoice.seeded import TINY, fill
+
+_LENGTH = 400
+
+
+@cache
+def llm() -> Llm:
+    return fill("llm", Llm(TINY.llm))
+
+
+def request(seed: int, text: int = 3, temperature: float = 1.0) -> Request:
+    generator = torch.Generator().manual_seed(seed)
+    ids = [
+        torch.randint(0, high, (count,), generator=generator) for high, count in ((1024, text), (1024, 4), (6561, 9))
+    ]
+    return Request(ids[0], ids[1], ids[2], seed, temperature)
+
+
+def run(generator: Generator, requests: list[Request]) -> list[list[int]]:
+    """Each request's tokens; as many at once as there are slots, the others as soon as one is free."""
+    waiting = list(enumerate(requests))
+    heard: list[list[int]] = [[] for _ in requests]
+    running: dict[int, Slot] = {}
+    while waiting or any(not slot.done for slot in running.values()):
+        while waiting and generator.free:
+            number, each = waiting.pop(0)
+            running[number] = generator.add(each)
+        for slot, token in generator.advance():
+            heard[next(number for number, each in running.items() if each is slot)].append(token)
+    return heard
+
+
+@settings(max_examples=8, deadline=None)
+@given(seeds=st.lists(st.integers(0, 1000), min_size=1, max_size=6), slots=st.integers(1, 4))
+def test_a_request_says_the_same_whatever_runs_beside_it(seeds: list[int], slots: int) -> None:
+    requests = [request(seed, text=1 + seed % 5) for seed in seeds]
+    together = run(Generator(llm(), slots, _LENGTH), requests)
+    assert together == [run(Generator(llm(), 1, _LENGTH), [each])[0] for each in requests]
+
+
+def test_lengths_are_within_their_limits() -> None:
+    for seed in range(6):
+        (spoken,) = run(Generator(llm(), 1, _LENGTH), [request(seed, text=4)])
+        least, most = length_limits(4)
+        assert least <= len(spoken) <= most
+
+
+def test_greedy_takes_the_best_of_each_step_from_the_first_on() -> None:
+    given = request(5, temperature=0.0)
+    (spoken,) = run(Generator(llm(), 2, _LENGTH), [given])
+    prompt = llm().prompt(torch.cat((given.prompt_text, given.text)), given.prompt_speech)
+    cache = llm().cache(1, _LENGTH)
+    scores = llm().prefill(prompt, cache, 0)[None]
+    expected = []
+    for place in range(len(prompt), len(prompt) + length_limits(len(given.text))[0]):  # until it may stop
+        expected.append(int(scores[:, :SPEECH_TOKENS].argmax(1)))
+        scores = llm().decode(torch.tensor(expected[-1:]), torch.tensor([place]), cache)
+    assert spoken[: len(expected)] == expected
+
+
+def test_a_request_that_is_given_up_frees_its_slot_at_once() -> None:
+    generator = Generator(llm(), 1, _LENGTH)
+    slot = generator.add(request(1))
+    generator.advance()
+    assert generator.free == 0
+    generator.remove(slot)
+    assert generator.free == 1
+    assert generator.advance() == []
+    assert run(generator, [request(2)]) == run(Generator(llm(), 1, _LENGTH), [request(2)])
+
+
+def test_a_request_that_cannot_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="leave no room in a slot of 20"):
+        Generator(llm(), 1, 20).add(request(1))

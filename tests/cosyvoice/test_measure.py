@@ -1,0 +1,38 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cosyserve.cosyvoice.model.flow import Flow
+from cosyserve.cosyvoice.model.untrained import untrained
+from cosyserve.measure.model import growth
+from tests.cosyvoice.seeded import TINY
+
+
+@given(exponent=st.floats(0.1, 3), scale=st.floats(0.01, 100))
+def test_the_exponent_of_a_power_is_found(exponent: float, scale: float) -> None:
+    assert growth({length: scale * length**exponent for length in (10, 20, 40)}) == pytest.approx(exponent)
+
+
+def test_an_untrained_model_is_the_same_each_time_and_makes_finite_sound() -> None:
+    one, two = (untrained(Flow(TINY.flow)) for _ in range(2))
+    for key, tensor in one.state_dict().items():
+        assert torch.equal(tensor, two.state_dict()[key]), key
+    prompt = torch.zeros(1, 5, dtype=torch.long)
+    mel = one.mel(torch.ones(1, 30, dtype=torch.long), prompt, torch.randn(1, 10, 80), torch.randn(1, 192))
+    assert mel.isfinite().all()
+    assert 0.1 < mel.std() < 100
+
+
+def test_a_bench_of_a_device_that_is_not_there_says_so() -> None:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-m", "cosyserve", "bench", "gpu"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "CS-GPU-101" in done.stderr
+    assert done.stdout == ""

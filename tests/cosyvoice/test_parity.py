@@ -1,0 +1,47 @@
+"""The model against the reference outputs; tests/cosyvoice/golden/README.md says what they are."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from cosyserve.cosyvoice.model.flow import Flow
+from cosyserve.cosyvoice.model.hift import Hift
+from cosyserve.cosyvoice.model.qwen2 import Llm
+from cosyserve.cosyvoice.model.source import Source
+from tests.cosyvoice.seeded import SIZES, seeded
+from tests.parity import GOLDEN, TOLERANCE, compare, tolerance
+
+
+@pytest.mark.parametrize("size", ["tiny", pytest.param("full", marks=pytest.mark.slow)])
+def test_every_array_is_the_reference_s(size: str) -> None:
+    """The full size is slow, as it is all of the model's arithmetic in float32 on two cores."""
+    errors = dict(compare(seeded(SIZES[size]), GOLDEN / f"{size}.npz", vocoder=GOLDEN / f"{size}_vocoder.npz"))
+    assert len(errors) == 15
+    assert {name: error for name, error in errors.items() if not error <= tolerance(name)} == {}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_keys_and_shapes_are_those_of_the_released_files(size: str) -> None:
+    config = SIZES[size]
+    with torch.device("meta"):
+        modules: dict[str, nn.Module] = {"llm": Llm(config.llm), "flow": Flow(config.flow), "hift": Hift(config.hift)}
+    ours = {
+        name: {key: list(each.shape) for key, each in module.state_dict().items()} for name, module in modules.items()
+    }
+    assert ours == json.loads((GOLDEN / f"{size}_keys.json").read_text())
+
+
+def test_a_wrong_output_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = seeded(SIZES["tiny"])
+    with torch.no_grad():
+        model.flow.encoder_proj.bias.add_(0.01)
+    drawn = torch.rand(9, dtype=torch.float64)  # where each harmonic begins
+    turns = Source.turns
+    monkeypatch.setattr(Source, "turns", lambda source, f0: turns(source, f0) + drawn)
+    errors = dict(compare(model, GOLDEN / "tiny.npz", vocoder=GOLDEN / "tiny_vocoder.npz"))
+    assert errors["mu"] > TOLERANCE
+    assert errors["mel_chunked"] > TOLERANCE
+    assert errors["llm_logits_last"] <= TOLERANCE
+    assert errors["sines"] > tolerance("sines")
