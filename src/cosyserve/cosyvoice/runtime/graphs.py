@@ -1,6 +1,7 @@
 """Work on a GPU that is launched once instead of kernel by kernel."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,7 +9,16 @@ from torch import Tensor
 _WARM_UPS = 3  # before a capture, as torch's documentation of CUDA graphs asks for
 
 
-def captured(work: Callable[[], object], warm_ups: int = _WARM_UPS) -> torch.cuda.CUDAGraph:
+Pool = Any  # of `torch.cuda.graph_pool_handle()`
+
+
+def new_pool() -> Pool | None:
+    """Memory that graphs share which never run at the same time, and whose results are copied before the next runs.
+    None without a card."""
+    return torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
+
+
+def captured(work: Callable[[], object], pool: Pool | None = None, warm_ups: int = _WARM_UPS) -> torch.cuda.CUDAGraph:
     """`work` as a graph. It runs a few times before that, on a stream of its own, as capturing demands."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -19,7 +29,7 @@ def captured(work: Callable[[], object], warm_ups: int = _WARM_UPS) -> torch.cud
     graph = torch.cuda.CUDAGraph()
     # What other threads do meanwhile is their business: in the global mode an event that TensorRT-LLM waits for would
     # spoil the capture, and the capture what TensorRT-LLM is at.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"), torch.inference_mode():
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"), torch.inference_mode():
         work()
     return graph
 
@@ -27,8 +37,8 @@ def captured(work: Callable[[], object], warm_ups: int = _WARM_UPS) -> torch.cud
 class Graphed:
     """A function of tensors as a graph for one set of shapes, made when it is first called."""
 
-    def __init__(self, work: Callable[..., Sequence[Tensor]]) -> None:
-        self._work = work
+    def __init__(self, work: Callable[..., Sequence[Tensor]], pool: Pool | None = None) -> None:
+        self._work, self._pool = work, pool
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: list[Tensor] = []
         self._outputs: Sequence[Tensor] = ()
@@ -37,7 +47,7 @@ class Graphed:
         """The results, copied: the next call writes over the graph's own."""
         if self._graph is None:
             self._inputs = [each.clone() for each in inputs]
-            self._graph = captured(self._run)
+            self._graph = captured(self._run, self._pool)
         for mine, given in zip(self._inputs, inputs, strict=True):
             mine.copy_(given)
         self._graph.replay()
