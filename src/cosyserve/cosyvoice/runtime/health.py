@@ -5,6 +5,7 @@ later call of the process as well. So after a failure a tiny piece of work on th
 """
 
 import logging
+import threading
 import traceback
 
 import torch
@@ -23,9 +24,10 @@ _OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "not
 
 
 class Health:
-    """Of one device, as the thread that works on it sees it."""
+    """Of one device, as the threads that work on it see it."""
 
     def __init__(self, device: str) -> None:
+        self._judging = threading.Lock()
         self.broken = ""  # why nothing will be computed in this process any more
         self._failures = 0
         self._probe = torch.zeros(1, device=device)  # made now: to test a device without memory must take none
@@ -37,8 +39,9 @@ class Health:
         """What the client is to be told; sets `broken` where nobody will be spoken to any more."""
         if isinstance(problem, _REFUSALS):
             return problem
-        self._failures += 1
-        self.broken = self.broken or self._verdict(problem)
+        with self._judging:
+            self._failures += 1
+            self.broken = self.broken or self._verdict(problem)
         if self.broken:
             log.error("The synthesis is broken", exc_info=problem)
             return self.farewell()
