@@ -88,7 +88,8 @@ def all_graphs_of_a_server() -> None:
     config = Config()
     flow = untrained(Flow(config.flow)).to("cuda", torch.bfloat16)
     flow.noise = flow.noise.float()
-    FlowBatch(flow, streams=4, pages=24, frames=300).prepare()
+    for make in FlowBatch(flow, streams=4, pages=24, frames=300).graphs():
+        make()
     GraphedHift(untrained(Hift(config.hift)).to("cuda"), (20, 50, 50), FIRST_HELD).prepare()
 
 

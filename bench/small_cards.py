@@ -47,8 +47,9 @@ def measured(gib: float, past_seconds: float) -> dict[str, object]:
     told |= {"streams": streams, "voices": share.voices, "pages": share.pages}
     if streams:
         token2wav = BatchedToken2Wav(model.flow, model.hift, Hops(), streams, share.pages, frames)
-        token2wav.prepare()
         generator = Generator(model.llm, streams, _POSITIONS)
+        for make in (*generator.graphs(), *token2wav.graphs()):
+            make()
         told["seconds of sound"] = round(_spoken(token2wav, generator), 1)
     told["peak, GiB"] = round((context + torch.cuda.max_memory_reserved()) / 2**30, 1)
     return told

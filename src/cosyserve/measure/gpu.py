@@ -57,7 +57,8 @@ def gpu(dtype: torch.dtype) -> Iterator[tuple[str, object]]:
     prompt = Prompt(given.tokens[0], given.mel[0], given.embedding[0])
     token2wav = BatchedToken2Wav(flow, hift, Hops(), max(_STREAMS), _PAGES, _PAST_FRAMES)
     began = time.perf_counter()
-    token2wav.prepare()
+    for make in token2wav.graphs():
+        make()
     yield "flow: seconds to make all graphs", round(time.perf_counter() - began, 1)
     for streams in _STREAMS:
         yield f"flow: ms a chunk of {streams} streams, in a graph", round(1000 * _chunk(flow, token2wav, streams), 1)

@@ -81,6 +81,10 @@ class CosyVoice2Synthesizer:
         return self._runtime.broken
 
     @property
+    def preparing(self) -> str:
+        return self._runtime.preparing
+
+    @property
     def voices(self) -> Mapping[str, Voice]:
         return {name: entry.voice for name, entry in self.library.entries.items()}
 
@@ -193,7 +197,6 @@ def _runtime_of(
         bounds.append(by_memory(share.streams, there, share.stream_bytes, seconds, voices))
         streams = min(bound.streams for bound in bounds)
         token2wav = BatchedToken2Wav(flow, hift, Hops(), streams, share.pages, frames, config.recording_tokens)
-        token2wav.prepare()
     made = generator(min(bound.streams for bound in bounds))
     bounds.append(by_engine(made.slots))
     runtime = Runtime(made, token2wav, config.threads, config.device)

@@ -12,7 +12,7 @@ from cosyserve.cosyvoice.model.config import CHUNK_TOKENS
 from cosyserve.cosyvoice.model.flow import Chunk, Flow, MeanStream
 from cosyserve.cosyvoice.model.hift import FIRST_HELD, Hift, HiftStream
 from cosyserve.cosyvoice.runtime.flow_batch import CHUNK, FlowBatch, FlowState, Recording, Work
-from cosyserve.cosyvoice.runtime.graphs import new_pool
+from cosyserve.cosyvoice.runtime.graphs import Make, new_pool
 from cosyserve.cosyvoice.runtime.health import is_out_of_memory
 from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
 from cosyserve.cosyvoice.runtime.lru import Lru
@@ -81,9 +81,8 @@ class BatchedToken2Wav:
         self._recording_tokens = min(wanted, tokens - 2 * CHUNK_TOKENS)  # the rest is a ring of whole chunks
         self._voices = Lru[Prompt, Voice](_VOICES)
 
-    def prepare(self) -> None:
-        """Make all graphs, which takes seconds, before anybody waits for one."""
-        self.batch.prepare()
+    def graphs(self) -> list[Make]:
+        return self.batch.graphs()
 
     def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Stream:
         if whole:

@@ -11,6 +11,7 @@ was spoken longest ago makes room. Until then the result equals `Flow.mel(…, c
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MEL
 from cosyserve.cosyvoice.model.estimator import Attention
 from cosyserve.cosyvoice.model.flow import Chunk, Flow
 from cosyserve.cosyvoice.model.past import CausalConv1d, Past
-from cosyserve.cosyvoice.runtime.graphs import Pool, captured
+from cosyserve.cosyvoice.runtime.graphs import Make, Pool, captured
 from cosyserve.cosyvoice.runtime.memory import pages_behind
 from cosyserve.cosyvoice.runtime.pages import Pages
 
@@ -169,11 +170,10 @@ class FlowBatch:
         self.pages.share(pages)
         return Recording(pages, tails)
 
-    def prepare(self) -> None:
-        """Make all graphs, before anybody waits for one."""
-        for width in (1 << exponent for exponent in range(self.width.bit_length())):
-            for pages in self._spans():
-                self._batch(width, pages)
+    def graphs(self) -> list[Make]:
+        """What makes each of them, to be called before anybody waits for one."""
+        widths = [1 << exponent for exponent in range(self.width.bit_length())]
+        return [partial(self._batch, width, span) for width in widths for span in self._spans()]
 
     def _spans(self) -> tuple[int, ...]:
         """Numbers of pages that a batch reads: all, or half where no stream has more behind it."""

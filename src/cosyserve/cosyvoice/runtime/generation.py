@@ -5,6 +5,7 @@ reads tokens while the next step runs, so that the device never waits for it.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -14,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.sampling import Nucleus, length_limits, sample
-from cosyserve.cosyvoice.runtime.graphs import Graphed, captured, new_pool
+from cosyserve.cosyvoice.runtime.graphs import Graphed, Make, captured, new_pool
 
 _SPAN = 256  # positions by which attention grows; on a GPU each width is a graph of its own
 _PIECE = 128  # positions of a prompt that a GPU reads at once, so that the tokens of others do not stop
@@ -71,6 +72,10 @@ class TokenGenerator(Protocol):
 
     @property
     def busy(self) -> bool: ...
+
+    def graphs(self) -> list[Make]:
+        """What makes each graph of a GPU, to be called before the first request. It takes seconds."""
+        ...
 
     def add(self, request: Request) -> Slot:
         """Begin a request; raises `NoRoomError`."""
@@ -131,18 +136,20 @@ class Generator:
     def _taken(self) -> set[int]:
         return {*self._slots, *(each.number for each in self._reading)}
 
-    def prepare(self) -> None:
-        """Make all graphs, before anybody waits for one."""
+    def graphs(self) -> list[Make]:
         if self._device.type != "cuda":
-            return
-        for span in _spans(self._cache.length):
-            self._graphs[min(span, self._cache.length)] = self._captured(min(span, self._cache.length))
+            return []
+        steps = {min(span, self._cache.length) for span in _spans(self._cache.length)}
+        pieces = _spans(self._spare.length) if self._piece is not None else []
+        return [
+            *(partial(self._graph, span) for span in sorted(steps)),
+            *(partial(self._rehearse, span) for span in pieces),
+        ]
+
+    @torch.inference_mode()
+    def _rehearse(self, span: int) -> None:
         if self._piece is not None:
-            nothing = torch.zeros(
-                self._piece, self._llm.config.hidden, device=self._device, dtype=self._cache.layers.dtype
-            )
-            for span in _spans(self._spare.length):
-                self._extended(nothing, 0, 0, span)
+            self._extended(self._cache.layers.new_zeros(self._piece, self._llm.config.hidden), 0, 0, span)
 
     @torch.inference_mode()
     def add(self, request: Request) -> Slot:
@@ -248,9 +255,7 @@ class Generator:
         if self._device.type != "cuda":
             self._one_step(span)
         else:
-            if span not in self._graphs:
-                self._graphs[span] = self._captured(span)
-            self._graphs[span].replay()
+            self._graph(span).replay()
         for number in self._slots:
             self._places[number] += 1
 
@@ -267,6 +272,11 @@ class Generator:
         recent.scatter_(1, (step % self._nucleus.window)[:, None], drawn[:, None])
         self._token[rows] = drawn
         step += 1
+
+    def _graph(self, span: int) -> torch.cuda.CUDAGraph:
+        if span not in self._graphs:
+            self._graphs[span] = self._captured(span)
+        return self._graphs[span]
 
     def _captured(self, span: int) -> torch.cuda.CUDAGraph:
         """The step as a graph. What the rehearsals change is put back."""

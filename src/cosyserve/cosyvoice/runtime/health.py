@@ -51,6 +51,11 @@ class Health:
         _free(problem)
         return CosyError(errors.OUT_OF_MEMORY, retry_after=1)
 
+    def give_up(self, problem: Exception) -> None:
+        """Nobody will be spoken to, whatever comes."""
+        log.error("The synthesis is broken", exc_info=problem)
+        self.broken = self.broken or _first_line(problem)
+
     def farewell(self) -> CosyError:
         """What all are told once it is broken."""
         return CosyError(errors.ENGINE_FAILED, retry_after=1, reason=self.broken)

@@ -28,6 +28,8 @@ class Runtime:
         self._health, self._changed, self._closed = Health(device), threading.Condition(), False
         self._tokens = TokenStage(generator, self._health, self._changed)
         self._render = RenderStage(token2wav, self.places, self._tokens, self._health, self._changed)
+        self._to_make = [*generator.graphs(), *token2wav.graphs()]
+        self._made, self._prepared = 0, threading.Event()
         works = (self._draw, self._speak) if device.startswith("cuda") else (self._take_turns,)
         self._threads = [
             threading.Thread(target=self._run, args=(work, threads), name="cosyvoice", daemon=True) for work in works
@@ -39,6 +41,11 @@ class Runtime:
     def broken(self) -> str:
         """Why it will never speak again; empty as long as it may."""
         return self._health.broken
+
+    @property
+    def preparing(self) -> str:
+        """How far it is with what has to be there before anybody is spoken to; empty once all is."""
+        return "" if self._prepared.is_set() else f"graph {self._made + 1} of {len(self._to_make)}"
 
     def start(self, utterance: Utterance) -> None:
         with self._changed:
@@ -69,16 +76,32 @@ class Runtime:
         torch.set_num_threads(threads)  # of this thread's own pool
         work()
 
+    def _prepare(self) -> None:
+        """Make all graphs, one after the other and before the first request."""
+        try:
+            for make in self._to_make:
+                if self._closed:
+                    break
+                make()
+                self._made += 1
+        except Exception as problem:  # without them nobody can be spoken to in time
+            self._health.give_up(problem)
+        self._to_make = []
+        self._prepared.set()
+
     def _draw(self) -> None:
+        self._prepared.wait()
         with _stream_of_its_own():
             while self._wait(lambda: (self._tokens.busy, None)):
                 self._tokens.round()
 
     def _speak(self) -> None:
+        self._prepare()
         while self._wait(self._render.due):
             self._render.round()
 
     def _take_turns(self) -> None:
+        self._prepare()
         while self._wait(self._something):
             with self._changed:
                 busy, due = self._tokens.busy, self._render.due()[0]

@@ -10,6 +10,7 @@ from torch import Tensor
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.flow import Flow, FlowStream
 from cosyserve.cosyvoice.model.hift import FIRST_HELD, Hift, HiftStream
+from cosyserve.cosyvoice.runtime.graphs import Make
 from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
 from cosyserve.cosyvoice.runtime.lru import Lru
 from cosyserve.cosyvoice.runtime.whole import WholeFlow, WholeTokens
@@ -49,6 +50,10 @@ class Token2Wav(Protocol):
     width: int  # utterances that are spoken at once
     places: float  # utterances that there is room for
 
+    def graphs(self) -> list[Make]:
+        """What makes each graph of a GPU, to be called before anybody waits for one. It takes seconds."""
+        ...
+
     def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Stream:
         """An utterance whose hops come as its tokens do; or one that is spoken when all of them are there. Raises
         `NoPagesError` where it has to wait for others to end."""
@@ -86,6 +91,9 @@ class SingleToken2Wav:
         self._flow, self._hift, self._hops = flow, hift, hops
         self._keep_tokens, self._recording_tokens = keep_tokens, recording_tokens
         self._begun = Lru[Prompt, tuple[Hops, FlowStream]](voices)
+
+    def graphs(self) -> list[Make]:
+        return []
 
     def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Stream:
         if whole:
