@@ -16,7 +16,7 @@ from cosyserve.cosyvoice.model.flow import Flow, MeanStream
 from cosyserve.cosyvoice.model.untrained import untrained
 from cosyserve.cosyvoice.runtime.encoder_batch import EncodedStream, EncoderBatch
 from cosyserve.cosyvoice.runtime.graphs import new_pool
-from cosyserve.cosyvoice.runtime.memory import bytes_of_slot
+from cosyserve.cosyvoice.runtime.memory import encoder_bytes
 
 _TOKENS = 2250
 _WIDTHS = (1, 4, 16, 32)
@@ -47,7 +47,7 @@ def median_ms(work: Callable[[], object]) -> float:
 
 def step_ms(batch: EncoderBatch, voice: EncodedStream, width: int) -> float:
     """A step of `width` streams behind one recording, again and again from the same place."""
-    streams = [batch.copy(voice, slot) for slot in range(width)]
+    streams = [batch.resume(batch.keep(voice), slot) for slot in range(width)]
     hop = torch.zeros(1, CHUNK_TOKENS, dtype=torch.long)
     return median_ms(lambda: batch.push([(replace(each), hop, False) for each in streams]))
 
@@ -89,11 +89,12 @@ def measured(dtype: torch.dtype) -> None:
     flow = untrained(Flow(config)).to("cuda", dtype)
     slots = max(_WIDTHS) + 1
     batch = EncoderBatch(flow, slots, _TOKENS, new_pool())
-    slot = bytes_of_slot(config, _TOKENS, flow.encoder_proj.weight.element_size())
+    slot = encoder_bytes(config, _TOKENS, flow.encoder_proj.weight.element_size())
     print(f"{dtype}: {slot / 2**20:.1f} MiB a slot of {_TOKENS} tokens")
     torch.cuda.synchronize()
     before, began = torch.cuda.mem_get_info()[0], time.perf_counter()
-    batch.prepare(max(_WIDTHS))
+    for make in batch.graphs(max(_WIDTHS)):
+        make()
     torch.cuda.synchronize()
     taken = (before - torch.cuda.mem_get_info()[0]) / 2**20
     print(f"  all graphs: {time.perf_counter() - began:.1f} s, {taken:.0f} MiB")

@@ -11,8 +11,8 @@ from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, LOOK_AHEAD
 from cosyserve.cosyvoice.model.flow import Chunk, Flow, MeanStream
 from cosyserve.cosyvoice.model.past import Bound, Past
 from cosyserve.cosyvoice.runtime.encoder_batch import EncodedStream, EncoderBatch, Work, chunks_behind, place_of
-from cosyserve.cosyvoice.runtime.memory import bytes_of_slot
-from cosyserve.cosyvoice.runtime.slots import CHUNK
+from cosyserve.cosyvoice.runtime.flow_batch import CHUNK
+from cosyserve.cosyvoice.runtime.memory import encoder_bytes
 from tests.cosyvoice.seeded import SHALLOW, seeded
 
 NOTHING = torch.empty(1, 0, dtype=torch.long)
@@ -84,7 +84,7 @@ def test_in_any_company_a_stream_has_the_chunks_that_it_has_alone(
     speakers = []
     for slot, (voice, starts, hops) in enumerate(utterances):
         tokens = [tokens_of(count, slot + 7 * hop) for hop, count in enumerate(hops)]
-        speakers.append(Speaker(starts, tokens, batch.copy(voices[voice], slot), alone[voice].fork()))
+        speakers.append(Speaker(starts, tokens, batch.resume(batch.keep(voices[voice]), slot), alone[voice].fork()))
     for turn in range(max(each.starts + len(each.hops) for each in speakers)):
         now = [each for each in speakers if 0 <= turn - each.starts < len(each.hops)]
         works = [each.work(turn) for each in now]
@@ -108,11 +108,11 @@ def test_last_hops_of_all_lengths_beside_a_stream_that_is_far_along(flow: Flow) 
             assert_same(pushed[number], mean_stream.push(hops[number], final=final))
 
 
-def test_a_copy_goes_on_by_itself(flow: Flow, batch: EncoderBatch) -> None:
+def test_who_goes_on_from_a_stream_goes_on_alone(flow: Flow, batch: EncoderBatch) -> None:
     original, alone = batch.begin(0, *recording(40)), MeanStream(flow, *recording(40))
     batch.push([(original, tokens_of(25), False)])
     alone.push(tokens_of(25))
-    copy, forked = batch.copy(original, 1), alone.fork()
+    copy, forked = batch.resume(batch.keep(original), 1), alone.fork()
     for stream, mean_stream, seed in ((original, alone, 1), (copy, forked, 2), (original, alone, 3)):
         (chunks,) = batch.push([(stream, tokens_of(50, seed), False)])
         assert_same(chunks, mean_stream.push(tokens_of(50, seed)))
@@ -185,4 +185,4 @@ def test_a_slot_takes_what_is_told_before_there_is_one(flow: Flow) -> None:
         batch = EncoderBatch(flow, slots, 140)
         return sum(each.nbytes for each in (*batch._kept.values(), *batch._tail_of.values()))
 
-    assert bytes_of_slot(SHALLOW.flow, 140, 4) == held(2) - held(1)
+    assert encoder_bytes(SHALLOW.flow, 140, 4) == held(2) - held(1)

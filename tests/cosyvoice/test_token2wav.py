@@ -1,9 +1,10 @@
 """Tokens to sound in hops, and the loop in which requests share the model."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -226,6 +227,15 @@ def test_a_fork_goes_on_as_the_stream_would_have(model: Model) -> None:
     assert torch.equal(original.push(other, final=True), expected)
 
 
+def alike(one: Sequence[bytes], other: Sequence[bytes]) -> bool:
+    """Whether the same chunks are the same sound but for rounding: how wide a batch is changes what products sum up
+    first."""
+    if list(map(len, one)) != list(map(len, other)):
+        return False
+    sounds = [np.frombuffer(b"".join(each), np.float32) for each in (one, other)]
+    return float(np.linalg.norm(sounds[0] - sounds[1])) <= 1e-3 * float(np.linalg.norm(sounds[1]))
+
+
 class Client:
     """A client of the engine that keeps all it gets, and takes it at once unless told to wait."""
 
@@ -289,7 +299,7 @@ def test_a_request_sounds_the_same_whatever_runs_beside_it(speaking: Speaking) -
     alone = speaking.spoken(3, seed=5)
     others = [speaking.ask(4, seed=seed)[0] for seed in range(6)]
     beside = speaking.spoken(3, seed=5)
-    assert beside == alone
+    assert alike(beside, alone)
     for other in others:
         assert other.ended.wait(60)
 

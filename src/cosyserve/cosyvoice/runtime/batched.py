@@ -2,20 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS
-from cosyserve.cosyvoice.model.flow import Chunk, Flow, MeanStream
+from cosyserve.cosyvoice.model.flow import Chunk, Flow
 from cosyserve.cosyvoice.model.hift import FIRST_HELD, Hift, HiftStream
-from cosyserve.cosyvoice.runtime.flow_batch import CHUNK, FlowBatch, FlowState, Recording, Work
+from cosyserve.cosyvoice.runtime.encoder_batch import Encoded, EncodedStream, EncoderBatch
+from cosyserve.cosyvoice.runtime.encoder_batch import Work as Encode
+from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch, FlowState, Recording, Work
 from cosyserve.cosyvoice.runtime.graphs import Make, new_pool
 from cosyserve.cosyvoice.runtime.health import is_out_of_memory
 from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
 from cosyserve.cosyvoice.runtime.lru import Lru
+from cosyserve.cosyvoice.runtime.memory import ENCODER_TOKENS
 from cosyserve.cosyvoice.runtime.pages import NoPagesError
 from cosyserve.cosyvoice.runtime.token2wav import Hop, Stream, wave_of
 from cosyserve.cosyvoice.runtime.whole import WholeFlow, WholeTokens
@@ -29,7 +31,7 @@ class Voice:
     first stream has taken them through the flow, what the flow has of them."""
 
     hops: Hops
-    means: MeanStream
+    encoded: Encoded
     chunks: list[Chunk]
     recording: Recording | None = None
     recorder: "FlowPart | None" = None  # the stream that takes the chunks through the flow
@@ -45,8 +47,17 @@ class FlowPart:
     """What a stream has of encoder and flow."""
 
     voice: Voice
-    means: MeanStream
+    encoded: EncodedStream
     state: FlowState
+
+
+@dataclass(frozen=True)
+class _Own:
+    """What a stream's hop begins with: its tokens (1, T), or its mel already."""
+
+    last: bool
+    tokens: Tensor | None = None
+    mel: Tensor | None = None
 
 
 class BatchedStream(Stream):
@@ -75,7 +86,10 @@ class BatchedToken2Wav:
         self.places: float = streams
         self._hops = Hops(hops.first, CHUNK_TOKENS)  # a graph moves a chunk, neither more nor less
         self._flow, self._hift = flow, hift
-        self.batch = FlowBatch(flow, streams, pages, frames, new_pool())
+        pool = new_pool()
+        self.batch = FlowBatch(flow, streams, pages, frames, pool)
+        self._encoder = EncoderBatch(flow, streams + 1, ENCODER_TOKENS, pool)  # and a slot to hear a recording in
+        self._hearing = streams
         tokens = self.batch.pages_behind * CHUNK_TOKENS
         wanted = tokens // 2 if recording_tokens is None else recording_tokens
         self._recording_tokens = min(wanted, tokens - 2 * CHUNK_TOKENS)  # the rest is a ring of whole chunks
@@ -87,14 +101,19 @@ class BatchedToken2Wav:
         return self._voices.values()
 
     def graphs(self) -> list[Make]:
-        return self.batch.graphs()
+        return [*self._encoder.graphs(self.width), *self.batch.graphs()]
 
     def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Stream:
         if whole:
             tokens = WholeTokens()
             return BatchedStream(tokens, WholeFlow(self._flow, prompt, tokens), HiftStream(self._hift, seed))
         voice = self._voices.get(prompt) or self._voice(prompt)
-        part = FlowPart(voice, voice.means.fork(), self._begun(voice))
+        state = self._begun(voice)
+        try:
+            part = FlowPart(voice, self._encoder.resume(voice.encoded, state.slot), state)
+        except BaseException:
+            self.batch.end(state)
+            raise
         if voice.recorder is None:
             voice.recorder = part
         return BatchedStream(Tokens(voice.hops), part, HiftStream(self._hift, seed, FIRST_HELD))
@@ -106,12 +125,13 @@ class BatchedToken2Wav:
                 stream.flow.voice.recorder = None
 
     def hops(self, streams: Sequence[Stream]) -> list[Hop]:
-        """What each does by itself, then the chunks of all together."""
+        """What each does by itself, then the encoder and the flow for all together."""
+        nothing = self._flow.noise[:, :, :0]
         own = [self._own(stream) for stream in streams]
-        moved = self._moved(streams, [works for works, _ in own])
+        moved = self._moved(streams, self._works(streams, own))
         return [
-            (torch.cat(parts, dim=2) if parts else mel, last)
-            for (_, (mel, last)), parts in zip(own, moved, strict=True)
+            (torch.cat(parts, dim=2) if parts else each.mel if each.mel is not None else nothing, each.last)
+            for each, parts in zip(own, moved, strict=True)
         ]
 
     def waves(self, streams: Sequence[Stream], hops: Sequence[Hop]) -> list[Tensor]:
@@ -123,12 +143,11 @@ class BatchedToken2Wav:
         aligned = self._hops.aligned(prompt, self._recording_tokens)
         device = self._flow.encoder_proj.weight.device
         speech, mel, speaker = (each[None].to(device) for each in (aligned.speech, aligned.mel, aligned.speaker))
-        means = MeanStream(self._flow, speech, mel, speaker)
-        recorded = means.push(speech[:, :0])
-        chunks = [] if recorded is None else list(recorded.split(CHUNK))
+        stream = self._encoder.begin(self._hearing, speech, mel, speaker)
+        (chunks,) = self._encoder.push([(stream, aligned.speech[None, :0], False)])
         if self._voices.full:
             self._forget()
-        voice = Voice(self._hops.behind(speech.shape[1]), means, chunks)
+        voice = Voice(self._hops.behind(speech.shape[1]), self._encoder.keep(stream), chunks)
         self._voices.keep(prompt, voice)
         return voice
 
@@ -154,29 +173,53 @@ class BatchedToken2Wav:
     def _idle(self, voice: Voice) -> bool:
         return voice.recorder is None if voice.recording is None else self.batch.idle(voice.recording)
 
-    def _own(self, stream: Stream) -> tuple[list[Work], Hop]:
-        """The chunks of a stream's hop that are to be moved; or the turn of a whole."""
-        nothing = self._flow.noise[:, :, :0]
+    def _own(self, stream: Stream) -> _Own:
+        """The tokens of a stream's hop; or the turn of a whole, which is a hop already."""
         try:
             if isinstance(stream.tokens, WholeTokens):
-                return [], cast("Hop", stream.flow.turn())
+                mel, last = stream.flow.turn()
+                return _Own(last, mel=mel)
             tokens, last = stream.tokens.take()
-            return self._works(stream.flow, tokens, final=last), (nothing, last)
+            return _Own(last, tokens)
         except Exception as problem:  # the others are none of its business
             stream.problem = problem
-            return [], (nothing, True)
+            return _Own(last=True)
 
-    def _works(self, part: FlowPart, tokens: Tensor, *, final: bool) -> list[Work]:
-        """The recording's chunks too, where this stream is the first that takes them through the flow."""
-        chunk = part.means.push(tokens.to(part.means.device), final=final)
-        spoken = [] if chunk is None else list(chunk.split(CHUNK))
+    def _works(self, streams: Sequence[Stream], own: Sequence[_Own]) -> list[list[Work]]:
+        """The chunks of each hop. The recording's too, where a stream is the first that takes them through the flow."""
+        works: list[list[Work]] = [[] for _ in streams]
+        asked = [
+            (stream, (stream.flow.encoded, each.tokens, each.last))
+            for stream, each in zip(streams, own, strict=True)
+            if each.tokens is not None
+        ]
+        chunks = dict(zip((id(stream) for stream, _ in asked), self._encoded(asked), strict=False))
+        for row, stream in enumerate(streams):
+            if id(stream) in chunks:
+                works[row] = self._behind(stream.flow, chunks[id(stream)])
+        return works
+
+    def _encoded(self, asked: Sequence[tuple[Stream, Encode]]) -> list[list[Chunk]]:
+        """The chunks of each stream. Where memory runs out, the last one ends and has none, and the others go on from
+        where they are."""
+        works = [work for _, work in asked]
+        while True:
+            try:
+                return self._encoder.push(works)
+            except Exception as problem:
+                if len(works) < 2 or not is_out_of_memory(problem):
+                    raise
+                works = [(stream, tokens[:, :0], final) for stream, tokens, final in works[:-1]]
+                asked[len(works)][0].problem = problem
+
+    def _behind(self, part: FlowPart, chunks: list[Chunk]) -> list[Work]:
         recorded = [] if part.state.moved else part.voice.chunks
         if recorded and part.voice.recording is not None:  # another one did, after this one had begun
             self.batch.end(part.state)
             part.state, recorded = self.batch.begin(part.voice.recording), []
         return [
-            Work(part.state, each, part.means.speaker, ends_recording=number == len(recorded))
-            for number, each in enumerate((*recorded, *spoken), 1)
+            Work(part.state, each, part.encoded.speaker, ends_recording=number == len(recorded))
+            for number, each in enumerate((*recorded, *chunks), 1)
         ]
 
     def _moved(self, streams: Sequence[Stream], works: Sequence[list[Work]]) -> list[list[Tensor]]:

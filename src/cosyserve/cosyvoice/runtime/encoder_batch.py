@@ -9,7 +9,8 @@ The others close the gap, so that no distance grows beyond the memory.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -20,7 +21,7 @@ from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, LOO
 from cosyserve.cosyvoice.model.encoder import Attention, Layer, added, relative_positions
 from cosyserve.cosyvoice.model.flow import Chunk, Flow
 from cosyserve.cosyvoice.model.past import Past
-from cosyserve.cosyvoice.runtime.graphs import Pool, captured
+from cosyserve.cosyvoice.runtime.graphs import Make, Pool, captured
 from cosyserve.cosyvoice.runtime.memory import chunks_of
 
 _CHUNK_FRAMES = CHUNK_TOKENS * FRAMES_PER_TOKEN
@@ -45,24 +46,38 @@ class EncodedStream:
     stays: int
     waiting: list[int]  # tokens that are not finished yet
     chunks: int = 0  # finished, the recording's included
+    finished: list[Chunk] = field(default_factory=list)  # that nobody has taken yet
 
     def ready(self, *, final: bool) -> bool:
         """Whether a chunk can be done: with the three tokens after it, or with none where no more come."""
         return len(self.waiting) >= _STEP_TOKENS or (final and bool(self.waiting))
 
-    def finish(self, mean: Tensor) -> Chunk:
+    def finish(self, mean: Tensor) -> None:
         """Takes the tokens that gave `mean` (1, 80, 50) off those that wait."""
         begin, size = self.chunks * _CHUNK_FRAMES, FRAMES_PER_TOKEN * min(len(self.waiting), CHUNK_TOKENS)
         self.waiting = self.waiting[CHUNK_TOKENS:]
         self.chunks += 1
         recorded = min(max(0, self.recorded - begin), size)
         at = min(begin, self.recorded)
-        return Chunk(begin, mean[:, :, :size], self.prompt[:, :, at : at + size], recorded)
+        self.finished.append(Chunk(begin, mean[:, :, :size], self.prompt[:, :, at : at + size], recorded))
+
+    def take(self) -> list[Chunk]:
+        taken, self.finished = self.finished, []
+        return taken
 
     @property
     def recorded(self) -> int:
         """Frames of the recording."""
         return self.prompt.shape[2] - _CHUNK_FRAMES
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a stream has behind it, wherever others are to go on from there: only what is filled, and in no slot."""
+
+    stream: EncodedStream
+    kept: dict[int, Tensor]
+    tails: dict[nn.Module, Tensor]
 
 
 Work = tuple[EncodedStream, Tensor, bool]  # the tokens (1, T) that have come, and whether they are the last
@@ -102,22 +117,30 @@ class EncoderBatch:
         with torch.inference_mode():
             return EncodedStream(slot, self._flow.speaker(embedding), prompt, stays, tokens)
 
-    def copy(self, source: EncodedStream, slot: int) -> EncodedStream:
-        """An utterance that goes on in another slot from where `source` is, which may go on by itself."""
-        filled = min(source.chunks, self.room)
-        for kept in self._kept.values():
-            kept[:, slot, :filled] = kept[:, source.slot, :filled]
-        for tail in self._tail_of.values():
-            tail[slot] = tail[source.slot]
-        return replace(source, slot=slot)
+    def keep(self, stream: EncodedStream) -> Encoded:
+        """What others go on from: a voice's recording, say. The stream may go on by itself."""
+        filled = min(stream.chunks, self.room)
+        kept = {rate: kept[:, stream.slot, :filled].clone() for rate, kept in self._kept.items()}
+        tails = {layer: tail[stream.slot].clone() for layer, tail in self._tail_of.items()}
+        return Encoded(replace(stream), kept, tails)
+
+    def resume(self, encoded: Encoded, slot: int) -> EncodedStream:
+        """An utterance that goes on from there, in a slot of its own."""
+        for rate, kept in encoded.kept.items():
+            self._kept[rate][:, slot, : kept.shape[1]] = kept
+        for layer, tail in encoded.tails.items():
+            self._tail_of[layer][slot] = tail
+        return replace(encoded.stream, slot=slot, finished=[])
 
     @torch.inference_mode()
     def push(self, works: Sequence[Work]) -> list[list[Chunk]]:
         """The chunks that each stream's tokens finish, as soon as the three tokens after them are known; with the last
-        tokens, all that is left. The streams are different ones. Tokens on a device are waited for."""
+        tokens, all that is left. The streams are different ones. Tokens on a device are waited for.
+
+        Where it raises, a further push without tokens goes on from there.
+        """
         for stream, tokens, _ in works:
             stream.waiting = [*stream.waiting, *tokens[0].tolist()]
-        chunks: list[list[Chunk]] = [[] for _ in works]
         while ready := [row for row, (stream, _, final) in enumerate(works) if stream.ready(final=final)]:
             # The longest first, so that few steps have a long span.
             ready.sort(key=lambda row: works[row][0].chunks, reverse=True)
@@ -125,14 +148,16 @@ class EncoderBatch:
             rows = ready[: self._widest(span)]
             means = self._batch(len(rows), span).means([works[row][0] for row in rows]).split(1)
             for row, mean in zip(rows, means, strict=False):
-                chunks[row].append(works[row][0].finish(mean))
-        return chunks
+                works[row][0].finish(mean)
+        return [stream.take() for stream, _, _ in works]
 
-    def prepare(self, most: int) -> None:
-        """Make the graphs for all numbers of utterances up to `most`."""
-        for span in self._spans:
-            for exponent in range((min(most, self._widest(span)) - 1).bit_length() + 1):
-                self._batch(1 << exponent, span)
+    def graphs(self, most: int) -> list[Make]:
+        """What makes each of them, for all numbers of utterances up to `most`."""
+        return [
+            partial(self._batch, 1 << exponent, span)
+            for span in self._spans
+            for exponent in range((min(most, self._widest(span)) - 1).bit_length() + 1)
+        ]
 
     def _span(self, stream: EncodedStream) -> int:
         """The least that a stream's next step needs."""

@@ -7,7 +7,6 @@ from cosyserve.cosyvoice.model.config import (
     CHUNK_TOKENS,
     FRAMES_PER_TOKEN,
     TOKENS_PER_SECOND,
-    EncoderConfig,
     FlowConfig,
 )
 
@@ -39,19 +38,13 @@ def page_bytes(config: FlowConfig, value_bytes: int = 2) -> int:
     return layers * config.steps * _CHUNK * 2 * 2 * estimator.heads * estimator.head_dim * value_bytes
 
 
-def encoder_bytes(config: EncoderConfig, value_bytes: int = 2) -> int:
-    """What the encoder has of one stream: keys and values of `ENCODER_TOKENS` tokens."""
-    positions = ENCODER_TOKENS * (config.blocks + FRAMES_PER_TOKEN * config.up_blocks)
-    return positions * 2 * config.width * value_bytes
-
-
 def chunks_of(tokens: int) -> int:
     """Chunks that hold so many tokens."""
     return -(-tokens // CHUNK_TOKENS)
 
 
-def bytes_of_slot(config: FlowConfig, tokens: int, value_bytes: int = 2) -> int:
-    """One slot of the encoder: keys and values of every layer for so many tokens, and the convolutions' last frames."""
+def encoder_bytes(config: FlowConfig, tokens: int, value_bytes: int = 2) -> int:
+    """A slot of the encoder: keys and values of every layer for so many tokens, and the convolutions' last frames."""
     encoder = config.encoder
     positions = chunks_of(tokens) * CHUNK_TOKENS * (encoder.blocks + FRAMES_PER_TOKEN * encoder.up_blocks)
     return (2 * positions + 2 + 2 * FRAMES_PER_TOKEN) * encoder.width * value_bytes
@@ -76,7 +69,7 @@ class Share:
 def shared_out(room: float, config: FlowConfig, frames: int, value_bytes: int = 2) -> Share:
     """No streams are where there is no room for one. A stream that has no recording behind it takes more, and waits
     where that is not free."""
-    page, encoder = page_bytes(config, value_bytes), encoder_bytes(config.encoder, value_bytes)
+    page, encoder = page_bytes(config, value_bytes), encoder_bytes(config, ENCODER_TOKENS, value_bytes)
     behind = pages_behind(frames)
     shared = min(VOICE_PAGES, behind // 2)
     stream, voice = (behind - shared) * page + encoder, shared * page + encoder

@@ -3,8 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from threading import Condition
 
 from torch import Tensor
@@ -106,11 +105,13 @@ class RenderStage:
         streams = [each.stream for each in speaking if each.stream is not None]
         if not streams:
             return
-        waves: list[Tensor] = []
-        with self._failing(*speaking):
+        try:
             hops = self._token2wav.hops(streams)
             waves = self._token2wav.waves(streams, hops)
-        for utterance, stream, wave, (_, last) in zip(speaking, streams, waves, hops if waves else (), strict=True):
+        except Exception as problem:  # whatever it is, the other requests are none of its business
+            self._fail_all(speaking, problem)
+            return
+        for utterance, stream, wave, (_, last) in zip(speaking, streams, waves, hops, strict=True):
             if stream.problem is not None:
                 self._fail(utterance, stream.problem)
             else:
@@ -151,18 +152,11 @@ class RenderStage:
         for utterance in (*spoken, *waiting):
             utterance.give(self._health.farewell())
 
-    @contextmanager
-    def _failing(self, *utterances: Utterance) -> Iterator[None]:
-        """What goes wrong inside ends these utterances, whose clients are told, and nothing else."""
-        try:
-            yield
-        except Exception as problem:  # whatever it is, the other requests are none of its business
-            self._fail_all(utterances, problem)
-
     def _fail(self, utterance: Utterance, problem: Exception) -> None:
         self._fail_all([utterance], problem)
 
     def _fail_all(self, utterances: Sequence[Utterance], problem: Exception) -> None:
+        """End these utterances, whose clients are told, and nothing else."""
         told = self._health.failed(problem)
         for utterance in utterances:
             if utterance in self._spoken:

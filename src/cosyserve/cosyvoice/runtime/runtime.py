@@ -74,7 +74,11 @@ class Runtime:
 
     def _run(self, work: Callable[[], None], threads: int) -> None:
         torch.set_num_threads(threads)  # of this thread's own pool
-        work()
+        try:
+            work()
+        except Exception as problem:  # a stage that has ended would leave all waiting without a word
+            self._health.give_up(problem)
+            raise
 
     def _prepare(self) -> None:
         """Make all graphs, one after the other and before the first request."""
