@@ -47,10 +47,12 @@ class Listener:
             self._listen_for_the_first_sound(at, pcm)
 
     def give_up(self, at: float) -> None:
-        """The text was never finished: after its last chunk there is silence until `at`."""
+        """The text was never finished: after its last chunk there is silence until `at`, and who had none waited."""
         if self.chunks:
             self.silence += max(0.0, at - self.plays_until)
         self.plays_until = max(self.plays_until, at)
+        if self.audible is None:
+            self.audible = at - self.asked
 
     @property
     def first_chunk(self) -> float:

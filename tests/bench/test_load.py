@@ -1,7 +1,9 @@
 """The load protocol: what listeners hear, when they come, and a short run of all of it on the small model."""
 
+import asyncio
 import itertools
 import json
+import math
 import time
 from pathlib import Path
 from statistics import fmean
@@ -10,6 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,10 +27,11 @@ from bench.listening import (
     rate_of,
     step_below,
 )
-from bench.load import Protocol, measured, runtime_of, small
+from bench.load import Clients, Gpu, Protocol, from_folder, measured, runtime_of, small
 from bench.load_picture import picture
 from bench.load_report import Report, compared
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
+from tests.cosyvoice.folder import make_model
 from tests.cosyvoice.seeded import SHALLOW
 from tests.running import HANGS
 
@@ -84,7 +88,7 @@ def test_who_gives_up_before_the_first_chunk_has_waited_for_it() -> None:
     listener = Listener(2.0)
     listener.give_up(5.0)
     found = figures([listener], 2.0, 4.0)
-    assert (found.first_chunk_p50_ms, found.audible_p50_ms, found.silence_s, found.unfinished) == (3000, None, 0, 1)
+    assert (found.first_chunk_p50_ms, found.audible_p50_ms, found.silence_s, found.unfinished) == (3000, 3000, 0, 1)
     assert not found.carried
 
 
@@ -197,6 +201,34 @@ def test_a_short_run_on_the_small_model_finds_all_of_it(tmp_path: Path, capsys: 
     assert all("ratio 1.00" in line or line.endswith("ratio -") for line in lines)
     assert any(line.startswith("closed loop, 2 at once, sound_per_s") for line in lines)
     assert not any(line.startswith("protocol") for line in lines)
+
+
+def test_a_text_is_as_long_as_it_is_meant_to_be(tmp_path: Path) -> None:
+    """Though this folder's model would end it soon."""
+    config, model = from_folder(make_model(tmp_path / "model"), "cpu", torch.float32)
+    runtime = runtime_of(config, model, "cpu", 1)
+    try:
+        listener = asyncio.run(Clients(runtime, config.llm.vocabulary).listen(0.8, 0, []))
+    finally:
+        runtime.close()
+    assert listener.complete and listener.sound == pytest.approx(0.8)
+
+
+def test_a_gpu_is_as_busy_as_nvidia_smi_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in, which says what the real one does as long as it runs; and none at all."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    gpu = Gpu()
+    with gpu.watched():
+        assert gpu.busy(0, math.inf) is None
+    command = tmp_path / "nvidia-smi"
+    command.write_text("#!/bin/sh\necho 40; echo '[N/A]'; echo 60; exec /bin/sleep 300\n")
+    command.chmod(0o755)
+    with gpu.watched():
+        until = time.monotonic() + HANGS
+        while gpu.busy(0, math.inf) != 0.5 and time.monotonic() < until:
+            time.sleep(0.01)
+    assert gpu.busy(0, math.inf) == 0.5
+    assert gpu.busy(0, 0) is None
 
 
 def test_a_picture_of_a_run_that_was_cut_is_whole() -> None:
