@@ -27,7 +27,8 @@ from bench.listening import (
     rate_of,
     step_below,
 )
-from bench.load import Clients, Gpu, Protocol, from_folder, measured, runtime_of, small
+from bench.load import Protocol, from_folder, measured, runtime_of, small
+from bench.load_clients import Clients, Gpu
 from bench.load_picture import picture
 from bench.load_report import Report, compared
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
