@@ -60,18 +60,19 @@ def _told(value: object) -> str:
 
 
 def compared(now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]:
-    """Every number that both reports have, with the ratio of now to before."""
-    earlier = dict(_numbers(before))
-    for name, value in _numbers(now):
-        if name in earlier:
-            ratio = f"{value / earlier[name]:.2f}" if earlier[name] else "-"
-            yield f"{name:72} before {earlier[name]:10.3f}   now {value:10.3f}   ratio {ratio}"
+    """Every quantity that both reports have, with the ratio of now to before."""
+    earlier = dict(_quantities(before))
+    for name, value in _quantities(now):
+        if earlier.get(name):
+            yield f"{name:72} before {earlier[name]:10.3f}   now {value:10.3f}   ratio {value / earlier[name]:.2f}"
+        elif name in earlier and value:
+            yield f"{name:72} before {0:10.3f}   now {value:10.3f}"
 
 
-def _numbers(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
+def _quantities(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
     for name, value in tree.items():
         if isinstance(value, Mapping):
             if name not in _NOT_FOUND:
-                yield from _numbers(value, f"{path}{name}, ")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+                yield from _quantities(value, f"{path}{name}, ")
+        elif isinstance(value, float):  # others count something
             yield f"{path}{name}", value
