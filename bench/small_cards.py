@@ -3,7 +3,7 @@
     python -m bench.small_cards [--gib 8 12 16 24 48] [--past-seconds 15]
 
 On a CUDA device, with seeded weights of the released size, each size in a process of its own: as many streams at once
-as there is room for, each in another voice than the one before, so that voices take each other's places.
+as there is room for, in one voice.
 """
 
 import argparse
@@ -15,9 +15,11 @@ import torch
 
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.config import SAMPLE_RATE, TOKENS_PER_SECOND
+from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator, Request, Slot
-from cosyserve.cosyvoice.runtime.memory import frames_behind, room, shared_out, slot_bytes
-from cosyserve.cosyvoice.runtime.token2wav import BatchedToken2Wav, Hops, Stream
+from cosyserve.cosyvoice.runtime.hops import Hops
+from cosyserve.cosyvoice.runtime.memory import frames_behind, room, shared_out
+from cosyserve.cosyvoice.runtime.token2wav import Stream
 from cosyserve.measure.model import speech, voice
 from tests.cosyvoice.seeded import FULL, seeded
 
@@ -39,28 +41,30 @@ def measured(gib: float, past_seconds: float) -> dict[str, object]:
     model.hift.to("cuda").requires_grad_(False)
     frames = frames_behind(round(past_seconds * TOKENS_PER_SECOND) or None)
     there = room(total - context - torch.cuda.memory_reserved())
-    streams, voices = shared_out(there, slot_bytes(FULL.flow, frames))
-    told: dict[str, object] = {"GiB": gib, "free for slots, GiB": round(there / 2**30, 1)}
-    told |= {"streams": streams, "voices": voices}
+    share = shared_out(there, FULL.flow, frames)
+    streams = share.streams
+    told: dict[str, object] = {"GiB": gib, "free for pages, GiB": round(there / 2**30, 1)}
+    told |= {"streams": streams, "voices": share.voices, "pages": share.pages}
     if streams:
-        voicing = BatchedToken2Wav(model.flow, model.hift, Hops().first, streams, voices, frames)
-        voicing.prepare()
+        token2wav = BatchedToken2Wav(model.flow, model.hift, Hops(), streams, share.pages, frames)
         generator = Generator(model.llm, streams, _POSITIONS)
-        told["seconds of sound"] = round(_spoken(voicing, generator), 1)
+        for make in (*generator.graphs(), *token2wav.graphs()):
+            make()
+        told["seconds of sound"] = round(_spoken(token2wav, generator), 1)
     told["peak, GiB"] = round((context + torch.cuda.max_memory_reserved()) / 2**30, 1)
     return told
 
 
 @torch.inference_mode()
-def _spoken(voicing: BatchedToken2Wav, generator: Generator) -> float:
+def _spoken(token2wav: BatchedToken2Wav, generator: Generator) -> float:
     """Seconds of sound of a request in every slot."""
     given, ids = voice(_RECORDED), torch.zeros(_TEXT_TOKENS, dtype=torch.long)
     streams: dict[int, Stream] = {}
     drawing: dict[int, tuple[Slot, int]] = {}
+    prompt = Prompt(given.tokens[0], given.mel[0], given.embedding[0])
     for number in range(generator.slots):
-        prompt = Prompt(given.tokens[0], given.mel[0], given.embedding[0])  # another one each time
         slot = generator.add(Request(ids, ids, speech(_RECORDED)[0], number))
-        streams[id(slot)], drawing[id(slot)] = voicing.stream(prompt, number), (slot, 0)
+        streams[id(slot)], drawing[id(slot)] = token2wav.stream(prompt, number), (slot, 0)
     samples = 0
     while streams:
         for slot, token in generator.advance():
@@ -71,12 +75,13 @@ def _spoken(voicing: BatchedToken2Wav, generator: Generator) -> float:
                 generator.remove(slot)
                 streams[id(slot)].tokens.complete()
                 del drawing[id(slot)]
-        ready = [number for number, stream in streams.items() if stream.tokens.ready][: voicing.width]
-        hops = voicing.hops([streams[number] for number in ready]) if ready else []
-        for number, (mel, last) in zip(ready, hops, strict=True):
-            samples += len(streams[number].wave(mel, last))
+        ready = [number for number, stream in streams.items() if stream.ready][: token2wav.width]
+        spoken = [streams[number] for number in ready]
+        hops = token2wav.hops(spoken) if ready else []
+        for number, wave, (_, last) in zip(ready, token2wav.waves(spoken, hops), hops, strict=True):
+            samples += len(wave)
             if last:
-                voicing.release(streams.pop(number))
+                token2wav.release(streams.pop(number))
     return samples / SAMPLE_RATE
 
 

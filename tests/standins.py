@@ -22,6 +22,7 @@ class ToneSynthesizer:
     capabilities: frozenset[Capability] = frozenset()
     library = None
     broken = ""
+    preparing = ""
 
     def __init__(self) -> None:
         self.voices: Mapping[str, Voice] = {"tone": Voice("tone", "Tone", "音", ("en", "zh"))}

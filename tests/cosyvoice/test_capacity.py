@@ -5,12 +5,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosyserve.cosyvoice.runtime.memory import shared_out, slot_bytes, streams_on
-from cosyserve.cosyvoice.runtime.slots import FlowSlots
+from cosyserve.cosyvoice.model.config import FlowConfig
+from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch
+from cosyserve.cosyvoice.runtime.memory import page_bytes, pages_behind, shared_out, streams_on
 from cosyserve.speech.capacity import Bound, by_memory, by_processor, by_setting, capacity_of
 from tests.cosyvoice.seeded import TINY, seeded
 from tests.running import HANGS, Server, eventually
@@ -65,23 +65,23 @@ def test_every_bound_says_why_in_both_languages() -> None:
         assert str(bound.streams if bound.by != "memory" else "17.0 GiB") in bound.why_zh
 
 
-def test_a_slot_takes_what_is_told_before_there_is_one() -> None:
-    def held(slots: int) -> int:
-        """Bytes of the largest tensor, which the keys and values are in."""
-        made = vars(FlowSlots(seeded(TINY).flow, slots, 600)).values()
-        return max(each.nbytes for each in made if isinstance(each, torch.Tensor))
+def test_a_page_takes_what_is_told_before_there_is_one() -> None:
+    def held(pages: int) -> int:
+        return FlowBatch(seeded(TINY).flow, 1, pages, 600).kept.nbytes
 
-    assert slot_bytes(TINY.flow, 600, 4) == held(2) - held(1)
+    assert page_bytes(TINY.flow, 4) == held(20) - held(19)
+    assert round(page_bytes(FlowConfig()) / 1e6) == 115
 
 
 def test_what_a_card_speaks_is_told_before_the_model_is_there() -> None:
-    """Of 8, 12, 16, 24 and 80 GiB, with 15 s behind each stream; the first has no room."""
-    assert [streams_on(gib * 2**30, 15) for gib in (8, 12, 16, 24, 80)] == [0, 2, 4, 6, 31]
-    assert streams_on(8 * 2**30, 5) >= 2
+    """With 15 s behind each stream, in voices of 5 s, which are known beside them."""
+    assert [streams_on(gib * 2**30, 15) for gib in (6, 8, 12, 16, 24, 48, 80)] == [1, 3, 5, 7, 12, 27, 48]
 
 
-@given(st.floats(0, 1e12), st.integers(1, 10**10))
-def test_streams_and_voices_fit_into_the_room(there: float, slot: int) -> None:
-    streams, voices = shared_out(there, slot)
-    assert voices >= 1
-    assert streams == 0 or (streams + voices + 1) * slot <= there
+@given(st.floats(0, 1e12), st.integers(1, 9000))
+def test_streams_and_voices_fit_into_the_room(there: float, frames: int) -> None:
+    share = shared_out(there, FlowConfig(), frames)
+    assert share.voices >= 1
+    page = page_bytes(FlowConfig())
+    assert share.streams == 0 or (share.pages + 1) * page + share.streams * (share.stream_bytes % page) <= there
+    assert share.streams == 0 or share.pages >= pages_behind(frames)

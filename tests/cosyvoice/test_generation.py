@@ -51,6 +51,39 @@ def test_a_request_says_the_same_whatever_runs_beside_it(seeds: list[int], slots
     assert together == [run(Generator(llm(), 1, _LENGTH), [each])[0] for each in requests]
 
 
+@settings(max_examples=8, deadline=None)
+@given(
+    seeds=st.lists(st.integers(0, 1000), min_size=1, max_size=5),
+    slots=st.integers(1, 3),
+    piece=st.sampled_from([4, 7, 16]),
+)
+def test_a_prompt_that_is_read_in_pieces_says_the_same(seeds: list[int], slots: int, piece: int) -> None:
+    """As a GPU reads it."""
+    requests = [request(seed, text=1 + seed % 5) for seed in seeds]
+    assert run(Generator(llm(), slots, _LENGTH, piece=piece), requests) == run(
+        Generator(llm(), slots, _LENGTH), requests
+    )
+
+
+def test_the_tokens_of_others_go_on_while_a_prompt_is_read() -> None:
+    generator = Generator(llm(), 2, _LENGTH, piece=4)
+    first = generator.add(request(1, text=8))
+    while not generator.advance():
+        pass
+    generator.add(request(2, text=8))  # 23 positions, which are six pieces
+    told = [generator.advance() for _ in range(5)]
+    assert [[slot is first for slot, _ in each] for each in told] == 5 * [[True]]
+
+
+def test_a_request_that_is_given_up_while_it_is_read_frees_its_slot() -> None:
+    generator = Generator(llm(), 1, _LENGTH, piece=4)
+    slot = generator.add(request(1))
+    generator.advance()
+    generator.remove(slot)
+    assert (generator.free, generator.busy) == (1, False)
+    assert run(generator, [request(2)]) == run(Generator(llm(), 1, _LENGTH), [request(2)])
+
+
 def test_lengths_are_within_their_limits() -> None:
     for seed in range(6):
         (spoken,) = run(Generator(llm(), 1, _LENGTH), [request(seed, text=4)])

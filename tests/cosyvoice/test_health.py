@@ -42,7 +42,7 @@ def model() -> Model:
 
 @pytest.fixture
 def speaking(model: Model) -> Iterator[Speaking]:
-    running = Speaking(model, 3, batched=True)
+    running = Speaking(model, 3, together=True)
     yield running
     running.runtime.close()
 
@@ -84,7 +84,7 @@ TEXT = 4  # tokens of text, which become 80 of speech and four hops
 @pytest.fixture(scope="module")
 def alone(model: Model) -> list[list[bytes]]:
     """What three requests sound like without a fault."""
-    speaking = Speaking(model, 3, batched=True)
+    speaking = Speaking(model, 3, together=True)
     try:
         return [speaking.spoken(TEXT, seed) for seed in range(3)]
     finally:

@@ -13,9 +13,13 @@ from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS
 from cosyserve.cosyvoice.model.flow import FlowStream
 from cosyserve.cosyvoice.model.hift import FIRST_HELD, HiftStream
+from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
-from cosyserve.cosyvoice.runtime.runtime import Runtime, Utterance
-from cosyserve.cosyvoice.runtime.token2wav import BatchedToken2Wav, Hops, SingleToken2Wav, Stream, Token2Wav
+from cosyserve.cosyvoice.runtime.hops import Hops
+from cosyserve.cosyvoice.runtime.memory import pages_behind
+from cosyserve.cosyvoice.runtime.runtime import Runtime
+from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav, Stream, Token2Wav
+from cosyserve.cosyvoice.runtime.utterance import Utterance
 from cosyserve.speech.audio import Pcm
 from tests.cosyvoice.seeded import SHALLOW, Model, seeded
 
@@ -41,8 +45,10 @@ def single(model: Model, hops: Hops | None = None) -> SingleToken2Wav:
     return SingleToken2Wav(model.flow, model.hift, hops or Hops(), voices=1, keep_tokens=None)
 
 
-def slots(model: Model, first: int = 10, streams: int = 3, frames: int = 600) -> BatchedToken2Wav:
-    return BatchedToken2Wav(model.flow, model.hift, first, streams, voices=2, frames=frames)
+def batched(model: Model, first: int = 10, streams: int = 3, frames: int = 600, pages: int = 0) -> BatchedToken2Wav:
+    """With pages for as many streams and two voices more, unless it is said how many there are."""
+    pages = pages or (streams + 2) * pages_behind(frames)
+    return BatchedToken2Wav(model.flow, model.hift, Hops(first), streams, pages, frames)
 
 
 def mels_of(token2wav: Token2Wav, streams: list[Stream], spoken: list[list[int]]) -> list[torch.Tensor]:
@@ -55,7 +61,7 @@ def mels_of(token2wav: Token2Wav, streams: list[Stream], spoken: list[list[int]]
                 stream.tokens.complete()
             else:
                 stream.tokens.add(token)
-        ready = [stream for stream, _ in running if stream.tokens.ready][: token2wav.width]
+        ready = [stream for stream, _ in running if stream.ready][: token2wav.width]
         hops = token2wav.hops(ready) if ready else []
         for stream, (mel, _) in zip(ready, hops, strict=True):
             parts[id(stream)].append(mel)
@@ -99,7 +105,7 @@ def test_slots_side_by_side_give_the_chunk_masked_result(
     model: Model, first: int, recorded: list[int], spoken: list[int]
 ) -> None:
     """Three utterances in two voices, one after the other in the same slots, so that what was there before matters."""
-    token2wav, voices = slots(model, first), [prompt(size, seed) for seed, size in enumerate(recorded)]
+    token2wav, voices = batched(model, first), [prompt(size, seed) for seed, size in enumerate(recorded)]
     for turn in range(2):
         texts = [tokens_of(count, count + turn) for count in spoken]
         streams = [token2wav.stream(voices[number % 2], 0) for number in range(3)]
@@ -108,7 +114,7 @@ def test_slots_side_by_side_give_the_chunk_masked_result(
 
 
 def test_a_slot_that_is_full_goes_on_without_what_was_spoken_longest_ago(model: Model) -> None:
-    token2wav, given_prompt, tokens = slots(model, frames=300), prompt(40), tokens_of(400, 0)
+    token2wav, given_prompt, tokens = batched(model, frames=300), prompt(40), tokens_of(400, 0)
     (streamed,) = mels_of(token2wav, [token2wav.stream(given_prompt, 0)], [tokens])
     exact = whole(model, tokens, Hops().aligned(given_prompt))
     assert streamed.shape == exact.shape
@@ -118,7 +124,7 @@ def test_a_slot_that_is_full_goes_on_without_what_was_spoken_longest_ago(model: 
 
 
 def test_voices_beyond_those_kept_are_begun_anew(model: Model) -> None:
-    token2wav, tokens = slots(model), tokens_of(30, 0)
+    token2wav, tokens = batched(model), tokens_of(30, 0)
     voices = [prompt(40, seed) for seed in range(4)]
     for given_prompt in (*voices, *voices):
         (mel,) = mels_of(token2wav, [token2wav.stream(given_prompt, 0)], [tokens])
@@ -151,15 +157,17 @@ def test_hops_grow_by_whole_chunks() -> None:
 
 
 def test_the_first_sound_needs_the_first_hop_and_no_more(model: Model) -> None:
-    for token2wav in (single(model), slots(model)):
+    for token2wav in (single(model), batched(model)):
         stream = token2wav.stream(prompt(40), 0)
         for token in range(13):
             assert not stream.tokens.ready
             stream.tokens.add(token)
         assert stream.tokens.ready
-        ((mel, last),) = token2wav.hops([stream])
+        hops = token2wav.hops([stream])
+        ((mel, last),) = hops
         assert (mel.shape[2], last) == (20, False)
-        assert len(stream.wave(mel, last)) == 480 * (20 - FIRST_HELD)
+        (wave,) = token2wav.waves([stream], hops)
+        assert len(wave) == 480 * (20 - FIRST_HELD)
 
 
 def test_the_streamed_sound_is_the_sound_of_the_chunk_masked_whole(model: Model) -> None:
@@ -168,7 +176,7 @@ def test_the_streamed_sound_is_the_sound_of_the_chunk_masked_whole(model: Model)
     mel = whole(model, spoken, Hops().aligned(given_prompt))
     expected = HiftStream(model.hift, 5).push(mel, final=True)
     seam = slice(480 * (given - 8), 480 * (given + 2))
-    for token2wav in (single(model), slots(model)):
+    for token2wav in (single(model), batched(model)):
         streamed = wave_of(token2wav, token2wav.stream(given_prompt, 5), spoken)
         assert (streamed[seam] - expected[seam]).norm() <= 0.3 * expected[seam].norm()  # most of it is clipped
         streamed[seam] = expected[seam]
@@ -179,7 +187,7 @@ def test_what_is_not_streamed_is_spoken_with_full_attention(model: Model) -> Non
     spoken, given_prompt = tokens_of(70, 1), prompt(60)
     speech, mel, speaker = (each[None] for each in (given_prompt.speech, given_prompt.mel, given_prompt.speaker))
     expected = HiftStream(model.hift, 5).push(model.flow.mel(torch.tensor([spoken]), speech, mel, speaker), final=True)
-    for token2wav in (single(model), slots(model)):
+    for token2wav in (single(model), batched(model)):
         stream = token2wav.stream(given_prompt, 5, whole=True)
         for token in spoken:
             stream.tokens.add(token)
@@ -195,8 +203,9 @@ def wave_of(token2wav: Token2Wav, stream: Stream, spoken: list[int]) -> torch.Te
         stream.tokens.add(token)
     stream.tokens.complete()
     while not last:
-        ((mel, last),) = token2wav.hops([stream])
-        parts.append(stream.wave(mel, last))
+        hops = token2wav.hops([stream])
+        parts += token2wav.waves([stream], hops)
+        last = hops[0][1]
     token2wav.release(stream)
     return torch.cat(parts)
 
@@ -244,10 +253,10 @@ class Client:
 class Speaking:
     """An engine and those who listen to it."""
 
-    def __init__(self, model: Model, count: int = 4, *, batched: bool = False, places: int = 0) -> None:
+    def __init__(self, model: Model, count: int = 4, *, together: bool = False, places: int = 0) -> None:
         self.voice = prompt(40)
         self.generator = Generator(model.llm, count, 600)
-        token2wav = slots(model, streams=places or count) if batched else single(model)
+        token2wav = batched(model, streams=places or count) if together else single(model)
         self.runtime = Runtime(self.generator, token2wav, threads=1)
         self.order: list[Client] = []
 
@@ -271,7 +280,7 @@ class Speaking:
 
 @pytest.fixture(params=[False, True], ids=["one after the other", "batched"])
 def speaking(model: Model, request: pytest.FixtureRequest) -> Iterator[Speaking]:
-    running = Speaking(model, batched=request.param)
+    running = Speaking(model, together=request.param)
     yield running
     running.runtime.close()
 
@@ -287,7 +296,7 @@ def test_a_request_sounds_the_same_whatever_runs_beside_it(speaking: Speaking) -
 
 def test_no_more_are_spoken_at_once_than_both_have_room_for(model: Model) -> None:
     """An engine may take more requests than the flow has places; who comes too many waits for one."""
-    speaking = Speaking(model, 4, batched=True, places=1)
+    speaking = Speaking(model, 4, together=True, places=1)
     try:
         asked = [speaking.ask(2, seed=seed)[0] for seed in range(3)]
         for listener in asked:
@@ -380,7 +389,7 @@ def test_what_fails_for_one_is_told_to_it_alone(speaking: Speaking, monkeypatch:
     bad, utterance = speaking.ask(6)
     assert bad.first.wait(60)
     assert utterance.stream is not None
-    broken.append(utterance.stream.hift)
+    broken.append(utterance.stream.vocoder)
     assert bad.ended.wait(60)
     assert isinstance(bad.problem, RuntimeError)
     assert good.ended.wait(60)

@@ -15,9 +15,12 @@ from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.past import Past
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.untrained import untrained
+from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
+from cosyserve.cosyvoice.runtime.flow_batch import CHUNK, Work
 from cosyserve.cosyvoice.runtime.generation import Generator, Request, Slot
-from cosyserve.cosyvoice.runtime.slots import CHUNK, Place, Work
-from cosyserve.cosyvoice.runtime.token2wav import BatchedToken2Wav, Hops, Stream
+from cosyserve.cosyvoice.runtime.hops import Hops
+from cosyserve.cosyvoice.runtime.memory import pages_behind
+from cosyserve.cosyvoice.runtime.token2wav import Stream
 from cosyserve.measure.model import PROMPT_TOKENS, UTTERANCE_TOKENS, speech, voice
 
 _SLOTS = (1, 8, 32)
@@ -27,6 +30,7 @@ _STEPS = 200
 _TEXT_TOKENS = 5  # which untrained weights speak for its longest, 100 tokens: 4 s
 _CALLS = 10
 _PAST_FRAMES = 750  # 15 s
+_PAGES = (max(_STREAMS) + 1) * pages_behind(_PAST_FRAMES)
 _COPY_BYTES = 2 << 30
 
 
@@ -51,9 +55,10 @@ def gpu(dtype: torch.dtype) -> Iterator[tuple[str, object]]:
     yield f"flow: ms an estimator call, 2 × {frames} frames", round(1000 * _estimator_call(flow, frames), 2)
     given = voice()
     prompt = Prompt(given.tokens[0], given.mel[0], given.embedding[0])
-    token2wav = BatchedToken2Wav(flow, hift, Hops().first, max(_STREAMS), 1, _PAST_FRAMES)
+    token2wav = BatchedToken2Wav(flow, hift, Hops(), max(_STREAMS), _PAGES, _PAST_FRAMES)
     began = time.perf_counter()
-    token2wav.prepare()
+    for make in token2wav.graphs():
+        make()
     yield "flow: seconds to make all graphs", round(time.perf_counter() - began, 1)
     for streams in _STREAMS:
         yield f"flow: ms a chunk of {streams} streams, in a graph", round(1000 * _chunk(flow, token2wav, streams), 1)
@@ -109,8 +114,14 @@ def _chunk(flow: Flow, token2wav: BatchedToken2Wav, streams: int) -> float:
     """Seconds for a chunk of 50 frames, all ten steps, of so many streams."""
     noise = flow.noise[:, :, :CHUNK]
     mean, speaker = noise.to(flow.encoder_proj.weight), noise[:, :, 0].to(flow.encoder_proj.weight)
-    works = [Work(Place(slot), Chunk(0, mean, mean, 0), speaker) for slot in range(streams)]
-    return _best(lambda: token2wav.slots.move(works)[0])
+    batch = token2wav.batch
+    states = [batch.begin() for _ in range(streams)]
+    works = [Work(state, Chunk(0, mean, mean, 0), speaker) for state in states]
+    try:
+        return _best(lambda: batch.move(works)[0].mel)
+    finally:
+        for state in states:
+            batch.end(state)
 
 
 def _best(work: Callable[[], Tensor]) -> float:
@@ -154,11 +165,13 @@ def _side_by_side(generator: Generator, token2wav: BatchedToken2Wav, prompt: Pro
                     each.stream.tokens.add(token)
             if each.slot.done:
                 each.stream.tokens.complete()
-        ready = [each for each in waiting if each.stream.tokens.ready]
+        ready = [each for each in waiting if each.stream.ready]
         if not ready:
             continue
-        for each, (mel, last) in zip(ready, token2wav.hops([each.stream for each in ready]), strict=True):
-            each.samples += len(each.stream.wave(mel, last))
+        streams = [each.stream for each in ready]
+        hops = token2wav.hops(streams)
+        for each, wave, (_, last) in zip(ready, token2wav.waves(streams, hops), hops, strict=True):
+            each.samples += len(wave)
             each.first = each.first or time.perf_counter()
             if last:
                 waiting.remove(each)

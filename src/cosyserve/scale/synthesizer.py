@@ -27,6 +27,7 @@ class ScaledSynthesizer:
     """Each segment is one call that Serve routes; those of a stream stay together."""
 
     broken = ""  # replicas come back by themselves
+    preparing = ""  # they say it themselves
 
     def __init__(self, replicas: DeploymentHandle[Any], described: Description, voices_dir: Path) -> None:
         self._replicas = replicas

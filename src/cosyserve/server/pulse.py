@@ -55,6 +55,10 @@ class WatchedSynthesizer:
     def broken(self) -> str:
         return self._synthesizer.broken
 
+    @property
+    def preparing(self) -> str:
+        return self._synthesizer.preparing
+
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         async with aclosing(self._synthesizer.synthesize(segment, voice, options)) as chunks:
             async for chunk in self._watched(chunks):

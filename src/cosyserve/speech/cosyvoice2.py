@@ -20,13 +20,16 @@ from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.int8 import quantised
 from cosyserve.cosyvoice.model.loading import WeightsError, load_config, load_flow, load_hift, load_llm
 from cosyserve.cosyvoice.model.sampling import length_limits
+from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator, Request, TokenGenerator
-from cosyserve.cosyvoice.runtime.memory import FRAMES_PER_SECOND, frames_behind, room, shared_out, slot_bytes
-from cosyserve.cosyvoice.runtime.runtime import Runtime, Utterance
-from cosyserve.cosyvoice.runtime.token2wav import BatchedToken2Wav, Hops, SingleToken2Wav, Token2Wav
+from cosyserve.cosyvoice.runtime.hops import Hops
+from cosyserve.cosyvoice.runtime.memory import FRAMES_PER_SECOND, frames_behind, room, shared_out
+from cosyserve.cosyvoice.runtime.runtime import Runtime
+from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav, Token2Wav
+from cosyserve.cosyvoice.runtime.utterance import Utterance
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import Pcm
-from cosyserve.speech.capacity import Bound, Capacity, by_engine, by_memory, capacity_of
+from cosyserve.speech.capacity import Capacity, by_engine, by_memory, capacity_of
 from cosyserve.speech.engine_tokens import open_engine
 from cosyserve.speech.prompts import Prompts, VoicePrompt
 from cosyserve.speech.runtime_config import RuntimeConfig
@@ -76,6 +79,10 @@ class CosyVoice2Synthesizer:
     @property
     def broken(self) -> str:
         return self._runtime.broken
+
+    @property
+    def preparing(self) -> str:
+        return self._runtime.preparing
 
     @property
     def voices(self) -> Mapping[str, Voice]:
@@ -174,38 +181,23 @@ def _runtime_of(
     generator: MakeGenerator, sizes: Config, flow: Flow, hift: Hift, config: RuntimeConfig
 ) -> tuple[Runtime, Capacity]:
     """On a GPU as many streams as its memory has room for, all graphs made; on a processor one after the other."""
-    bounds, seconds = (
-        [config.bound],
-        None if config.keep_tokens is None else config.keep_tokens / TOKENS_PER_SECOND,
-    )
-    hops = Hops()
+    bounds = [config.bound]
     if config.device != "cuda":
-        token2wav: Token2Wav = SingleToken2Wav(flow, hift, hops, _VOICES, config.keep_tokens, config.recording_tokens)
-        return _runtime_and_capacity(generator, token2wav, config, bounds, _VOICES, seconds)
-    frames = frames_behind(config.keep_tokens)
-    free, memory = torch.cuda.mem_get_info()
-    there = room(min(free, config.gpu_share * memory - torch.cuda.memory_reserved()))
-    slot = slot_bytes(sizes.flow, frames, config.dtype.itemsize)
-    streams, voices = shared_out(there, slot)
-    if streams < 1:
-        raise CosyError(errors.GPU_MEMORY, gib=f"{there / 2**30:.1f}", seconds=frames // FRAMES_PER_SECOND)
-    bounds.append(by_memory(streams, there, slot, frames / FRAMES_PER_SECOND, voices))
-    streams = min(bound.streams for bound in bounds)
-    slots = BatchedToken2Wav(flow, hift, hops.first, streams, voices, frames, config.recording_tokens)
-    slots.prepare()
-    return _runtime_and_capacity(generator, slots, config, bounds, voices, frames / FRAMES_PER_SECOND)
-
-
-def _runtime_and_capacity(
-    generator: MakeGenerator,
-    token2wav: Token2Wav,
-    config: RuntimeConfig,
-    bounds: list[Bound],
-    voices: int,
-    seconds: float | None,
-) -> tuple[Runtime, Capacity]:
+        token2wav: Token2Wav = SingleToken2Wav(flow, hift, Hops(), _VOICES, config.keep_tokens, config.recording_tokens)
+        seconds = None if config.keep_tokens is None else config.keep_tokens / TOKENS_PER_SECOND
+        voices = _VOICES
+    else:
+        frames = frames_behind(config.keep_tokens)
+        free, memory = torch.cuda.mem_get_info()
+        there = room(min(free, config.gpu_share * memory - torch.cuda.memory_reserved()))
+        share = shared_out(there, sizes.flow, frames, config.dtype.itemsize)
+        seconds, voices = frames / FRAMES_PER_SECOND, share.voices
+        if share.streams < 1:
+            raise CosyError(errors.GPU_MEMORY, gib=f"{there / 2**30:.1f}", seconds=f"{seconds:g}")
+        bounds.append(by_memory(share.streams, there, share.stream_bytes, seconds, voices))
+        streams = min(bound.streams for bound in bounds)
+        token2wav = BatchedToken2Wav(flow, hift, Hops(), streams, share.pages, frames, config.recording_tokens)
     made = generator(min(bound.streams for bound in bounds))
     bounds.append(by_engine(made.slots))
-    return Runtime(made, token2wav, config.threads, config.device), capacity_of(
-        bounds, voices=voices, past_seconds=seconds
-    )
+    runtime = Runtime(made, token2wav, config.threads, config.device)
+    return runtime, capacity_of(bounds, voices=voices, past_seconds=seconds)

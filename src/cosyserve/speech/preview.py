@@ -36,6 +36,7 @@ class PreviewSynthesizer:
     capabilities: frozenset[Capability] = frozenset()
     library = None
     broken = ""
+    preparing = ""
 
     def __init__(self) -> None:
         self._espeak = espeak()

@@ -59,6 +59,11 @@ class Synthesizer(Protocol):
         ...
 
     @property
+    def preparing(self) -> str:
+        """How far it is with what takes long before the first request; empty once that is done."""
+        ...
+
+    @property
     def library(self) -> Library | None:
         """Where voices are added and removed; None where there are only the synthesizer's own."""
         ...

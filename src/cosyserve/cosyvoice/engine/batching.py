@@ -14,6 +14,7 @@ from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.sampling import length_limits
 from cosyserve.cosyvoice.runtime.generation import NoRoomError, Request, Slot
+from cosyserve.cosyvoice.runtime.graphs import Make
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,9 @@ class EngineGenerator:
     @property
     def busy(self) -> bool:
         return bool(self._running)
+
+    def graphs(self) -> list[Make]:
+        return []
 
     def add(self, request: Request) -> Slot:
         """Begin a request; raises `NoRoomError`, `RequestRefusedError`."""

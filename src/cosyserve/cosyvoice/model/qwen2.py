@@ -68,6 +68,16 @@ class Attention(nn.Module):
         )
         return self.o_proj(out[0].transpose(0, 1).flatten(1))
 
+    def extend(self, x: Tensor, rotary: Tensor, positions: Tensor, mask: Tensor, kept: Tensor) -> Tensor:
+        """`x` (T, W), the next of one slot at `positions` (T,); `kept` is (2, H, span, D)."""
+        query, key, value = self._heads_of(x, rotary)
+        kept[0].index_copy_(1, positions, key.transpose(0, 1))
+        kept[1].index_copy_(1, positions, value.transpose(0, 1))
+        out = F.scaled_dot_product_attention(
+            query.transpose(0, 1)[None], kept[:1], kept[1:], mask[None, None], enable_gqa=True
+        )
+        return self.o_proj(out[0].transpose(0, 1).flatten(1))
+
     def decode(self, x: Tensor, rotary: Tensor, places: Tensor, mask: Tensor, kept: Tensor) -> Tensor:
         """`x` (S, W), one token of each slot; `kept` is (2, S, H, span, D)."""
         query, key, value = self._heads_of(x, rotary)
@@ -160,16 +170,29 @@ class Llm(nn.Module):
         return torch.cat((marks[_SOS : _SOS + 1], text, marks[_TASK : _TASK + 1], speech))
 
     @torch.inference_mode()
-    def prefill(self, prompt: Tensor, cache: Cache, slot: int, last: Tensor | None = None) -> Tensor:
-        """Read `prompt` (T, W) into a slot; the scores (6564,) of the token after it, or after position `last` (1,)."""
+    def prefill(self, prompt: Tensor, cache: Cache, slot: int) -> Tensor:
+        """Read `prompt` (T, W) into a slot; the scores (6564,) of the token after it."""
         length = len(prompt)
         rotary = self._rotary(torch.arange(length, device=prompt.device))
         x = prompt
         for layer, kept in zip(self._qwen.layers, cache.layers, strict=True):
             x = x + layer.self_attn.prefill(layer.input_layernorm(x), rotary, kept[:, slot, :, :length])  # type: ignore[union-attr, operator]
             x = x + layer.mlp(layer.post_attention_layernorm(x))  # type: ignore[operator]
-        end = x[-1] if last is None else x.index_select(0, last)[0]
-        return self.llm_decoder(self._qwen.norm(end[None]))[0]
+        return self.llm_decoder(self._qwen.norm(x[-1:]))[0]
+
+    @torch.inference_mode()
+    def extend(self, piece: Tensor, begin: Tensor, last: Tensor, cache: Cache, span: int) -> Tensor:
+        """Read the next piece (T, W) of a prompt, from position `begin` (1,) on, into the first slot, where the pieces
+        before it are; the scores (6564,) of the token after its row `last` (1,). `span` bounds all positions."""
+        positions = begin + torch.arange(len(piece), device=piece.device)
+        seen = torch.arange(span, device=piece.device) <= positions[:, None]
+        mask = torch.zeros_like(seen, dtype=piece.dtype).masked_fill_(~seen, -torch.inf)
+        rotary, x = self._rotary(positions), piece
+        for layer, kept in zip(self._qwen.layers, cache.layers, strict=True):
+            normed = layer.input_layernorm(x)  # type: ignore[operator]
+            x = x + layer.self_attn.extend(normed, rotary, positions, mask, kept[:, 0, :, :span])  # type: ignore[union-attr, operator]
+            x = x + layer.mlp(layer.post_attention_layernorm(x))  # type: ignore[operator]
+        return self.llm_decoder(self._qwen.norm(x.index_select(0, last)))[0]
 
     @torch.inference_mode()
     def decode(self, tokens: Tensor, places: Tensor, cache: Cache, span: int | None = None) -> Tensor:

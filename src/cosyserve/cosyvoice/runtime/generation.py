@@ -5,6 +5,7 @@ reads tokens while the next step runs, so that the device never waits for it.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -14,10 +15,10 @@ from torch.nn import functional as F  # noqa: N812
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.sampling import Nucleus, length_limits, sample
-from cosyserve.cosyvoice.runtime.graphs import Graphed, captured
+from cosyserve.cosyvoice.runtime.graphs import Graphed, Make, captured, new_pool
 
 _SPAN = 256  # positions by which attention grows; on a GPU each width is a graph of its own
-_PROMPT = 64  # positions by which a prompt is padded on a GPU
+_PIECE = 128  # positions of a prompt that a GPU reads at once, so that the tokens of others do not stop
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,17 @@ class Slot:
     problem: Exception | None = None  # why it is done, where it failed by itself
 
 
+@dataclass
+class _Reading:
+    """A request whose prompt is being read."""
+
+    request: Request
+    slot: Slot
+    number: int
+    prompt: Tensor  # (T, W)
+    read: int = 0
+
+
 class NoRoomError(ValueError):
     """A request leaves no room for its shortest answer."""
 
@@ -60,6 +72,10 @@ class TokenGenerator(Protocol):
 
     @property
     def busy(self) -> bool: ...
+
+    def graphs(self) -> list[Make]:
+        """What makes each graph of a GPU, to be called before the first request. It takes seconds."""
+        ...
 
     def add(self, request: Request) -> Slot:
         """Begin a request; raises `NoRoomError`."""
@@ -77,9 +93,12 @@ class TokenGenerator(Protocol):
 
 
 class Generator:
-    """`slots` requests of at most `length` positions each. Not to be used from two threads."""
+    """`slots` requests of at most `length` positions each, whose prompts are read in pieces of `piece` positions: by
+    default on a GPU alone. Not to be used from two threads."""
 
-    def __init__(self, llm: Llm, slots: int, length: int, nucleus: Nucleus = Nucleus()) -> None:
+    def __init__(
+        self, llm: Llm, slots: int, length: int, nucleus: Nucleus = Nucleus(), piece: int | None = None
+    ) -> None:
         self._llm, self._nucleus = llm, nucleus
         llm.fuse()
         self._cache = llm.cache(slots, length)
@@ -87,9 +106,12 @@ class Generator:
         self._slots: dict[int, Slot] = {}
         self._places = [0] * slots  # as the host counts them, so that it need not ask
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self._prefills: dict[int, Graphed] = {}
-        if self._device.type == "cuda":
-            self._spare = llm.cache(1, -(-length // _PROMPT) * _PROMPT)
+        self._piece = _PIECE if piece is None and self._device.type == "cuda" else piece
+        self._pieces: dict[int, Graphed] = {}
+        self._reading: list[_Reading] = []
+        self._pool = new_pool()
+        if self._piece is not None:
+            self._spare = llm.cache(1, _spans(length + self._piece)[-1])
 
         def each(dtype: torch.dtype) -> Tensor:
             return torch.zeros(slots, dtype=dtype, device=self._device)
@@ -104,19 +126,39 @@ class Generator:
 
     @property
     def free(self) -> int:
-        return self._cache.slots - len(self._slots)
+        return self._cache.slots - len(self._taken)
 
     @property
     def busy(self) -> bool:
-        return bool(self._slots)
+        return bool(self._taken)
+
+    @property
+    def _taken(self) -> set[int]:
+        return {*self._slots, *(each.number for each in self._reading)}
+
+    def graphs(self) -> list[Make]:
+        if self._device.type != "cuda":
+            return []
+        steps = {min(span, self._cache.length) for span in _spans(self._cache.length)}
+        pieces = _spans(self._spare.length) if self._piece is not None else []
+        return [
+            *(partial(self._graph, span) for span in sorted(steps)),
+            *(partial(self._rehearse, span) for span in pieces),
+        ]
+
+    @torch.inference_mode()
+    def _rehearse(self, span: int) -> None:
+        if self._piece is not None:
+            self._extended(self._cache.layers.new_zeros(self._piece, self._llm.config.hidden), 0, 0, span)
 
     @torch.inference_mode()
     def add(self, request: Request) -> Slot:
-        """Read a request's prompt into a free slot and draw its first token, which the next `advance` tells.
+        """Begin to read a request's prompt into a free slot. The first `advance` after its last piece, if it is read in
+        pieces, tells its first token.
 
         A request may grow as long as its text allows and its slot has room; raises `NoRoomError`.
         """
-        number = next(number for number in range(self._cache.slots) if number not in self._slots)
+        number = next(number for number in range(self._cache.slots) if number not in self._taken)
         least, most = length_limits(len(request.text))
         room = self._cache.length - request.prompt_positions
         if room <= least:
@@ -124,26 +166,62 @@ class Generator:
         most = min(most, room)
         text = torch.cat((request.prompt_text, request.text)).to(self._device)
         prompt = self._llm.prompt(text, request.prompt_speech.to(self._device))
-        scores = self._prefilled(prompt, number)
-        self._places[number] = len(prompt)
-        self._place[number], self._step[number], self._seed[number] = len(prompt), 0, request.seed
-        self._least[number], self._temperature[number] = least, request.temperature
+        reading = _Reading(request, Slot(most), number, prompt)
+        if self._piece is None:
+            self._begin(reading, self._llm.prefill(prompt, self._cache, number))
+        else:
+            self._reading.append(reading)
+        return reading.slot
+
+    def _begin(self, reading: _Reading, scores: Tensor) -> None:
+        """Draw the first token of a request whose prompt has been read."""
+        number, request, length = reading.number, reading.request, len(reading.prompt)
+        self._places[number] = length
+        self._place[number], self._step[number], self._seed[number] = length, 0, request.seed
+        self._least[number], self._temperature[number] = length_limits(len(request.text))[0], request.temperature
         self._recent[number] = -1
         self._draw(scores[None], slice(number, number + 1))
-        slot = self._slots[number] = Slot(most)
-        return slot
+        self._slots[number] = reading.slot
+
+    def _read(self, reading: _Reading, size: int) -> None:
+        """The next piece of a prompt, into a slot of its own, from which the whole is copied. What comes after the
+        prompt is seen by nothing before it, and is overwritten token by token."""
+        piece = reading.prompt[reading.read : reading.read + size]
+        span = next(span for span in _spans(self._spare.length) if span >= reading.read + size)
+        scores = self._extended(F.pad(piece, (0, 0, 0, size - len(piece))), reading.read, len(piece) - 1, span)
+        reading.read += size
+        length = len(reading.prompt)
+        if reading.read >= length:
+            self._cache.layers[:, :, reading.number, :, :length] = self._spare.layers[:, :, 0, :, :length]
+            self._reading.remove(reading)
+            self._begin(reading, scores)
+
+    def _extended(self, piece: Tensor, begin: int, last: int, span: int) -> Tensor:
+        at, end = (torch.full((1,), each, device=self._device) for each in (begin, last))
+        if self._device.type != "cuda":
+            return self._llm.extend(piece, at, end, self._spare, span)
+        if span not in self._pieces:
+            self._pieces[span] = Graphed(
+                lambda piece, at, end: [self._llm.extend(piece, at, end, self._spare, span)], self._pool
+            )
+        (scores,) = self._pieces[span](piece, at, end)
+        return scores
 
     def remove(self, slot: Slot) -> None:
         """A request that is done, or that nobody waits for any more, frees its slot."""
         slot.done = True
         self._slots = {number: each for number, each in self._slots.items() if each is not slot}
+        self._reading = [each for each in self._reading if each.slot is not slot]
 
     @torch.inference_mode()
     def advance(self, patience: float = 0) -> list[tuple[Slot, int]]:
-        """The token that each slot has drawn, if it is none that stops; the next ones are being drawn meanwhile.
+        """The token that each slot has drawn, if it is none that stops; the next ones are being drawn meanwhile. The
+        prompt that came first is read by a piece.
 
         Where memory runs out nothing has happened, and the next call goes on from there.
         """
+        if self._reading and self._piece is not None:
+            self._read(self._reading[0], self._piece)
         spoken = dict(self._slots)
         if not spoken:
             return []
@@ -177,9 +255,7 @@ class Generator:
         if self._device.type != "cuda":
             self._one_step(span)
         else:
-            if span not in self._graphs:
-                self._graphs[span] = self._captured(span)
-            self._graphs[span].replay()
+            self._graph(span).replay()
         for number in self._slots:
             self._places[number] += 1
 
@@ -197,29 +273,25 @@ class Generator:
         self._token[rows] = drawn
         step += 1
 
+    def _graph(self, span: int) -> torch.cuda.CUDAGraph:
+        if span not in self._graphs:
+            self._graphs[span] = self._captured(span)
+        return self._graphs[span]
+
     def _captured(self, span: int) -> torch.cuda.CUDAGraph:
         """The step as a graph. What the rehearsals change is put back."""
         kept = [each.clone() for each in self._state]
         try:
-            return captured(lambda: self._one_step(span))
+            return captured(lambda: self._one_step(span), self._pool)
         finally:
             for each, before in zip(self._state, kept, strict=True):
                 each.copy_(before)
 
-    def _prefilled(self, prompt: Tensor, slot: int) -> Tensor:
-        """The scores after `prompt` (T, W), which is read into a slot."""
-        if self._device.type != "cuda":
-            return self._llm.prefill(prompt, self._cache, slot)
-        # Graphs of a few lengths read into a slot of their own, from which it is copied. What comes after the prompt
-        # is seen by nothing before it, and is overwritten token by token.
-        length = -(-len(prompt) // _PROMPT) * _PROMPT
-        if length not in self._prefills:
-            self._prefills[length] = Graphed(lambda padded, last: [self._llm.prefill(padded, self._spare, 0, last)])
-        padded = F.pad(prompt, (0, 0, 0, length - len(prompt)))
-        (scores,) = self._prefills[length](padded, torch.full((1,), len(prompt) - 1, device=self._device))
-        self._cache.layers[:, :, slot, :, : len(prompt)] = self._spare.layers[:, :, 0, :, : len(prompt)]
-        return scores
-
     @property
     def _state(self) -> tuple[Tensor, ...]:
         return self._token, self._place, self._step, self._recent
+
+
+def _spans(length: int) -> list[int]:
+    """By how many positions attention grows up to such a length."""
+    return list(range(_SPAN, length + _SPAN, _SPAN))

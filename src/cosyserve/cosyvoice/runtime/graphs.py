@@ -9,6 +9,8 @@ from torch import Tensor
 _WARM_UPS = 3  # before a capture, as torch's documentation of CUDA graphs asks for
 
 
+Make = Callable[[], object]  # one graph
+
 Pool = Any  # of `torch.cuda.graph_pool_handle()`
 
 

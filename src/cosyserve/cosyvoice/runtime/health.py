@@ -5,6 +5,7 @@ later call of the process as well. So after a failure a tiny piece of work on th
 """
 
 import logging
+import threading
 import traceback
 
 import torch
@@ -23,9 +24,10 @@ _OUT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "not
 
 
 class Health:
-    """Of one device, as the thread that works on it sees it."""
+    """Of one device, as the threads that work on it see it."""
 
     def __init__(self, device: str) -> None:
+        self._judging = threading.Lock()
         self.broken = ""  # why nothing will be computed in this process any more
         self._failures = 0
         self._probe = torch.zeros(1, device=device)  # made now: to test a device without memory must take none
@@ -37,8 +39,9 @@ class Health:
         """What the client is to be told; sets `broken` where nobody will be spoken to any more."""
         if isinstance(problem, _REFUSALS):
             return problem
-        self._failures += 1
-        self.broken = self.broken or self._verdict(problem)
+        with self._judging:
+            self._failures += 1
+            self.broken = self.broken or self._verdict(problem)
         if self.broken:
             log.error("The synthesis is broken", exc_info=problem)
             return self.farewell()
@@ -47,6 +50,11 @@ class Health:
         log.error("Out of memory", exc_info=problem)
         _free(problem)
         return CosyError(errors.OUT_OF_MEMORY, retry_after=1)
+
+    def give_up(self, problem: Exception) -> None:
+        """Nobody will be spoken to, whatever comes."""
+        log.error("The synthesis is broken", exc_info=problem)
+        self.broken = self.broken or _first_line(problem)
 
     def farewell(self) -> CosyError:
         """What all are told once it is broken."""

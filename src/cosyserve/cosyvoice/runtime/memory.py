@@ -1,13 +1,23 @@
 """What CosyVoice2 takes of a card's memory. Arithmetic alone, so that it can be told before PyTorch is there."""
 
 import math
+from dataclasses import dataclass
 
-from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, TOKENS_PER_SECOND, FlowConfig
+from cosyserve.cosyvoice.model.config import (
+    CHUNK_TOKENS,
+    FRAMES_PER_TOKEN,
+    TOKENS_PER_SECOND,
+    EncoderConfig,
+    FlowConfig,
+)
 
 FRAMES_PER_SECOND = FRAMES_PER_TOKEN * TOKENS_PER_SECOND
-_VOICES = 4  # whose recordings are kept as they are after the flow, so that none is moved through it again
-_UNIT = math.lcm(CHUNK_TOKENS * FRAMES_PER_TOKEN, 8)
+_VOICES = 4  # whose recordings have pages of their own even when all streams are busy
+VOICE_PAGES = 5  # of a recording of five seconds
+_CHUNK = CHUNK_TOKENS * FRAMES_PER_TOKEN
+_PAGES = math.lcm(_CHUNK, 8) // _CHUNK  # the attention kernels copy a bias whose width is no multiple of 8
 _LONGEST_PAST = 60 * FRAMES_PER_SECOND  # where the past is not bounded: a segment is never that long
+ENCODER_TOKENS = 90 * TOKENS_PER_SECOND  # positions of the encoder: a recording and the longest segment
 _SHARE = 0.8  # of the memory that is free once the weights are there
 _MODEL_BYTES = 2.2 * 2**30  # weights in bfloat16 and the driver's own; what a card of 16 GiB has left says it
 
@@ -17,32 +27,57 @@ def frames_behind(tokens: int | None) -> int:
     return _LONGEST_PAST if tokens is None else FRAMES_PER_TOKEN * tokens
 
 
-def rounded(frames: int) -> int:
-    """Up to whole chunks, and to a multiple of 8, without which the attention kernels copy their bias."""
-    return -(-frames // _UNIT) * _UNIT
+def pages_behind(frames: int) -> int:
+    """Pages that a stream has behind it at most, its recording's included."""
+    return -(-frames // (_PAGES * _CHUNK)) * _PAGES
 
 
-def slot_bytes(config: FlowConfig, frames: int, value_bytes: int = 2) -> int:
-    """Keys and values of one slot: of every attention, for every Euler step, with and without condition."""
+def page_bytes(config: FlowConfig, value_bytes: int = 2) -> int:
+    """Keys and values of a chunk of 50 frames: of every attention, for every Euler step, with and without condition."""
     estimator = config.estimator
     layers = estimator.transformers * (estimator.mid_blocks + 2)
-    return layers * config.steps * rounded(frames) * 2 * 2 * estimator.heads * estimator.head_dim * value_bytes
+    return layers * config.steps * _CHUNK * 2 * 2 * estimator.heads * estimator.head_dim * value_bytes
+
+
+def encoder_bytes(config: EncoderConfig, value_bytes: int = 2) -> int:
+    """What the encoder has of one stream: keys and values of `ENCODER_TOKENS` tokens."""
+    positions = ENCODER_TOKENS * (config.blocks + FRAMES_PER_TOKEN * config.up_blocks)
+    return positions * 2 * config.width * value_bytes
 
 
 def room(free: float) -> float:
-    """Bytes for slots where so many are free beside the weights; the rest is for graphs and their work."""
+    """Bytes for the past of streams and voices where so many are free beside the weights; the rest is for graphs and
+    their work."""
     return _SHARE * free
 
 
-def shared_out(room: float, slot: int) -> tuple[int, int]:
-    """Streams and voices: a slot for each, and one to fill up with. A small card has its room for streams; no streams
-    are where there is none."""
-    slots = max(0, int(room // slot) - 1)
-    voices = min(_VOICES, max(1, slots // 3))
-    return max(0, slots - voices), voices
+@dataclass(frozen=True)
+class Share:
+    """How a card's memory is shared out: `streams` at once, `voices` that stay known beside them, and all `pages`."""
+
+    streams: int
+    voices: int
+    pages: int
+    stream_bytes: int  # that a stream takes for itself, behind a recording of five seconds
+
+
+def shared_out(room: float, config: FlowConfig, frames: int, value_bytes: int = 2) -> Share:
+    """No streams are where there is no room for one. A stream that has no recording behind it takes more, and waits
+    where that is not free."""
+    page, encoder = page_bytes(config, value_bytes), encoder_bytes(config.encoder, value_bytes)
+    behind = pages_behind(frames)
+    shared = min(VOICE_PAGES, behind // 2)
+    stream, voice = (behind - shared) * page + encoder, shared * page + encoder
+    left = room - page  # one to fill up with
+    voices = min(_VOICES, max(1, int(left // (3 * stream))))
+    streams = max(0, int((left - voices * voice) // stream))
+    if streams == 1 and left < behind * page + encoder:
+        streams = 0  # not even without a recording
+    pages = max(0, int((left - (streams + voices) * encoder) // page))
+    return Share(streams, voices, pages, stream)
 
 
 def streams_on(memory: float, past_seconds: float) -> int:
     """An estimate for a card with so many bytes that nobody else uses, before the model is there."""
     frames = frames_behind(round(past_seconds * TOKENS_PER_SECOND) or None)
-    return shared_out(room(memory - _MODEL_BYTES), slot_bytes(FlowConfig(), frames))[0]
+    return shared_out(room(memory - _MODEL_BYTES), FlowConfig(), frames).streams

@@ -37,6 +37,7 @@ class Readiness(Status):
     rung: str
     why: str
     why_zh: str
+    preparing: str
     restarts: int
     restart_reason: str
     active_streams: int
@@ -82,6 +83,7 @@ async def readyz(request: Request, response: Response) -> Readiness | Status:
         rung=service.rung,
         why=service.choice.why,
         why_zh=service.choice.why_zh,
+        preparing=service.synthesizer.preparing,
         restarts=service.restarts,
         restart_reason=service.restart_reason,
         active_streams=load.active,

@@ -1,0 +1,229 @@
+"""Flow and vocoder of all utterances together, in memory that never moves: for a GPU."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
+from cosyserve.cosyvoice.model.config import CHUNK_TOKENS
+from cosyserve.cosyvoice.model.flow import Chunk, Flow, MeanStream
+from cosyserve.cosyvoice.model.hift import FIRST_HELD, Hift, HiftStream
+from cosyserve.cosyvoice.runtime.flow_batch import CHUNK, FlowBatch, FlowState, Recording, Work
+from cosyserve.cosyvoice.runtime.graphs import Make, new_pool
+from cosyserve.cosyvoice.runtime.health import is_out_of_memory
+from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
+from cosyserve.cosyvoice.runtime.lru import Lru
+from cosyserve.cosyvoice.runtime.pages import NoPagesError
+from cosyserve.cosyvoice.runtime.token2wav import Hop, Stream, wave_of
+from cosyserve.cosyvoice.runtime.whole import WholeFlow, WholeTokens
+
+_VOICES = 64  # at most; how many there are is for the pages to say
+
+
+@dataclass
+class Voice:
+    """What all streams in a voice begin with: the encoder behind the recording, the recording's chunks, and, once a
+    first stream has taken them through the flow, what the flow has of them."""
+
+    hops: Hops
+    means: MeanStream
+    chunks: list[Chunk]
+    recording: Recording | None = None
+    recorder: "FlowPart | None" = None  # the stream that takes the chunks through the flow
+    known: bool = True  # others may begin with it
+
+    def awaited_by(self, part: "FlowPart") -> bool:
+        """Whether another stream is about to make the recording."""
+        return bool(self.chunks) and self.recording is None and self.recorder not in (None, part)
+
+
+@dataclass
+class FlowPart:
+    """What a stream has of encoder and flow."""
+
+    voice: Voice
+    means: MeanStream
+    state: FlowState
+
+
+class BatchedStream(Stream):
+    @property
+    def ready(self) -> bool:
+        return super().ready and not (isinstance(self.flow, FlowPart) and self.flow.voice.awaited_by(self.flow))
+
+
+class BatchedToken2Wav:
+    """`streams` at once, with `pages` of the flow's past."""
+
+    def __init__(
+        self,
+        flow: Flow,
+        hift: Hift,
+        hops: Hops,
+        streams: int,
+        pages: int,
+        frames: int,
+        recording_tokens: int | None = None,
+    ) -> None:
+        """`frames` bounds what an utterance has behind it, `recording_tokens` how much of that is a recording; by
+        default half of it."""
+        torch.backends.cudnn.deterministic = True  # a seed gives the same samples, whoever else speaks
+        self.width = streams
+        self.places: float = streams
+        self._hops = Hops(hops.first, CHUNK_TOKENS)  # a graph moves a chunk, neither more nor less
+        self._flow, self._hift = flow, hift
+        self.batch = FlowBatch(flow, streams, pages, frames, new_pool())
+        tokens = self.batch.pages_behind * CHUNK_TOKENS
+        wanted = tokens // 2 if recording_tokens is None else recording_tokens
+        self._recording_tokens = min(wanted, tokens - 2 * CHUNK_TOKENS)  # the rest is a ring of whole chunks
+        self._voices = Lru[Prompt, Voice](_VOICES)
+
+    def graphs(self) -> list[Make]:
+        return self.batch.graphs()
+
+    def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Stream:
+        if whole:
+            tokens = WholeTokens()
+            return BatchedStream(tokens, WholeFlow(self._flow, prompt, tokens), HiftStream(self._hift, seed))
+        voice = self._voices.get(prompt) or self._voice(prompt)
+        part = FlowPart(voice, voice.means.fork(), self._begun(voice))
+        if voice.recorder is None:
+            voice.recorder = part
+        return BatchedStream(Tokens(voice.hops), part, HiftStream(self._hift, seed, FIRST_HELD))
+
+    def release(self, stream: Stream) -> None:
+        if isinstance(stream.flow, FlowPart):
+            self.batch.end(stream.flow.state)
+            if stream.flow.voice.recorder is stream.flow:
+                stream.flow.voice.recorder = None
+
+    def hops(self, streams: Sequence[Stream]) -> list[Hop]:
+        """What each does by itself, then the chunks of all together."""
+        own = [self._own(stream) for stream in streams]
+        moved = self._moved(streams, [works for works, _ in own])
+        return [
+            (torch.cat(parts, dim=2) if parts else mel, last)
+            for (_, (mel, last)), parts in zip(own, moved, strict=True)
+        ]
+
+    def waves(self, streams: Sequence[Stream], hops: Sequence[Hop]) -> list[Tensor]:
+        return [wave_of(stream, *hop).cpu() for stream, hop in zip(streams, hops, strict=True)]
+
+    def _voice(self, prompt: Prompt) -> Voice:
+        """A voice that was not spoken lately: its recording goes through the encoder, and with the first hop of a
+        stream through the flow."""
+        aligned = self._hops.aligned(prompt, self._recording_tokens)
+        device = self._flow.encoder_proj.weight.device
+        speech, mel, speaker = (each[None].to(device) for each in (aligned.speech, aligned.mel, aligned.speaker))
+        means = MeanStream(self._flow, speech, mel, speaker)
+        recorded = means.push(speech[:, :0])
+        chunks = [] if recorded is None else list(recorded.split(CHUNK))
+        if self._voices.full:
+            self._forget()
+        voice = Voice(self._hops.behind(speech.shape[1]), means, chunks)
+        self._voices.keep(prompt, voice)
+        return voice
+
+    def _begun(self, voice: Voice) -> FlowState:
+        """Raises `NoPagesError` where none are free and no voice is left that could make room."""
+        while True:
+            try:
+                return self.batch.begin(voice.recording, len(voice.chunks))
+            except NoPagesError:
+                if not self._forget(but=voice):
+                    raise
+
+    def _forget(self, but: Voice | None = None) -> bool:
+        """Of the voices that no stream speaks in, the one that was spoken longest ago; whether there was one."""
+        voice = self._voices.drop(lambda each: each is not but and self._idle(each))
+        if voice is None:
+            return False
+        voice.known = False
+        if voice.recording is not None:
+            self.batch.forget(voice.recording)
+        return True
+
+    def _idle(self, voice: Voice) -> bool:
+        return voice.recorder is None if voice.recording is None else self.batch.idle(voice.recording)
+
+    def _own(self, stream: Stream) -> tuple[list[Work], Hop]:
+        """The chunks of a stream's hop that are to be moved; or the turn of a whole."""
+        nothing = self._flow.noise[:, :, :0]
+        try:
+            if isinstance(stream.tokens, WholeTokens):
+                return [], cast("Hop", stream.flow.turn())
+            tokens, last = stream.tokens.take()
+            return self._works(stream.flow, tokens, final=last), (nothing, last)
+        except Exception as problem:  # the others are none of its business
+            stream.problem = problem
+            return [], (nothing, True)
+
+    def _works(self, part: FlowPart, tokens: Tensor, *, final: bool) -> list[Work]:
+        """The recording's chunks too, where this stream is the first that takes them through the flow."""
+        chunk = part.means.push(tokens.to(part.means.device), final=final)
+        spoken = [] if chunk is None else list(chunk.split(CHUNK))
+        recorded = [] if part.state.moved else part.voice.chunks
+        if recorded and part.voice.recording is not None:  # another one did, after this one had begun
+            self.batch.end(part.state)
+            part.state, recorded = self.batch.begin(part.voice.recording), []
+        return [
+            Work(part.state, each, part.means.speaker, ends_recording=number == len(recorded))
+            for number, each in enumerate((*recorded, *spoken), 1)
+        ]
+
+    def _moved(self, streams: Sequence[Stream], works: Sequence[list[Work]]) -> list[list[Tensor]]:
+        """The mel of each chunk, without its recording's, in as many batches as it takes."""
+        mels: list[list[Tensor]] = [[] for _ in works]
+        left = [list(each) for each in works]
+        while any(left):
+            rows = self._next_rows(left)
+            try:
+                moved = self.batch.move([work for _, work in rows])
+            except Exception as problem:
+                if not self._make_room(streams, rows, left, problem):
+                    raise
+                continue
+            for (number, work), done in zip(rows, moved, strict=True):
+                if done.recording is not None:
+                    self._recorded(streams[number].flow.voice, done.recording)
+                mel = done.mel[:, :, work.chunk.recorded :]
+                if mel.shape[2]:
+                    mels[number].append(mel)
+        return mels
+
+    def _next_rows(self, left: list[list[Work]]) -> list[tuple[int, Work]]:
+        """What goes into the next batch, and of which stream it is; that is taken off. Each stream has its turn first,
+        then those with more to come take what is over."""
+        rows: list[tuple[int, Work]] = []
+        room = self.batch.width - sum(1 for each in left if each)
+        for number, each in enumerate(left):
+            if each and len(rows) < self.batch.width:
+                count = min(len(each), each[0].state.room(), 1 + max(0, room))
+                room -= count - 1
+                rows += [(number, work) for work in each[:count]]
+                del each[:count]
+        return rows
+
+    @staticmethod
+    def _make_room(
+        streams: Sequence[Stream], rows: Sequence[tuple[int, Work]], left: list[list[Work]], problem: Exception
+    ) -> bool:
+        """Where memory has run out, one stream ends and the others have their chunks again: nothing of a batch counts
+        before all of it is done. Whether that helps."""
+        numbers = list(dict.fromkeys(number for number, _ in rows))
+        if len(numbers) == 1 or not is_out_of_memory(problem):
+            return False
+        ended = numbers.pop()
+        streams[ended].problem, left[ended] = problem, []
+        for number in numbers:
+            left[number] = [*(work for row, work in rows if row == number), *left[number]]
+        return True
+
+    def _recorded(self, voice: Voice, recording: Recording) -> None:
+        if voice.known and voice.recording is None:
+            voice.recording = recording
+        else:
+            self.batch.forget(recording)

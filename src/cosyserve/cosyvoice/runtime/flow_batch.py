@@ -1,0 +1,351 @@
+"""The flow for several streams at once, in memory that never moves, so that a GPU replays it as one graph.
+
+What a stream has behind it lies in two places: keys and values in pages of one chunk (`Pages`), the last frames of the
+convolutions in a slot, both for each of the ten Euler steps. One call moves a batch of chunks of 50 frames, padded to a
+width and a number of pages for which there is a graph. Several chunks of one stream may be in a batch, in their order:
+every layer writes the keys, values and frames of all rows before any row reads what is behind it.
+
+Attention does not ask in which order its keys lie, so a stream's own pages are a ring: its recording stays, and what
+was spoken longest ago makes room. Until then the result equals `Flow.mel(…, chunked=True)`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS
+from cosyserve.cosyvoice.model.estimator import Attention
+from cosyserve.cosyvoice.model.flow import Chunk, Flow
+from cosyserve.cosyvoice.model.past import CausalConv1d, Past
+from cosyserve.cosyvoice.runtime.graphs import Make, Pool, captured
+from cosyserve.cosyvoice.runtime.memory import pages_behind
+from cosyserve.cosyvoice.runtime.pages import Pages
+
+CHUNK = CHUNK_TOKENS * FRAMES_PER_TOKEN
+_CHAIN = 8  # chunks of one recording that are moved at once, however few streams there are
+_ROWS = 2  # of a chunk in the estimator: with the conditions and without, see `Flow.steps_of`
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The flow at the end of a voice's recording: its pages, and the last frames of the convolutions."""
+
+    pages: tuple[int, ...]
+    tails: Tensor
+
+
+@dataclass
+class FlowState:
+    """What a stream has behind it: `table` are its pages by position, a recording's first; `moved` chunks have come."""
+
+    slot: int
+    table: list[int]
+    recorded: int  # pages of the recording
+    moved: int = 0
+
+    @property
+    def own(self) -> int:
+        """How many pages are the stream's own, and a ring."""
+        return len(self.table) - self.recorded
+
+    def position(self, ahead: int = 0) -> int:
+        """Where in the table the chunk belongs that comes after `ahead` others."""
+        chunk = self.moved + ahead
+        return chunk if chunk < self.recorded else self.recorded + (chunk - self.recorded) % self.own
+
+    def room(self) -> int:
+        """How many chunks may come in one batch: none of them may take a page that one before it still sees."""
+        return max(1, len(self.table) - self.moved)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A chunk to be moved, at most 50 frames."""
+
+    state: FlowState
+    chunk: Chunk
+    speaker: Tensor
+    ends_recording: bool = False  # what is behind the stream then is to be kept for others
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The mel (1, 80, T) of a chunk, and the recording that it ends."""
+
+    mel: Tensor
+    recording: Recording | None = None
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What a chunk reads and writes."""
+
+    work: Work
+    position: int
+    ahead: int  # how many rows before it, in a batch, are of the same stream
+    last: bool  # of its stream in the batch
+
+    @property
+    def size(self) -> int:
+        return self.work.chunk.mean.shape[2]
+
+    @property
+    def filled(self) -> int:
+        """Positions of the table that hold something once this chunk is there."""
+        state = self.work.state
+        return min(state.moved + self.ahead + 1, len(state.table))
+
+
+class FlowBatch:
+    """`streams` at once, each with about `frames` frames behind it, in `pages` pages. Not to be used from two
+    threads."""
+
+    def __init__(self, flow: Flow, streams: int, pages: int, frames: int, pool: Pool | None = None) -> None:
+        flow.fuse()
+        self._flow, self._device, self._pool = flow, flow.encoder_proj.weight.device, pool
+        self.streams, self.pages_behind, self.pages = streams, pages_behind(frames), Pages(pages)
+        self.width = max(_CHAIN, 1 << (streams - 1).bit_length())
+        layers = [each for each in flow.modules() if isinstance(each, Attention)]
+        self.attentions: dict[nn.Module, int] = {layer: number for number, layer in enumerate(layers)}
+        like, heads, dim = flow.encoder_proj.weight, layers[0].heads, layers[0].head_dim
+        # One page and one slot more than there are: rows of a graph that nobody needs work there. A frame's keys and
+        # values lie side by side, as they are projected.
+        self.kept = like.new_zeros(len(layers), flow.steps, _ROWS * (pages + 1), CHUNK, 2 * heads * dim)
+        convolutions = [each for each in flow.modules() if isinstance(each, CausalConv1d)]
+        sizes = [(each.in_channels, each.kernel_size[0] - 1) for each in convolutions]
+        # Behind the slots, what each row of the batch leaves, which a row of the same stream takes up.
+        self.left = _ROWS * (streams + 1)
+        count = self.left + _ROWS * self.width
+        self.tails = like.new_zeros(flow.steps, count, sum(channels * width for channels, width in sizes))
+        parts = self.tails.split([channels * width for channels, width in sizes], dim=2)
+        self.tail_of: dict[nn.Module, Tensor] = {
+            layer: part.unflatten(2, size) for layer, part, size in zip(convolutions, parts, sizes, strict=True)
+        }
+        self._free = list(range(streams))
+        self._batches: dict[tuple[int, int], _Batch] = {}
+
+    def begin(self, recording: Recording | None = None, recorded: int = 0) -> FlowState:
+        """A stream that has a recording behind it, or one whose `recorded` first chunks are going to be a recording's;
+        raises `NoPagesError`."""
+        shared = recording.pages if recording is not None else ()
+        own = self.pages.take(self.pages_behind - len(shared))
+        slot = self._free.pop()
+        self.pages.share(shared)
+        rows = slice(_ROWS * slot, _ROWS * (slot + 1))
+        self.tails[:, rows] = recording.tails if recording is not None else 0
+        return FlowState(slot, [*shared, *own], len(shared) or recorded, len(shared))
+
+    def end(self, state: FlowState) -> None:
+        self.pages.give_back(state.table)
+        self._free.append(state.slot)
+
+    def idle(self, recording: Recording) -> bool:
+        """Whether no stream has it behind it."""
+        return all(self.pages.users(page) == 1 for page in recording.pages)
+
+    def forget(self, recording: Recording) -> None:
+        """Nobody is going to begin behind it any more; the streams that have keep its pages."""
+        self.pages.give_back(recording.pages)
+
+    @torch.inference_mode()
+    def move(self, works: Sequence[Work]) -> list[Moved]:
+        """All chunks, at most `width` of them. Those of one stream stand in their order, at most `FlowState.room`."""
+        rows = _rows(works)
+        batch = self._batch(1 << (len(rows) - 1).bit_length(), max(row.filled for row in rows))
+        mels = batch.move(rows)
+        recordings = [
+            self._recording(row, batch.tails_of(number)) if row.work.ends_recording else None
+            for number, row in enumerate(rows)
+        ]
+        for row in rows:
+            row.work.state.moved += 1
+        return list(map(Moved, mels, recordings))
+
+    def _recording(self, row: _Row, tails: Tensor) -> Recording:
+        pages = tuple(row.work.state.table[: row.filled])
+        self.pages.share(pages)
+        return Recording(pages, tails)
+
+    def graphs(self) -> list[Make]:
+        """What makes each of them, to be called before anybody waits for one."""
+        widths = [1 << exponent for exponent in range(self.width.bit_length())]
+        return [partial(self._batch, width, span) for width in widths for span in self._spans()]
+
+    def _spans(self) -> tuple[int, ...]:
+        """Numbers of pages that a batch reads: all, or half where no stream has more behind it."""
+        half = pages_behind(self.pages_behind * CHUNK // 2)
+        return (half, self.pages_behind) if half < self.pages_behind else (self.pages_behind,)
+
+    def _batch(self, width: int, filled: int) -> "_Batch":
+        span = next(span for span in self._spans() if span >= filled)
+        if (width, span) not in self._batches:
+            self._batches[width, span] = _Batch(self, width, span)
+        return self._batches[width, span]
+
+    @property
+    def flow(self) -> Flow:
+        return self._flow
+
+    @property
+    def pool(self) -> Pool | None:
+        return self._pool
+
+
+def _rows(works: Sequence[Work]) -> list[_Row]:
+    of_stream: dict[int, int] = {}
+    rows = []
+    for work in works:
+        ahead = of_stream.get(work.state.slot, 0)
+        of_stream[work.state.slot] = ahead + 1
+        rows.append((work, work.state.position(ahead), ahead))
+    return [_Row(work, position, ahead, last=ahead + 1 == of_stream[work.state.slot]) for work, position, ahead in rows]
+
+
+@dataclass
+class _Tables:
+    """Where the rows of a batch read and write, as numbers that one copy takes to the device."""
+
+    begin: list[int] = field(default_factory=list)  # the frame of the noise
+    filled: list[int] = field(default_factory=list)  # frames behind each row, its own chunk included
+    padding: list[tuple[int, int]] = field(default_factory=list)  # frames among them that are none
+    page: list[int] = field(default_factory=list)  # to be written
+    pages: list[list[int]] = field(default_factory=list)  # to be read
+    read: list[int] = field(default_factory=list)  # whose tails a row goes on from
+    write: list[int] = field(default_factory=list)  # where its own are kept
+
+
+class _Batch:
+    """What a graph of one width and so many pages reads and writes."""
+
+    def __init__(self, owner: FlowBatch, width: int, span: int) -> None:
+        self._owner, self._flow, self._width, self._span = owner, owner.flow, width, span
+        like = owner.kept
+        device, dtype = like.device, like.dtype
+        self._noise = torch.zeros(width, MELS, CHUNK, device=device)
+        self._mean, self._prompt = (torch.zeros(width, MELS, CHUNK, device=device, dtype=dtype) for _ in range(2))
+        self._speaker = torch.zeros(width, MELS, device=device, dtype=dtype)
+
+        def rows(*shape: int) -> Tensor:
+            return torch.zeros(*shape, device=device, dtype=torch.long)
+
+        self.page, self.pages = rows(_ROWS * width), rows(_ROWS * width * span)
+        self.read, self._write = rows(_ROWS * width), rows(_ROWS * width)
+        # Added to scores: 0 for what may be attended to. Written out for every query, as the kernel wants it.
+        self.bias = torch.zeros(_ROWS * width, 1, CHUNK, span * CHUNK, device=device, dtype=dtype)
+        self._pasts: list[Past] = [_StepPast(owner, self, step) for step in range(self._flow.steps)]
+        self._mel = torch.zeros_like(self._noise)
+        self._left = slice(owner.left, owner.left + _ROWS * width)
+        self._graph = self._captured() if device.type == "cuda" else None
+
+    def move(self, rows: Sequence[_Row]) -> list[Tensor]:
+        self._fill(rows)
+        if self._graph is None:
+            self._step()
+        else:
+            self._graph.replay()
+        moved = self._mel.clone()  # the next replay writes into it
+        return [moved[number : number + 1, :, : row.size] for number, row in enumerate(rows)]
+
+    def tails_of(self, row: int) -> Tensor:
+        """What a row of the last batch has left behind."""
+        begin = self._owner.left + _ROWS * row
+        return self._owner.tails[:, begin : begin + _ROWS].clone()
+
+    def leave(self, layer: nn.Module, step: int, tails: Tensor) -> Tensor:
+        """Keep the last frames (R, C, W) of each row, and give what each goes on from."""
+        kept = self._owner.tail_of[layer][step]
+        kept[self._left] = tails
+        return kept.index_select(0, self.read)
+
+    def _step(self) -> None:
+        self._mel.copy_(self._flow.move(self._noise, self._mean, self._speaker, self._prompt, self._pasts))
+        self._owner.tails.index_copy_(1, self._write, self._owner.tails[:, self._left])
+
+    def _fill(self, rows: Sequence[_Row]) -> None:
+        if rows:
+            count = len(rows)
+            self._mean[:count] = torch.cat([_padded(row.work.chunk.mean) for row in rows])
+            self._prompt[:count] = torch.cat([_padded(row.work.chunk.prompt) for row in rows])
+            self._speaker[:count] = torch.cat([row.work.speaker for row in rows])
+        tables = self._tables(rows)
+        flat = [*tables.begin, *tables.filled, *(edge for pair in tables.padding for edge in pair)]
+        numbers = [*flat, *tables.page, *tables.read, *tables.write, *(page for each in tables.pages for page in each)]
+        sent = torch.tensor(numbers)
+        if self._mel.device.type == "cuda":
+            sent = sent.pin_memory().to(self._mel.device, non_blocking=True)
+        begin, filled, padding, page, read, write, pages = sent.split(
+            [self._width, self._width, 2 * self._width, *3 * [self._width], self._width * self._span]
+        )
+        frames = torch.arange(CHUNK, device=self._mel.device)
+        self._noise.copy_(
+            self._flow.noise[0]
+            .index_select(1, (begin[:, None] + frames).flatten())
+            .unflatten(1, (-1, CHUNK))
+            .transpose(0, 1)
+        )
+        both = torch.arange(_ROWS, device=self._mel.device)
+        for target, source in ((self.page, page), (self.read, read), (self._write, write)):
+            target.copy_((_ROWS * source[:, None] + both).flatten())
+        table = pages.unflatten(0, (self._width, 1, self._span))
+        self.pages.copy_((_ROWS * table + both[:, None]).flatten())
+        positions = torch.arange(self._span * CHUNK, device=self._mel.device)
+        first, end = padding.unflatten(0, (self._width, 2)).unbind(1)
+        hidden = (positions >= filled[:, None]) | ((positions >= first[:, None]) & (positions < end[:, None]))
+        self.bias.zero_().masked_fill_(hidden.repeat_interleave(_ROWS, dim=0)[:, None, None], -torch.inf)
+
+    def _tables(self, rows: Sequence[_Row]) -> _Tables:
+        tables, left, spare_page = _Tables(), self._owner.left // _ROWS, self._owner.pages.count
+        for number, row in enumerate(rows):
+            state, at = row.work.state, CHUNK * row.position
+            tables.begin.append(row.work.chunk.begin)
+            tables.filled.append(CHUNK * row.filled)
+            tables.padding.append((at + row.size, at + CHUNK))
+            tables.page.append(state.table[row.position])
+            tables.pages.append([*state.table[: row.filled], *[spare_page] * (self._span - row.filled)])
+            tables.read.append(left + number - 1 if row.ahead else state.slot)
+            tables.write.append(state.slot if row.last else self._owner.streams)
+        for _ in range(self._width - len(rows)):
+            tables.begin.append(0)
+            tables.filled.append(CHUNK)
+            tables.padding.append((0, 0))
+            tables.page.append(spare_page)
+            tables.pages.append([spare_page] * self._span)
+            tables.read.append(self._owner.streams)
+            tables.write.append(self._owner.streams)
+        return tables
+
+    def _captured(self) -> torch.cuda.CUDAGraph:
+        """All ten steps. What the rehearsals leave behind lies in the spare page and slot."""
+        self._fill([])
+        return captured(self._step, self._owner.pool)
+
+
+def _padded(frames: Tensor) -> Tensor:
+    """(1, 80, T) with zeros up to a chunk."""
+    return frames if frames.shape[2] == CHUNK else F.pad(frames, (0, CHUNK - frames.shape[2]))
+
+
+class _StepPast(Past):
+    """The past of one Euler step, in the pages and slots of a batch."""
+
+    def __init__(self, owner: FlowBatch, batch: _Batch, step: int) -> None:
+        super().__init__()
+        self._owner, self._batch, self._step = owner, batch, step
+
+    def before(self, layer: nn.Module, x: Tensor, width: int) -> Tensor:
+        return torch.cat((self._batch.leave(layer, self._step, x[..., x.shape[2] - width :]), x), dim=2)
+
+    def attend(self, layer: nn.Module, query: Tensor, new: Tensor, mask: Tensor | None, rate: int) -> Tensor:
+        kept = self._owner.kept[self._owner.attentions[layer], self._step]
+        kept.index_copy_(0, self._batch.page, new.flatten(2))
+        behind = kept.index_select(0, self._batch.pages).unflatten(0, (new.shape[0], -1)).flatten(1, 2)
+        keys, values = behind.unflatten(2, new.shape[2:]).permute(2, 0, 3, 1, 4)
+        return F.scaled_dot_product_attention(query, keys, values, self._batch.bias)
+
+    def mask(self, layers: nn.Module, x: Tensor, chunk: int, rate: int) -> Tensor | None:
+        """The same for all heads and layers: `attend` takes it from the batch."""
+        return None

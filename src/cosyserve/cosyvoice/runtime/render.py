@@ -1,0 +1,170 @@
+"""The second stage: encoder, flow and vocoder make a hop of sound for as many utterances as the schedule says."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Condition
+
+from torch import Tensor
+
+from cosyserve.cosyvoice.runtime.health import Health
+from cosyserve.cosyvoice.runtime.pages import NoPagesError
+from cosyserve.cosyvoice.runtime.schedule import Decision, schedule
+from cosyserve.cosyvoice.runtime.token2wav import Token2Wav
+from cosyserve.cosyvoice.runtime.tokens import TokenStage
+from cosyserve.cosyvoice.runtime.utterance import Utterance
+
+
+class RenderStage:
+    """Owns token2wav, and says who has a place. `round` is for one thread, all else for any that holds `changed`."""
+
+    def __init__(
+        self, token2wav: Token2Wav, places: float, tokens: TokenStage, health: Health, changed: Condition
+    ) -> None:
+        self._token2wav, self._places, self._tokens = token2wav, places, tokens
+        self._health, self._changed = health, changed
+        self._waiting: deque[Utterance] = deque()
+        self._spoken: list[Utterance] = []
+        self._full = False  # nobody can be admitted until somebody ends
+
+    def add(self, utterance: Utterance) -> None:
+        self._waiting.append(utterance)
+
+    def due(self) -> tuple[bool, float | None]:
+        """Whether a round would do something now, and else in how many seconds if nothing happens until then."""
+        if self._health.broken:
+            return bool(self._waiting or self._spoken), None
+        if self._admits or any(each.over for each in (*self._waiting, *self._spoken)):
+            return True, None
+        decision = self._decide()[0]
+        return bool(decision.now), None if math.isinf(decision.wait) else max(0.0, decision.wait - time.monotonic())
+
+    @property
+    def _admits(self) -> bool:
+        """A request keeps its place until its last sound, though its tokens may all be drawn long before."""
+        return bool(self._waiting) and len(self._spoken) < self._places and not self._full
+
+    def round(self) -> None:
+        """End who is over, admit who has a place, and make the hops that are due."""
+        self._drop()
+        if self._health.broken:
+            self._give_up()
+            return
+        self._admit()
+        self._speak()
+
+    def _drop(self) -> None:
+        with self._changed:
+            over = [each for each in self._spoken if each.over]
+            unborn = [each for each in self._waiting if each.over]
+            self._waiting = deque(each for each in self._waiting if not each.over)
+        for utterance in over:
+            self._end(utterance)
+        for utterance in (*over, *unborn):  # those that the language model failed
+            if utterance.problem is not None and not utterance.cancelled:
+                utterance.give(utterance.problem)
+
+    def _admit(self) -> None:
+        """Those that came first, as long as there are places."""
+        while True:
+            with self._changed:
+                if not self._admits:
+                    return
+                utterance = self._waiting.popleft()
+                self._spoken.append(utterance)
+            try:
+                stream = self._token2wav.stream(utterance.prompt, utterance.request.seed, whole=utterance.whole)
+            except NoPagesError as problem:
+                self._wait_for_pages(utterance, problem)
+                return
+            except Exception as problem:  # the others are none of its business
+                self._fail(utterance, problem)
+                continue
+            with self._changed:
+                utterance.stream = stream
+                utterance.admitted()
+                self._tokens.add(utterance)
+                self._changed.notify_all()
+
+    def _wait_for_pages(self, utterance: Utterance, problem: NoPagesError) -> None:
+        with self._changed:
+            alone = len(self._spoken) == 1
+            if not alone:
+                self._spoken.remove(utterance)
+                self._waiting.appendleft(utterance)
+                self._full = True
+        if alone:  # nobody will make room
+            self._fail(utterance, problem)
+
+    def _speak(self) -> None:
+        """The hops that are due."""
+        with self._changed:
+            decision, utterances = self._decide()
+            speaking = [utterances[number] for number in decision.now]
+        streams = [each.stream for each in speaking if each.stream is not None]
+        if not streams:
+            return
+        waves: list[Tensor] = []
+        with self._failing(*speaking):
+            hops = self._token2wav.hops(streams)
+            waves = self._token2wav.waves(streams, hops)
+        for utterance, stream, wave, (_, last) in zip(speaking, streams, waves, hops if waves else (), strict=True):
+            if stream.problem is not None:
+                self._fail(utterance, stream.problem)
+            else:
+                self._give(utterance, wave, last=last)
+
+    def _give(self, utterance: Utterance, wave: Tensor, *, last: bool) -> None:
+        with self._changed:
+            utterance.turned()
+        if len(wave):
+            self._health.succeeded()
+            utterance.give(wave.numpy())
+        if last:
+            self._end(utterance)
+            utterance.give(None)
+
+    def _decide(self) -> tuple[Decision, list[Utterance]]:
+        """What is to be done now, in indices of these utterances."""
+        both = [(each, candidate) for each in self._spoken if (candidate := each.candidate()) is not None]
+        decision = schedule([candidate for _, candidate in both], self._token2wav.width, time.monotonic())
+        return decision, [each for each, _ in both]
+
+    def _end(self, utterance: Utterance) -> None:
+        with self._changed:
+            self._spoken.remove(utterance)
+            self._tokens.remove(utterance)
+            self._full = False
+            self._changed.notify_all()
+        if utterance.stream is not None:
+            self._token2wav.release(utterance.stream)
+
+    def _give_up(self) -> None:
+        """All that are spoken to or wait are told at once; the process is about to be replaced."""
+        with self._changed:
+            waiting, self._waiting = list(self._waiting), deque()
+            spoken = list(self._spoken)
+        for utterance in spoken:
+            self._end(utterance)
+        for utterance in (*spoken, *waiting):
+            utterance.give(self._health.farewell())
+
+    @contextmanager
+    def _failing(self, *utterances: Utterance) -> Iterator[None]:
+        """What goes wrong inside ends these utterances, whose clients are told, and nothing else."""
+        try:
+            yield
+        except Exception as problem:  # whatever it is, the other requests are none of its business
+            self._fail_all(utterances, problem)
+
+    def _fail(self, utterance: Utterance, problem: Exception) -> None:
+        self._fail_all([utterance], problem)
+
+    def _fail_all(self, utterances: Sequence[Utterance], problem: Exception) -> None:
+        told = self._health.failed(problem)
+        for utterance in utterances:
+            if utterance in self._spoken:
+                self._end(utterance)
+            utterance.give(told)

@@ -1,0 +1,55 @@
+"""Which hops are made now. A pure function of what is ready and of when each listener runs dry.
+
+A batch costs little more for many streams than for one, so it pays to wait for company, as long as nobody is near the
+end of what was given. Who has heard nothing yet is never kept waiting.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NEAR = 0.35  # seconds of sound that a listener has left, below which nothing is waited for
+_COMPANY = 0.5  # the share of all streams that is worth a batch
+_TURN = 1.0  # seconds within which what nobody listens to yet has a turn
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A stream, as the schedule sees it."""
+
+    ready: bool  # its next hop can be made
+    heard: bool  # its listener has begun to listen
+    since: float  # when it was admitted, or had its last hop
+    dry: float = math.inf  # when its listener has nothing left; never where nobody listens as it comes
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The hops to be made now, as indices in the order of their urgency; where there are none, when to look again even
+    if nothing happens until then."""
+
+    now: tuple[int, ...] = ()
+    wait: float = math.inf
+
+
+def schedule(candidates: Sequence[Candidate], width: int, now: float) -> Decision:
+    """At most `width` hops: first those of who has heard nothing, then those whose listeners run dry first."""
+    ready = [number for number, each in enumerate(candidates) if each.ready]
+    if not ready:
+        return Decision()
+    ready.sort(key=lambda number: _urgency(candidates[number]))
+    near = min(_latest(candidates[number]) for number in ready)
+    if near <= now or len(ready) >= min(width, _COMPANY * len(candidates)):
+        return Decision(tuple(ready[:width]))
+    return Decision(wait=near)
+
+
+def _urgency(each: Candidate) -> tuple[bool, float]:
+    return (each.heard, _latest(each)) if each.heard else (False, each.since)
+
+
+def _latest(each: Candidate) -> float:
+    """When its hop may not wait any longer."""
+    if not each.heard:
+        return -math.inf
+    return min(each.dry - NEAR, each.since + _TURN if math.isinf(each.dry) else math.inf)
