@@ -57,10 +57,12 @@ from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.loading import load_config, load_flow, load_hift, load_llm
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.untrained import untrained
+from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator
-from cosyserve.cosyvoice.runtime.memory import frames_behind, room, shared_out, slot_bytes
+from cosyserve.cosyvoice.runtime.hops import Hops
+from cosyserve.cosyvoice.runtime.memory import frames_behind, room, shared_out
 from cosyserve.cosyvoice.runtime.runtime import Runtime
-from cosyserve.cosyvoice.runtime.token2wav import BatchedToken2Wav, Hops, SingleToken2Wav, Token2Wav
+from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav, Token2Wav
 from cosyserve.files import write_atomically
 from tests.cosyvoice.seeded import TINY, Model, seeded
 
@@ -133,13 +135,10 @@ def runtime_of(config: Config, model: Model, device: str, streams: int) -> Runti
     if device == "cpu":
         token2wav: Token2Wav = SingleToken2Wav(model.flow, model.hift, Hops(), 1, _PAST_TOKENS, _RECORDING_TOKENS)
     else:
-        frames = frames_behind(_PAST_TOKENS)
-        slot = slot_bytes(config.flow, frames, model.flow.encoder_proj.weight.element_size())
-        most, voices = shared_out(room(torch.cuda.mem_get_info()[0]), slot)
-        streams = min(streams, most)
-        slots = BatchedToken2Wav(model.flow, model.hift, Hops().first, streams, voices, frames, _RECORDING_TOKENS)
-        slots.prepare()
-        token2wav = slots
+        frames, there = frames_behind(_PAST_TOKENS), room(torch.cuda.mem_get_info()[0])
+        share = shared_out(there, config.flow, frames, model.flow.encoder_proj.weight.element_size())
+        streams = min(streams, share.streams)
+        token2wav = BatchedToken2Wav(model.flow, model.hift, Hops(), streams, share.pages, frames, _RECORDING_TOKENS)
     return Runtime(Generator(model.llm, streams, _POSITIONS), token2wav, torch.get_num_threads(), device)
 
 

@@ -16,7 +16,8 @@ from cosyserve.cosyvoice.frontend.prompt_encoder import SPEAKER_SIZE, Prompt
 from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, MELS, SPEECH_TOKENS, TOKENS_PER_SECOND
 from cosyserve.cosyvoice.model.sampling import length_limits
 from cosyserve.cosyvoice.runtime.generation import Request
-from cosyserve.cosyvoice.runtime.runtime import Runtime, Utterance
+from cosyserve.cosyvoice.runtime.runtime import Runtime
+from cosyserve.cosyvoice.runtime.utterance import Utterance
 from cosyserve.speech.audio import Pcm
 
 _RECORDED, _WORDS = 5 * TOKENS_PER_SECOND, 20  # speech tokens of a voice's recording, and tokens of its words
@@ -32,7 +33,8 @@ class Clients:
         self._seeds = count()
 
     async def listen(self, seconds: float, voice: int, listeners: list[Listener]) -> Listener:
-        """Hear a text of so many seconds, and be one of the `listeners` from the question on."""
+        """Hear a text of so many seconds, and be one of the `listeners` from the question on; raises `RuntimeError`
+        where nobody will be spoken to any more."""
         came: asyncio.Queue[Pcm | Exception | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -49,6 +51,8 @@ class Clients:
         try:
             while (item := await came.get()) is not None:
                 if isinstance(item, Exception):
+                    if self._runtime.broken:
+                        raise RuntimeError(self._runtime.broken) from item
                     listener.failed = True
                     listener.give_up(time.perf_counter())
                     print(f"a request failed: {item!r}", flush=True)
