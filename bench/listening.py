@@ -13,6 +13,7 @@ from cosyserve.speech.silence import LeadingSilence
 
 LATE = 2.0  # seconds to the first chunk (p95) at which a rate is too high, though nobody may hear silence
 AUDIBLE = 10 ** (-50 / 20)  # of full scale, as `LeadingSilence` has it
+DOWN = 4  # steps that are tried below the first
 _STEP = 1.3  # from a rate to the next
 
 
@@ -156,12 +157,15 @@ def step_below(rate: float) -> int:
 
 
 def next_step(carried: Mapping[int, bool]) -> int | None:
-    """The step to try after those that were or were not carried: up until two above the last good one are not; down
-    where none is. None where the answer is known."""
+    """The step to try after those that were or were not carried; None where the answer is known.
+
+    Up until two above the last good one are not carried; then down to the first good one, some steps at most.
+    """
     good = [step for step, well in carried.items() if well]
-    if not good:
-        return min(carried) - 1
-    return max(carried) + 1 if max(carried) < max(good) + 2 else None
+    if not good and len(carried) >= 2:
+        return min(carried) - 1 if len(carried) < 2 + DOWN else None
+    last_good = max(good, default=min(carried) - 1)
+    return max(carried) + 1 if max(carried) < last_good + 2 else None
 
 
 def highest(carried: Mapping[int, bool]) -> float | None:

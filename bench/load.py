@@ -252,7 +252,7 @@ class Run:
         self._report.add(self._figures(listeners, begin, end), "staggered", f"{number_of} listeners")
 
     async def open(self, voices: int, begin: float, seconds: float) -> None:
-        """Rates from `begin` on, as long as there is time for one more."""
+        """Rates around `begin`, as long as there is time for one more."""
         name, until = f"{voices} voices", time.perf_counter() + seconds
         carried: dict[int, bool] = {}
         step: int | None = step_below(begin)
