@@ -6,6 +6,9 @@ everything up to the end of the own chunk of 25 tokens; with a `Past` the latter
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -65,29 +68,45 @@ class Attention(nn.Module):
         self.linear_pos = nn.Linear(width, width, bias=False)
         self._heads, self._rate = heads, rate
 
-    def forward(self, x: Tensor, positions: Tensor, mask: Tensor | None, past: Past) -> Tensor:
+    def forward(self, x: Tensor, distances: Tensor, mask: Tensor | None, past: Past) -> Tensor:
+        """`distances` are p (H, seen + new − 1, D); `mask` is added to scores, see `added`."""
         query = self._split(self.linear_q(x))
         key, value = past.attended(self, self._split(self.linear_k(x)), self._split(self.linear_v(x)), self._rate)
-        new, seen = query.shape[2], key.shape[2]
-        distance = self._split(self.linear_pos(positions)[None])  # (1, H, seen + new − 1, D)
-        by_distance = (query + self.pos_bias_v[:, None]) @ distance.transpose(2, 3)
         scale = 1 / math.sqrt(query.shape[3])
-        bias = _by_position(by_distance, new, seen) * scale
-        if mask is not None:
-            bias = bias.masked_fill(~mask, -math.inf)
+        by_distance = _products((query + self.pos_bias_v[:, None]) * scale, distances)
+        bias = _by_position(by_distance, query.shape[2], key.shape[2])
+        bias = bias.contiguous() if mask is None else bias + mask  # a copy: the kernels want aligned rows
         out = F.scaled_dot_product_attention(query + self.pos_bias_u[:, None], key, value, bias, scale=scale)
         return self.linear_out(out.transpose(1, 2).flatten(2))
+
+    def distances(self, positions: Tensor) -> Tensor:
+        """p of each of `relative_positions`: (H, seen + new − 1, D)."""
+        return self._split(self.linear_pos(positions)[None])[0]
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self._heads, -1)).transpose(1, 2)
 
 
+def added(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What to add to scores: 0 where `mask` is True, so that they may be attended to, and −∞ elsewhere."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, -math.inf)
+
+
+def _products(query: Tensor, distances: Tensor) -> Tensor:
+    """Of every query (B, H, new, D) and distance (H, seen + new − 1, D): (B, H, new, seen + new − 1).
+
+    All streams are one product a head, as a product for each would first copy the distances.
+    """
+    batch, heads, new, dim = query.shape
+    products = query.transpose(0, 1).reshape(heads, batch * new, dim) @ distances.transpose(1, 2)
+    return products.unflatten(1, (batch, new)).transpose(0, 1)
+
+
 def _by_position(by_distance: Tensor, new: int, seen: int) -> Tensor:
     """Row a of (B, H, new, seen + new − 1) begins at distance seen − 1; its own begins new − 1 − a later. A view."""
-    by_distance = by_distance.contiguous()
-    batch, heads, _, width = by_distance.shape
-    strides = (heads * new * width, new * width, width - 1, 1)
-    return by_distance.as_strided((batch, heads, new, seen), strides, by_distance.storage_offset() + new - 1)
+    batch, heads, row, _ = by_distance.stride()
+    size = (*by_distance.shape[:2], new, seen)
+    return by_distance.as_strided(size, (batch, heads, row - 1, 1), by_distance.storage_offset() + new - 1)
 
 
 class FeedForward(nn.Module):
@@ -108,8 +127,8 @@ class Layer(nn.Module):
         self.norm_ff = nn.LayerNorm(config.width, eps=_NORM_EPSILON)
         self.norm_mha = nn.LayerNorm(config.width, eps=_NORM_EPSILON)
 
-    def forward(self, x: Tensor, positions: Tensor, mask: Tensor | None, past: Past) -> Tensor:
-        x = x + self.self_attn(self.norm_mha(x), positions, mask, past)
+    def forward(self, x: Tensor, distances: Tensor, mask: Tensor | None, past: Past) -> Tensor:
+        x = x + self.self_attn(self.norm_mha(x), distances, mask, past)
         return x + self.feed_forward(self.norm_ff(x))
 
 
@@ -145,17 +164,25 @@ class Encoder(nn.Module):
         x = self.embed(x)
         if final:
             x = F.pad(x, (0, 0, 0, LOOK_AHEAD))
+        return self.encode(x, past, partial(self._attend, chunked, past))
+
+    def encode(self, x: Tensor, past: Past, attend: "Attend") -> Tensor:
+        """All that follows the embedding, (B, T + 3, W) to (B, 2T, W); `attend` runs layers of one rate."""
         x = self.pre_lookahead_layer(x, past)
-        x = self._attend(self.encoders, x, 1, chunked, past)
+        x = attend(self.encoders, x, 1)
         x = self.up_embed(self.up_layer(x, past))
-        x = self._attend(self.up_encoders, x, FRAMES_PER_TOKEN, chunked, past)
+        x = attend(self.up_encoders, x, FRAMES_PER_TOKEN)
         return self.after_norm(x)
 
-    def _attend(self, layers: nn.ModuleList, x: Tensor, rate: int, chunked: bool, past: Past) -> Tensor:
+    def _attend(self, chunked: bool, past: Past, layers: nn.ModuleList, x: Tensor, rate: int) -> Tensor:
         new = x.shape[1]
         seen = past.seen(layers, new, rate)
         mask = chunk_mask(new, seen, CHUNK_TOKENS * rate, x.device) if chunked else None
+        mask = None if mask is None else added(mask, x.dtype)
         positions = relative_positions(new, seen, x.shape[2], x.device).to(x.dtype)
-        for layer in layers:
-            x = layer(x, positions, mask, past)
+        for layer in cast("list[Layer]", layers):
+            x = layer(x, layer.self_attn.distances(positions), mask, past)
         return x
+
+
+Attend = Callable[[nn.ModuleList, Tensor, int], Tensor]

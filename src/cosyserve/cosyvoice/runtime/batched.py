@@ -81,6 +81,11 @@ class BatchedToken2Wav:
         self._recording_tokens = min(wanted, tokens - 2 * CHUNK_TOKENS)  # the rest is a ring of whole chunks
         self._voices = Lru[Prompt, Voice](_VOICES)
 
+    @property
+    def voices(self) -> list[Voice]:
+        """Those that are known, the one that was spoken longest ago first."""
+        return self._voices.values()
+
     def graphs(self) -> list[Make]:
         return self.batch.graphs()
 

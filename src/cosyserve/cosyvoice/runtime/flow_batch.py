@@ -170,15 +170,20 @@ class FlowBatch:
         self.pages.share(pages)
         return Recording(pages, tails)
 
+    @property
+    def free(self) -> int:
+        """Slots that no stream has."""
+        return len(self._free)
+
     def graphs(self) -> list[Make]:
         """What makes each of them, to be called before anybody waits for one."""
         widths = [1 << exponent for exponent in range(self.width.bit_length())]
         return [partial(self._batch, width, span) for width in widths for span in self._spans()]
 
     def _spans(self) -> tuple[int, ...]:
-        """Numbers of pages that a batch reads: all, or half where no stream has more behind it."""
+        """Numbers of pages that a batch reads: all, or on a GPU half where no stream has more behind it."""
         half = pages_behind(self.pages_behind * CHUNK // 2)
-        return (half, self.pages_behind) if half < self.pages_behind else (self.pages_behind,)
+        return tuple(sorted({half, self.pages_behind})) if self._device.type == "cuda" else (self.pages_behind,)
 
     def _batch(self, width: int, filled: int) -> "_Batch":
         span = next(span for span in self._spans() if span >= filled)

@@ -24,6 +24,10 @@ class Lru(Generic[K, V]):
         self._kept.move_to_end(id(key))
         return self._kept[id(key)][1]
 
+    def values(self) -> list[V]:
+        """The one that was used longest ago first."""
+        return [value for _, value in self._kept.values()]
+
     def keep(self, key: K, value: V) -> None:
         """As the newest. To be called where there is room, see `drop`."""
         self._kept[id(key)] = key, value

@@ -45,6 +45,18 @@ def encoder_bytes(config: EncoderConfig, value_bytes: int = 2) -> int:
     return positions * 2 * config.width * value_bytes
 
 
+def chunks_of(tokens: int) -> int:
+    """Chunks that hold so many tokens."""
+    return -(-tokens // CHUNK_TOKENS)
+
+
+def bytes_of_slot(config: FlowConfig, tokens: int, value_bytes: int = 2) -> int:
+    """One slot of the encoder: keys and values of every layer for so many tokens, and the convolutions' last frames."""
+    encoder = config.encoder
+    positions = chunks_of(tokens) * CHUNK_TOKENS * (encoder.blocks + FRAMES_PER_TOKEN * encoder.up_blocks)
+    return (2 * positions + 2 + 2 * FRAMES_PER_TOKEN) * encoder.width * value_bytes
+
+
 def room(free: float) -> float:
     """Bytes for the past of streams and voices where so many are free beside the weights; the rest is for graphs and
     their work."""

@@ -1,0 +1,116 @@
+"""Whether a seed sounds the same alone, in company, and staggered.
+
+    python -m bench.company [--device cuda] [--size full] [--streams 16]
+
+Prints, for each number type, the largest relative difference ‖in company − alone‖ / ‖alone‖ over all streams, and how
+many are equal to the last bit. The language model draws the same tokens or not: a difference of 1 means that it did
+not.
+"""
+
+import argparse
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
+from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
+from cosyserve.cosyvoice.runtime.generation import Generator, Request
+from cosyserve.cosyvoice.runtime.hops import Hops
+from cosyserve.cosyvoice.runtime.memory import pages_behind
+from cosyserve.cosyvoice.runtime.runtime import Runtime
+from cosyserve.cosyvoice.runtime.utterance import Pcm, Utterance
+from cosyserve.measure.model import speech, voice
+from tests.cosyvoice.seeded import FULL, SHALLOW, Model, seeded
+
+_FRAMES, _POSITIONS, _TEXT = 750, 1024, (5, 10, 15)
+
+
+class Client:
+    def __init__(self, runtime: Runtime, prompt: Prompt, seed: int) -> None:
+        self._chunks, self._ended = list[Pcm](), threading.Event()
+        self._problem: Exception | None = None
+        ids = torch.zeros(_TEXT[seed % 3], dtype=torch.long)
+        request = Request(ids, ids, prompt.speech, seed)
+        self._utterance = Utterance(request, prompt, self._give)
+        self._runtime = runtime
+        runtime.start(self._utterance)
+
+    def _give(self, item: Pcm | Exception | None) -> None:
+        if isinstance(item, np.ndarray):
+            self._chunks.append(item)
+            self._runtime.taken(self._utterance)
+        else:
+            self._problem = item
+            self._ended.set()
+
+    def sound(self) -> Pcm:
+        self._ended.wait()
+        if self._problem is not None:
+            raise self._problem
+        return np.concatenate(self._chunks)
+
+
+def runtime_of(model: Model, streams: int, device: str) -> Runtime:
+    pages = (streams + 2) * pages_behind(_FRAMES)
+    token2wav = BatchedToken2Wav(model.flow, model.hift, Hops(), streams, pages, _FRAMES)
+    return Runtime(Generator(model.llm, streams, _POSITIONS), token2wav, 2, device)
+
+
+def differences(model: Model, streams: int, device: str) -> Iterator[tuple[str, float, int]]:
+    runtime = runtime_of(model, streams, device)
+    prompts = [_prompt(recorded) for recorded in (125, 75)]
+    try:
+        alone = [Client(runtime, prompts[seed % 2], seed).sound() for seed in range(streams)]
+        for name, pause in (("all at once", 0.0), ("staggered", 0.2)):
+            clients = []
+            for seed in range(streams):
+                clients.append(Client(runtime, prompts[seed % 2], seed))
+                time.sleep(pause)
+            sounds = [client.sound() for client in clients]
+            yield name, max(map(_difference, sounds, alone)), sum(map(np.array_equal, sounds, alone))
+    finally:
+        runtime.close()
+
+
+def _prompt(recorded: int) -> Prompt:
+    given = voice(recorded)
+    return Prompt(speech(recorded)[0], given.mel[0], given.embedding[0])
+
+
+def _difference(sound: Pcm, alone: Pcm) -> float:
+    if sound.shape != alone.shape:
+        return 1.0
+    return float(np.linalg.norm(sound - alone) / np.linalg.norm(alone))
+
+
+def _model(size: str, device: str, dtype: torch.dtype) -> Model:
+    model = seeded(FULL if size == "full" else SHALLOW)
+    noise: Tensor = model.flow.noise
+    for module in (model.llm, model.flow):
+        module.to(device, dtype).requires_grad_(False)
+    model.flow.noise = noise.to(device)
+    model.hift.to(device).requires_grad_(False)
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--size", choices=("full", "small"), default="full")
+    parser.add_argument("--streams", type=int, default=16)
+    options = parser.parse_args()
+    print(torch.cuda.get_device_name() if options.device == "cuda" else options.device)
+    for dtype in (torch.float32, torch.bfloat16):
+        model = _model(options.size, options.device, dtype)
+        for name, largest, equal in differences(model, options.streams, options.device):
+            print(
+                f"{dtype}: {name}: largest difference {largest:.1e}, {equal} of {options.streams} equal to the last bit"
+            )
+
+
+if __name__ == "__main__":
+    main()

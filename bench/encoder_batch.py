@@ -1,0 +1,118 @@
+"""The flow's encoder of many streams on a card, weights of the released size:  python -m bench.encoder_batch
+
+Milliseconds of a step for each width and span, of the same for one stream without a graph, what all graphs take of
+time and memory, and how far the chunks are from those that each stream has by itself. The weights are untrained; needs
+nothing but PyTorch.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, LOOK_AHEAD, SPEECH_TOKENS, Config
+from cosyserve.cosyvoice.model.flow import Flow, MeanStream
+from cosyserve.cosyvoice.model.untrained import untrained
+from cosyserve.cosyvoice.runtime.encoder_batch import EncodedStream, EncoderBatch
+from cosyserve.cosyvoice.runtime.graphs import new_pool
+from cosyserve.cosyvoice.runtime.memory import bytes_of_slot
+
+_TOKENS = 2250
+_WIDTHS = (1, 4, 16, 32)
+_PAST_CHUNKS = (7, 23, 88)  # one more fills a span, or nearly
+_HOPS = (CHUNK_TOKENS + LOOK_AHEAD, CHUNK_TOKENS, CHUNK_TOKENS, 11)
+_COMPARED = 5
+_CALLS = 20
+
+Recording = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def recording(tokens: int, seed: int) -> Recording:
+    generator = torch.Generator().manual_seed(seed)
+    speech = torch.randint(0, SPEECH_TOKENS, (1, tokens), generator=generator)
+    return speech, torch.zeros(1, 2 * tokens, 80, device="cuda"), torch.randn(1, 192, generator=generator)
+
+
+def median_ms(work: Callable[[], object]) -> float:
+    took = []
+    for _ in range(_CALLS):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        work()
+        torch.cuda.synchronize()
+        took.append(1000 * (time.perf_counter() - began))
+    return sorted(took)[_CALLS // 2]
+
+
+def step_ms(batch: EncoderBatch, voice: EncodedStream, width: int) -> float:
+    """A step of `width` streams behind one recording, again and again from the same place."""
+    streams = [batch.copy(voice, slot) for slot in range(width)]
+    hop = torch.zeros(1, CHUNK_TOKENS, dtype=torch.long)
+    return median_ms(lambda: batch.push([(replace(each), hop, False) for each in streams]))
+
+
+def alone_ms(flow: Flow, given: Recording) -> float:
+    """The same hop by a `MeanStream`."""
+    voice = mean_stream(flow, given)
+    voice.push(given[0][:, :0].cuda())
+    hop = torch.zeros(1, CHUNK_TOKENS, dtype=torch.long, device="cuda")
+    voice.push(hop)  # so that each fork finds a buffer with room, as it is in a stream
+    return median_ms(lambda: voice.push(hop))
+
+
+def mean_stream(flow: Flow, given: Recording) -> MeanStream:
+    return MeanStream(flow, *(each.cuda() for each in given))
+
+
+def difference(flow: Flow, batch: EncoderBatch) -> float:
+    """The largest, relative to the largest mean, over streams of different lengths side by side."""
+    given = [recording(30 + 97 * row, row) for row in range(_COMPARED)]
+    streams = [batch.begin(slot, *each) for slot, each in enumerate(given)]
+    alone = [mean_stream(flow, each) for each in given]
+    largest = furthest = 0.0
+    for hop, count in enumerate(_HOPS):
+        tokens, final = recording(count, 100 + hop)[0], hop == len(_HOPS) - 1
+        pushed = batch.push([(stream, tokens, final) for stream in streams])
+        for chunks, mean in zip(pushed, alone, strict=True):
+            expected = mean.push(tokens.cuda(), final=final)
+            if expected is None:
+                continue
+            ours = torch.cat([each.mean for each in chunks], dim=2)
+            furthest = max(furthest, (ours - expected.mean).abs().max().item())
+            largest = max(largest, expected.mean.abs().max().item())
+    return furthest / largest
+
+
+def measured(dtype: torch.dtype) -> None:
+    config = Config().flow
+    flow = untrained(Flow(config)).to("cuda", dtype)
+    slots = max(_WIDTHS) + 1
+    batch = EncoderBatch(flow, slots, _TOKENS, new_pool())
+    slot = bytes_of_slot(config, _TOKENS, flow.encoder_proj.weight.element_size())
+    print(f"{dtype}: {slot / 2**20:.1f} MiB a slot of {_TOKENS} tokens")
+    torch.cuda.synchronize()
+    before, began = torch.cuda.mem_get_info()[0], time.perf_counter()
+    batch.prepare(max(_WIDTHS))
+    torch.cuda.synchronize()
+    taken = (before - torch.cuda.mem_get_info()[0]) / 2**20
+    print(f"  all graphs: {time.perf_counter() - began:.1f} s, {taken:.0f} MiB")
+    print(f"  largest difference to the same streams alone: {difference(flow, batch):.1e} of the largest mean")
+    for chunks in _PAST_CHUNKS:
+        given = recording(CHUNK_TOKENS * chunks + LOOK_AHEAD, 0)
+        voice = batch.begin(slots - 1, *given)
+        batch.push([(voice, given[0][:, :0], False)])
+        steps = ", ".join(f"{width}: {step_ms(batch, voice, width):.2f}" for width in _WIDTHS)
+        alone = alone_ms(flow, given)
+        print(f"  {chunks} chunks behind, ms a step by streams  {steps}  (one alone, no graph: {alone:.2f})")
+
+
+def main() -> None:
+    print(torch.cuda.get_device_name(), "PyTorch", torch.__version__)
+    torch.backends.cudnn.allow_tf32 = False  # or float32 would not be
+    for dtype in (torch.bfloat16, torch.float32):
+        measured(dtype)
+
+
+if __name__ == "__main__":
+    main()
