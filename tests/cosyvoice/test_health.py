@@ -16,7 +16,7 @@ import torch
 
 from cosyserve import errors
 from cosyserve.cosyvoice.model.flow import MeanStream
-from cosyserve.cosyvoice.model.hift import HiftStream
+from cosyserve.cosyvoice.model.hift_stream import HiftStream
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.runtime.generation import Generator, NoRoomError, Slot
 from cosyserve.cosyvoice.runtime.health import is_out_of_memory

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS
 from cosyserve.cosyvoice.model.flow import FlowStream
-from cosyserve.cosyvoice.model.hift import FIRST_HELD, HiftStream
+from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HiftStream
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
 from cosyserve.cosyvoice.runtime.hops import Hops

@@ -10,7 +10,8 @@ from torch import Tensor
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS
 from cosyserve.cosyvoice.model.flow import Chunk, Flow, MeanStream
-from cosyserve.cosyvoice.model.hift import FIRST_HELD, Hift, HiftStream
+from cosyserve.cosyvoice.model.hift import Hift
+from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HiftStream
 from cosyserve.cosyvoice.runtime.flow_batch import CHUNK, FlowBatch, FlowState, Recording, Work
 from cosyserve.cosyvoice.runtime.graphs import Make, new_pool
 from cosyserve.cosyvoice.runtime.health import is_out_of_memory
