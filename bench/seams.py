@@ -80,23 +80,18 @@ class Watched(HiftStream):
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self.whole_source = self.source
+        self.whole_source = torch.empty(0)
 
     def spoken(self, hop: Hop, wave: Tensor, source: Tensor, turns: Tensor) -> Tensor:
         window = hop.window
         settled = window.frames if window.final else window.frames - AHEAD
         new = source[window.settled * SAMPLES_PER_FRAME : settled * SAMPLES_PER_FRAME]
-        self.whole_source = torch.cat((self.whole_source, new))
+        self.whole_source = torch.cat((self.whole_source.to(new), new))
         return super().spoken(hop, wave, source, turns)
 
 
 def streamed(hift: Hift, mel: Tensor, sizes: Sequence[int], first_held: int) -> Joined:
-    speak = None
-    if mel.is_cuda:
-        batch = VocoderBatch(hift, FIRST, HOP)
-        batch.prepare(1)
-        speak = batch.speak
-    stream = Watched(hift, 0, first_held, speak)
+    stream = Watched(hift, 0, first_held, VocoderBatch(hift, 1, FIRST, HOP).speak if mel.is_cuda else None)
     *hops, last = torch.split(mel, list(sizes), dim=2)
     return torch.cat([*map(stream.push, hops), stream.push(last, final=True)]), stream.whole_source
 

@@ -71,12 +71,15 @@ class Span:
 
 @dataclass(frozen=True)
 class Hop:
-    """What a stream is about to speak: its window's `mel` (80, T), and the `noise` (480 new, H) of its new frames."""
+    """What a stream is about to speak. It may be spoken again, if that fails."""
 
     stream: "HiftStream"
     window: Window
-    mel: Tensor
-    noise: Tensor
+    mel: Tensor  # (80, T), of the window's frames
+    source: Tensor  # (480 settled,)
+    before: Tensor  # (1, H), the turns at its end
+    noise: Tensor  # (480 new, H)
+    tail: Tensor  # (960,), what the hop before would have gone on with; of a first one (0,)
 
     def span(self, frames: int) -> Span:
         """In a row whose window has so many."""
@@ -145,10 +148,10 @@ class Rows:
             self.mel[row, :, span.begin : span.end] = hop.mel
             self.mel[row, :, span.end : span.seen] = hop.mel[:, -1:]
             self.noise[row, _samples(span.settled) : _samples(span.end)] = hop.noise
-            self.before[row] = hop.stream.before
+            self.before[row] = hop.before
             if hop.window.settled:
-                self.begun[row, 0, _samples(span.begin) : _samples(span.settled)] = hop.stream.source
-                self.tail[row] = hop.stream.tail
+                self.begun[row, 0, _samples(span.begin) : _samples(span.settled)] = hop.source
+                self.tail[row] = hop.tail
 
     def take(self, spoken: Spoken, hops: Sequence[Hop]) -> list[Tensor]:
         """The samples (n,) that each hop completes."""
@@ -189,9 +192,8 @@ class HiftStream:
         like, waves = hift.window, hift.m_source.waves
         self._window, self._mel = Window(held=first_held), like.new_empty(MELS, 0)
         self._noise, self._noises = like.new_empty(0, waves), hift.noise(seed)  # drawn for frames not settled yet
-        self.source = like.new_empty(0)  # as far as it is settled
-        self.before = like.new_zeros(1, waves, dtype=torch.float64)  # the turns at its end
-        self.tail = like.new_empty(0)  # the first samples that were held back
+        self._source, self._before = like.new_empty(0), like.new_zeros(1, waves, dtype=torch.float64)
+        self._tail = like.new_empty(0)  # the first samples that were held back
 
     @torch.inference_mode()
     def push(self, mel: Tensor, *, final: bool = False) -> Tensor:
@@ -207,7 +209,7 @@ class HiftStream:
             return None
         drawn = len(self._noise) // SAMPLES_PER_FRAME
         noise = torch.cat((self._noise, self._noises.take(window.new - drawn)[0]))
-        return Hop(self, window, self._mel, noise)
+        return Hop(self, window, self._mel, self._source, self._before, noise, self._tail)
 
     def spoken(self, hop: Hop, wave: Tensor, source: Tensor, turns: Tensor) -> Tensor:
         """The samples that a hop completes, of what was made of its window: the `wave` (480 heard,), the `source`
@@ -216,7 +218,7 @@ class HiftStream:
         if not window.final:
             after = self._window = window.after()
             self._mel, self._noise = hop.mel[:, window.done :], hop.noise[-_samples(AHEAD) :]
-            self.source = source[_samples(window.done) :][: _samples(after.settled)]
-            self.before = turns[-AHEAD - 1 : -AHEAD]
-            self.tail = wave[until : until + FADE]
+            self._source = source[_samples(window.done) :][: _samples(after.settled)]
+            self._before = turns[-AHEAD - 1 : -AHEAD]
+            self._tail = wave[until : until + FADE]
         return wave[_samples(window.given) : until]

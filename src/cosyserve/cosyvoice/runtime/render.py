@@ -110,7 +110,9 @@ class RenderStage:
         with self._failing(*speaking):
             hops = self._token2wav.hops(streams)
             waves = self._token2wav.waves(streams, hops)
-        for utterance, stream, wave, (_, last) in zip(speaking, streams, waves, hops if waves else (), strict=True):
+        if not waves:  # all of them failed
+            return
+        for utterance, stream, wave, (_, last) in zip(speaking, streams, waves, hops, strict=True):
             if stream.problem is not None:
                 self._fail(utterance, stream.problem)
             else:

@@ -5,6 +5,7 @@ A hop lies at the end of a window that may be longer, so first and last hops of 
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,31 +13,27 @@ from torch import Tensor
 from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, LOOK_AHEAD
 from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HiftStream, Hop, Rows, Spoken, Window, together
-from cosyserve.cosyvoice.runtime.graphs import Pool, captured
+from cosyserve.cosyvoice.runtime.graphs import Make, Pool, captured
 
 Work = tuple[HiftStream, Tensor, bool]  # a stream, the mel (1, 80, T) that comes next, and whether it is the last
 
 
 class VocoderBatch:
-    """Streams that are spoken together. Not to be used from two threads."""
+    """Up to `streams` that are spoken together. Not to be used from two threads."""
 
-    def __init__(self, hift: Hift, first: int, later: int, pool: Pool | None = None) -> None:
+    def __init__(self, hift: Hift, streams: int, first: int, later: int, pool: Pool | None = None) -> None:
         """`first` and `later` are the frames of a stream's hops."""
         self._hift, self._pool = hift, pool
         self._windows = _windows(first, later)
-        self._prepared: dict[tuple[int, int], _Prepared] = {}  # by frames and rows
-        self._most = 0  # rows
+        self._width = _power_of_two(streams)
+        self._memory = Rows.of(hift, self._width, self._windows[-1])
+        self._batches: dict[tuple[int, int], _Batch] = {}  # by frames and rows
 
-    @torch.inference_mode()
-    def prepare(self, most: int) -> None:
-        """Make the graphs for up to `most` streams, which takes seconds, before anybody waits for one. Without, each
-        batch has memory of its own."""
-        self._most = _power_of_two(most)
-        memory = Rows.of(self._hift, self._most, max(self._windows))
-        counts = [1 << exponent for exponent in range(self._most.bit_length())]
-        for frames in sorted(self._windows, reverse=True):  # the largest graph first: all others work in its memory
-            for count in reversed(counts):
-                self._prepared[frames, count] = _Prepared(self._hift, memory.part(count, frames), self._pool)
+    def graphs(self) -> list[Make]:
+        """What makes each of them, to be called before anybody waits for one. The largest comes first: all others work
+        in its memory."""
+        counts = [1 << exponent for exponent in range(self._width.bit_length())]
+        return [partial(self._batch, frames, count) for frames in self._windows[::-1] for count in counts[::-1]]
 
     def stream(self, seed: int, first_held: int = FIRST_HELD) -> HiftStream:
         """An utterance. See `HiftStream` for what its first hop holds back."""
@@ -57,21 +54,28 @@ class VocoderBatch:
             groups[self._window(hop.window.heard)].append(place)
         spoken: dict[int, Tensor] = {}
         for frames, group in groups.items():
-            most = self._most or len(group)
-            for places in (group[begin : begin + most] for begin in range(0, len(group), most)):
-                prepared = self._prepared.get((frames, _power_of_two(len(places))))
-                batch = [hops[place] for place in places]
-                samples = together(self._hift, batch) if prepared is None else prepared.speak(batch)
+            for places in (group[begin : begin + self._width] for begin in range(0, len(group), self._width)):
+                samples = self._together(frames, [hops[place] for place in places])
                 spoken.update(zip(places, samples, strict=True))
         return [spoken[place] for place in range(len(hops))]
 
     def _window(self, heard: int) -> int:
-        """The smallest that is prepared and has room; one of its own where there is none."""
-        return min((frames for frames, _ in self._prepared if frames >= heard), default=heard)
+        """The smallest that has room; one of its own where there is none."""
+        return next((frames for frames in self._windows if frames >= heard), heard)
+
+    def _together(self, frames: int, hops: Sequence[Hop]) -> list[Tensor]:
+        if frames not in self._windows:
+            return together(self._hift, hops)
+        return self._batch(frames, _power_of_two(len(hops))).speak(hops)
+
+    def _batch(self, frames: int, count: int) -> "_Batch":
+        if (frames, count) not in self._batches:
+            self._batches[frames, count] = _Batch(self._hift, self._memory.part(count, frames), self._pool)
+        return self._batches[frames, count]
 
 
-class _Prepared:
-    """A batch of one size, in memory that never moves."""
+class _Batch:
+    """Rows that are spoken again and again."""
 
     def __init__(self, hift: Hift, rows: Rows, pool: Pool | None) -> None:
         self._hift, self._rows = hift, rows
