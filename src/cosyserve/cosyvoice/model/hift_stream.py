@@ -143,7 +143,8 @@ class Rows:
     def put(self, hops: Sequence[Hop]) -> None:
         """Each into a row."""
         spans = [hop.span(self.frames) for hop in hops]
-        self.spans[: len(hops)].copy_(torch.tensor([astuple(span) for span in spans]), non_blocking=True)
+        table = torch.tensor([astuple(span) for span in spans], pin_memory=self.spans.is_cuda)
+        self.spans[: len(hops)].copy_(table, non_blocking=True)
         for row, (hop, span) in enumerate(zip(hops, spans, strict=True)):
             self.mel[row, :, span.begin : span.end] = hop.mel
             self.mel[row, :, span.end : span.seen] = hop.mel[:, -1:]

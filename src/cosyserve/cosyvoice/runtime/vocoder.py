@@ -99,6 +99,7 @@ def _power_of_two(count: int) -> int:
 
 def _windows(first: int, later: int) -> tuple[int, ...]:
     """The frames heard in a usual first hop, in one of those that follow, and in the longest last one, which also has
-    what the flow's encoder looks ahead."""
+    what the flow's encoder looks ahead; the smallest first."""
     after = Window(first).longer(later).after()
-    return first, after.longer(later).heard, after.longer(later + FRAMES_PER_TOKEN * LOOK_AHEAD, final=True).heard
+    last = after.longer(later + FRAMES_PER_TOKEN * LOOK_AHEAD, final=True)
+    return tuple(sorted({first, after.longer(later).heard, last.heard}))
