@@ -115,7 +115,7 @@ def test_a_last_hop_of_every_length_is_spoken_in_the_usual_windows(
     before: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vocoder, "together", nothing_else)
-    lengths = range(1, LAST + 1, 5 if len(before) > 1 else 1)  # behind two hops, where no mask matters, some are enough
+    lengths = range(1, LAST + 1, 5 if len(before) > 1 else 1)  # far from the beginning they differ less
     utterances = [Utterance([*before, last], last, held=HELD) for last in lengths]
     for begin in range(0, len(utterances), MOST):
         some = utterances[begin : begin + MOST]
@@ -166,3 +166,15 @@ def test_a_hop_that_completes_nothing_gives_nothing() -> None:
     heard = batch().push(hops)
     assert [len(each) for each in heard] == [0, (FIRST - FIRST_HELD) * SAMPLES_PER_FRAME]
     assert batch().push([]) == []
+
+
+def test_hops_that_are_spoken_again_sound_the_same_and_change_nothing_after_them() -> None:
+    utterance = Utterance([FIRST, LATER, 12], seed=3)
+    stream, heard = batch().stream(3), []
+    for number, mel in enumerate(utterance.hops):
+        hop = stream.hop(mel, final=number == 2)
+        assert hop is not None
+        (once,), (again,) = batch().speak([hop]), batch().speak([hop])
+        assert torch.equal(once, again)
+        heard.append(again)
+    assert_equal(torch.cat(heard), utterance.alone())
