@@ -15,10 +15,11 @@ import torch
 
 from cosyserve.cosyvoice.model.config import Config
 from cosyserve.cosyvoice.model.flow import Flow
-from cosyserve.cosyvoice.model.hift import FIRST_HELD, GraphedHift, Hift
+from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.untrained import untrained
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch
 from cosyserve.cosyvoice.runtime.graphs import captured
+from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
 
 _TRIES = 3
 _WAITS = 20  # events that the other thread has to get through within a capture
@@ -88,9 +89,10 @@ def all_graphs_of_a_server() -> None:
     config = Config()
     flow = untrained(Flow(config.flow)).to("cuda", torch.bfloat16)
     flow.noise = flow.noise.float()
-    for make in FlowBatch(flow, streams=4, pages=24, frames=300).graphs():
+    hift = untrained(Hift(config.hift)).to("cuda")
+    batches = FlowBatch(flow, streams=4, pages=24, frames=300), VocoderBatch(hift, streams=4, first=20, later=50)
+    for make in (make for batch in batches for make in batch.graphs()):
         make()
-    GraphedHift(untrained(Hift(config.hift)).to("cuda"), (20, 50, 50), FIRST_HELD).prepare()
 
 
 def attempt(what: str) -> str:

@@ -10,15 +10,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cosyserve.cosyvoice.frontend.features import mel as mel_of
 from cosyserve.cosyvoice.model.config import SAMPLE_RATE, SAMPLES_PER_FRAME
-from cosyserve.cosyvoice.model.hift import FIRST_HELD, GraphedHift, Hift, HiftStream
+from cosyserve.cosyvoice.model.hift import Hift
+from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HELD, HiftStream, Hop
 from cosyserve.cosyvoice.model.source import AHEAD
+from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
 from cosyserve.speech import recording
 from tests.cosyvoice.seeded import SIZES, fill
 
@@ -73,26 +75,25 @@ def before(hift: Hift, mel: Tensor, sizes: Sequence[int], seed: int) -> Joined:
     return wave, source
 
 
-class Watched:
-    """A vocoder whose source is kept, as it is once no later hop makes it anew."""
+class Watched(HiftStream):
+    """A stream whose whole source is kept, as it is once no later hop makes it anew."""
 
-    def __init__(self, hift: Hift | GraphedHift) -> None:
-        self.noise, self.m_source, self.window, self._hift = hift.noise, hift.m_source, hift.window, hift
-        self.source = hift.window.new_empty(0)
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.whole_source = torch.empty(0)
 
-    def speak(self, mel: Tensor, begun: Tensor, *given: Tensor, final: bool) -> Sequence[Tensor]:
-        wave, source, turns = self._hift.speak(mel, begun, *given, final=final)
-        new = source[0, 0, begun.shape[2] :]
-        self.source = torch.cat((self.source, new if final else new[: -AHEAD * SAMPLES_PER_FRAME]))
-        return wave, source, turns
+    def spoken(self, hop: Hop, wave: Tensor, source: Tensor, turns: Tensor) -> Tensor:
+        window = hop.window
+        settled = window.frames if window.final else window.frames - AHEAD
+        new = source[window.settled * SAMPLES_PER_FRAME : settled * SAMPLES_PER_FRAME]
+        self.whole_source = torch.cat((self.whole_source.to(new), new))
+        return super().spoken(hop, wave, source, turns)
 
 
-def streamed(watched: Watched, mel: Tensor, sizes: Sequence[int], first_held: int | None) -> Tensor:
-    watched.source = watched.source[:0]
-    held = {} if first_held is None else {"first_held": first_held}
-    stream = HiftStream(cast("Hift", watched), 0, **held)
+def streamed(hift: Hift, mel: Tensor, sizes: Sequence[int], first_held: int) -> Joined:
+    stream = Watched(hift, 0, first_held, VocoderBatch(hift, 1, FIRST, HOP).speak if mel.is_cuda else None)
     *hops, last = torch.split(mel, list(sizes), dim=2)
-    return torch.cat([*map(stream.push, hops), stream.push(last, final=True)])
+    return torch.cat([*map(stream.push, hops), stream.push(last, final=True)]), stream.whole_source
 
 
 def error(of: Tensor, exact: Tensor) -> float:
@@ -157,11 +158,10 @@ def main() -> None:
     sizes = [FIRST, *(hop.shape[2] for hop in torch.split(mel[:, :, FIRST:], HOP, dim=2))]
     exact, source = at_once(hift, mel, 0)
     joined_before, source_before = before(hift, mel, sizes, 0)
-    watched = Watched(hift if options.device == "cpu" else GraphedHift(hift, (FIRST, HOP, HOP), FIRST_HELD))
-    joined = streamed(watched, mel, sizes, FIRST_HELD)
+    joined, joined_source = streamed(hift, mel, sizes, FIRST_HELD)
     print(f"{options.size} on {options.device}, {mel.shape[2]} frames in hops of {FIRST} and {HOP}; off one shot by")
     print(f"{error(joined_before, exact):.1e} before, its phases being drawn")
-    print(f"{error(streamed(watched, mel, sizes, None), exact):.1e} where all hops hold back what may change")
+    print(f"{error(streamed(hift, mel, sizes, HELD)[0], exact):.1e} where all hops hold back what may change")
     print(f"{error(joined, exact):.1e} where the first holds back {FIRST_HELD} frames alone,")
     given = (FIRST - FIRST_HELD) * SAMPLES_PER_FRAME
     frame, rest = slice(given - SAMPLES_PER_FRAME, given), slice(given + _FADE * SAMPLES_PER_FRAME, None)
@@ -171,7 +171,7 @@ def main() -> None:
         strips = [
             Strip("source, before", "#d62", source_before, None, (FIRST + HOP) * SAMPLES_PER_FRAME),
             Strip(
-                "source, now; grey: at once", "#06c", watched.source, source, (FIRST + HOP - AHEAD) * SAMPLES_PER_FRAME
+                "source, now; grey: at once", "#06c", joined_source, source, (FIRST + HOP - AHEAD) * SAMPLES_PER_FRAME
             ),
             Strip("waveform, before", "#d62", joined_before, None, (FIRST + HOP - _OVERLAP) * SAMPLES_PER_FRAME),
             Strip("waveform, now, at the first seam; grey: at once", "#06c", joined, exact, given),

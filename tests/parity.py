@@ -24,7 +24,7 @@ from tests.cosyvoice.seeded import SIZES, Model, seeded
 
 TOLERANCE = 1e-4
 SINES_TOLERANCE = 1e-3  # of an amplitude of 0.1: the reference sums its phases in float32
-GOLDEN = Path(__file__).parent / "cosyvoice2" / "golden"
+GOLDEN = Path(__file__).parent / "cosyvoice" / "golden"
 _GREEDY = 16
 _QUIET = 0.25  # of the last layer's gain: nothing is clipped
 

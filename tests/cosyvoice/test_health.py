@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from cosyserve import errors
-from cosyserve.cosyvoice.model.hift import HiftStream
+from cosyserve.cosyvoice.model.hift_stream import HiftStream
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.runtime.encoder_batch import EncoderBatch
 from cosyserve.cosyvoice.runtime.generation import Generator, NoRoomError, Slot
 from cosyserve.cosyvoice.runtime.health import is_out_of_memory
+from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
 from cosyserve.errors import CosyError
 from tests.cosyvoice.seeded import TINY, Model, seeded
 from tests.cosyvoice.test_token2wav import Client, Speaking, alike
@@ -106,7 +107,10 @@ def test_what_runs_out_is_told_by_what_is_raised(problem: Exception) -> None:
     assert not is_out_of_memory(RuntimeError(ASSERTION))
 
 
-@pytest.mark.parametrize(("owner", "name"), [(HiftStream, "push"), (EncoderBatch, "push"), (Llm, "decode")])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(HiftStream, "hop"), (VocoderBatch, "speak"), (EncoderBatch, "push"), (Llm, "decode")],
+)
 def test_memory_that_runs_out_ends_one_request_and_the_others_sound_as_ever(
     speaking: Speaking, alone: list[list[bytes]], at: Fault, owner: type, name: str
 ) -> None:
@@ -129,6 +133,14 @@ def all_heard(asked: list[Client]) -> bool:
     return len(asked) == 3 and all(listener.first.is_set() for listener in asked)
 
 
+def test_what_spoils_a_round_ends_those_in_it_and_no_others(speaking: Speaking, at: Fault) -> None:
+    raised, asked = [RuntimeError("spoilt")], list[Client]()
+    at(VocoderBatch, "speak", lambda: raised.pop() if raised and all_heard(asked) else None)
+    asked += [speaking.ask(TEXT, seed)[0] for seed in range(3)]
+    assert any(type(problem) is RuntimeError for problem in map(ended, asked))
+    assert speaking.spoken(TEXT)
+
+
 @pytest.mark.parametrize("kind", [torch.AcceleratorError, RuntimeError])
 def test_an_error_that_stays_ends_all_at_once(speaking: Speaking, at: Fault, kind: type[Exception]) -> None:
     """Those who hear something, those who wait, and those who come before the process is gone."""
@@ -140,7 +152,7 @@ def test_an_error_that_stays_ends_all_at_once(speaking: Speaking, at: Fault, kin
             lost.append(True)
         return kind(ASSERTION + ADVICE) if lost else None
 
-    for owner, name in ((HiftStream, "push"), (torch.Tensor, "add_")):
+    for owner, name in ((HiftStream, "hop"), (torch.Tensor, "add_")):
         at(owner, name, assertion)
     asked += [speaking.ask(TEXT, seed)[0] for seed in range(5)]
     assert [fault_of(listener) for listener in asked] == 5 * [errors.ENGINE_FAILED]

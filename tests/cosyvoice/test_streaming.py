@@ -1,7 +1,6 @@
 """What is computed piece by piece equals what is computed at once, however the pieces fall."""
 
 import math
-from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +19,8 @@ from cosyserve.cosyvoice.model.config import (
     SPEECH_TOKENS,
 )
 from cosyserve.cosyvoice.model.flow import FlowStream
-from cosyserve.cosyvoice.model.hift import FIRST_HELD, GraphedHift, Hift, HiftStream
+from cosyserve.cosyvoice.model.hift import Hift
+from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HELD, HiftStream
 from cosyserve.cosyvoice.model.past import Bound, Past
 from cosyserve.speech import recording
 from tests.cosyvoice.seeded import SHALLOW, Model, fill, seeded
@@ -129,9 +129,9 @@ def mel_of_a_recording() -> Tensor:
     return mel(torch.from_numpy(recording.read(file.read_bytes()))).transpose(1, 2)
 
 
-def vocoded(mel: Tensor, sizes: list[int], seed: int, **how: int) -> Tensor:
+def vocoded(mel: Tensor, sizes: list[int], seed: int, first_held: int = HELD) -> Tensor:
     """`mel` in hops of those sizes and of what is left."""
-    stream = HiftStream(vocoder(mel.device.type), seed, **how)
+    stream = HiftStream(vocoder(mel.device.type), seed, first_held)
     *hops, last = mel.split([*sizes, mel.shape[2] - sum(sizes)], dim=2)
     return torch.cat([*map(stream.push, hops), stream.push(last, final=True)])
 
@@ -177,33 +177,6 @@ def test_of_speech_the_first_hop_and_all_others_change_less_than_a_thousandth(si
     mel = mel_of_a_recording()
     whole, streamed = vocoded(mel, [], seed), vocoded(mel, [20, *sizes], seed, first_held=FIRST_HELD)
     assert error(streamed, whole) <= 1e-3
-
-
-def test_the_usual_hops_of_a_gpu_are_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a stand-in for the graph, which needs a GPU: it runs what it was given."""
-    replayed: list[tuple[int, ...]] = []
-
-    class Graphed:
-        def __init__(self, work: Callable[..., Sequence[Tensor]]) -> None:
-            self._work, self._shapes = work, list[torch.Size]()
-
-        def __call__(self, *inputs: Tensor) -> Sequence[Tensor]:
-            shapes = [each.shape for each in inputs]
-            assert self._shapes in ([], shapes)  # a graph has one set of shapes
-            self._shapes = shapes
-            replayed.append(tuple(inputs[0].shape))
-            return self._work(*inputs)
-
-    monkeypatch.setattr("cosyserve.cosyvoice.model.hift.Graphed", Graphed)
-    graphed = GraphedHift(vocoder("cpu"), (20, 50, 50), FIRST_HELD)
-    mel, sizes = mel_of(20 + 4 * 50, 0, "cpu"), [20, 50, 50, 50, 50]
-    for _ in range(2):
-        stream = HiftStream(graphed, 1, FIRST_HELD)
-        hops = torch.split(mel, sizes, dim=2)
-        wave = torch.cat([stream.push(hop, final=number == 4) for number, hop in enumerate(hops)])
-        assert torch.equal(wave, vocoded(mel, sizes[:4], 1, first_held=FIRST_HELD))
-    assert len(replayed) == 2 * 4  # all but the last
-    assert len(set(replayed)) == 3
 
 
 def test_all_harmonics_begin_in_phase_whatever_the_seed() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS
 from cosyserve.cosyvoice.model.flow import FlowStream
-from cosyserve.cosyvoice.model.hift import FIRST_HELD, HiftStream
+from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HiftStream, Hop
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
 from cosyserve.cosyvoice.runtime.hops import Hops
@@ -386,15 +386,15 @@ def test_a_client_that_takes_nothing_is_not_spoken_to_without_end(speaking: Spea
 
 
 def test_what_fails_for_one_is_told_to_it_alone(speaking: Speaking, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = HiftStream.push
+    original = HiftStream.hop
     broken: list[HiftStream] = []
 
-    def push(stream: HiftStream, mel: torch.Tensor, *, final: bool = False) -> torch.Tensor:
+    def hop(stream: HiftStream, mel: torch.Tensor, *, final: bool = False) -> Hop | None:
         if stream in broken:
             raise RuntimeError("the card fell off")
         return original(stream, mel, final=final)
 
-    monkeypatch.setattr(HiftStream, "push", push)
+    monkeypatch.setattr(HiftStream, "hop", hop)
     good, _ = speaking.ask(6)
     bad, utterance = speaking.ask(6)
     assert bad.first.wait(60)

@@ -19,7 +19,8 @@ from cosyserve.cosyvoice.model.config import (
     Config,
 )
 from cosyserve.cosyvoice.model.flow import Flow, FlowStream
-from cosyserve.cosyvoice.model.hift import Hift, HiftStream
+from cosyserve.cosyvoice.model.hift import Hift
+from cosyserve.cosyvoice.model.hift_stream import HiftStream
 from cosyserve.cosyvoice.model.int8 import quantised
 from cosyserve.cosyvoice.model.past import Past
 from cosyserve.cosyvoice.model.qwen2 import Llm

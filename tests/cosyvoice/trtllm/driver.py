@@ -28,7 +28,7 @@ def synchronise() -> None:
 
 
 @contextmanager
-def capture(graph: Any, *, capture_error_mode: str = "global") -> Iterator[None]:
+def capture(graph: Any, *, pool: Any = None, capture_error_mode: str = "global") -> Iterator[None]:
     """In place of `torch.cuda.graph`."""
     global _mode, _spoiled, captures
     with _lock:

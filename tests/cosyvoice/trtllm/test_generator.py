@@ -22,7 +22,6 @@ from cosyserve.cosyvoice.engine.trtllm import TrtllmExecutor
 from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
-from cosyserve.cosyvoice.model.hift import FIRST_HELD, GraphedHift, HiftStream
 from cosyserve.cosyvoice.model.sampling import length_limits
 from cosyserve.cosyvoice.runtime.generation import Request, Slot
 from cosyserve.cosyvoice.runtime.graphs import captured
@@ -31,7 +30,6 @@ from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
 from cosyserve.speech.runtime_config import RuntimeConfig
 from cosyserve.speech.synthesizer import Options
 from tests.assets.test_engines import KEY
-from tests.cosyvoice.seeded import TINY, seeded
 from tests.cosyvoice.trtllm import driver
 from tests.running import eventually
 
@@ -218,17 +216,6 @@ def test_a_capture_beside_a_speaking_engine(
         captured(lambda: eventually(lambda: not executor.requests), warm_ups=0)
     with pytest.raises(EngineBrokenError, match="stream is capturing"):
         spoken(generator, *slots)
-
-
-def test_no_graph_of_the_vocoder_is_made_while_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    driver.install(monkeypatch)
-    hift = GraphedHift(seeded(TINY).hift, (20, 50, 50), FIRST_HELD)
-    hift.prepare()
-    made = driver.captures
-    stream = HiftStream(hift, first_held=FIRST_HELD)
-    for frames in (20, 50, 50, 50):
-        stream.push(torch.zeros(1, 80, frames))
-    assert driver.captures == made > 0
 
 
 def test_a_request_without_room_is_refused(generator: EngineGenerator) -> None:

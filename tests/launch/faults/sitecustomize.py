@@ -80,7 +80,7 @@ def lose() -> None:
 
     import torch
 
-    from cosyserve.cosyvoice.model.hift import HiftStream
+    from cosyserve.cosyvoice.model.hift_stream import HiftStream
     from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
 
     errors = {

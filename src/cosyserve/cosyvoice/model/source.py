@@ -17,6 +17,11 @@ PITCH_AHEAD = 5
 AHEAD = PITCH_AHEAD + 1
 
 
+def within(x: Tensor, inside: Tensor | None) -> Tensor:
+    """`x` (B, C, T) where `inside` (B, 1, T) is 1, else zero; all of it where that is None."""
+    return x if inside is None else x * inside
+
+
 class F0Predictor(nn.Module):
     """The pitch of each frame in Hz: (B, 80, T) to (B, T).
 
@@ -34,8 +39,12 @@ class F0Predictor(nn.Module):
         self.classifier = nn.Linear(channels, 1)
         self.double()
 
-    def forward(self, mel: Tensor) -> Tensor:
-        return self.classifier(self.condnet(mel.double()).transpose(1, 2)).squeeze(2).abs().to(mel.dtype)
+    def forward(self, mel: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Frames that are not `inside` (B, 1, T) are as the padding beyond both ends."""
+        layers, x = list(self.condnet), within(mel.double(), inside)
+        for convolution, unit in zip(layers[::2], layers[1::2], strict=True):
+            x = within(unit(convolution(x)), inside)
+        return self.classifier(x.transpose(1, 2)).squeeze(2).abs().to(mel.dtype)
 
 
 class Source(nn.Module):

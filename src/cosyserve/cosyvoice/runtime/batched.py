@@ -7,19 +7,21 @@ import torch
 from torch import Tensor
 
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
-from cosyserve.cosyvoice.model.config import CHUNK_TOKENS
+from cosyserve.cosyvoice.model import hift_stream
+from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN
 from cosyserve.cosyvoice.model.flow import Chunk, Flow
-from cosyserve.cosyvoice.model.hift import FIRST_HELD, Hift, HiftStream
+from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.runtime.encoder_batch import Encoded, EncodedStream, EncoderBatch
 from cosyserve.cosyvoice.runtime.encoder_batch import Work as Encode
-from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch, FlowState, Recording, Work
+from cosyserve.cosyvoice.runtime.flow_batch import CHUNK, FlowBatch, FlowState, Recording, Work
 from cosyserve.cosyvoice.runtime.graphs import Make, new_pool
 from cosyserve.cosyvoice.runtime.health import is_out_of_memory
 from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
 from cosyserve.cosyvoice.runtime.lru import Lru
 from cosyserve.cosyvoice.runtime.memory import ENCODER_TOKENS
 from cosyserve.cosyvoice.runtime.pages import NoPagesError
-from cosyserve.cosyvoice.runtime.token2wav import Hop, Stream, wave_of
+from cosyserve.cosyvoice.runtime.token2wav import Hop, Stream
+from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
 from cosyserve.cosyvoice.runtime.whole import WholeFlow, WholeTokens
 
 _VOICES = 64  # at most; how many there are is for the pages to say
@@ -85,11 +87,11 @@ class BatchedToken2Wav:
         self.width = streams
         self.places: float = streams
         self._hops = Hops(hops.first, CHUNK_TOKENS)  # a graph moves a chunk, neither more nor less
-        self._flow, self._hift = flow, hift
-        pool = new_pool()
-        self.batch = FlowBatch(flow, streams, pages, frames, pool)
+        self._flow, pool = flow, new_pool()
         self._encoder = EncoderBatch(flow, streams + 1, ENCODER_TOKENS, pool)  # and a slot to hear a recording in
         self._hearing = streams
+        self.batch = FlowBatch(flow, streams, pages, frames, pool)
+        self._vocoder = VocoderBatch(hift, streams, FRAMES_PER_TOKEN * self._hops.first, CHUNK, pool)
         tokens = self.batch.pages_behind * CHUNK_TOKENS
         wanted = tokens // 2 if recording_tokens is None else recording_tokens
         self._recording_tokens = min(wanted, tokens - 2 * CHUNK_TOKENS)  # the rest is a ring of whole chunks
@@ -101,12 +103,12 @@ class BatchedToken2Wav:
         return self._voices.values()
 
     def graphs(self) -> list[Make]:
-        return [*self._encoder.graphs(self.width), *self.batch.graphs()]
+        return [*self._encoder.graphs(self.width), *self.batch.graphs(), *self._vocoder.graphs()]
 
     def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Stream:
         if whole:
-            tokens = WholeTokens()
-            return BatchedStream(tokens, WholeFlow(self._flow, prompt, tokens), HiftStream(self._hift, seed))
+            tokens, vocoder = WholeTokens(), self._vocoder.stream(seed, hift_stream.HELD)
+            return BatchedStream(tokens, WholeFlow(self._flow, prompt, tokens), vocoder)
         voice = self._voices.get(prompt) or self._voice(prompt)
         state = self._begun(voice)
         try:
@@ -116,7 +118,7 @@ class BatchedToken2Wav:
             raise
         if voice.recorder is None:
             voice.recorder = part
-        return BatchedStream(Tokens(voice.hops), part, HiftStream(self._hift, seed, FIRST_HELD))
+        return BatchedStream(Tokens(voice.hops), part, self._vocoder.stream(seed))
 
     def release(self, stream: Stream) -> None:
         if isinstance(stream.flow, FlowPart):
@@ -135,7 +137,29 @@ class BatchedToken2Wav:
         ]
 
     def waves(self, streams: Sequence[Stream], hops: Sequence[Hop]) -> list[Tensor]:
-        return [wave_of(stream, *hop).cpu() for stream, hop in zip(streams, hops, strict=True)]
+        sounding: dict[int, hift_stream.Hop] = {}  # by number
+        for number, (stream, (mel, last)) in enumerate(zip(streams, hops, strict=True)):
+            try:
+                hop = None if stream.problem else stream.vocoder.hop(mel, final=last)
+            except Exception as problem:  # the others are none of its business
+                stream.problem, hop = problem, None
+            if hop is not None:
+                sounding[number] = hop
+        spoken = self._spoken(streams, sounding)
+        waves = [spoken.get(number, self._flow.noise.new_empty(0)) for number in range(len(streams))]
+        joined = torch.cat(waves).cpu()  # one wait for all of them
+        return [wave.clone() for wave in joined.split([len(wave) for wave in waves])]
+
+    def _spoken(self, streams: Sequence[Stream], hops: dict[int, hift_stream.Hop]) -> dict[int, Tensor]:
+        """The samples of each. Where memory has run out, one stream ends and the others are spoken again."""
+        while hops:
+            try:
+                return dict(zip(hops, self._vocoder.speak(list(hops.values())), strict=True))
+            except Exception as problem:
+                if len(hops) > 1 and not is_out_of_memory(problem):
+                    raise
+                streams[hops.popitem()[0]].problem = problem
+        return {}
 
     def _voice(self, prompt: Prompt) -> Voice:
         """A voice that was not spoken lately: its recording goes through the encoder, and with the first hop of a
@@ -214,7 +238,7 @@ class BatchedToken2Wav:
 
     def _behind(self, part: FlowPart, chunks: list[Chunk]) -> list[Work]:
         recorded = [] if part.state.moved else part.voice.chunks
-        if recorded and part.voice.recording is not None:  # another one did, after this one had begun
+        if recorded and part.voice.recording is not None:  # another did since: the same slot again, with its pages
             self.batch.end(part.state)
             part.state, recorded = self.batch.begin(part.voice.recording), []
         return [

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.flow import Flow, FlowStream
-from cosyserve.cosyvoice.model.hift import FIRST_HELD, Hift, HiftStream
+from cosyserve.cosyvoice.model.hift import Hift
+from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HiftStream
 from cosyserve.cosyvoice.runtime.graphs import Make
 from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
 from cosyserve.cosyvoice.runtime.lru import Lru

@@ -1,0 +1,105 @@
+"""The vocoder for many streams: what they speak at the same moment is a batch, and on a GPU each batch is a graph.
+
+A hop lies at the end of a window that may be longer, so first and last hops of any length share graphs with the others.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, LOOK_AHEAD
+from cosyserve.cosyvoice.model.hift import Hift
+from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HiftStream, Hop, Rows, Spoken, Window, together
+from cosyserve.cosyvoice.runtime.graphs import Make, Pool, captured
+
+Work = tuple[HiftStream, Tensor, bool]  # a stream, the mel (1, 80, T) that comes next, and whether it is the last
+
+
+class VocoderBatch:
+    """Up to `streams` that are spoken together. Not to be used from two threads."""
+
+    def __init__(self, hift: Hift, streams: int, first: int, later: int, pool: Pool | None = None) -> None:
+        """`first` and `later` are the frames of a stream's hops."""
+        self._hift, self._pool = hift, pool
+        self._windows = _windows(first, later)
+        self._width = _power_of_two(streams)
+        self._memory = Rows.of(hift, self._width, self._windows[-1])
+        self._batches: dict[tuple[int, int], _Batch] = {}  # by frames and rows
+
+    def graphs(self) -> list[Make]:
+        """What makes each of them, to be called before anybody waits for one. The largest comes first: all others work
+        in its memory."""
+        counts = [1 << exponent for exponent in range(self._width.bit_length())]
+        return [partial(self._batch, frames, count) for frames in self._windows[::-1] for count in counts[::-1]]
+
+    def stream(self, seed: int, first_held: int = FIRST_HELD) -> HiftStream:
+        """An utterance. See `HiftStream` for what its first hop holds back."""
+        return HiftStream(self._hift, seed, first_held, self.speak)
+
+    @torch.inference_mode()
+    def push(self, works: Sequence[Work]) -> list[Tensor]:
+        """The samples (n,) that each completes, on the device. All streams are different ones."""
+        hops = [stream.hop(mel, final=final) for stream, mel, final in works]
+        spoken = iter(self.speak([hop for hop in hops if hop is not None]))
+        return [mel.new_empty(0) if hop is None else next(spoken) for hop, (_, mel, _) in zip(hops, works, strict=True)]
+
+    @torch.inference_mode()
+    def speak(self, hops: Sequence[Hop]) -> list[Tensor]:
+        """The samples (n,) that each completes. Those that lie in windows of one size are spoken together."""
+        groups = defaultdict[int, list[int]](list)
+        for place, hop in enumerate(hops):
+            groups[self._window(hop.window.heard)].append(place)
+        spoken: dict[int, Tensor] = {}
+        for frames, group in groups.items():
+            for places in (group[begin : begin + self._width] for begin in range(0, len(group), self._width)):
+                samples = self._together(frames, [hops[place] for place in places])
+                spoken.update(zip(places, samples, strict=True))
+        return [spoken[place] for place in range(len(hops))]
+
+    def _window(self, heard: int) -> int:
+        """The smallest that has room; one of its own where there is none."""
+        return next((frames for frames in self._windows if frames >= heard), heard)
+
+    def _together(self, frames: int, hops: Sequence[Hop]) -> list[Tensor]:
+        if frames not in self._windows:
+            return together(self._hift, hops)
+        return self._batch(frames, _power_of_two(len(hops))).speak(hops)
+
+    def _batch(self, frames: int, count: int) -> "_Batch":
+        if (frames, count) not in self._batches:
+            self._batches[frames, count] = _Batch(self._hift, self._memory.part(count, frames), self._pool)
+        return self._batches[frames, count]
+
+
+class _Batch:
+    """Rows that are spoken again and again."""
+
+    def __init__(self, hift: Hift, rows: Rows, pool: Pool | None) -> None:
+        self._hift, self._rows = hift, rows
+        self._spoken: Spoken
+        self._run: Callable[[], None] = captured(self._speak, pool).replay if rows.mel.is_cuda else self._speak
+
+    def speak(self, hops: Sequence[Hop]) -> list[Tensor]:
+        self._rows.put(hops)
+        self._run()
+        waves, sources, turns = (each[: len(hops)].clone() for each in self._spoken)  # the next graph writes over them
+        return self._rows.take((waves, sources, turns), hops)
+
+    def _speak(self) -> None:
+        self._spoken = self._rows.speak(self._hift, padded=True)
+
+
+def _power_of_two(count: int) -> int:
+    """The next one."""
+    return 1 << (count - 1).bit_length()
+
+
+def _windows(first: int, later: int) -> tuple[int, ...]:
+    """The frames heard in a usual first hop, in one of those that follow, and in the longest last one, which also has
+    what the flow's encoder looks ahead; the smallest first."""
+    after = Window(first).longer(later).after()
+    last = after.longer(later + FRAMES_PER_TOKEN * LOOK_AHEAD, final=True)
+    return tuple(sorted({first, after.longer(later).heard, last.heard}))
