@@ -111,6 +111,7 @@ def of_released_size(device: str, dtype: torch.dtype) -> tuple[Config, Model]:
     noise = flow.noise
     flow.to(device, dtype)
     flow.noise = noise.to(device)
+    hift.exact = dtype == torch.float32
     return config, Model(llm.to(device, dtype), flow, settled(hift).to(device))
 
 

@@ -78,9 +78,12 @@ def one_by_one(hift: Hift, streams: int) -> Push:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--most", type=int, default=max(_STREAMS))
-    most = parser.parse_args().most
+    parser.add_argument("--exact", action="store_true", help="as where COSYSERVE_DTYPE is float32")
+    options = parser.parse_args()
+    most = options.most
     torch.backends.cudnn.deterministic = True  # as a server has it
     hift = vocoder()
+    hift.exact = options.exact
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}")
     before, began = torch.cuda.memory_reserved(), time.perf_counter()
     batch = VocoderBatch(hift, most, _FIRST, _LATER, new_pool())

@@ -63,6 +63,7 @@ class CosyVoice2Synthesizer:
             prompt_encoder = PromptEncoder(folder, max(1, config.threads // _LISTENING_SHARE))
             flow = load_flow(folder, sizes, config.dtype, config.device)
             hift = load_hift(folder, sizes, config.device)
+            hift.exact = config.dtype == torch.float32
             if self._tokenizer.size > sizes.llm.vocabulary:
                 raise WeightsError(f"the tokenizer has {self._tokenizer.size} tokens, the model {sizes.llm.vocabulary}")
             self._positions = _POSITIONS

@@ -28,7 +28,7 @@ def synchronise() -> None:
 
 
 @contextmanager
-def capture(graph: Any, *, pool: Any = None, capture_error_mode: str = "global") -> Iterator[None]:
+def capture(graph: Any, *, pool: Any = None, stream: Any = None, capture_error_mode: str = "global") -> Iterator[None]:
     """In place of `torch.cuda.graph`."""
     global _mode, _spoiled, captures
     with _lock:
@@ -58,6 +58,6 @@ class Nothing:
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on graphs are captured, in the stand-in's way, on a machine without a card."""
-    for name in ("Stream", "stream", "current_stream", "CUDAGraph"):
+    for name in ("Stream", "stream", "current_stream", "graph_pool_handle", "CUDAGraph"):
         monkeypatch.setattr(torch.cuda, name, Nothing)
     monkeypatch.setattr(torch.cuda, "graph", capture)

@@ -19,10 +19,6 @@ _LOUDEST = 100.0  # magnitude of one bin
 FADE = 2 * SAMPLES_PER_FRAME  # samples over which a hop passes into the next
 
 
-# By default cuDNN multiplies in TF32, half of float32's precision, and in some shapes only.
-_exactly = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-
-
 class Snake(nn.Module):
     """x + sin²(αx)/α, per channel."""
 
@@ -87,18 +83,19 @@ class Hift(nn.Module):
         self.f0_predictor = F0Predictor(config.f0_channels)
         self.register_buffer("window", torch.hann_window(config.fft, device="cpu"), persistent=False)
         self.window: Tensor
+        self.exact = True
+        """Whether a GPU multiplies in float32. Else its convolutions take TF32, as upstream's do: three times as fast,
+        with ten bits of the mantissa. The pitch and what it turns are float64 and float32 all the same."""
 
     def noise(self, seed: int) -> Noise:
         """What is random in the source of an utterance."""
         return Noise(seed, self.m_source.waves, self.window.device)
 
-    @_exactly
     def source(self, mel: Tensor, noise: Noise) -> Tensor:
         """The source (B, 1, 480 T) of the whole `mel` of an utterance."""
         f0 = self.f0_predictor(mel)
         return self.m_source(f0, self.m_source.turns(f0), noise.take(mel.shape[2]))
 
-    @_exactly
     def speak(
         self, mel: Tensor, begun: Tensor, before: Tensor, noise: Tensor, tail: Tensor, spans: Tensor, *, padded: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,10 +127,13 @@ class Hift(nn.Module):
         fade = (place * (math.pi / 2 / (FADE - 1))).sin().square()
         return torch.where(fresh, wave, torch.lerp(tail.gather(1, place), wave, fade)), source, turns
 
-    @_exactly
     def decode(self, mel: Tensor, source: Tensor, begin: Tensor | None = None) -> Tensor:
         """The waveform (B, 480 T) of `mel` over `source`. With `begin` (B, 1) it is that of the frames from there on,
         and of no use before."""
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=not self.exact):
+            return self._decoded(mel, source, begin)
+
+    def _decoded(self, mel: Tensor, source: Tensor, begin: Tensor | None) -> Tensor:
         if begin is not None:
             source = source.gather(2, _mirrored(source.shape[2], begin * SAMPLES_PER_FRAME)[:, None])
         spectra = torch.stft(source.squeeze(1), self._fft, self._hop, self._fft, self.window, return_complex=True)

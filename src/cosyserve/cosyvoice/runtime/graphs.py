@@ -1,7 +1,6 @@
 """Work on a GPU that is launched once instead of kernel by kernel."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,27 +10,40 @@ _WARM_UPS = 3  # before a capture, as torch's documentation of CUDA graphs asks 
 
 Make = Callable[[], object]  # one graph
 
-Pool = Any  # of `torch.cuda.graph_pool_handle()`
+
+class Pool:
+    """What graphs share which never run at the same time, and whose results are copied before the next runs: memory,
+    and the stream on which they are captured.
+
+    Graphs that may run beside each other need pools of their own: cuBLAS works in memory that belongs to the stream of
+    the capture, and two graphs with the same would write over each other's sums.
+    """
+
+    def __init__(self) -> None:
+        self.handle = torch.cuda.graph_pool_handle()
+        self.stream = torch.cuda.Stream()
 
 
 def new_pool() -> Pool | None:
-    """Memory that graphs share which never run at the same time, and whose results are copied before the next runs.
-    None without a card."""
-    return torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
+    """None without a card."""
+    return Pool() if torch.cuda.is_available() else None
 
 
 def captured(work: Callable[[], object], pool: Pool | None = None, warm_ups: int = _WARM_UPS) -> torch.cuda.CUDAGraph:
-    """`work` as a graph. It runs a few times before that, on a stream of its own, as capturing demands."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side), torch.inference_mode():
+    """`work` as a graph. It runs a few times before that, on the pool's stream, as capturing demands."""
+    pool = pool or Pool()
+    pool.stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(pool.stream), torch.inference_mode():
         for _ in range(warm_ups):
             work()
-    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.current_stream().wait_stream(pool.stream)
     graph = torch.cuda.CUDAGraph()
     # What other threads do meanwhile is their business: in the global mode an event that TensorRT-LLM waits for would
     # spoil the capture, and the capture what TensorRT-LLM is at.
-    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"), torch.inference_mode():
+    with (
+        torch.cuda.graph(graph, pool=pool.handle, stream=pool.stream, capture_error_mode="thread_local"),
+        torch.inference_mode(),
+    ):
         work()
     return graph
 
