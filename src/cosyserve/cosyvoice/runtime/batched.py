@@ -14,7 +14,7 @@ from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.runtime.encoder_batch import Encoded, EncodedStream, EncoderBatch
 from cosyserve.cosyvoice.runtime.encoder_batch import Work as Encode
 from cosyserve.cosyvoice.runtime.flow_batch import CHUNK, FlowBatch, FlowState, Recording, Work
-from cosyserve.cosyvoice.runtime.graphs import Make, new_pool
+from cosyserve.cosyvoice.runtime.graphs import Make, fetched, new_pool
 from cosyserve.cosyvoice.runtime.health import is_out_of_memory
 from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
 from cosyserve.cosyvoice.runtime.lru import Lru
@@ -147,8 +147,7 @@ class BatchedToken2Wav:
                 sounding[number] = hop
         spoken = self._spoken(streams, sounding)
         waves = [spoken.get(number, self._flow.noise.new_empty(0)) for number in range(len(streams))]
-        joined = torch.cat(waves).cpu()  # one wait for all of them
-        return [wave.clone() for wave in joined.split([len(wave) for wave in waves])]
+        return fetched(waves)
 
     def _spoken(self, streams: Sequence[Stream], hops: dict[int, hift_stream.Hop]) -> dict[int, Tensor]:
         """The samples of each. Where memory has run out, one stream ends and the others are spoken again."""

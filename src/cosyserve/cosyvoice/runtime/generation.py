@@ -18,7 +18,8 @@ from cosyserve.cosyvoice.model.sampling import Nucleus, length_limits, sample
 from cosyserve.cosyvoice.runtime.graphs import Graphed, Make, captured, new_pool
 
 _SPAN = 256  # positions by which attention grows; on a GPU each width is a graph of its own
-_PIECE = 128  # positions of a prompt that a GPU reads at once, so that the tokens of others do not stop
+_PIECE = 256  # positions of a prompt that a GPU reads at once, so that the tokens of others do not stop
+_PIECES = 2  # that are read before a step
 
 
 @dataclass(frozen=True)
@@ -177,9 +178,17 @@ class Generator:
         """Draw the first token of a request whose prompt has been read."""
         number, request, length = reading.number, reading.request, len(reading.prompt)
         self._places[number] = length
-        self._place[number], self._step[number], self._seed[number] = length, 0, request.seed
-        self._least[number], self._temperature[number] = length_limits(len(request.text))[0], request.temperature
-        self._recent[number] = -1
+        least, _ = length_limits(len(request.text))
+        # Filled, not assigned: that would copy from the host's memory and wait for the device.
+        for tensor, value in (
+            (self._place, length),
+            (self._step, 0),
+            (self._seed, request.seed),
+            (self._least, least),
+            (self._temperature, request.temperature),
+            (self._recent, -1),
+        ):
+            tensor[number].fill_(value)
         self._draw(scores[None], slice(number, number + 1))
         self._slots[number] = reading.slot
 
@@ -215,13 +224,14 @@ class Generator:
 
     @torch.inference_mode()
     def advance(self, patience: float = 0) -> list[tuple[Slot, int]]:
-        """The token that each slot has drawn, if it is none that stops; the next ones are being drawn meanwhile. The
-        prompt that came first is read by a piece.
+        """The token that each slot has drawn, if it is none that stops; the next ones are being drawn meanwhile. Of the
+        prompts that came first a few pieces are read.
 
         Where memory runs out nothing has happened, and the next call goes on from there.
         """
-        if self._reading and self._piece is not None:
-            self._read(self._reading[0], self._piece)
+        for _ in range(_PIECES):
+            if self._reading and self._piece is not None:
+                self._read(self._reading[0], self._piece)
         spoken = dict(self._slots)
         if not spoken:
             return []

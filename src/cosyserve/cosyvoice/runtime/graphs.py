@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-_WARM_UPS = 3  # before a capture, as torch's documentation of CUDA graphs asks for
+_WARM_UPS = 1  # before a capture: what libraries make at their first use must not be made in it
 
 
 Make = Callable[[], object]  # one graph
@@ -46,6 +46,20 @@ def captured(work: Callable[[], object], pool: Pool | None = None, warm_ups: int
     ):
         work()
     return graph
+
+
+def fetched(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The same (n,) in the host's memory, by one copy.
+
+    It goes to pinned memory: a copy to any other holds what the driver needs for those of other threads, and the
+    language model would stand still until the device has come so far.
+    """
+    together = torch.cat(list(tensors)).to("cpu", non_blocking=True)
+    if together.is_pinned():
+        copied = torch.cuda.Event()
+        copied.record()
+        copied.synchronize()
+    return [part.clone() for part in together.split([len(each) for each in tensors])]
 
 
 class Graphed:

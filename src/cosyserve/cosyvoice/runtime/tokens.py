@@ -9,6 +9,7 @@ from cosyserve.cosyvoice.runtime.health import Health, is_out_of_memory
 from cosyserve.cosyvoice.runtime.utterance import Utterance
 
 PATIENCE = 0.02  # seconds to wait for tokens that are drawn elsewhere
+_AT_ONCE = 2  # requests that begin in a round
 
 
 class TokenStage:
@@ -43,18 +44,19 @@ class TokenStage:
         return len(self._speaking) < self._generator.slots
 
     def round(self, patience: float = PATIENCE) -> None:
-        """One token for every request, or as many as have come. One new request is read before that, and no more, so
-        that the tokens of the others do not stop."""
+        """One token for every request, or as many as have come. Only few new ones begin before that, so that the tokens
+        of the others do not stop."""
         with self._changed:
             going, self._going = self._going, []
-            coming = self._coming.popleft() if self._coming and self._has_slot else None
-            if coming is not None:
-                self._speaking.append(coming)
+            coming: list[Utterance] = []
+            while self._coming and self._has_slot and len(coming) < _AT_ONCE:
+                coming.append(self._coming.popleft())
+                self._speaking.append(coming[-1])
         for slot in going:
             with suppress(Exception):  # a generator that is past hearing of it
                 self._generator.remove(slot)
-        if coming is not None:
-            self._begin(coming)
+        for utterance in coming:
+            self._begin(utterance)
         self._advance(patience)
 
     def _begin(self, utterance: Utterance) -> None:
