@@ -20,6 +20,7 @@ _QUERY = ("name", "driver_version", "compute_cap", "memory.total", "memory.free"
 _SECONDS = 10
 _WSL_FOLDER = "/usr/lib/wsl/lib"
 _AMPERE = 8.0  # TensorRT-LLM's oldest
+_SIZES = (12, 16, 24, 48, 80)  # GiB of cards that people rent
 _MODEL_MIB = 5000  # CosyVoice2 with a TensorRT-LLM engine was seen to take 4.7 GB
 
 # CUDA that a package was built for, by the NVIDIA runtime wheel it brings.
@@ -249,9 +250,10 @@ def _free_memory(cards: list[Card], past_seconds: float) -> Finding:
         )
     streams = max(0, streams_on(free * 2**20, past_seconds))
     back = f"{past_seconds:g} s" if past_seconds else "60 s"
+    table = ", ".join(f"{gib} GiB {streams_on(gib * 2**30, past_seconds)}" for gib in _SIZES)
     told = Text(
-        f"{free} MiB: room for about {streams} streams of CosyVoice2 that see {back} back",
-        f"{free} MiB：约可同时合成 {streams} 路 CosyVoice2，每路回看 {back}",
+        f"{free} MiB: room for about {streams} streams of CosyVoice2 that see {back} back ({table})",
+        f"{free} MiB：约可同时合成 {streams} 路 CosyVoice2，每路回看 {back}（{table}）",
     )
     if not streams:
         return FREE_MEMORY.warn(

@@ -300,7 +300,7 @@ def test_a_request_that_fails_in_the_engine_is_one_clients_error(
     def write(into: Path) -> None:
         (into / PLAN).write_bytes(b"stand-in")
         (into / CONFIG).write_text("{}")
-        (into / "behaviour.json").write_text(json.dumps({"fails": 0.5}))
+        (into / "behaviour.json").write_text(json.dumps({"fails": 0.25}))
         save_file({"bias": vocabulary.bias(head_bias(folder))}, into / BIAS)
 
     engine = Engines(tmp_path).build(KEY, write)
@@ -318,7 +318,7 @@ def test_a_request_that_fails_in_the_engine_is_one_clients_error(
     with contextlib.closing(synthesizer):
         heard = asyncio.run(all_of_them())
     failed = [each for each in heard if isinstance(each, BaseException)]
-    assert 0 < len(failed) < len(heard)
+    assert 0 < len(failed) < 5  # as many without a success between them would be the engine's fault
     assert all(isinstance(each, RequestFailedError) for each in failed)
     assert all(each > 0 for each in heard if not isinstance(each, BaseException))
     assert not synthesizer.broken

@@ -53,7 +53,8 @@ async function refreshState() {
     // The server is gone for now: the page says so and asks again.
   }
   $("state").dataset.state = state.status;
-  $("state-text").textContent = state.status === "ready" ? described(state) : texts[state.status];
+  const starting = state.preparing ? texts.preparing(state.preparing) : texts[state.status];
+  $("state-text").textContent = state.status === "ready" ? described(state) : starting;
   $("idle").hidden = state.seconds_to_shutdown == null;
   $("idle-text").textContent = texts.switchedOff(Math.ceil(state.seconds_to_shutdown / 60));
   // What bounds the streams is worth a sentence where it is not what the owner has set.
