@@ -49,7 +49,9 @@ def step_ms(batch: EncoderBatch, voice: EncodedStream, width: int) -> float:
     """A step of `width` streams behind one recording, again and again from the same place."""
     streams = [batch.resume(batch.keep(voice), slot) for slot in range(width)]
     hop = torch.zeros(1, CHUNK_TOKENS, dtype=torch.long)
-    return median_ms(lambda: batch.push([(replace(each), hop, False) for each in streams]))
+    for each in streams:
+        each.add(hop)
+    return median_ms(lambda: batch.push([(replace(each), False) for each in streams]))
 
 
 def alone_ms(flow: Flow, given: Recording) -> float:
@@ -73,7 +75,9 @@ def difference(flow: Flow, batch: EncoderBatch) -> float:
     largest = furthest = 0.0
     for hop, count in enumerate(_HOPS):
         tokens, final = recording(count, 100 + hop)[0], hop == len(_HOPS) - 1
-        pushed = batch.push([(stream, tokens, final) for stream in streams])
+        for stream in streams:
+            stream.add(tokens)
+        pushed = batch.push([(stream, final) for stream in streams])
         for chunks, mean in zip(pushed, alone, strict=True):
             expected = mean.push(tokens.cuda(), final=final)
             if expected is None:
@@ -102,7 +106,7 @@ def measured(dtype: torch.dtype) -> None:
     for chunks in _PAST_CHUNKS:
         given = recording(CHUNK_TOKENS * chunks + LOOK_AHEAD, 0)
         voice = batch.begin(slots - 1, *given)
-        batch.push([(voice, given[0][:, :0], False)])
+        batch.push([(voice, False)])
         steps = ", ".join(f"{width}: {step_ms(batch, voice, width):.2f}" for width in _WIDTHS)
         alone = alone_ms(flow, given)
         print(f"  {chunks} chunks behind, ms a step by streams  {steps}  (one alone, no graph: {alone:.2f})")

@@ -1,5 +1,6 @@
 """The encoder of many streams in one memory: each stream's chunks are those that it has by itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, LOOK_AHEAD
 from cosyserve.cosyvoice.model.flow import Chunk, Flow, MeanStream
 from cosyserve.cosyvoice.model.past import Bound, Past
-from cosyserve.cosyvoice.runtime.encoder_batch import EncodedStream, EncoderBatch, Work, chunks_behind, place_of
+from cosyserve.cosyvoice.runtime.encoder_batch import EncodedStream, EncoderBatch, chunks_behind, place_of
 from cosyserve.cosyvoice.runtime.flow_batch import CHUNK
 from cosyserve.cosyvoice.runtime.memory import encoder_bytes
 from tests.cosyvoice.seeded import SHALLOW, seeded
@@ -40,6 +41,15 @@ def recording(tokens: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, t
     return tokens_of(tokens, seed), mel, embedding
 
 
+Push = tuple[EncodedStream, torch.Tensor, bool]  # with the tokens that have come
+
+
+def pushed_to(batch: EncoderBatch, works: Sequence[Push]) -> list[list[Chunk]]:
+    for stream, tokens, _ in works:
+        stream.add(tokens)
+    return batch.push([(stream, final) for stream, _, final in works])
+
+
 def assert_same(chunks: list[Chunk], expected: Chunk | None) -> None:
     parts = [] if expected is None else list(expected.split(CHUNK))
     assert [(each.begin, each.recorded) for each in chunks] == [(each.begin, each.recorded) for each in parts]
@@ -57,7 +67,7 @@ class Speaker:
     stream: EncodedStream
     alone: MeanStream
 
-    def work(self, turn: int) -> Work:
+    def work(self, turn: int) -> Push:
         hop = turn - self.starts
         return self.stream, self.hops[hop], hop == len(self.hops) - 1
 
@@ -78,7 +88,7 @@ def test_in_any_company_a_stream_has_the_chunks_that_it_has_alone(
 ) -> None:
     voices = [batch.begin(SLOTS + number, *recording(count, number)) for number, count in enumerate(recorded)]
     alone = [MeanStream(flow, *recording(count, number)) for number, count in enumerate(recorded)]
-    begun = batch.push([(voice, NOTHING, False) for voice in voices])
+    begun = pushed_to(batch, [(voice, NOTHING, False) for voice in voices])
     for chunks, mean_stream in zip(begun, alone, strict=True):
         assert_same(chunks, mean_stream.push(NOTHING))
     speakers = []
@@ -88,7 +98,7 @@ def test_in_any_company_a_stream_has_the_chunks_that_it_has_alone(
     for turn in range(max(each.starts + len(each.hops) for each in speakers)):
         now = [each for each in speakers if 0 <= turn - each.starts < len(each.hops)]
         works = [each.work(turn) for each in now]
-        for each, (_, hop, final), chunks in zip(now, works, batch.push(works), strict=True):
+        for each, (_, hop, final), chunks in zip(now, works, pushed_to(batch, works), strict=True):
             assert_same(chunks, each.alone.push(hop, final=final))
             assert torch.equal(each.stream.speaker, each.alone.speaker)
 
@@ -103,30 +113,30 @@ def test_last_hops_of_all_lengths_beside_a_stream_that_is_far_along(flow: Flow) 
     lengths = range(1, len(given) + 1)
     first, last = [tokens_of(8) for _ in lengths], [tokens_of(each, 1) for each in lengths]
     for hops, final in ((first, False), (last, True)):
-        pushed = batch.push([(stream, hop, final) for stream, hop in zip(streams, hops, strict=True)])
+        pushed = pushed_to(batch, [(stream, hop, final) for stream, hop in zip(streams, hops, strict=True)])
         for number, mean_stream in enumerate(alone):
             assert_same(pushed[number], mean_stream.push(hops[number], final=final))
 
 
 def test_who_goes_on_from_a_stream_goes_on_alone(flow: Flow, batch: EncoderBatch) -> None:
     original, alone = batch.begin(0, *recording(40)), MeanStream(flow, *recording(40))
-    batch.push([(original, tokens_of(25), False)])
+    pushed_to(batch, [(original, tokens_of(25), False)])
     alone.push(tokens_of(25))
     copy, forked = batch.resume(batch.keep(original), 1), alone.fork()
     for stream, mean_stream, seed in ((original, alone, 1), (copy, forked, 2), (original, alone, 3)):
-        (chunks,) = batch.push([(stream, tokens_of(50, seed), False)])
+        (chunks,) = pushed_to(batch, [(stream, tokens_of(50, seed), False)])
         assert_same(chunks, mean_stream.push(tokens_of(50, seed)))
 
 
 def test_tokens_that_finish_nothing_wait(batch: EncoderBatch) -> None:
     stream = batch.begin(0, *recording(0))
-    assert batch.push([(stream, tokens_of(27), False)]) == [[]]
-    assert batch.push([]) == []
-    ((chunk,),) = batch.push([(stream, tokens_of(1), False)])
+    assert pushed_to(batch, [(stream, tokens_of(27), False)]) == [[]]
+    assert pushed_to(batch, []) == []
+    ((chunk,),) = pushed_to(batch, [(stream, tokens_of(1), False)])
     assert (chunk.begin, chunk.end) == (0, CHUNK)
-    ((rest,),) = batch.push([(stream, NOTHING, True)])
+    ((rest,),) = pushed_to(batch, [(stream, NOTHING, True)])
     assert (rest.begin, rest.end) == (CHUNK, CHUNK + 2 * LOOK_AHEAD)
-    assert batch.push([(stream, NOTHING, True)]) == [[]]
+    assert pushed_to(batch, [(stream, NOTHING, True)]) == [[]]
 
 
 class Recent(Bound):
@@ -151,7 +161,7 @@ def test_a_full_memory_goes_on_without_what_was_spoken_longest_ago(flow: Flow, r
     room, spoken, given = 6 * CHUNK_TOKENS, tokens_of(400, 1), recording(recorded)
     batch = EncoderBatch(flow, 2, room)
     stream, other = batch.begin(0, *given), batch.begin(1, *recording(0))
-    pushed = batch.push([(stream, spoken, True), (other, tokens_of(30), True)])[0]
+    pushed = pushed_to(batch, [(stream, spoken, True), (other, tokens_of(30), True)])[0]
     streamed = torch.cat([each.mean for each in pushed], dim=2)
     first = min(recorded // CHUNK_TOKENS, 4) * CHUNK_TOKENS
     past, tokens = RecentPast(first, room - CHUNK_TOKENS - first), torch.cat((given[0], spoken), dim=1)

@@ -167,7 +167,7 @@ class BatchedToken2Wav:
         device = self._flow.encoder_proj.weight.device
         speech, mel, speaker = (each[None].to(device) for each in (aligned.speech, aligned.mel, aligned.speaker))
         stream = self._encoder.begin(self._hearing, speech, mel, speaker)
-        (chunks,) = self._encoder.push([(stream, aligned.speech[None, :0], False)])
+        (chunks,) = self._encoder.push([(stream, False)])
         if self._voices.full:
             self._forget()
         voice = Voice(self._hops.behind(speech.shape[1]), self._encoder.keep(stream), chunks)
@@ -211,11 +211,11 @@ class BatchedToken2Wav:
     def _works(self, streams: Sequence[Stream], own: Sequence[_Own]) -> list[list[Work]]:
         """The chunks of each hop. The recording's too, where a stream is the first that takes them through the flow."""
         works: list[list[Work]] = [[] for _ in streams]
-        asked = [
-            (stream, (stream.flow.encoded, each.tokens, each.last))
-            for stream, each in zip(streams, own, strict=True)
-            if each.tokens is not None
-        ]
+        asked: list[tuple[Stream, Encode]] = []
+        for stream, each in zip(streams, own, strict=True):
+            if each.tokens is not None:
+                stream.flow.encoded.add(each.tokens)
+                asked.append((stream, (stream.flow.encoded, each.last)))
         chunks = dict(zip((id(stream) for stream, _ in asked), self._encoded(asked), strict=False))
         for row, stream in enumerate(streams):
             if id(stream) in chunks:
@@ -232,7 +232,7 @@ class BatchedToken2Wav:
             except Exception as problem:
                 if len(works) < 2 or not is_out_of_memory(problem):
                     raise
-                works = [(stream, tokens[:, :0], final) for stream, tokens, final in works[:-1]]
+                works = works[:-1]
                 asked[len(works)][0].problem = problem
 
     def _behind(self, part: FlowPart, chunks: list[Chunk]) -> list[Work]:

@@ -48,6 +48,10 @@ class EncodedStream:
     chunks: int = 0  # finished, the recording's included
     finished: list[Chunk] = field(default_factory=list)  # that nobody has taken yet
 
+    def add(self, tokens: Tensor) -> None:
+        """More of them (1, T), which on a device are waited for."""
+        self.waiting = [*self.waiting, *tokens[0].tolist()]
+
     def ready(self, *, final: bool) -> bool:
         """Whether a chunk can be done: with the three tokens after it, or with none where no more come."""
         return len(self.waiting) >= _STEP_TOKENS or (final and bool(self.waiting))
@@ -80,7 +84,7 @@ class Encoded:
     tails: dict[nn.Module, Tensor]
 
 
-Work = tuple[EncodedStream, Tensor, bool]  # the tokens (1, T) that have come, and whether they are the last
+Work = tuple[EncodedStream, bool]  # and whether no more tokens will come
 
 
 class EncoderBatch:
@@ -134,14 +138,9 @@ class EncoderBatch:
 
     @torch.inference_mode()
     def push(self, works: Sequence[Work]) -> list[list[Chunk]]:
-        """The chunks that each stream's tokens finish, as soon as the three tokens after them are known; with the last
-        tokens, all that is left. The streams are different ones. Tokens on a device are waited for.
-
-        Where it raises, a further push without tokens goes on from there.
-        """
-        for stream, tokens, _ in works:
-            stream.waiting = [*stream.waiting, *tokens[0].tolist()]
-        while ready := [row for row, (stream, _, final) in enumerate(works) if stream.ready(final=final)]:
+        """The chunks that each stream's tokens finish, as soon as the three tokens after them are known; where no more
+        come, all that is left. The streams are different ones. Where it raises, another push goes on from there."""
+        while ready := [row for row, (stream, final) in enumerate(works) if stream.ready(final=final)]:
             # The longest first, so that few steps have a long span.
             ready.sort(key=lambda row: works[row][0].chunks, reverse=True)
             span = self._span(works[ready[0]][0])
@@ -149,7 +148,7 @@ class EncoderBatch:
             means = self._batch(len(rows), span).means([works[row][0] for row in rows]).split(1)
             for row, mean in zip(rows, means, strict=False):
                 works[row][0].finish(mean)
-        return [stream.take() for stream, _, _ in works]
+        return [stream.take() for stream, _ in works]
 
     def graphs(self, most: int) -> list[Make]:
         """What makes each of them, for all numbers of utterances up to `most`."""
