@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosyserve.cosyvoice.runtime.schedule import NEAR, Candidate, Decision, schedule
+from cosyserve.cosyvoice.runtime.schedule import NEAR, TOGETHER, Candidate, Decision, schedule
 
-FIRST, HOP = 0.4, 1.0  # seconds of sound of the first hop and of those after it
+FIRST, HOP = 0.16, 1.0  # seconds of sound of the first hop and of those after it
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Listener:
         return silent
 
     def candidate(self, now: float) -> Candidate:
-        since = self.made[-1] if self.made else self.at
+        since = self.made[-1] if self.made else max(self.at, self.tokens_at() if self.tokens_at() <= now else self.at)
         return Candidate(self.tokens_at() <= now, bool(self.made), since, self.dry())
 
 
@@ -92,7 +92,7 @@ LISTENERS = st.lists(
         Listener,
         at=st.floats(0, 20),
         hops=st.integers(1, 12),
-        drawn=st.floats(0.02, 0.2),
+        drawn=st.floats(0.02, 0.1),
         slow=st.sampled_from([0.0, 0.0, 0.0, 3.0]),
         leaves=st.one_of(st.just(math.inf), st.floats(1, 30)),
     ),
@@ -113,11 +113,14 @@ def test_everybody_hears_all_of_it(listeners: list[Listener], width: int) -> Non
 @settings(deadline=None, max_examples=200)
 @given(listeners=LISTENERS)
 def test_nobody_hears_silence_while_the_card_suffices(listeners: list[Listener]) -> None:
-    """24 listeners at most are far less than the card could speak to, and their tokens come in time."""
+    """24 listeners at most are far less than the card could speak to, and their tokens come in time. Where all of them
+    come at once, the second hop of some is a blink late, as the first sounds for 160 ms."""
     for each in listeners:
         each.slow, each.leaves = 0.0, math.inf
     simulated(listeners, width=16, places=32)
-    assert [each.silence() for each in listeners] == [0.0] * len(listeners)
+    assert max(each.silence() for each in listeners) < 0.06
+    if len({each.at // 0.5 for each in listeners}) == len(listeners):
+        assert [each.silence() for each in listeners] == [0.0] * len(listeners)
 
 
 @settings(deadline=None)
@@ -149,8 +152,11 @@ def test_the_most_urgent_come_first_and_none_is_left_out(candidates: list[Candid
         if any(not candidates[number].heard for number in left):
             assert len(firsts) == width
     elif ready:
-        assert all(candidates[number].heard for number in ready)  # nobody waits for a first sound
-        assert all(candidates[number].dry - NEAR > now for number in ready)
+        assert all(candidates[number].dry - NEAR > now for number in ready if candidates[number].heard)
+        for number in ready:  # nobody waits for a first sound, but a moment for others who ask at the same time
+            if not candidates[number].heard:
+                assert any(not each.ready and not each.heard for each in candidates)
+                assert candidates[number].since + TOGETHER > now
 
 
 def test_waiting_for_company_makes_fewer_and_wider_batches() -> None:

@@ -1,7 +1,8 @@
 """Which hops are made now. A pure function of what is ready and of when each listener runs dry.
 
 A batch costs little more for many streams than for one, so it pays to wait for company, as long as nobody is near the
-end of what was given. Who has heard nothing yet is never kept waiting.
+end of what was given. Who has heard nothing yet waits for others of that kind alone, and only for a moment: those who
+ask at the same time are spoken to at the same time.
 """
 
 import math
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 NEAR = 0.35  # seconds of sound that a listener has left, below which nothing is waited for
+TOGETHER = 0.03  # seconds that a first hop waits for others whose tokens are being drawn
 _COMPANY = 0.5  # the share of all streams that is worth a batch
 _TURN = 1.0  # seconds within which what nobody listens to yet has a turn
 
@@ -19,7 +21,7 @@ class Candidate:
 
     ready: bool  # its next hop can be made
     heard: bool  # its listener has begun to listen
-    since: float  # when it was admitted, or had its last hop
+    since: float  # when it was admitted, or had its last hop; where it is ready for its first, when it became so
     dry: float = math.inf  # when its listener has nothing left; never where nobody listens as it comes
 
 
@@ -37,19 +39,17 @@ def schedule(candidates: Sequence[Candidate], width: int, now: float) -> Decisio
     ready = [number for number, each in enumerate(candidates) if each.ready]
     if not ready:
         return Decision()
-    ready.sort(key=lambda number: _urgency(candidates[number]))
-    near = min(_latest(candidates[number]) for number in ready)
-    if near <= now or len(ready) >= min(width, _COMPANY * len(candidates)):
+    ready.sort(key=lambda number: (candidates[number].heard, _latest(candidates[number], coming=True)))
+    coming = any(not each.ready and not each.heard for each in candidates)
+    near = min(_latest(candidates[number], coming) for number in ready)
+    waited_for = coming and not candidates[ready[0]].heard
+    if near <= now or (not waited_for and len(ready) >= min(width, _COMPANY * len(candidates))):
         return Decision(tuple(ready[:width]))
     return Decision(wait=near)
 
 
-def _urgency(each: Candidate) -> tuple[bool, float]:
-    return (each.heard, _latest(each)) if each.heard else (False, each.since)
-
-
-def _latest(each: Candidate) -> float:
-    """When its hop may not wait any longer."""
+def _latest(each: Candidate, coming: bool) -> float:
+    """When its hop may not wait any longer, where first hops of others are coming."""
     if not each.heard:
-        return -math.inf
+        return each.since + TOGETHER if coming else -math.inf
     return min(each.dry - NEAR, each.since + _TURN if math.isinf(each.dry) else math.inf)

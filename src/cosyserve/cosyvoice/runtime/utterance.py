@@ -27,7 +27,7 @@ class Utterance:
         self.cancelled = False
         self.problem: Exception | None = None  # what its client is to be told, after which nothing comes
         self._give, self._given, self._taken = give, 0, 0
-        self._since = 0.0
+        self._since, self._is_ready = 0.0, False
         self._heard_at = math.inf
         self._seconds = 0.0  # of sound that were given
 
@@ -43,9 +43,11 @@ class Utterance:
         """As the schedule sees it; None while its client does not keep up."""
         if self.stream is None or self.over or self._given - self._taken >= _WAITING_CHUNKS:
             return None
-        heard = self._heard_at < math.inf
+        heard, ready = self._heard_at < math.inf, self.stream.ready
+        if ready and not heard and not self._is_ready:
+            self._is_ready, self._since = True, time.monotonic()
         dry = math.inf if self.whole or not heard else self._heard_at + self._seconds
-        return Candidate(self.stream.ready, heard or self.whole, self._since, dry)
+        return Candidate(ready, heard or self.whole, self._since, dry)
 
     def turned(self) -> None:
         """It has had a turn, with sound or without."""
