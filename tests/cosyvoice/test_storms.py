@@ -50,7 +50,7 @@ class Crowded:
 
     def leaks(self) -> dict[str, int]:
         """What is held though nobody is spoken to; a voice that is known has its pages."""
-        known = {page for voice in self.token2wav.voices for page in (voice.recording.pages if voice.recording else ())}
+        known = {page for voice in self.token2wav.voices for page in voice.pages}
         pages = self.token2wav.batch.pages
         return {
             "pages": pages.count - pages.free - len(known),

@@ -43,8 +43,8 @@ def test_a_card_is_told_for_how_many_streams_it_has_room(tmp_path: Path) -> None
         host = machine(folder, {}, PATH=stand_in(folder, f"A, 580.1, 9.0, {mib}, {mib}\n"))
         return next(each for each in gpu.examine(host, past_seconds=past_seconds) if each.id == "CS-GPU-004")
 
-    assert "about 12 streams of CosyVoice2 that see 15 s back" in memory(24 << 10, 15).cause
-    assert "12 GiB 5, 16 GiB 7, 24 GiB 12, 48 GiB 27" in memory(80 << 10, 15).cause
+    assert "about 11 streams of CosyVoice2 that see 15 s back" in memory(24 << 10, 15).cause
+    assert "12 GiB 5, 16 GiB 7, 24 GiB 11, 48 GiB 25" in memory(80 << 10, 15).cause
     none = memory(8 << 10, 0)
     assert (none.state, none.facts["streams"]) == (State.WARN, 0)
     assert "COSYSERVE_PAST_SECONDS" in none.remedy

@@ -1,7 +1,8 @@
 """Flow and vocoder of all utterances together, in memory that never moves: for a GPU."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from cosyserve.cosyvoice.model.flow import Chunk, Flow
 from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.runtime.encoder_batch import Encoded, EncodedStream, EncoderBatch
 from cosyserve.cosyvoice.runtime.encoder_batch import Work as Encode
-from cosyserve.cosyvoice.runtime.flow_batch import CHUNK, FlowBatch, FlowState, Recording, Work
+from cosyserve.cosyvoice.runtime.flow_batch import CHUNK, FlowBatch, FlowState, Work
 from cosyserve.cosyvoice.runtime.graphs import Make, fetched, new_pool
 from cosyserve.cosyvoice.runtime.health import is_out_of_memory
 from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
@@ -25,23 +26,24 @@ from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
 from cosyserve.cosyvoice.runtime.whole import WholeFlow, WholeTokens
 
 _VOICES = 64  # at most; how many there are is for the pages to say
+T = TypeVar("T")
 
 
 @dataclass
 class Voice:
-    """What all streams in a voice begin with: the encoder behind the recording, the recording's chunks, and, once a
-    first stream has taken them through the flow, what the flow has of them."""
+    """What all streams in a voice begin with: the encoder behind the recording, and the recording's chunks with their
+    pages. A first stream takes the chunks through the flow; `tails` are there from then on."""
 
     hops: Hops
     encoded: Encoded
     chunks: list[Chunk]
-    recording: Recording | None = None
+    pages: list[int]
+    tails: Tensor | None = None
     recorder: "FlowPart | None" = None  # the stream that takes the chunks through the flow
-    known: bool = True  # others may begin with it
 
     def awaited_by(self, part: "FlowPart") -> bool:
         """Whether another stream is about to make the recording."""
-        return bool(self.chunks) and self.recording is None and self.recorder not in (None, part)
+        return bool(self.chunks) and self.tails is None and self.recorder not in (None, part)
 
 
 @dataclass
@@ -110,7 +112,7 @@ class BatchedToken2Wav:
             tokens, vocoder = WholeTokens(), self._vocoder.stream(seed, hift_stream.HELD)
             return BatchedStream(tokens, WholeFlow(self._flow, prompt, tokens), vocoder)
         voice = self._voices.get(prompt) or self._voice(prompt)
-        state = self._begun(voice)
+        state = self._with_room(lambda: self.batch.begin(voice.pages, voice.tails), but=voice)
         try:
             part = FlowPart(voice, self._encoder.resume(voice.encoded, state.slot), state)
         except BaseException:
@@ -168,33 +170,32 @@ class BatchedToken2Wav:
         speech, mel, speaker = (each[None].to(device) for each in (aligned.speech, aligned.mel, aligned.speaker))
         stream = self._encoder.begin(self._hearing, speech, mel, speaker)
         (chunks,) = self._encoder.push([(stream, False)])
-        if self._voices.full:
-            self._forget()
-        voice = Voice(self._hops.behind(speech.shape[1]), self._encoder.keep(stream), chunks)
+        if self._voices.full and not self._forget():
+            raise NoPagesError(f"{_VOICES} voices speak already")
+        pages = self._with_room(lambda: self.batch.pages.take(len(chunks)))
+        voice = Voice(self._hops.behind(speech.shape[1]), self._encoder.keep(stream), chunks, pages)
         self._voices.keep(prompt, voice)
         return voice
 
-    def _begun(self, voice: Voice) -> FlowState:
-        """Raises `NoPagesError` where none are free and no voice is left that could make room."""
+    def _with_room(self, take: Callable[[], T], but: Voice | None = None) -> T:
+        """What needs pages, where other voices may have to be forgotten for them; raises `NoPagesError` where that does
+        not help."""
         while True:
             try:
-                return self.batch.begin(voice.recording, len(voice.chunks))
+                return take()
             except NoPagesError:
-                if not self._forget(but=voice):
+                if not self._forget(but):
                     raise
 
     def _forget(self, but: Voice | None = None) -> bool:
         """Of the voices that no stream speaks in, the one that was spoken longest ago; whether there was one."""
         voice = self._voices.drop(lambda each: each is not but and self._idle(each))
-        if voice is None:
-            return False
-        voice.known = False
-        if voice.recording is not None:
-            self.batch.forget(voice.recording)
-        return True
+        if voice is not None:
+            self.batch.pages.give_back(voice.pages)
+        return voice is not None
 
     def _idle(self, voice: Voice) -> bool:
-        return voice.recorder is None if voice.recording is None else self.batch.idle(voice.recording)
+        return all(self.batch.pages.users(page) == 1 for page in voice.pages)
 
     def _own(self, stream: Stream) -> _Own:
         """The tokens of a stream's hop; or the turn of a whole, which is a hop already."""
@@ -236,10 +237,9 @@ class BatchedToken2Wav:
                 asked[len(works)][0].problem = problem
 
     def _behind(self, part: FlowPart, chunks: list[Chunk]) -> list[Work]:
+        if part.voice.tails is not None and not part.state.moved:  # another stream has taken the recording along
+            self.batch.go_on(part.state, part.voice.tails)
         recorded = [] if part.state.moved else part.voice.chunks
-        if recorded and part.voice.recording is not None:  # another did since: the same slot again, with its pages
-            self.batch.end(part.state)
-            part.state, recorded = self.batch.begin(part.voice.recording), []
         return [
             Work(part.state, each, part.encoded.speaker, ends_recording=number == len(recorded))
             for number, each in enumerate((*recorded, *chunks), 1)
@@ -258,8 +258,8 @@ class BatchedToken2Wav:
                     raise
                 continue
             for (number, work), done in zip(rows, moved, strict=True):
-                if done.recording is not None:
-                    self._recorded(streams[number].flow.voice, done.recording)
+                if done.tails is not None:
+                    streams[number].flow.voice.tails = done.tails
                 mel = done.mel[:, :, work.chunk.recorded :]
                 if mel.shape[2]:
                     mels[number].append(mel)
@@ -292,9 +292,3 @@ class BatchedToken2Wav:
         for number in numbers:
             left[number] = [*(work for row, work in rows if row == number), *left[number]]
         return True
-
-    def _recorded(self, voice: Voice, recording: Recording) -> None:
-        if voice.known and voice.recording is None:
-            voice.recording = recording
-        else:
-            self.batch.forget(recording)

@@ -30,14 +30,6 @@ _CHAIN = 8  # chunks of one recording that are moved at once, however few stream
 _ROWS = 2  # of a chunk in the estimator: with the conditions and without, see `Flow.steps_of`
 
 
-@dataclass(frozen=True)
-class Recording:
-    """The flow at the end of a voice's recording: its pages, and the last frames of the convolutions."""
-
-    pages: tuple[int, ...]
-    tails: Tensor
-
-
 @dataclass
 class FlowState:
     """What a stream has behind it: `table` are its pages by position, a recording's first; `moved` chunks have come."""
@@ -69,15 +61,16 @@ class Work:
     state: FlowState
     chunk: Chunk
     speaker: Tensor
-    ends_recording: bool = False  # what is behind the stream then is to be kept for others
+    ends_recording: bool = False
 
 
 @dataclass(frozen=True)
 class Moved:
-    """The mel (1, 80, T) of a chunk, and the recording that it ends."""
+    """The mel (1, 80, T) of a chunk; of one that ends a recording also the last frames of the convolutions, with which
+    others go on behind it."""
 
     mel: Tensor
-    recording: Recording | None = None
+    tails: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -128,28 +121,25 @@ class FlowBatch:
         self._free = list(range(streams))
         self._batches: dict[tuple[int, int], _Batch] = {}
 
-    def begin(self, recording: Recording | None = None, recorded: int = 0) -> FlowState:
-        """A stream that has a recording behind it, or one whose `recorded` first chunks are going to be a recording's;
-        raises `NoPagesError`."""
-        shared = recording.pages if recording is not None else ()
-        own = self.pages.take(self.pages_behind - len(shared))
-        slot = self._free.pop()
-        self.pages.share(shared)
-        rows = slice(_ROWS * slot, _ROWS * (slot + 1))
-        self.tails[:, rows] = recording.tails if recording is not None else 0
-        return FlowState(slot, [*shared, *own], len(shared) or recorded, len(shared))
+    def begin(self, recording: Sequence[int] = (), tails: Tensor | None = None) -> FlowState:
+        """A stream in a voice: the pages of its recording are shared. Without `tails` they are still to be filled, and
+        its first chunks are the recording's. Raises `NoPagesError`."""
+        own = self.pages.take(self.pages_behind - len(recording))
+        state = FlowState(self._free.pop(), [*recording, *own], len(recording))
+        self.pages.share(recording)
+        self.tails[:, _ROWS * state.slot : _ROWS * (state.slot + 1)] = 0
+        if tails is not None:
+            self.go_on(state, tails)
+        return state
+
+    def go_on(self, state: FlowState, tails: Tensor) -> None:
+        """The recording of a stream has been moved, by it or by another."""
+        self.tails[:, _ROWS * state.slot : _ROWS * (state.slot + 1)] = tails
+        state.moved = state.recorded
 
     def end(self, state: FlowState) -> None:
         self.pages.give_back(state.table)
         self._free.append(state.slot)
-
-    def idle(self, recording: Recording) -> bool:
-        """Whether no stream has it behind it."""
-        return all(self.pages.users(page) == 1 for page in recording.pages)
-
-    def forget(self, recording: Recording) -> None:
-        """Nobody is going to begin behind it any more; the streams that have keep its pages."""
-        self.pages.give_back(recording.pages)
 
     @torch.inference_mode()
     def move(self, works: Sequence[Work]) -> list[Moved]:
@@ -157,18 +147,10 @@ class FlowBatch:
         rows = _rows(works)
         batch = self._batch(1 << (len(rows) - 1).bit_length(), max(row.filled for row in rows))
         mels = batch.move(rows)
-        recordings = [
-            self._recording(row, batch.tails_of(number)) if row.work.ends_recording else None
-            for number, row in enumerate(rows)
-        ]
+        tails = [batch.tails_of(number) if row.work.ends_recording else None for number, row in enumerate(rows)]
         for row in rows:
             row.work.state.moved += 1
-        return list(map(Moved, mels, recordings))
-
-    def _recording(self, row: _Row, tails: Tensor) -> Recording:
-        pages = tuple(row.work.state.table[: row.filled])
-        self.pages.share(pages)
-        return Recording(pages, tails)
+        return list(map(Moved, mels, tails))
 
     @property
     def free(self) -> int:

@@ -12,7 +12,7 @@ from cosyserve.cosyvoice.model.config import (
 
 FRAMES_PER_SECOND = FRAMES_PER_TOKEN * TOKENS_PER_SECOND
 _VOICES = 4  # whose recordings have pages of their own even when all streams are busy
-VOICE_PAGES = 5  # of a recording of five seconds
+VOICE_PAGES = 4  # of a recording of five seconds: what is no whole chunk goes with the first hop
 _CHUNK = CHUNK_TOKENS * FRAMES_PER_TOKEN
 _PAGES = math.lcm(_CHUNK, 8) // _CHUNK  # the attention kernels copy a bias whose width is no multiple of 8
 _LONGEST_PAST = 60 * FRAMES_PER_SECOND  # where the past is not bounded: a segment is never that long

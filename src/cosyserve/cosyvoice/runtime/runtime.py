@@ -17,7 +17,8 @@ from cosyserve.cosyvoice.runtime.token2wav import Token2Wav
 from cosyserve.cosyvoice.runtime.tokens import PATIENCE, TokenStage
 from cosyserve.cosyvoice.runtime.utterance import Utterance
 
-_SOON = -1  # the priority of the language model on a GPU: its steps are short, and all else waits for them
+_SOON = -1  # a priority on a GPU
+_TOKENS_PRIORITY, _RENDER_PRIORITY = 0, _SOON
 
 
 class Runtime:
@@ -93,14 +94,15 @@ class Runtime:
 
     def _draw(self) -> None:
         self._prepared.wait()
-        with _stream_of_its_own():
+        with _stream_of_its_own(_TOKENS_PRIORITY):
             while self._wait(lambda: (self._tokens.busy, None)):
                 self._tokens.round()
 
     def _speak(self) -> None:
         self._prepare()
-        while self._wait(self._render.due):
-            self._render.round()
+        with _stream_of_its_own(_RENDER_PRIORITY):
+            while self._wait(self._render.due):
+                self._render.round()
 
     def _take_turns(self) -> None:
         self._prepare()
@@ -126,5 +128,9 @@ class Runtime:
         return False
 
 
-def _stream_of_its_own() -> AbstractContextManager[object]:
-    return torch.cuda.stream(torch.cuda.Stream(priority=_SOON)) if torch.cuda.is_available() else nullcontext()
+def _stream_of_its_own(priority: int) -> AbstractContextManager[object]:
+    """Once all is done that others have begun on the device."""
+    if not torch.cuda.is_available():
+        return nullcontext()
+    torch.cuda.synchronize()
+    return torch.cuda.stream(torch.cuda.Stream(priority=priority))
