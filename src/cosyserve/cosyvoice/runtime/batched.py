@@ -89,7 +89,7 @@ class BatchedToken2Wav:
         self.width = streams
         self.places: float = streams
         self._hops = Hops(hops.first, CHUNK_TOKENS)  # a graph moves a chunk, neither more nor less
-        self._flow, pool = flow, new_pool()
+        self._flow, pool = flow, new_pool(first=True)  # somebody listens to it, or will soon
         self._encoder = EncoderBatch(flow, streams + 1, ENCODER_TOKENS, pool)  # and a slot to hear a recording in
         self._hearing = streams
         self.batch = FlowBatch(flow, streams, pages, frames, pool)

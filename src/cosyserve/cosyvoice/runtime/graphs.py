@@ -19,14 +19,15 @@ class Pool:
     the capture, and two graphs with the same would write over each other's sums.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, first: bool = False) -> None:
         self.handle = torch.cuda.graph_pool_handle()
-        self.stream = torch.cuda.Stream()
+        self.stream = torch.cuda.Stream(priority=-1 if first else 0)
 
 
-def new_pool() -> Pool | None:
-    """None without a card."""
-    return Pool() if torch.cuda.is_available() else None
+def new_pool(*, first: bool = False) -> Pool | None:
+    """None without a card. Where graphs run beside each other, the kernels of those that come `first` go first: a graph
+    has the priority of the stream on which it was captured."""
+    return Pool(first=first) if torch.cuda.is_available() else None
 
 
 def captured(work: Callable[[], object], pool: Pool | None = None, warm_ups: int = _WARM_UPS) -> torch.cuda.CUDAGraph:
@@ -54,6 +55,8 @@ def fetched(tensors: Sequence[Tensor]) -> list[Tensor]:
     It goes to pinned memory: a copy to any other holds what the driver needs for those of other threads, and the
     language model would stand still until the device has come so far.
     """
+    if not tensors:
+        return []
     together = torch.cat(list(tensors)).to("cpu", non_blocking=True)
     if together.is_pinned():
         copied = torch.cuda.Event()

@@ -17,9 +17,6 @@ from cosyserve.cosyvoice.runtime.token2wav import Token2Wav
 from cosyserve.cosyvoice.runtime.tokens import PATIENCE, TokenStage
 from cosyserve.cosyvoice.runtime.utterance import Utterance
 
-_SOON = -1  # a priority on a GPU
-_TOKENS_PRIORITY, _RENDER_PRIORITY = 0, _SOON
-
 
 class Runtime:
     """Threads with the model. Other threads start and cancel utterances."""
@@ -94,13 +91,13 @@ class Runtime:
 
     def _draw(self) -> None:
         self._prepared.wait()
-        with _stream_of_its_own(_TOKENS_PRIORITY):
+        with _stream_of_its_own():
             while self._wait(lambda: (self._tokens.busy, None)):
                 self._tokens.round()
 
     def _speak(self) -> None:
         self._prepare()
-        with _stream_of_its_own(_RENDER_PRIORITY):
+        with _stream_of_its_own():
             while self._wait(self._render.due):
                 self._render.round()
 
@@ -128,9 +125,9 @@ class Runtime:
         return False
 
 
-def _stream_of_its_own(priority: int) -> AbstractContextManager[object]:
+def _stream_of_its_own() -> AbstractContextManager[object]:
     """Once all is done that others have begun on the device."""
     if not torch.cuda.is_available():
         return nullcontext()
     torch.cuda.synchronize()
-    return torch.cuda.stream(torch.cuda.Stream(priority=priority))
+    return torch.cuda.stream(torch.cuda.Stream())
