@@ -1,9 +1,9 @@
 """What a CUDA device makes of the model: each part, then whole streams side by side. For `cosyserve bench gpu`."""
 
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,10 +17,11 @@ from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.untrained import untrained
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.flow_batch import CHUNK, Work
-from cosyserve.cosyvoice.runtime.generation import Generator, Request, Slot
+from cosyserve.cosyvoice.runtime.generation import Generator, Request
 from cosyserve.cosyvoice.runtime.hops import Hops
 from cosyserve.cosyvoice.runtime.memory import pages_behind
-from cosyserve.cosyvoice.runtime.token2wav import Stream
+from cosyserve.cosyvoice.runtime.runtime import Runtime
+from cosyserve.cosyvoice.runtime.utterance import Pcm, Utterance
 from cosyserve.measure.model import PROMPT_TOKENS, UTTERANCE_TOKENS, speech, voice
 
 _SLOTS = (1, 8, 32)
@@ -62,12 +63,14 @@ def gpu(dtype: torch.dtype) -> Iterator[tuple[str, object]]:
     yield "flow: seconds to make all graphs", round(time.perf_counter() - began, 1)
     for streams in _STREAMS:
         yield f"flow: ms a chunk of {streams} streams, in a graph", round(1000 * _chunk(flow, token2wav, streams), 1)
-    for streams in _STREAMS:
-        generator = Generator(llm, streams, _POSITIONS)
-        _side_by_side(generator, token2wav, prompt)  # as a server's first requests make its graphs
-        first, audio, seconds = _side_by_side(generator, token2wav, prompt)
-        yield f"{streams} streams: median ms to the first chunk", round(1000 * first)
-        yield f"{streams} streams: seconds of audio in a second", round(audio / seconds, 1)
+    runtime = Runtime(Generator(llm, max(_STREAMS), _POSITIONS), token2wav, torch.get_num_threads(), device.type)
+    try:
+        for streams in _STREAMS:
+            first, audio, seconds = _side_by_side(runtime, streams, prompt)
+            yield f"{streams} streams: median ms to the first chunk", round(1000 * first)
+            yield f"{streams} streams: seconds of audio in a second", round(audio / seconds, 1)
+    finally:
+        runtime.close()
     yield "peak GPU memory, GiB", round(torch.cuda.max_memory_allocated() / 2**30, 2)
 
 
@@ -135,47 +138,41 @@ def _best(work: Callable[[], Tensor]) -> float:
     return min(took)
 
 
-@dataclass
-class _Stream:
-    """One request on its way through all three modules."""
+class _Listener:
+    """A client that takes everything at once."""
 
-    slot: Slot
-    stream: Stream
-    first: float | None = None  # when it was first heard
-    samples: int = 0
+    def __init__(self, runtime: Runtime, prompt: Prompt, seed: int) -> None:
+        self.ended, self.first, self.samples = threading.Event(), 0.0, 0
+        self._problem: Exception | None = None
+        self._runtime = runtime
+        self._utterance = Utterance(_request(seed), prompt, self._give)
+        runtime.start(self._utterance)
+
+    def _give(self, item: Pcm | Exception | None) -> None:
+        if item is None or isinstance(item, Exception):
+            self._problem = item
+            self.ended.set()
+            return
+        self.first = self.first or time.perf_counter()
+        self.samples += len(item)
+        self._runtime.taken(self._utterance)
+
+    def wait(self) -> None:
+        self.ended.wait()
+        if self._problem is not None:
+            raise self._problem
 
 
-def _side_by_side(generator: Generator, token2wav: BatchedToken2Wav, prompt: Prompt) -> tuple[float, float, float]:
-    """A request in every slot at once: the median time to the first sound, then audio and wall time, in seconds.
+def _side_by_side(runtime: Runtime, streams: int, prompt: Prompt) -> tuple[float, float, float]:
+    """So many requests at once: the median time to the first sound, then audio and wall time, in seconds.
 
     The voice is known, as that of a library is after its first request.
     """
-    token2wav.release(token2wav.stream(prompt, 0))
-    torch.cuda.synchronize()
+    _Listener(runtime, prompt, 0).wait()
     began = time.perf_counter()
-    waiting = [
-        _Stream(generator.add(_request(seed)), token2wav.stream(prompt, seed)) for seed in range(generator.slots)
-    ]
-    all_streams = list(waiting)
-    while waiting:
-        heard = generator.advance()
-        for each in waiting:
-            for slot, token in heard:
-                if slot is each.slot:
-                    each.stream.tokens.add(token)
-            if each.slot.done:
-                each.stream.tokens.complete()
-        ready = [each for each in waiting if each.stream.ready]
-        if not ready:
-            continue
-        streams = [each.stream for each in ready]
-        hops = token2wav.hops(streams)
-        for each, wave, (_, last) in zip(ready, token2wav.waves(streams, hops), hops, strict=True):
-            each.samples += len(wave)
-            each.first = each.first or time.perf_counter()
-            if last:
-                waiting.remove(each)
-                token2wav.release(each.stream)
+    listeners = [_Listener(runtime, prompt, seed) for seed in range(streams)]
+    for listener in listeners:
+        listener.wait()
     took = time.perf_counter() - began
-    firsts = [each.first - began for each in all_streams if each.first is not None]
-    return statistics.median(firsts), sum(each.samples for each in all_streams) / SAMPLE_RATE, took
+    first = statistics.median(listener.first - began for listener in listeners)
+    return first, sum(listener.samples for listener in listeners) / SAMPLE_RATE, took

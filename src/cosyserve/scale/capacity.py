@@ -23,8 +23,8 @@ class Figures:
     points: Sequence[Point]  # by streams
 
 
-# `cosyserve bench gpu`, bfloat16, tokens by PyTorch; the worst of several hosts (docs/model.md).
-H100 = Figures("NVIDIA H100 80GB HBM3", (Point(1, 92, 8.4), Point(4, 142, 21), Point(16, 381, 31)))
+# `python -m bench.load`, its closed loop: bfloat16, tokens by PyTorch; the worst of a few runs (docs/model.md).
+H100 = Figures("NVIDIA H100 80GB HBM3", (Point(1, 96, 11), Point(4, 113, 34), Point(16, 194, 94)))
 
 
 @dataclass(frozen=True)
