@@ -16,7 +16,7 @@ from cosyserve.cosyvoice.model.flow import FlowStream
 from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HiftStream, Hop
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
-from cosyserve.cosyvoice.runtime.hops import Hops
+from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
 from cosyserve.cosyvoice.runtime.memory import pages_behind
 from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav, Stream, Token2Wav
@@ -155,6 +155,26 @@ def test_a_recording_and_the_first_hop_are_whole_chunks_and_a_short_one_loses_no
 
 def test_hops_grow_by_whole_chunks() -> None:
     assert [Hops(10, 100).tokens(hop) for hop in range(5)] == [10, 25, 50, 100, 100]
+
+
+def test_no_token_is_lost_between_two_threads() -> None:
+    """The language model adds while the render stage takes."""
+    tokens, count, taken = Tokens(Hops(1, 25)), 40_000, list[int]()
+
+    def add() -> None:
+        for number in range(count):
+            tokens.add(number)
+        tokens.complete()
+
+    adding = threading.Thread(target=add)
+    adding.start()
+    last = False
+    while not last:
+        if tokens.ready:
+            hop, last = tokens.take()
+            taken += hop[0].tolist()
+    adding.join()
+    assert taken == list(range(count))
 
 
 def test_the_first_sound_needs_the_first_hop_and_no_more(model: Model) -> None:

@@ -1,1 +1,1 @@
-"""CosyVoice2 in pure torch, inference only: speech tokens, mel, waveform. Imports nothing of CosyServe."""
+"""CosyVoice2 in pure torch, inference only: speech tokens, mel, waveform. Of CosyServe it knows the errors alone."""

@@ -1,5 +1,6 @@
 """In which pieces the speech tokens of an utterance become sound."""
 
+from collections import deque
 from dataclasses import dataclass, replace
 
 import torch
@@ -44,11 +45,11 @@ class Hops:
 
 
 class Tokens:
-    """The speech tokens of one utterance, given out in hops."""
+    """The speech tokens of one utterance, given out in hops. One thread may add while another takes."""
 
     def __init__(self, hops: Hops) -> None:
         self._hops, self._hop = hops, 0
-        self._waiting: list[int] = []
+        self._waiting = deque[int]()
         self._complete = False
 
     def add(self, token: int) -> None:
@@ -69,6 +70,7 @@ class Tokens:
 
     def take(self) -> tuple[Tensor, bool]:
         """The tokens (1, T) of the next hop, and whether it is the last."""
-        hop, self._waiting = self._waiting[: self._needed], self._waiting[self._needed :]
+        hop = [self._waiting.popleft() for _ in range(min(self._needed, len(self._waiting)))]
         self._hop += 1
+        # In this order: what is complete gets no more tokens.
         return torch.tensor([hop], dtype=torch.long), self._complete and not self._waiting
