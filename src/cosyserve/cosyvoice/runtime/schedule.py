@@ -40,7 +40,7 @@ def schedule(candidates: Sequence[Candidate], width: int, now: float) -> Decisio
     if not ready:
         return Decision()
     ready.sort(key=lambda number: (candidates[number].heard, _latest(candidates[number], coming=True)))
-    coming = any(not each.ready and not each.heard for each in candidates)
+    coming = width > 1 and any(not each.ready and not each.heard for each in candidates)
     near = min(_latest(candidates[number], coming) for number in ready)
     waited_for = coming and not candidates[ready[0]].heard
     if near <= now or (not waited_for and len(ready) >= min(width, _COMPANY * len(candidates))):
