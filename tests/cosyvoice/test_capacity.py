@@ -60,7 +60,7 @@ def test_the_tightest_bound_is_the_one_that_is_told(bounds: list[Bound], replica
 
 
 def test_every_bound_says_why_in_both_languages() -> None:
-    for bound in (by_setting(16), by_processor(2), by_memory(5, 17 << 30, 1.7 * 2**30, 15.0, 4)):
+    for bound in (by_setting(16), by_processor(2), by_memory(5, 17 << 30, 1.7 * 2**30, 15.0)):
         assert str(bound.streams if bound.by != "memory" else "17.0 GiB") in bound.why
         assert str(bound.streams if bound.by != "memory" else "17.0 GiB") in bound.why_zh
 

@@ -63,15 +63,15 @@ def by_processor(streams: int) -> Bound:
     )
 
 
-def by_memory(streams: int, room: float, each: float, seconds: float, voices: int) -> Bound:
-    """`room` bytes are free. A stream takes `each` with so many seconds behind it, and so does each of the voices."""
+def by_memory(streams: int, room: float, each: float, seconds: float) -> Bound:
+    """`room` bytes are free. A stream takes `each` with so many seconds behind it, of which a recording has five."""
     gib = f"{room / 2**30:.1f}", f"{each / 2**30:.2f}"
     return Bound(
         streams,
         "memory",
-        f"The card has {gib[0]} GiB of memory beside the model; a stream takes {gib[1]} GiB with {seconds:g} s behind "
-        f"it, and so does each of {voices} voices.",
-        f"模型之外显存剩余 {gib[0]} GiB；每路保留 {seconds:g} 秒，占 {gib[1]} GiB，{voices} 个音色各占同样多。",
+        f"The card has {gib[0]} GiB of memory beside the model. A stream takes {gib[1]} GiB with {seconds:g} s behind "
+        "it; a voice's recording is there once for all its streams.",
+        f"模型之外显存剩余 {gib[0]} GiB；每路保留 {seconds:g} 秒，占 {gib[1]} GiB；同一音色的录音由各路共用。",
     )
 
 

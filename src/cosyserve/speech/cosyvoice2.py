@@ -195,7 +195,7 @@ def _runtime_of(
         seconds, voices = frames / FRAMES_PER_SECOND, share.voices
         if share.streams < 1:
             raise CosyError(errors.GPU_MEMORY, gib=f"{there / 2**30:.1f}", seconds=f"{seconds:g}")
-        bounds.append(by_memory(share.streams, there, share.stream_bytes, seconds, voices))
+        bounds.append(by_memory(share.streams, there, share.stream_bytes, seconds))
         streams = min(bound.streams for bound in bounds)
         token2wav = BatchedToken2Wav(flow, hift, Hops(), streams, share.pages, frames, config.recording_tokens)
     made = generator(min(bound.streams for bound in bounds))

@@ -43,7 +43,7 @@ class Runtime:
     @property
     def preparing(self) -> str:
         """How far it is with what has to be there before anybody is spoken to; empty once all is."""
-        return "" if self._prepared.is_set() else f"CUDA graph {self._made}/{self._made + len(self._to_make)}"
+        return "" if self._prepared.is_set() else f"CUDA graph {self._made}/{len(self._to_make)}"
 
     def start(self, utterance: Utterance) -> None:
         with self._changed:
@@ -81,13 +81,15 @@ class Runtime:
     def _prepare(self) -> None:
         """Make all graphs, one after the other and before the first request."""
         try:
-            while self._to_make and not self._closed:
-                self._to_make.pop(0)()
+            for make in self._to_make:
+                if self._closed:
+                    break
+                make()
                 self._made += 1
         except Exception as problem:  # without them nobody can be spoken to in time
             self._health.give_up(problem)
-        self._to_make = []
         self._prepared.set()
+        self._to_make = []
 
     def _draw(self) -> None:
         self._prepared.wait()
