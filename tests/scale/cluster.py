@@ -47,10 +47,16 @@ class Host:
         return self._threads.submit(ask, *arguments).result()
 
     def runs(self, *command: str, environ: dict[str, str]) -> None:
+        failed = self.tries(*command, environ=environ)
+        assert not failed, failed
+
+    def tries(self, *command: str, environ: dict[str, str]) -> str:
+        """Empty where the command succeeds, else what it printed: to a file, which Ray's processes go on holding."""
         argv = ["ip", "netns", "exec", self.name, *command]
-        with (self._folder / f"{self.name}.log").open("ab") as log:
-            done = subprocess.run(argv, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=HANGS)
-        assert done.returncode == 0, (self._folder / f"{self.name}.log").read_text()[-4000:]
+        log = self._folder / f"{self.name}.log"
+        with log.open("wb") as file:
+            done = subprocess.run(argv, env=environ, stdin=subprocess.DEVNULL, stdout=file, stderr=file, timeout=HANGS)
+        return "" if done.returncode == 0 else log.read_text()[-4000:]
 
     def processes(self) -> list[int]:
         done = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True)
@@ -95,6 +101,9 @@ class Cluster:
             # Serve kills a proxy that does not start in five seconds, which it may not on a busy machine.
             "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": str(HANGS),
             "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": str(HANGS),
+            # A server or replica that does not say within 0.1 seconds how much it has to do is passed over for another.
+            "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "10",
+            "RAY_SERVE_MAX_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "10",
         }
         self.folder = folder
         self.head = Host(f"cosyhead{os.getpid()}", "10.99.0.1", folder)
@@ -118,9 +127,11 @@ class Cluster:
     def deploy(self, configuration: str) -> None:
         file = self.folder / "cosyserve.yaml"
         file.write_text(configuration)
-        self.head.runs(
-            str(_BIN / "serve"), "deploy", "--address", "http://127.0.0.1:8265", str(file), environ=self._environ
-        )
+        command = [str(_BIN / "serve"), "deploy", "--address", "http://127.0.0.1:8265", str(file)]
+        # Serve gives its proxies a minute to start, which on a busy machine is too little; they go on starting.
+        while "HTTP proxies not available" in (failed := self.head.tries(*command, environ=self._environ)):
+            pass
+        assert not failed, failed
 
     def ready(self, host: Host | None = None) -> int:
         """How many replicas are, as told by the host's server, by default the head's; 0 where nothing answers."""
