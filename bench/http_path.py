@@ -14,7 +14,7 @@ import psutil
 from bench.serving import cpu_seconds, server
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.encoders import FORMATS
-from cosyserve.speech.pipeline import Utterance, speak
+from cosyserve.speech.pipeline import SpeechRequest, speak
 from cosyserve.speech.preview import PreviewSynthesizer
 from cosyserve.text.front_end import whole
 
@@ -26,7 +26,7 @@ async def pipeline(synthesizer: PreviewSynthesizer, name: str) -> tuple[float, f
     """Seconds to the first encoded chunk, and seconds of audio."""
     started, first, samples = time.perf_counter(), 0.0, 0
     encoder = FORMATS[name].encoder()
-    async for pcm in speak(synthesizer, Utterance(whole(TEXT), synthesizer.voices["mandarin"]), 3600):
+    async for pcm in speak(synthesizer, SpeechRequest(whole(TEXT), synthesizer.voices["mandarin"]), 3600):
         samples += pcm.size
         if encoder.encode(pcm) and not first:
             first = time.perf_counter() - started

@@ -176,7 +176,7 @@ class Run:
         texts, voices, ignored = self._protocol.texts, max(self._protocol.open_voices), list[Listener]()
         asked = (
             self._clients.listen(texts[number % len(texts)], number % voices, ignored)
-            for number in range(min(self._clients.places, max(self._protocol.at_once)))
+            for number in range(min(self._clients.slots, max(self._protocol.at_once)))
         )
         await asyncio.gather(*asked)
 
@@ -335,7 +335,7 @@ def main() -> None:
         "torch": torch.__version__,
         "model": name,
         "dtype": str(model.flow.encoder_proj.weight.dtype).removeprefix("torch."),
-        "streams": runtime.places,
+        "streams": runtime.slots,
     }
     report.add(machine, "machine")
     measured(runtime, config.llm.vocabulary, QUICK if options.quick else Protocol(), report, began)

@@ -28,7 +28,7 @@ class Clients:
 
     def __init__(self, runtime: Runtime, vocabulary: int) -> None:
         self._runtime, self._vocabulary = runtime, vocabulary
-        self.places = int(runtime.places)
+        self.slots = int(runtime.slots)
         self._voices: dict[int, tuple[torch.Tensor, Prompt]] = {}
         self._seeds = count()
 

@@ -19,7 +19,7 @@ from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator, Request, Slot
 from cosyserve.cosyvoice.runtime.hops import Hops
 from cosyserve.cosyvoice.runtime.memory import frames_behind, room, shared_out
-from cosyserve.cosyvoice.runtime.token2wav import Stream
+from cosyserve.cosyvoice.runtime.token2wav import Token2WavStream
 from cosyserve.measure.model import speech, voice
 from tests.cosyvoice.seeded import FULL, seeded
 
@@ -59,7 +59,7 @@ def measured(gib: float, past_seconds: float) -> dict[str, object]:
 def _spoken(token2wav: BatchedToken2Wav, generator: Generator) -> float:
     """Seconds of sound of a request in every slot."""
     given, ids = voice(_RECORDED), torch.zeros(_TEXT_TOKENS, dtype=torch.long)
-    streams: dict[int, Stream] = {}
+    streams: dict[int, Token2WavStream] = {}
     drawing: dict[int, tuple[Slot, int]] = {}
     prompt = Prompt(given.tokens[0], given.mel[0], given.embedding[0])
     for number in range(generator.slots):

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from hypothesis import HealthCheck, settings
 
 from cosyserve.server.app import create_app
 from cosyserve.server.connections import Connections, Limits, limits_of
@@ -21,6 +22,10 @@ from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.synthesizer import Synthesizer
 from tests.running import HANGS, Server, wait_until_warm
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 _TOGETHER = {"containers": "containers", "scale": "scale"}
 # The longest first, or one worker would have it all to itself at the end; those that mostly wait for processes of their

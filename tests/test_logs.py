@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyserve import logs
-from cosyserve.logs import File, JsonFormatter, Stream, TextFormatter, record_of
+from cosyserve.logs import File, JsonFormatter, LogStream, TextFormatter, record_of
 from cosyserve.repeats import Repeats
 from tests.launch.faults import PATH as FAULTS
 from tests.launch.rungs import RUNGS, settings_of
@@ -62,7 +62,7 @@ def test_a_secret_is_hidden_whoever_prints_it(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_reader_that_is_stuck_costs_lines_and_is_told_how_many() -> None:
     reader, writer = os.pipe()
-    stream = Stream(writer)
+    stream = LogStream(writer)
     stream.setFormatter(TextFormatter())
     for number in range(3000):  # stuck, this never ends
         stream.handle(record(f"line {number} " + "x" * 100))
@@ -88,7 +88,7 @@ def test_a_reader_that_is_stuck_costs_lines_and_is_told_how_many() -> None:
 def test_a_reader_that_is_gone_harms_nobody() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    stream = Stream(writer)
+    stream = LogStream(writer)
     stream.handle(record("nobody reads this"))
     os.close(writer)
     stream.handle(record("nor this"))

@@ -19,7 +19,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Literal
 
-from cosyserve import errors, places
+from cosyserve import errors, paths
 from cosyserve.errors import CosyError
 from cosyserve.repeats import Repeats
 from cosyserve.settings import Settings
@@ -111,7 +111,7 @@ def record_of(line: str) -> logging.LogRecord | None:
         return None
 
 
-class Stream(logging.Handler):
+class LogStream(logging.Handler):
     """Writes to a descriptor that may be stuck or full. A line that cannot be written is dropped and counted."""
 
     def __init__(self, descriptor: int) -> None:
@@ -149,7 +149,7 @@ class File(RotatingFileHandler):
         self._path, self._other, self._complained = path, other, -float(_COMPLAINT_SECONDS)
 
     def _open(self) -> TextIOWrapper:
-        return open(self._path, "a", encoding=self.encoding, errors=self.errors, opener=places.without_waiting)
+        return open(self._path, "a", encoding=self.encoding, errors=self.errors, opener=paths.without_waiting)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
         if time.monotonic() - self._complained >= _COMPLAINT_SECONDS:
@@ -179,7 +179,7 @@ def start(settings: Settings, unasked: Literal["text", "json"] | None = None) ->
     _open_standard_descriptors()
     chosen = settings.log_format if settings.log_format != "auto" else unasked or os.environ.get(UNASKED)
     readable = chosen == "text" or (chosen is None and os.isatty(_STDERR))
-    stream = Stream(_STDERR)
+    stream = LogStream(_STDERR)
     stream.setFormatter(TextFormatter() if readable else JsonFormatter())
     if settings.log_file is not None and DETACHED in os.environ:
         stream.setLevel(logging.ERROR)
@@ -197,9 +197,9 @@ def _expect_writable(path: Path) -> None:
     """A full disk passes, and what lies on it now is no reason to serve nobody; a place that can never be written is
     a mistake."""
     try:
-        places.expect_file(path)
+        paths.expect_file(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(places.without_waiting(str(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+        os.close(paths.without_waiting(str(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND))
     except (OSError, ValueError) as error:
         if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
             raise CosyError(errors.SETTING_INVALID, details=f"COSYSERVE_LOG_FILE: {error}") from None
@@ -218,7 +218,7 @@ def start_in_server(settings: Settings) -> None:
     for name in ("uvicorn.error", "python_multipart"):
         logging.getLogger(name).setLevel(logging.INFO)
     logging.getLogger("uvicorn.error").addFilter(lambda record: "WebSocket %s" not in str(record.msg))
-    stream = Stream(_STDERR)
+    stream = LogStream(_STDERR)
     stream.setFormatter(JsonFormatter())
     _install(settings, [stream])
 

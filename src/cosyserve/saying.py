@@ -16,7 +16,7 @@ from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.output import Output
-from cosyserve.speech.pipeline import Utterance, speak
+from cosyserve.speech.pipeline import SpeechRequest, speak
 from cosyserve.speech.synthesizer import voice_of
 from cosyserve.text.checks import checked
 from cosyserve.text.front_end import whole
@@ -45,9 +45,9 @@ async def say(
     synthesizer = choice.synthesizer
     with contextlib.closing(synthesizer):
         segments = whole(checked(text, settings.max_text_chars), normalize=normalize, first_alone=output is None)
-        utterance = Utterance(segments, voice_of(synthesizer, voice or settings.voice), speed)
+        speech = SpeechRequest(segments, voice_of(synthesizer, voice or settings.voice), speed)
         with _sink(output, speed) as (sink, audio):
-            async for pcm in speak(synthesizer, utterance, settings.max_audio_seconds):
+            async for pcm in speak(synthesizer, speech, settings.max_audio_seconds):
                 sink.write(audio.push(pcm))
                 sink.flush()
             sink.write(audio.finish())

@@ -11,7 +11,7 @@ from dotenv.parser import parse_stream
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from cosyserve import errors, places
+from cosyserve import errors, paths
 from cosyserve.errors import CosyError
 from cosyserve.host import wsl
 from cosyserve.host.machine import Machine
@@ -217,7 +217,7 @@ class Settings(BaseSettings):
             if getattr(self, name).get_secret_value():
                 raise ValueError(f"{PREFIX}{name.upper()} and {PREFIX}{name.upper()}_FILE are both set")
             try:
-                setattr(self, name, SecretStr(places.text_of(path)))
+                setattr(self, name, SecretStr(paths.text_of(path)))
             except ValueError as error:
                 raise ValueError(f"{PREFIX}{name.upper()}_FILE cannot be read: {error}") from None
         return self
@@ -265,11 +265,11 @@ def _listed(text: str) -> list[str]:
 
 
 _EXPECTED = {
-    "models_dir": places.expect_folder,
-    "voices_dir": places.expect_folder,
-    "state_dir": places.expect_folder,
-    "log_file": places.expect_file,
-    "replica_python": places.expect_program,
+    "models_dir": paths.expect_folder,
+    "voices_dir": paths.expect_folder,
+    "state_dir": paths.expect_folder,
+    "log_file": paths.expect_file,
+    "replica_python": paths.expect_program,
 }
 
 
@@ -313,7 +313,7 @@ def env_text(path: Path = ENV_FILE) -> str:
     What is no file is passed over by those who read it, and so would be all the settings in it.
     """
     try:
-        text = places.text_of(path) if os.path.lexists(path) else ""
+        text = paths.text_of(path) if os.path.lexists(path) else ""
         _expect_whole(text)
     except ValueError as error:
         raise CosyError(errors.ENV_FILE_UNUSABLE, path=path.absolute(), reason=error) from None

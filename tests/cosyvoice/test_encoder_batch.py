@@ -78,7 +78,7 @@ HOPS = st.tuples(st.lists(st.integers(0, 60), max_size=4), st.integers(0, LOOK_A
 UTTERANCE = st.tuples(st.integers(0, VOICES - 1), st.integers(0, 3), HOPS)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     recorded=st.lists(st.integers(0, 130), min_size=VOICES, max_size=VOICES),
     utterances=st.lists(UTTERANCE, min_size=1, max_size=SLOTS),

@@ -36,7 +36,7 @@ def spectrum(frame: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     return magnitudes
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(frames=st.integers(6, 40), seed=st.integers(0, 1000))
 def test_the_mel_of_a_frame_in_the_middle(frames: int, seed: int) -> None:
     wave = np.random.default_rng(seed).standard_normal(frames * 480) * 0.1
@@ -49,7 +49,7 @@ def test_the_mel_of_a_frame_in_the_middle(frames: int, seed: int) -> None:
     np.testing.assert_allclose(ours[0, at], expected, atol=1e-3)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(frames=st.integers(6, 60), seed=st.integers(0, 1000))
 def test_the_tokenizer_s_mel_of_a_frame_in_the_middle(frames: int, seed: int) -> None:
     wave = np.random.default_rng(seed).standard_normal(frames * 160) * 0.1

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
@@ -36,7 +36,6 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
     return TextTokenizer(folder)
 
 
-@settings(deadline=None)
 @given(text=st.text(max_size=60).map(lambda text: text.replace("\0", "")))
 def test_ids_are_the_text_again(tokenizer: TextTokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
@@ -234,7 +233,6 @@ def ids(count: int) -> st.SearchStrategy[list[int]]:
     return st.lists(good | good | good | st.sampled_from((-1, count, -(2**63), 2**63 - 1)), max_size=9)
 
 
-@settings(deadline=None)
 @given(speech=ids(SPEECH_TOKENS), text=ids(TEXT_IDS))
 def test_what_is_imported_holds_no_id_that_the_model_has_not(
     tmp_path_factory: pytest.TempPathFactory, speech: list[int], text: list[int]

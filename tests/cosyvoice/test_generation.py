@@ -18,7 +18,7 @@ _LENGTH = 400
 
 @cache
 def llm() -> Llm:
-    return fill("llm", Llm(TINY.llm))
+    return fill("llm", Llm(TINY.llm)).double()  # so that no sum rounds to another token
 
 
 def request(seed: int, text: int = 3, temperature: float = 1.0) -> Request:
@@ -43,7 +43,7 @@ def run(generator: Generator, requests: list[Request]) -> list[list[int]]:
     return heard
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seeds=st.lists(st.integers(0, 1000), min_size=1, max_size=6), slots=st.integers(1, 4))
 def test_a_request_says_the_same_whatever_runs_beside_it(seeds: list[int], slots: int) -> None:
     requests = [request(seed, text=1 + seed % 5) for seed in seeds]
@@ -51,7 +51,7 @@ def test_a_request_says_the_same_whatever_runs_beside_it(seeds: list[int], slots
     assert together == [run(Generator(llm(), 1, _LENGTH), [each])[0] for each in requests]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     seeds=st.lists(st.integers(0, 1000), min_size=1, max_size=5),
     slots=st.integers(1, 3),

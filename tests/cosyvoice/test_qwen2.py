@@ -33,17 +33,17 @@ def alone(embedded: Tensor, steps: int) -> list[Tensor]:
     return scores
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5), seed=st.integers(0, 1000))
 def test_a_batch_is_what_each_is_alone(lengths: list[int], seed: int) -> None:
     prompts = [prompt(length, seed + number) for number, length in enumerate(lengths)]
     cache = llm().cache(len(prompts), 80)
     scores = torch.stack([llm().prefill(each, cache, slot) for slot, each in enumerate(prompts)])
-    places = torch.tensor([len(each) for each in prompts])
+    positions = torch.tensor([len(each) for each in prompts])
     together = [scores]
     for step in range(_STEPS):
-        span = int(places.max()) + step + 1
-        together.append(llm().decode(together[-1].argmax(1), places + step, cache, span))
+        span = int(positions.max()) + step + 1
+        together.append(llm().decode(together[-1].argmax(1), positions + step, cache, span))
     for slot, each in enumerate(prompts):
         for ours, expected in zip(together, alone(each, _STEPS), strict=True):
             assert (ours[slot] - expected[0]).norm() / expected.norm() <= 1e-4

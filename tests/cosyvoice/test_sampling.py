@@ -50,7 +50,7 @@ def test_greedy_takes_the_best_and_heat_spreads() -> None:
     assert {draw(scores, step=step, temperature=torch.tensor([1.0])) for step in range(50)} == {1, 2}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds=st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=6), step=st.integers(0, 5000))
 def test_a_request_is_repeatable_whatever_runs_beside_it(seeds: list[int], step: int) -> None:
     scores = torch.randn(len(seeds), V, generator=torch.Generator().manual_seed(step))

@@ -61,13 +61,13 @@ Decide = Callable[[Sequence[Candidate], int, float], Decision]
 
 
 def simulated(
-    listeners: list[Listener], width: int, places: int, decide: Decide = schedule
+    listeners: list[Listener], width: int, slots: int, decide: Decide = schedule
 ) -> list[tuple[float, Decision]]:
     """All of it, from the first that comes to the last sound; what was decided when."""
     now, waiting, speaking = 0.0, sorted(listeners, key=lambda each: each.at), list[Listener]()
     decisions: list[tuple[float, Decision]] = []
     for _ in range(100_000):
-        while waiting and waiting[0].at <= now and len(speaking) < places:
+        while waiting and waiting[0].at <= now and len(speaking) < slots:
             speaking.append(waiting.pop(0))
         speaking = [each for each in speaking if not each.over(now)]
         if not (waiting or speaking):
@@ -101,36 +101,35 @@ LISTENERS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(listeners=LISTENERS, width=st.integers(1, 16))
 def test_everybody_hears_all_of_it(listeners: list[Listener], width: int) -> None:
     """Nobody starves, whatever comes and goes; who leaves has had no more than the whole."""
-    simulated(listeners, width, places=32)
+    simulated(listeners, width, slots=32)
     for each in listeners:
         assert len(each.made) == each.hops or each.leaves < math.inf
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(listeners=LISTENERS)
 def test_nobody_hears_silence_while_the_card_suffices(listeners: list[Listener]) -> None:
     """24 listeners at most are far less than the card could speak to, and their tokens come in time. The second
     hop of some is a blink late where many come at once, as the first sounds for 160 ms."""
     for each in listeners:
         each.slow, each.leaves = 0.0, math.inf
-    simulated(listeners, width=16, places=32)
+    simulated(listeners, width=16, slots=32)
     assert max(each.silence() for each in listeners) < cost(16) + cost(1)  # at worst a wide batch had just begun
 
 
 def test_32_staggered_listeners_hear_no_silence() -> None:
     listeners = [Listener(at=0.9 * number, hops=9, drawn=0.1) for number in range(32)]
-    simulated(listeners, width=32, places=32)
+    simulated(listeners, width=32, slots=32)
     assert [each.silence() for each in listeners] == [0.0] * 32
 
 
-@settings(deadline=None)
 @given(listeners=LISTENERS, width=st.integers(1, 16))
 def test_nobody_waits_for_company_who_is_near_the_end(listeners: list[Listener], width: int) -> None:
-    for now, decision in simulated(listeners, width, places=32):
+    for now, decision in simulated(listeners, width, slots=32):
         if not decision.now:
             assert decision.wait > now
 

@@ -49,7 +49,7 @@ def error(ours: Tensor, expected: Tensor) -> float:
 PIECES = st.lists(st.integers(0, 60), min_size=1, max_size=8)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(prompt=st.integers(0, 90), pieces=PIECES, seed=st.integers(0, 2**31))
 def test_the_flow_in_any_pieces_equals_the_flow_at_once(prompt: int, pieces: list[int], seed: int) -> None:
     tokens = speech(seed, max(1, sum(pieces)))
@@ -140,7 +140,7 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(sizes=st.lists(st.integers(0, 60), max_size=5), left=st.integers(1, 60), seed=st.integers(0, 1000))
 def test_the_vocoder_in_any_hops_equals_the_vocoder_at_once(
     device: str, sizes: list[int], left: int, seed: int
@@ -171,7 +171,7 @@ def test_a_first_hop_that_is_soon_differs_at_its_seam_alone() -> None:
     assert error(streamed, whole) <= 1e-4
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(sizes=st.lists(st.integers(1, 60), max_size=4), seed=st.integers(0, 1000))
 def test_of_speech_the_first_hop_and_all_others_change_less_than_a_thousandth(sizes: list[int], seed: int) -> None:
     mel = mel_of_a_recording()
@@ -189,7 +189,7 @@ def test_all_harmonics_begin_in_phase_whatever_the_seed() -> None:
     assert error(hift.noise(1).take(7), hift.noise(2).take(7)) > 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(pieces=st.lists(st.integers(0, 30), max_size=8))
 def test_noise_is_the_same_in_whatever_pieces_it_is_taken(pieces: list[int]) -> None:
     noise = vocoder("cpu").noise(3)

@@ -19,7 +19,7 @@ from cosyserve.cosyvoice.runtime.generation import Generator, Request
 from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
 from cosyserve.cosyvoice.runtime.memory import pages_behind
 from cosyserve.cosyvoice.runtime.runtime import Runtime
-from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav, Stream, Token2Wav
+from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav, Token2Wav, Token2WavStream
 from cosyserve.cosyvoice.runtime.utterance import Utterance
 from cosyserve.speech.audio import Pcm
 from tests.cosyvoice.seeded import SHALLOW, Model, seeded
@@ -52,7 +52,7 @@ def batched(model: Model, first: int = 10, streams: int = 3, frames: int = 600, 
     return BatchedToken2Wav(model.flow, model.hift, Hops(first), streams, pages, frames)
 
 
-def mels_of(token2wav: Token2Wav, streams: list[Stream], spoken: list[list[int]]) -> list[torch.Tensor]:
+def mels_of(token2wav: Token2Wav, streams: list[Token2WavStream], spoken: list[list[int]]) -> list[torch.Tensor]:
     """The mel of each stream, all of them voiced together whenever some are ready."""
     parts: dict[int, list[torch.Tensor]] = {id(stream): [] for stream in streams}
     running = list(zip(streams, map(iter, spoken), strict=True))
@@ -88,7 +88,7 @@ def assert_close(streamed: torch.Tensor, expected: torch.Tensor) -> None:
     assert (streamed - expected).norm() <= 1e-4 * expected.norm()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(hops=HOPS, recorded=st.integers(0, 80), spoken=st.integers(1, 110))
 def test_any_hops_give_the_chunk_masked_result(model: Model, hops: Hops, recorded: int, spoken: int) -> None:
     given_prompt, tokens, token2wav = prompt(recorded), tokens_of(spoken, spoken), single(model, hops)
@@ -96,7 +96,7 @@ def test_any_hops_give_the_chunk_masked_result(model: Model, hops: Hops, recorde
     assert_close(streamed, whole(model, tokens, hops.aligned(given_prompt)))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     first=st.integers(1, 25),
     recorded=st.lists(st.integers(0, 80), min_size=2, max_size=2),
@@ -218,7 +218,7 @@ def test_what_is_not_streamed_is_spoken_with_full_attention(model: Model) -> Non
         assert (whole_wave - expected).norm() <= 1e-3 * expected.norm()
 
 
-def wave_of(token2wav: Token2Wav, stream: Stream, spoken: list[int]) -> torch.Tensor:
+def wave_of(token2wav: Token2Wav, stream: Token2WavStream, spoken: list[int]) -> torch.Tensor:
     parts, last = [], False
     for token in spoken:
         stream.tokens.add(token)
@@ -283,10 +283,10 @@ class Client:
 class Speaking:
     """An engine and those who listen to it."""
 
-    def __init__(self, model: Model, count: int = 4, *, together: bool = False, places: int = 0) -> None:
+    def __init__(self, model: Model, count: int = 4, *, together: bool = False, slots: int = 0) -> None:
         self.voice = prompt(40)
         self.generator = Generator(model.llm, count, 600)
-        token2wav = batched(model, streams=places or count) if together else single(model)
+        token2wav = batched(model, streams=slots or count) if together else single(model)
         self.runtime = Runtime(self.generator, token2wav, threads=1)
         self.order: list[Client] = []
 
@@ -325,8 +325,8 @@ def test_a_request_sounds_the_same_whatever_runs_beside_it(speaking: Speaking) -
 
 
 def test_no_more_are_spoken_at_once_than_both_have_room_for(model: Model) -> None:
-    """An engine may take more requests than the flow has places; who comes too many waits for one."""
-    speaking = Speaking(model, 4, together=True, places=1)
+    """An engine may take more requests than the flow has slots; who comes too many waits for one."""
+    speaking = Speaking(model, 4, together=True, slots=1)
     try:
         asked = [speaking.ask(2, seed=seed)[0] for seed in range(3)]
         for listener in asked:

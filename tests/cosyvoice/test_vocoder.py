@@ -93,7 +93,7 @@ USUAL_HOPS = st.builds(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_a_stream_in_any_company_is_what_it_is_alone(device: str, data: st.DataObject) -> None:
     """More streams than there is room for, too, and hops that are longer than usual."""

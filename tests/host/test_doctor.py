@@ -13,7 +13,7 @@ import pytest
 
 from cosyserve.host import doctor, system
 from cosyserve.host.machine import Machine
-from cosyserve.host.report import Check, Finding, Report, State, Text, page, worst
+from cosyserve.host.report import Check, Finding, Report, Text, Verdict, page, worst
 from cosyserve.settings import Settings
 from tests.running import ROOT
 
@@ -44,7 +44,7 @@ def test_every_check_answers_once_and_in_both_languages(report: Report) -> None:
         assert finding.title_zh
         assert finding.cause
         assert finding.cause_zh
-        assert bool(finding.remedy) == bool(finding.remedy_zh) == (finding.state in (State.WARN, State.FAIL))
+        assert bool(finding.remedy) == bool(finding.remedy_zh) == (finding.state in (Verdict.WARN, Verdict.FAIL))
 
 
 def test_the_state_is_the_worst_and_decides_the_exit_status(report: Report) -> None:
@@ -53,10 +53,10 @@ def test_the_state_is_the_worst_and_decides_the_exit_status(report: Report) -> N
     fine, skipped = CHECK.ok(text), CHECK.skipped(text)
     warned, failed = CHECK.warn(text, text), CHECK.fail(text, text)
     for findings, state, status in (
-        ([], State.OK, 0),
-        ([fine, skipped], State.OK, 0),
-        ([fine, warned, skipped], State.WARN, 1),
-        ([failed, warned], State.FAIL, 2),
+        ([], Verdict.OK, 0),
+        ([fine, skipped], Verdict.OK, 0),
+        ([fine, warned, skipped], Verdict.WARN, 1),
+        ([failed, warned], Verdict.FAIL, 2),
     ):
         assert worst(findings) is state
         whole = report.model_copy(update={"findings": findings, "state": state})
@@ -70,7 +70,7 @@ def test_the_page_is_in_the_language_asked_for(language: str, words: str) -> Non
 
 def test_the_page_shows_remedies_and_what_was_seen(report: Report) -> None:
     finding = CHECK.warn(Text("broken", "坏了"), Text("mend it", "修好它"), seen=["a process"])
-    shown = report.model_copy(update={"findings": [finding], "state": State.WARN})
+    shown = report.model_copy(update={"findings": [finding], "state": Verdict.WARN})
     english = page(shown, "en", colour=False)
     assert "! CS-HOST-999  Test: broken\n    → mend it\n      a process\n" in english
     assert "修好它" in page(shown, "zh", colour=False)
@@ -104,7 +104,7 @@ def test_who_uses_the_preview_is_not_warned_of_what_it_does_not_need(
 
     def warned(**settings: Any) -> set[str]:
         report = doctor.examine(Settings(**settings), tmp_path / "models", quick=True, machine=bare)
-        return {finding.id for finding in report.findings if finding.state is State.WARN}
+        return {finding.id for finding in report.findings if finding.state is Verdict.WARN}
 
     needless = {"CS-GPU-001", "CS-HOST-002", "CS-HOST-003", "CS-HOST-005", "CS-HOST-007"}
     assert not warned() & needless
@@ -120,7 +120,7 @@ def test_it_looks_at_the_port_that_the_server_will_take(options: list[str]) -> N
         number = taken.getsockname()[1]
         done = cosyserve_doctor("--quick", "--json", *options, str(number))
     (port,) = [each for each in Report.model_validate_json(done.stdout).findings if each.id == "CS-HOST-008"]
-    assert (port.state, port.facts["port"]) == (State.FAIL, number)
+    assert (port.state, port.facts["port"]) == (Verdict.FAIL, number)
 
 
 def test_a_check_that_fails_itself_spares_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

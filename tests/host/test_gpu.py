@@ -6,7 +6,7 @@ import pytest
 
 from cosyserve.host import gpu
 from cosyserve.host.machine import Machine
-from cosyserve.host.report import Finding, State
+from cosyserve.host.report import Finding, Verdict
 from tests.host.test_machine import WSL_KERNEL, machine
 
 H100 = "NVIDIA H100 80GB HBM3, 580.159.04, 9.0, 81559, 81079\n"
@@ -25,7 +25,7 @@ def stand_in(root: Path, query: str, heading: str = H100_HEADING, status: int = 
     return f"{folder}:/usr/bin:/bin"
 
 
-def states(host: Machine) -> dict[str, State]:
+def states(host: Machine) -> dict[str, Verdict]:
     return {finding.id: finding.state for finding in gpu.examine(host)}
 
 
@@ -33,7 +33,7 @@ def test_a_real_answer(tmp_path: Path) -> None:
     (card,) = gpu.parse_cards(H100)
     assert card == gpu.Card("NVIDIA H100 80GB HBM3", "580.159.04", 9.0, 81559, 81079)
     assert gpu.parse_cuda(H100_HEADING) == "13.0"
-    assert set(states(machine(tmp_path, {}, PATH=stand_in(tmp_path, H100))).values()) == {State.OK}
+    assert set(states(machine(tmp_path, {}, PATH=stand_in(tmp_path, H100))).values()) == {Verdict.OK}
 
 
 def test_a_card_is_told_for_how_many_streams_it_has_room(tmp_path: Path) -> None:
@@ -46,16 +46,16 @@ def test_a_card_is_told_for_how_many_streams_it_has_room(tmp_path: Path) -> None
     assert "about 11 streams of CosyVoice2 that see 15 s back" in memory(24 << 10, 15).cause
     assert "12 GiB 5, 16 GiB 7, 24 GiB 11, 48 GiB 25" in memory(80 << 10, 15).cause
     none = memory(8 << 10, 0)
-    assert (none.state, none.facts["streams"]) == (State.WARN, 0)
+    assert (none.state, none.facts["streams"]) == (Verdict.WARN, 0)
     assert "COSYSERVE_PAST_SECONDS" in none.remedy
-    assert memory(8 << 10, 5).state is State.OK
+    assert memory(8 << 10, 5).state is Verdict.OK
 
 
 def test_not_available_is_skipped_not_an_error(tmp_path: Path) -> None:
     answer = "NVIDIA GeForce RTX 3090, 552.22, [N/A], 24576, [Not Supported]\n"
     found = states(machine(tmp_path, {}, PATH=stand_in(tmp_path, answer)))
-    assert found["CS-GPU-001"] is State.OK
-    assert found["CS-GPU-003"] is found["CS-GPU-004"] is State.SKIPPED
+    assert found["CS-GPU-001"] is Verdict.OK
+    assert found["CS-GPU-003"] is found["CS-GPU-004"] is Verdict.SKIPPED
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_first_card_is_cudas(tmp_path: Path, visible: str | None, name: str 
 
 def test_an_old_and_a_full_card(tmp_path: Path) -> None:
     found = states(machine(tmp_path, {}, PATH=stand_in(tmp_path, "Tesla V100, 535.1, 7.0, 16384, 900\n")))
-    assert found["CS-GPU-003"] is found["CS-GPU-004"] is State.WARN
+    assert found["CS-GPU-003"] is found["CS-GPU-004"] is Verdict.WARN
 
 
 @pytest.mark.parametrize(
@@ -90,16 +90,16 @@ def test_an_old_and_a_full_card(tmp_path: Path) -> None:
 )
 def test_a_driver_that_does_not_work(tmp_path: Path, answer: str) -> None:
     found = gpu.examine(machine(tmp_path, {}, PATH=stand_in(tmp_path, answer, status=9)))
-    assert found[0].state in (State.WARN, State.OK)
-    assert all(each.state is not State.FAIL for each in found)
+    assert found[0].state in (Verdict.WARN, Verdict.OK)
+    assert all(each.state is not Verdict.FAIL for each in found)
 
 
 def test_no_card(tmp_path: Path) -> None:
     bare = machine(tmp_path / "bare", {}, PATH="/nowhere")
-    assert set(states(bare).values()) == {State.SKIPPED}
-    assert gpu.examine(bare, needed=True)[0].state is State.WARN
+    assert set(states(bare).values()) == {Verdict.SKIPPED}
+    assert gpu.examine(bare, needed=True)[0].state is Verdict.WARN
     no_card_mode = machine(tmp_path / "autodl", {"/root/autodl-tmp/x": ""}, PATH="/nowhere")
-    assert set(states(no_card_mode).values()) == {State.SKIPPED}
+    assert set(states(no_card_mode).values()) == {Verdict.SKIPPED}
 
 
 def test_why_a_card_is_not_used(tmp_path: Path) -> None:
@@ -118,6 +118,6 @@ def test_why_a_card_is_not_used(tmp_path: Path) -> None:
 
 def test_wsl_needs_windows_driver_folder(tmp_path: Path) -> None:
     bare = machine(tmp_path / "a", WSL_KERNEL, PATH="/nowhere")
-    assert states(bare)["CS-GPU-005"] is State.WARN
+    assert states(bare)["CS-GPU-005"] is Verdict.WARN
     whole = machine(tmp_path / "b", {**WSL_KERNEL, "/usr/lib/wsl/lib/libcuda.so.1": ""}, PATH="/nowhere")
-    assert states(whole)["CS-GPU-005"] is State.OK
+    assert states(whole)["CS-GPU-005"] is Verdict.OK

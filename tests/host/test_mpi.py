@@ -14,7 +14,7 @@ from cosyserve.host import mpi
 from cosyserve.host.causes import explain
 from cosyserve.host.machine import Machine
 from cosyserve.host.probe import Outcome, Result, Stuck
-from cosyserve.host.report import State
+from cosyserve.host.report import Verdict
 from tests.host.hosts import HOSTS
 from tests.running import HANGS, ROOT
 
@@ -63,15 +63,15 @@ def test_a_launcher_and_a_daemon_of_two_installations_are_told(tmp_path: Path) -
         (tmp_path / folder / tool).touch(0o755)
     path = f"{tmp_path}/conda/bin:{tmp_path}/usr/bin"
     finding = mpi.tools(Machine(environ={"PATH": path}))
-    assert finding.state is State.WARN
+    assert finding.state is Verdict.WARN
     assert "different installations" in finding.cause
     assert f"{tmp_path}/conda/bin/mpirun" in finding.remedy
     (tmp_path / "conda/bin/orted").touch(0o755)
-    assert mpi.tools(Machine(environ={"PATH": path})).state is State.OK
+    assert mpi.tools(Machine(environ={"PATH": path})).state is Verdict.OK
 
 
-@pytest.mark.parametrize(("paths", "state"), [("/usr/lib/libmpi.so.40", State.OK), (TWO_LIBRARIES, State.FAIL)])
-def test_two_mpi_libraries_in_one_process_are_told(paths: str, state: State) -> None:
+@pytest.mark.parametrize(("paths", "state"), [("/usr/lib/libmpi.so.40", Verdict.OK), (TWO_LIBRARIES, Verdict.FAIL)])
+def test_two_mpi_libraries_in_one_process_are_told(paths: str, state: Verdict) -> None:
     output = f"cosyserve-mpi|Open MPI v4.1.4|{paths}\n"
     finding = mpi.library({"direct": Result(Outcome.OK, 0.4, output, 0)})
     assert finding.state is state

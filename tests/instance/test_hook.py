@@ -3,14 +3,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cosyserve.instance import hook
 
 
 @example("# CosyServe")
-@settings(deadline=None)  # the machine may be busy
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\r")))
 def test_whatever_stands_there_is_as_it_was_once_we_are_gone(text: str) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -5,7 +5,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyserve import errors
@@ -53,7 +53,6 @@ def test_the_survey_runs_in_any_shell_and_is_understood(shell: str, made_on_dema
     assert instance.current is None
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.text())
 def test_what_is_no_answer_is_an_error_of_ours(answer: str) -> None:
     with pytest.raises(CosyError) as caught:
@@ -77,7 +76,6 @@ def test_an_address_is_read_as_people_write_and_paste_it(text: str) -> None:
     assert Target.parse(text) == ADDRESSES[text]
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.text() | st.from_regex(r"-[a-zA-Z ]+=?[a-z]*@?[a-z.]*:?[0-9]*", fullmatch=True))
 def test_nothing_else_gets_to_ssh(text: str) -> None:
     try:

@@ -15,11 +15,11 @@ from cosyserve.scale import wire
 from cosyserve.scale.wire import Description, Segment
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import Capacity
-from cosyserve.speech.synthesizer import Options, Prompt
+from cosyserve.speech.synthesizer import Options, ReferenceAudio
 from cosyserve.speech.voices import Voice
 
 TEXTS = st.text(max_size=50)
-PROMPTS = st.none() | st.builds(Prompt, st.binary(max_size=200), TEXTS)
+PROMPTS = st.none() | st.builds(ReferenceAudio, st.binary(max_size=200), TEXTS)
 OPTIONS = st.builds(Options, TEXTS, PROMPTS, st.none() | st.integers(0, 2**63), st.booleans())
 
 

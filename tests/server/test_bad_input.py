@@ -234,7 +234,7 @@ def test_bodies_over_the_limit_are_refused_declared_or_not(serving: Serving) -> 
         assert client.post("/v1/audio/speech", json={"input": "hi"}).status_code == 200
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.text(max_size=60))
 def test_any_text_is_spoken_or_refused(server: Server, text: str) -> None:
     with httpx.Client(base_url=server.url, timeout=HANGS) as client:

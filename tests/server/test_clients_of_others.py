@@ -99,8 +99,8 @@ def test_a_form_goes_before_the_query(serving: Serving, method: str) -> None:
         assert from_s16le(response.content).size / SAMPLE_RATE == pytest.approx(2 * CHUNK_SECONDS)
         assert capable.asked[-1].instructions == "sadly"
         client.request(method, "/inference_zero_shot", params=query, files=RECORDING).raise_for_status()
-        assert capable.asked[-1].prompt is not None
-        assert capable.asked[-1].prompt.transcript == "Hello"
+        assert capable.asked[-1].reference is not None
+        assert capable.asked[-1].reference.transcript == "Hello"
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,9 @@ def test_what_a_synthesizer_can_do_reaches_it_whole(serving: Serving) -> None:
         for path, (form, files, _) in CASES.items():
             assert client.post(path, data=form, files=files).status_code == 200
         client.post("/v1/audio/speech", json={"input": "Hi", "instructions": "gladly"}).raise_for_status()
-    prompts = [(options.prompt.recording, options.prompt.transcript) for options in capable.asked if options.prompt]
+    prompts = [
+        (options.reference.recording, options.reference.transcript) for options in capable.asked if options.reference
+    ]
     assert prompts == [(b"RIFF", "Hello"), (b"RIFF", ""), (b"RIFF", "")]
     assert [options.instructions for options in capable.asked if options.instructions] == ["sadly", "sadly", "gladly"]
 

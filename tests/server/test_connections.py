@@ -80,7 +80,7 @@ def test_empty_lines_before_a_request_are_part_of_its_head(server: Server, lines
         assert answer(connection).startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 200 "))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 3000), max_size=8), st.integers(0, 5000))
 def test_a_request_is_understood_however_it_arrives(server: Server, cuts: list[int], padding: int) -> None:
     body = json.dumps({"input": "hi", "response_format": "pcm", "padding": "p" * padding}).encode()

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -284,7 +284,6 @@ def pushed(pieces: list[str]) -> str:
     return asyncio.run(run())
 
 
-@settings(deadline=None)
 @given(st.text(st.sampled_from("a😀🎉你. "), max_size=20), st.lists(st.integers(0, 40), max_size=6))
 def test_text_may_be_cut_within_a_character(text: str, cuts: list[int]) -> None:
     """JavaScript's strings are cut between the halves of a surrogate pair as anywhere else."""

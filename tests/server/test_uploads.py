@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 import httpx
 
-from cosyserve.server.service import Service, State
+from cosyserve.server.service import ServerState, Service
 from cosyserve.settings import Settings
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.choice import Choice
@@ -36,7 +36,7 @@ class Listening(GatedSynthesizer):
         self.library = Library(folder, lambda _entry: self.go_on.wait(30))  # type: ignore[assignment]
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
-        if options.prompt:
+        if options.reference:
             await anyio.to_thread.run_sync(self.go_on.wait, 30)
         async for chunk in super().synthesize(segment, voice, options):
             yield chunk
@@ -94,7 +94,7 @@ def test_a_place_is_free_once_the_recording_has_been_heard(serving: Serving, tmp
 def test_encoding_waits_for_nobody_elses_threads() -> None:
     async def run() -> None:
         service = Service(Settings(), Choice(ToneSynthesizer(), "a test", "测试"))
-        service.state = State.READY
+        service.state = ServerState.READY
         busy = threading.Event()
         threads = anyio.to_thread.current_default_thread_limiter()
         async with anyio.create_task_group() as others:

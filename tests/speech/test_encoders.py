@@ -20,7 +20,7 @@ def encoded(fmt: Format, samples: int, chunk: int) -> list[bytes]:
     return [*(encoder.encode(audio[at : at + chunk]) for at in range(0, samples, chunk)), encoder.finish()]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(formats, st.integers(SAMPLE_RATE // 10, 3 * SAMPLE_RATE), st.integers(100, 20_000))
 def test_decodes_to_the_same_length_within_a_frame(fmt: Format, samples: int, chunk: int) -> None:
     data = b"".join(encoded(fmt, samples, chunk))

@@ -26,7 +26,7 @@ def spoken(output: Output, samples: int, chunk: int) -> bytes:
     return b"".join([*pieces, output.finish()])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(formats, st.floats(SLOWEST, FASTEST), st.integers(SAMPLE_RATE // 2, 2 * SAMPLE_RATE), st.integers(100, 20_000))
 def test_seconds_are_what_has_gone_out(fmt: Format, speed: float, samples: int, chunk: int) -> None:
     output = Output(fmt, speed)
@@ -36,7 +36,7 @@ def test_seconds_are_what_has_gone_out(fmt: Format, speed: float, samples: int, 
     assert output.seconds == pytest.approx(samples / SAMPLE_RATE / speed, rel=0.1, abs=0.05)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(formats, st.sampled_from([0.5, 1.0, 1.7]), LENGTHS, st.integers(100, 20_000))
 def test_a_file_tells_its_true_length(fmt: Format, speed: float, samples: int, chunk: int) -> None:
     file = io.BytesIO()

@@ -6,19 +6,19 @@ import pytest
 
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import SAMPLE_RATE
-from cosyserve.speech.pipeline import Utterance, speak
+from cosyserve.speech.pipeline import SpeechRequest, speak
 from cosyserve.text.front_end import Segment, whole
 from tests.standins import CHUNK_SECONDS, GatedSynthesizer, ToneSynthesizer
 
 
-def utterance(text: str, synthesizer: ToneSynthesizer, speed: float = 1.0) -> Utterance:
-    return Utterance(whole(text), synthesizer.voices["tone"], speed)
+def request(text: str, synthesizer: ToneSynthesizer, speed: float = 1.0) -> SpeechRequest:
+    return SpeechRequest(whole(text), synthesizer.voices["tone"], speed)
 
 
 def test_audio_of_every_segment_comes_in_order_and_whole() -> None:
     async def run() -> float:
         synthesizer = ToneSynthesizer()
-        return sum([c.size async for c in speak(synthesizer, utterance("ab. cde. 。。 f.", synthesizer), 60)])
+        return sum([c.size async for c in speak(synthesizer, request("ab. cde. 。。 f.", synthesizer), 60)])
 
     assert asyncio.run(run()) == pytest.approx((2 + 3 + 1) * CHUNK_SECONDS * SAMPLE_RATE)
 
@@ -34,7 +34,7 @@ def test_nothing_runs_ahead_of_the_reader() -> None:
                 yield Segment("ab", 0, 2)
 
         synthesizer = ToneSynthesizer()
-        audio = speak(synthesizer, Utterance(segments(), synthesizer.voices["tone"]), 60)
+        audio = speak(synthesizer, SpeechRequest(segments(), synthesizer.voices["tone"]), 60)
         for read in range(1, 7):
             await audio.__anext__()
             assert pulled == (read + 1) // 2
@@ -46,7 +46,7 @@ def test_nothing_runs_ahead_of_the_reader() -> None:
 def test_closing_stops_the_synthesis_at_once() -> None:
     async def run() -> None:
         synthesizer = GatedSynthesizer()
-        audio = speak(synthesizer, utterance("a long text", synthesizer), 60)
+        audio = speak(synthesizer, request("a long text", synthesizer), 60)
         await audio.__anext__()
         assert synthesizer.inside == 1
         await audio.aclose()
@@ -61,7 +61,7 @@ def test_too_much_audio_is_an_error_not_a_silent_cut(speed: float) -> None:
         synthesizer = ToneSynthesizer()
         heard = 0.0
         with pytest.raises(CosyError) as cut:
-            async for chunk in speak(synthesizer, utterance("abcdefghij", synthesizer, speed), 0.55 / speed):
+            async for chunk in speak(synthesizer, request("abcdefghij", synthesizer, speed), 0.55 / speed):
                 heard += chunk.size / SAMPLE_RATE
         assert cut.value.fault.id == "CS-TEXT-004"
         return heard
@@ -73,7 +73,7 @@ def test_memory_does_not_grow_with_the_text() -> None:
     def peak(sentences: int) -> int:
         async def run() -> None:
             synthesizer = ToneSynthesizer()
-            async for _ in speak(synthesizer, utterance("A sentence of text. " * sentences, synthesizer), 1e9):
+            async for _ in speak(synthesizer, request("A sentence of text. " * sentences, synthesizer), 1e9):
                 pass
 
         tracemalloc.start()

@@ -8,7 +8,7 @@ import pytest
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.output import Output
-from cosyserve.speech.pipeline import Utterance, speak
+from cosyserve.speech.pipeline import SpeechRequest, speak
 from cosyserve.speech.preview import PreviewSynthesizer
 from cosyserve.text.front_end import whole
 from tests.running import GREETING
@@ -24,8 +24,8 @@ def preview() -> Iterator[PreviewSynthesizer]:
 
 def spoken(synthesizer: PreviewSynthesizer, text: str, voice: str = "mandarin") -> Pcm:
     async def collect() -> Pcm:
-        utterance = Utterance(whole(text), synthesizer.voices[voice])
-        return np.concatenate([chunk async for chunk in speak(synthesizer, utterance, 600)])
+        speech = SpeechRequest(whole(text), synthesizer.voices[voice])
+        return np.concatenate([chunk async for chunk in speak(synthesizer, speech, 600)])
 
     return asyncio.run(collect())
 
@@ -49,8 +49,8 @@ def test_han_in_the_english_voice_is_spoken_not_spelled_out(preview: PreviewSynt
 def test_the_same_text_sounds_the_same_whoever_else_speaks(preview: PreviewSynthesizer) -> None:
     async def together() -> list[Pcm]:
         async def one(text: str) -> Pcm:
-            utterance = Utterance(whole(text), preview.voices["mandarin"])
-            return np.concatenate([chunk async for chunk in speak(preview, utterance, 600)])
+            speech = SpeechRequest(whole(text), preview.voices["mandarin"])
+            return np.concatenate([chunk async for chunk in speak(preview, speech, 600)])
 
         return await asyncio.gather(*(one(text) for text in texts))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import psutil
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyserve.confined import Bounds, Confined
@@ -126,7 +126,6 @@ def test_a_recording_is_kept_without_loss() -> None:
     assert np.abs(recording.read(recording.written(pcm)) - pcm).max() < 1e-3
 
 
-@settings(deadline=None)
 @given(data=st.binary(max_size=400), cut=st.integers(0, 400))
 def test_no_bytes_make_it_fail_in_another_way(data: bytes, cut: int) -> None:
     for attempt in (data, encoded(tone(0.01))[:cut] + data):

@@ -22,14 +22,14 @@ def test_speed_one_changes_no_sample(chunk: int) -> None:
     np.testing.assert_array_equal(stretched(audio, 1.0, chunk), audio)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.floats(SLOWEST, FASTEST), st.integers(0, 200), st.integers(1, 20))
 def test_pieces_may_be_of_any_size(speed: float, samples: int, chunk: int) -> None:
     """A synthesizer's last chunk is what is left over, which can be a single sample."""
     assert stretched(tone(0.1)[:samples], speed, chunk).size <= samples / SLOWEST + 100
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(SLOWEST, FASTEST), st.integers(200, 5000))
 def test_length_follows_speed_and_pitch_stays(speed: float, chunk: int) -> None:
     result = stretched(tone(3), speed, chunk)

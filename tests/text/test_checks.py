@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyserve.errors import CosyError
@@ -34,7 +34,6 @@ def test_long_text_is_refused_with_both_numbers() -> None:
     assert "100" in refused.value.cause_zh
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=50))
 def test_a_checked_text_is_the_text_without_control_characters(text: str) -> None:
     encodable = checked(f"a{text}", 100)

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from cosyserve.text.front_end import FrontEnd, Segment, Sentence, segments, uncut, whole
@@ -23,7 +23,7 @@ from tests.text.texts import texts
 # Rules that take letters away which nobody is to hear: names of tags and entities, addresses behind words.
 SILENT = {"tag", "block tag", "cell tag", "comment", "code fence", "link", "link definition", "image"}
 SILENT |= {"footnote", "entity", "maths", "emoji's name"}
-# Rules that put words in the place of letters.
+# Rules that put words in the offset of letters.
 WORDED = {NUMBER, "unit", "clock", "currency", "number sign", "times", "width", "composition", "bullet", "decade"}
 WORDED |= {"power", "subscript", "keycap", "score", "hexadecimal"}
 
@@ -48,15 +48,14 @@ def said(text: str) -> str:
 
 def lost(text: str, sentence: Sentence, mapped: Mapped) -> list[tuple[str, set[str]]]:
     """The letters of a sentence that are not in what is said, each with the rules that changed it."""
-    kept = {place for place, said in zip(mapped.places, mapped.text, strict=True) if text[place] == said}
+    kept = {offset for offset, said in zip(mapped.offsets, mapped.text, strict=True) if text[offset] == said}
     return [
-        (character, {change.rule for change in mapped.changes if change.start <= place < change.end})
-        for place, character in enumerate(sentence.written, sentence.start)
-        if unicodedata.category(character)[0] == "L" and place not in kept
+        (character, {change.rule for change in mapped.changes if change.start <= offset < change.end})
+        for offset, character in enumerate(sentence.written, sentence.start)
+        if unicodedata.category(character)[0] == "L" and offset not in kept
     ]
 
 
-@settings(deadline=None)
 @given(texts)
 @example("I love google.com, really.")
 @example("等5 seconds吧，共4 members")
@@ -68,7 +67,6 @@ def test_every_letter_is_said_or_was_changed_by_a_rule(text: str) -> None:
                 assert rules & SILENT, (character, rules)
 
 
-@settings(deadline=None)
 @given(texts)
 def test_no_sign_of_mark_up_is_added(text: str) -> None:
     whole_text = unicodedata.normalize("NFKC", text)
@@ -76,7 +74,6 @@ def test_no_sign_of_mark_up_is_added(text: str) -> None:
         assert said(text).count(sign) <= whole_text.count(sign) + len(re.findall(r"&#?\w+;", text))
 
 
-@settings(deadline=None)
 @given(texts, st.lists(st.integers(0, 400), max_size=6))
 def test_text_in_pieces_is_said_as_the_whole(text: str, cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(text)]
@@ -100,14 +97,12 @@ class Arriving:
         return self._waiting.pop() if self._waiting else True
 
 
-@settings(deadline=None)
 @given(texts, st.lists(st.booleans(), max_size=10))
 def test_however_it_arrives_the_same_is_said(text: str, waiting: list[bool]) -> None:
     arrived = asyncio.run(_collected(segments(Arriving(text, waiting))))
     assert front_end.words([each.text for each in arrived]) == front_end.words([each.text for each in spoken(text)])
 
 
-@settings(deadline=None)
 @given(texts, st.booleans())
 def test_a_segment_ends_with_a_mark_and_knows_its_place(text: str, first_alone: bool) -> None:
     last = 0
@@ -118,7 +113,6 @@ def test_a_segment_ends_with_a_mark_and_knows_its_place(text: str, first_alone: 
         last = segment.start
 
 
-@settings(deadline=None)
 @given(texts)
 def test_without_normalising_it_is_handed_over_as_it_is(text: str) -> None:
     assert "".join(segment.text for segment in spoken(text, normalize=False)) == text
@@ -129,7 +123,6 @@ WORDS = st.from_regex(r"[A-Za-z]{1,9}(?:'[a-z]{1,2})?[,.!?;:]?", fullmatch=True)
 ENGLISH = st.lists(WORDS | ABBREVIATIONS, min_size=1, max_size=30)
 
 
-@settings(deadline=None)
 @given(ENGLISH)
 def test_english_without_digits_or_signs_is_not_rewritten(words: list[str]) -> None:
     text = " ".join(words)
@@ -146,7 +139,6 @@ JAPANESE = st.lists(st.sampled_from(["これは", "円です", "テスト", *NUM
 )
 
 
-@settings(deadline=None)
 @given(st.one_of(KOREAN, JAPANESE))
 def test_japanese_and_korean_stay_as_they_are(text: str) -> None:
     for sentence in sentences(text):

@@ -5,7 +5,7 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyserve.text.front_end import FrontEnd, Segment, Sentence, segments, whole
@@ -37,13 +37,11 @@ def upstream(sentences: list[str]) -> list[str]:
 SENTENCES = st.lists(st.integers(1, 59).map(lambda length: "好" * length + "。"), min_size=1, max_size=12)
 
 
-@settings(deadline=None)
 @given(SENTENCES)
 def test_a_file_is_cut_as_upstream_cuts_it(sentences: list[str]) -> None:
     assert cut("".join(sentences)) == upstream(sentences)
 
 
-@settings(deadline=None)
 @given(SENTENCES)
 def test_who_listens_hears_the_first_sentence_first(sentences: list[str]) -> None:
     first, *others = cut("".join(sentences), first_alone=True)
@@ -53,7 +51,6 @@ def test_who_listens_hears_the_first_sentence_first(sentences: list[str]) -> Non
     assert all(len(each) <= LONGEST + 20 for each in others)
 
 
-@settings(deadline=None)
 @given(texts)
 def test_no_segment_is_longer_than_the_model_can_say(text: str) -> None:
     assert all(units(segment) <= LONGEST + 41 for segment in cut(text * 3))

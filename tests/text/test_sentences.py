@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyserve.text.sentences import LONGEST, Sentences, sentences
@@ -56,7 +56,6 @@ def test_finds_where_sentences_end(text: str, expected: list[str] | None) -> Non
         assert found == expected
 
 
-@settings(deadline=None)
 @given(texts)
 def test_loses_nothing_and_makes_no_empty_sentence(text: str) -> None:
     found = list(sentences(text))
@@ -65,7 +64,6 @@ def test_loses_nothing_and_makes_no_empty_sentence(text: str) -> None:
     assert all(len(sentence) <= 2 * LONGEST for sentence in found)
 
 
-@settings(deadline=None)
 @given(texts, st.lists(st.integers(0, 400), max_size=8))
 def test_text_in_pieces_has_the_sentences_of_the_whole(text: str, cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(text)]
@@ -77,7 +75,6 @@ def test_text_in_pieces_has_the_sentences_of_the_whole(text: str, cuts: list[int
     assert found == list(sentences(text))
 
 
-@settings(deadline=None)
 @given(texts)
 def test_text_by_character_has_the_sentences_of_the_whole(text: str) -> None:
     finder = Sentences()

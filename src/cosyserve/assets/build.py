@@ -11,7 +11,7 @@ import psutil
 
 from cosyserve import errors
 from cosyserve.assets.compile import Work
-from cosyserve.assets.disk import Folder, State, human
+from cosyserve.assets.disk import FileState, Folder, human
 from cosyserve.assets.engines import BIAS, Engine, Engines, Key, Shape, key_here
 from cosyserve.assets.manifest import DEFAULT, EXPORTED, model_of
 from cosyserve.errors import CosyError
@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuildPlan:
     key: Key
     there: Engine | None
     exported: Path | None  # what somebody else has exported, None where we do
@@ -56,7 +56,7 @@ class Build:
         self._folder = Folder(settings.models_dir, model_of(DEFAULT))
         self._from_hub = Folder(settings.models_dir, model_of(EXPORTED)) if from_hub else None
 
-    def plan(self) -> Plan:
+    def plan(self) -> BuildPlan:
         """What would be done; raises as `run` would before it begins."""
         key = key_here(weights_of(self._folder), self._shape, self._machine)
         there = self._engines.find(key)
@@ -70,7 +70,7 @@ class Build:
             f"{shape.max_seq}, max_num_tokens {shape.max_tokens}, paged cache of keys and values, started by: {rungs}",
             f"keep it as {self._engines.root / key.digest}",
         )
-        return Plan(key, there, exported, steps)
+        return BuildPlan(key, there, exported, steps)
 
     def run(self, *, force: bool = False) -> Engine:
         """The engine for this machine, which is there already or is built now; raises `CS-BUILD-…`."""
@@ -127,7 +127,7 @@ class Build:
 
 def weights_of(folder: Folder) -> str:
     """The digest of the language model's weights, read now where nobody has; raises `CS-FETCH-006`."""
-    missing = [file.path for file in folder.model.files if folder.state(file) is State.MISSING]
+    missing = [file.path for file in folder.model.files if folder.state(file) is FileState.MISSING]
     if missing:
         raise CosyError(errors.NOT_FETCHED, model=folder.model.folder, folder=folder.path, files=", ".join(missing))
     file = next(file for file in folder.model.files if file.path == LLM)

@@ -27,7 +27,7 @@ _BLOCK = 1 << 22
 QUARANTINE = ".quarantine"
 
 
-class State(str, Enum):
+class FileState(str, Enum):
     """`UNVERIFIED` has the right size, and nobody has read it yet; `CHANGED` is not what was verified."""
 
     WHOLE = "whole"
@@ -60,32 +60,32 @@ class Folder:
         """Whether somebody put a model here that the manifest does not know, such as the small ones of tests."""
         return os.access(self.path / _SIZES, os.F_OK) and all(file.path != _SIZES for file in self.model.files)
 
-    def state(self, file: File) -> State:
+    def state(self, file: File) -> FileState:
         try:
             found = (self.path / file.path).stat()
         except OSError:
-            return State.MISSING
+            return FileState.MISSING
         known = self.verified.get(file.path)
         if known is not None:
             same = (found.st_size, found.st_mtime_ns) == (known.size, known.mtime_ns)
-            return State.WHOLE if same and known.sha256 == (file.sha256 or known.sha256) else State.CHANGED
-        return State.UNVERIFIED if found.st_size == (file.size or found.st_size) else State.CHANGED
+            return FileState.WHOLE if same and known.sha256 == (file.sha256 or known.sha256) else FileState.CHANGED
+        return FileState.UNVERIFIED if found.st_size == (file.size or found.st_size) else FileState.CHANGED
 
     def lacking(self) -> list[File]:
         """What is not verified; nothing where all is well."""
-        return [file for file in self.model.files if self.state(file) is not State.WHOLE]
+        return [file for file in self.model.files if self.state(file) is not FileState.WHOLE]
 
     @property
     def usable(self) -> bool:
         """Whether every file is there in its size, verified or not: good enough to try and load it."""
         if self.of_another_size:
             return True
-        return all(self.state(file) in (State.WHOLE, State.UNVERIFIED) for file in self.model.files)
+        return all(self.state(file) in (FileState.WHOLE, FileState.UNVERIFIED) for file in self.model.files)
 
     def digest_of(self, file: File) -> str:
         """The digest of a file that is there; it is read where what is remembered is of another time."""
         known = self.verified.get(file.path)
-        if known is None or self.state(file) is not State.WHOLE:
+        if known is None or self.state(file) is not FileState.WHOLE:
             sha256 = digest(self.path / file.path)
             self.remember(file, sha256, known.source if known else "found")
             return sha256

@@ -12,7 +12,7 @@ from pathlib import Path
 from cosyserve import errors
 from cosyserve.assets import sources
 from cosyserve.assets.carrier import allocated, carry
-from cosyserve.assets.disk import QUARANTINE, Folder, State, alone, digest, human
+from cosyserve.assets.disk import QUARANTINE, FileState, Folder, alone, digest, human
 from cosyserve.assets.manifest import DEFAULT, File, model_of
 from cosyserve.assets.progress import Progress
 from cosyserve.assets.sources import Name, Source
@@ -27,10 +27,10 @@ _TRIES = 20  # of a source whose line breaks, as long as each brings something
 
 
 @dataclass(frozen=True)
-class Plan:
+class FetchPlan:
     """What a fetch would do. `order` is empty where no source is needed, or none may be asked."""
 
-    lacking: tuple[tuple[File, State], ...]
+    lacking: tuple[tuple[File, FileState], ...]
     order: tuple[Source, ...]
     needed: int  # bytes to be downloaded
     free: int
@@ -62,17 +62,17 @@ class Fetch:
     def folder(self) -> Folder:
         return Folder(self._models_dir, self._model)
 
-    def plan(self) -> Plan:
+    def plan(self) -> FetchPlan:
         """Looks, and changes nothing."""
         folder = self.folder
         lacking = tuple((file, folder.state(file)) for file in folder.lacking())
-        wanted = [file for file, state in lacking if state is not State.UNVERIFIED]
+        wanted = [file for file, state in lacking if state is not FileState.UNVERIFIED]
         asking = wanted and not sources.offline(self._machine.environ)
         order: tuple[Source, ...] = ()
         if asking:
             with suppress(CosyError):  # which says that none can be reached
                 order = tuple(self._in_order(wanted))
-        return Plan(lacking, order, self._needed(wanted), _free(self._models_dir))
+        return FetchPlan(lacking, order, self._needed(wanted), _free(self._models_dir))
 
     def run(self) -> None:
         """Raises `CS-FETCH-…`; whatever has been verified until then is there the next time."""
@@ -91,7 +91,7 @@ class Fetch:
 
     def _is_right(self, folder: Folder, file: File) -> bool:
         """Whether a file is there, brought by whomever, and is the right one."""
-        if folder.state(file) is State.MISSING:
+        if folder.state(file) is FileState.MISSING:
             return False
         with self.reading(file) as tell:
             return folder.verify(file, tell)
@@ -100,7 +100,7 @@ class Fetch:
         """The same; one that is wrong is put away."""
         if self._is_right(folder, file):
             return True
-        if folder.state(file) is not State.MISSING:
+        if folder.state(file) is not FileState.MISSING:
             self._progress.say(f"{file.path} is damaged, or of another model: put away, and fetched again")
             folder.quarantine(file)
         return False
@@ -207,7 +207,7 @@ class Fetch:
             yield
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                wanted = [file for file in self.folder.lacking() if self.folder.state(file) is not State.UNVERIFIED]
+                wanted = [file for file in self.folder.lacking() if self.folder.state(file) is not FileState.UNVERIFIED]
                 needed, free = self._needed(wanted) + _MARGIN, _free(self._models_dir)
                 raise CosyError(
                     errors.DISK_FULL,

@@ -21,7 +21,7 @@ from cosyserve.check.seen import (
 from cosyserve.command import command
 from cosyserve.cosyvoice.model.sampling import length_limits
 from cosyserve.host import libpython
-from cosyserve.host.report import State, Text
+from cosyserve.host.report import Text, Verdict
 
 _SET_UP = "scripts/setup-tensorrt-llm"
 _SMALLEST = 4  # weights are released in float32 and built in half of that; less than half of it is not whole
@@ -88,10 +88,10 @@ def pytorch(seen: Pytorch, version: str) -> list[Line]:
 def imports(seen: Mapping[str, Imported | Text]) -> list[Line]:
     """For each rung what was mapped, or why the import did not end well. One rung that bears is enough to serve."""
     bears = any(isinstance(each, Imported) for each in seen.values())
-    return [_import(rung, each, State.WARN if bears else State.FAIL) for rung, each in seen.items()]
+    return [_import(rung, each, Verdict.WARN if bears else Verdict.FAIL) for rung, each in seen.items()]
 
 
-def _import(rung: str, seen: Imported | Text, otherwise: State) -> Line:
+def _import(rung: str, seen: Imported | Text, otherwise: Verdict) -> Line:
     trial = Trial(
         f"import-{rung}",
         Text(f"imported TensorRT-LLM on the rung '{rung}'", f"以“{rung}”方式导入 TensorRT-LLM"),
@@ -253,7 +253,7 @@ def spoken(seen: Spoken, by_pytorch: Spoken | None, streams: int) -> list[Line]:
         f"引擎 : PyTorch，实时的 {rates}，首音 {firsts}",
     )
     faster = seen.times_real_time >= by_pytorch.times_real_time
-    return [*lines, speed.judged(faster, found, otherwise=State.WARN)]
+    return [*lines, speed.judged(faster, found, otherwise=Verdict.WARN)]
 
 
 def _first(failed: list[str]) -> str:

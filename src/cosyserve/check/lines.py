@@ -5,9 +5,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from cosyserve.host.report import NOTHING, Language, State, Text
+from cosyserve.host.report import NOTHING, Language, Text, Verdict
 
-_SIGNS = {State.OK: "✓", State.SKIPPED: "–", State.WARN: "!", State.FAIL: "✗"}
+_SIGNS = {Verdict.OK: "✓", Verdict.SKIPPED: "–", Verdict.WARN: "!", Verdict.FAIL: "✗"}
 _EXPECTED, _FOUND = Text("expected", "预期"), Text("found", "结果")
 _ALL_WELL = Text("The engine does what it should.", "引擎工作正常。")
 _NOT_WELL = Text(
@@ -22,7 +22,7 @@ class Line:
     """`name` is the same in every version and language; the remedy is empty where none is needed."""
 
     name: str
-    state: State
+    state: Verdict
     did: Text
     expected: Text
     found: Text
@@ -38,12 +38,12 @@ class Trial:
     expected: Text
     remedy: Text
 
-    def judged(self, good: bool, found: Text, *, otherwise: State = State.FAIL) -> Line:
-        state = State.OK if good else otherwise
+    def judged(self, good: bool, found: Text, *, otherwise: Verdict = Verdict.FAIL) -> Line:
+        state = Verdict.OK if good else otherwise
         return Line(self.name, state, self.did, self.expected, found, NOTHING if good else self.remedy)
 
     def skipped(self, why: Text) -> Line:
-        return Line(self.name, State.SKIPPED, self.did, self.expected, why)
+        return Line(self.name, Verdict.SKIPPED, self.did, self.expected, why)
 
 
 def same(text: str) -> Text:
@@ -64,13 +64,13 @@ def lines_of(line: Line, language: Language) -> str:
 
 
 def summary(lines: Sequence[Line], language: Language) -> str:
-    text = _NOT_WELL if any(line.state is State.FAIL for line in lines) else _ALL_WELL
+    text = _NOT_WELL if any(line.state is Verdict.FAIL for line in lines) else _ALL_WELL
     return text.zh if language == "zh" else text.en
 
 
 def exit_status(lines: Sequence[Line]) -> int:
     states = {line.state for line in lines}
-    return 2 if State.FAIL in states else 1 if State.WARN in states else 0
+    return 2 if Verdict.FAIL in states else 1 if Verdict.WARN in states else 0
 
 
 def report(lines: Sequence[Line], machine: Mapping[str, object]) -> str:

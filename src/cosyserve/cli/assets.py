@@ -111,12 +111,12 @@ def list_models() -> None:
 @click.argument("name", default="cosyvoice2-0.5b")
 def verify(name: str) -> None:
     """Read every file of model NAME again. What is damaged is named, put away and fetched anew."""
-    from cosyserve.assets.disk import State
+    from cosyserve.assets.disk import FileState
 
     at_work = fetcher(load_settings(), name)
     folder = at_work.folder
     for file in folder.model.files:
-        if folder.state(file) is State.MISSING:
+        if folder.state(file) is FileState.MISSING:
             click.echo(f"missing\t{file.path}")
             continue
         with at_work.reading(file) as tell:

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from cosyserve.assets.disk import Folder, State
+from cosyserve.assets.disk import FileState, Folder
 from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.command import command
 from cosyserve.host.report import Check, Finding, Text
@@ -28,7 +28,7 @@ def weights(models_dir: Path) -> Finding:
     facts = {"folder": str(folder.path)}
     if folder.of_another_size:
         return WEIGHTS.ok(Text(f"of other sizes in {folder.path}", f"{folder.path} 中为其他规格的模型"), **facts)
-    wrong = [file.path for file in folder.model.files if folder.state(file) in (State.MISSING, State.CHANGED)]
+    wrong = [file.path for file in folder.model.files if folder.state(file) in (FileState.MISSING, FileState.CHANGED)]
     if wrong:
         return WEIGHTS.warn(
             Text(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 
-class State(str, Enum):
+class Verdict(str, Enum):
     OK = "ok"
     SKIPPED = "skipped"
     WARN = "warn"
@@ -41,7 +41,7 @@ class Finding(BaseModel):
     id: str = Field(pattern=r"^CS-[A-Z]+-\d{3}$")
     title: str
     title_zh: str
-    state: State
+    state: Verdict
     cause: str
     cause_zh: str
     remedy: str
@@ -55,13 +55,13 @@ class Report(BaseModel):
     format: Literal[1] = 1
     cosyserve: str
     platform: str
-    state: State
+    state: Verdict
     seconds: float
     findings: list[Finding]
 
     @property
     def exit_status(self) -> int:
-        return {State.OK: 0, State.SKIPPED: 0, State.WARN: 1, State.FAIL: 2}[self.state]
+        return {Verdict.OK: 0, Verdict.SKIPPED: 0, Verdict.WARN: 1, Verdict.FAIL: 2}[self.state]
 
 
 @dataclass(frozen=True)
@@ -72,18 +72,18 @@ class Check:
     title: Text
 
     def ok(self, cause: Text, **facts: Any) -> Finding:
-        return self._finding(State.OK, cause, NOTHING, facts)
+        return self._finding(Verdict.OK, cause, NOTHING, facts)
 
     def skipped(self, cause: Text, **facts: Any) -> Finding:
-        return self._finding(State.SKIPPED, cause, NOTHING, facts)
+        return self._finding(Verdict.SKIPPED, cause, NOTHING, facts)
 
     def warn(self, cause: Text, remedy: Text, **facts: Any) -> Finding:
-        return self._finding(State.WARN, cause, remedy, facts)
+        return self._finding(Verdict.WARN, cause, remedy, facts)
 
     def fail(self, cause: Text, remedy: Text, **facts: Any) -> Finding:
-        return self._finding(State.FAIL, cause, remedy, facts)
+        return self._finding(Verdict.FAIL, cause, remedy, facts)
 
-    def _finding(self, state: State, cause: Text, remedy: Text, facts: dict[str, Any]) -> Finding:
+    def _finding(self, state: Verdict, cause: Text, remedy: Text, facts: dict[str, Any]) -> Finding:
         return Finding(
             id=self.id,
             title=self.title.en,
@@ -97,17 +97,17 @@ class Check:
         )
 
 
-def worst(findings: list[Finding]) -> State:
-    order = [State.OK, State.WARN, State.FAIL]
-    return max((each.state for each in findings if each.state in order), key=order.index, default=State.OK)
+def worst(findings: list[Finding]) -> Verdict:
+    order = [Verdict.OK, Verdict.WARN, Verdict.FAIL]
+    return max((each.state for each in findings if each.state in order), key=order.index, default=Verdict.OK)
 
 
-_SIGNS = {State.OK: "✓", State.SKIPPED: "–", State.WARN: "!", State.FAIL: "✗"}
-_COLOURS = {State.OK: "32", State.SKIPPED: "2", State.WARN: "33", State.FAIL: "31"}
+_SIGNS = {Verdict.OK: "✓", Verdict.SKIPPED: "–", Verdict.WARN: "!", Verdict.FAIL: "✗"}
+_COLOURS = {Verdict.OK: "32", Verdict.SKIPPED: "2", Verdict.WARN: "33", Verdict.FAIL: "31"}
 _SUMMARY = {
-    State.OK: Text("All is well: this machine can serve.", "一切正常，可以提供服务。"),
-    State.WARN: Text("This machine can serve; see the lines marked '!'.", "可以提供服务，请留意标有 '!' 的条目。"),
-    State.FAIL: Text("This machine cannot serve; see the lines marked '✗'.", "无法提供服务，请处理标有 '✗' 的条目。"),
+    Verdict.OK: Text("All is well: this machine can serve.", "一切正常，可以提供服务。"),
+    Verdict.WARN: Text("This machine can serve; see the lines marked '!'.", "可以提供服务，请留意标有 '!' 的条目。"),
+    Verdict.FAIL: Text("This machine cannot serve; see the lines marked '✗'.", "无法提供服务，请处理标有 '✗' 的条目。"),
 }
 
 

@@ -15,7 +15,7 @@ from cosyserve.errors import CosyError
 from cosyserve.files import write_atomically
 from cosyserve.host import gpu, system
 from cosyserve.host.machine import Machine
-from cosyserve.host.report import Report, State
+from cosyserve.host.report import Report, Verdict
 from cosyserve.instance import hook, servers
 from cosyserve.instance.home import Home, Release
 from cosyserve.instance.servers import Running, Say
@@ -151,7 +151,7 @@ def _check(home: Home, release: Release) -> None:
     """The doctor, and one synthesis with what the environment alone can do; raises `CS-DEP-014`."""
     try:
         report = Report.model_validate_json(_output(home, release, "doctor", "--json", "--quick").stdout)
-        reasons = [f"{each.id} {each.cause}" for each in report.findings if each.state is State.FAIL]
+        reasons = [f"{each.id} {each.cause}" for each in report.findings if each.state is Verdict.FAIL]
         if not reasons:
             done = _output(home, release, "say", "你好。", "--output", "-", synthesizer="preview")
             if done.returncode or not any(done.stdout[64:]):

@@ -12,7 +12,7 @@ from cosyserve.errors import CosyError, Fault
 from cosyserve.host.report import Text
 from cosyserve.remote import bundle, removal, survey
 from cosyserve.remote.machine import BrokenOffError, Machine
-from cosyserve.remote.plan import DEFAULT_FOLDER, FOLLOW_MARK, Options, Plan, Step, follow, plan
+from cosyserve.remote.plan import DEFAULT_FOLDER, FOLLOW_MARK, DeployPlan, Options, Step, follow, plan
 from cosyserve.remote.suitability import choose_flavour, refuse
 from cosyserve.remote.survey import Instance
 
@@ -39,7 +39,7 @@ class WorkEndedError(Exception):
 @dataclass(frozen=True)
 class Prepared:
     instance: Instance
-    plan: Plan
+    plan: DeployPlan
 
 
 def look(machine: Machine, folder: str) -> Instance:
@@ -58,7 +58,7 @@ def prepare(machine: Machine, sources: Path, options: Options) -> Prepared:
     return Prepared(instance, plan(instance, bundle.make(sources, chosen), options, why))
 
 
-def carry_out(machine: Machine, planned: Plan, folder: str, say: Say, take: Take) -> None:
+def carry_out(machine: Machine, planned: DeployPlan, folder: str, say: Say, take: Take) -> None:
     """Do what is planned. Every step may be done again, so that one whose connection broke off is."""
     for number, step in enumerate(planned.steps, 1):
         say(f"[{number}/{len(planned.steps)}] {step.title.en} · {step.title.zh}")
@@ -101,7 +101,7 @@ def _follow(machine: Machine, folder: str, take: Take) -> int:
             machine.reconnect()
 
 
-def _failure(status: int, planned: Plan, folder: str) -> Exception:
+def _failure(status: int, planned: DeployPlan, folder: str) -> Exception:
     if status == _SAID_ITSELF:
         return WorkEndedError()
     log = f"{folder}/run/job.log"

@@ -46,7 +46,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DeployPlan:
     """`notes` say what holds and why, `touched` each file or folder on the instance that will be written, and how."""
 
     before: str | None
@@ -58,7 +58,7 @@ class Plan:
     touched: Mapping[str, Text] = field(default_factory=dict)
 
 
-def plan(instance: Instance, bundle: Bundle, options: Options, why_flavour: Text) -> Plan:
+def plan(instance: Instance, bundle: Bundle, options: Options, why_flavour: Text) -> DeployPlan:
     """From what is there to a speaking server; no step where there is nothing to do. Raises `CS-DEP-009` and `-018`."""
     root, asked = options.folder, _asked(options)
     changes = _changes(instance, asked)
@@ -82,7 +82,7 @@ def plan(instance: Instance, bundle: Bundle, options: Options, why_flavour: Text
         steps.append(_send(bundle, root))
     if missing or changes or not _at_work(instance, bundle):
         steps.append(_job(bundle, options, changes, key))
-    return Plan(
+    return DeployPlan(
         instance.current,
         bundle.name,
         bundle.flavour,
@@ -225,7 +225,7 @@ exit "$(readlink job.status)"
 """
 
 
-def as_text(plan: Plan) -> str:
+def as_text(plan: DeployPlan) -> str:
     """The plan for a person to read: every file and every command, each with its reason."""
     way = f"from {plan.before} to " if plan.before not in (None, plan.release) else ""
     lines = [f"release: {way}{plan.release} ({plan.flavour}), port {plan.port}"]

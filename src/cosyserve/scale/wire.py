@@ -14,7 +14,7 @@ from cosyserve.errors import CosyError
 from cosyserve.errors.passing import packed, unpacked
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import Capacity
-from cosyserve.speech.synthesizer import Capability, Options, Prompt
+from cosyserve.speech.synthesizer import Capability, Options, ReferenceAudio
 from cosyserve.speech.voices import Entry, Voice
 
 SEGMENT, LEARN, DESCRIBE = b"S", b"L", b"D"  # what may be asked for
@@ -34,24 +34,24 @@ class Segment:
 
     def encode(self) -> bytes:
         """The frame: a line of JSON, then the recording as it is."""
-        prompt = self.options.prompt
+        reference = self.options.reference
         head = {
             "text": self.text,
             "voice": self.voice,
             "instructions": self.options.instructions,
             "seed": self.options.seed,
             "whole": self.options.whole,
-            "transcript": None if prompt is None else prompt.transcript,
+            "transcript": None if reference is None else reference.transcript,
         }
-        return SEGMENT + json.dumps(head).encode() + b"\n" + (b"" if prompt is None else prompt.recording)
+        return SEGMENT + json.dumps(head).encode() + b"\n" + (b"" if reference is None else reference.recording)
 
     @classmethod
     def decode(cls, held: bytes) -> "Segment":
         """What the frame holds, its first byte left out."""
         line, _, recording = held.partition(b"\n")
         head = json.loads(line)
-        prompt = None if head["transcript"] is None else Prompt(recording, head["transcript"])
-        return cls(head["text"], head["voice"], Options(head["instructions"], prompt, head["seed"], head["whole"]))
+        reference = None if head["transcript"] is None else ReferenceAudio(recording, head["transcript"])
+        return cls(head["text"], head["voice"], Options(head["instructions"], reference, head["seed"], head["whole"]))
 
 
 def learn(entry: Entry) -> bytes:

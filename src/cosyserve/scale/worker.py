@@ -14,7 +14,7 @@ from cosyserve.errors import CosyError
 from cosyserve.launch.beat import Beat
 from cosyserve.scale.wire import DESCRIBE, END, LEARN, SEGMENT, Description, Segment, failure, receive, send, sound
 from cosyserve.server.heartbeat import beat
-from cosyserve.server.service import Service, State
+from cosyserve.server.service import ServerState, Service
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.synthesizer import voice_of
@@ -39,7 +39,7 @@ class _Worker:
             loop.add_signal_handler(sig, self._stopping.set)
         beating = asyncio.create_task(beat(self._service, supervisor, lambda: None, self._stopping.set))
         await self._service.warm_up()
-        if self._service.state is State.READY:
+        if self._service.state is ServerState.READY:
             await self._listen(place)
         await self._stopping.wait()
         await self._service.drain()

@@ -23,7 +23,7 @@ from cosyserve.server.keys import accepted_keys
 from cosyserve.server.middleware import Addresses, BodyLimit, Envelope
 from cosyserve.server.published import Host
 from cosyserve.server.routes import classic, cosyvoice, openai, ops, socket, xtts
-from cosyserve.server.service import Service, State
+from cosyserve.server.service import ServerState, Service
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
 
@@ -49,7 +49,7 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
         try:
             if warm_first:
                 await warming
-                if service.state is State.FAILED:
+                if service.state is ServerState.FAILED:
                     raise CosyError(errors.WARMUP_FAILED)  # nobody is to be served by it
             yield
         finally:

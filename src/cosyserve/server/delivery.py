@@ -21,7 +21,7 @@ from cosyserve.server.metrics import Stopwatch
 from cosyserve.server.service import Service
 from cosyserve.speech.encoders import Format
 from cosyserve.speech.output import Output
-from cosyserve.speech.pipeline import Utterance, begun, speak
+from cosyserve.speech.pipeline import SpeechRequest, begun, speak
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +29,17 @@ _SPEECH_TOKENS_PER_SECOND = 25  # CosyVoice2's rate; what `usage` counts as outp
 
 
 class Delivery:
-    """One utterance on its way to one client, over whatever kind of connection."""
+    """What one request says, on its way to one client, over whatever kind of connection."""
 
-    def __init__(self, service: Service, endpoint: str, utterance: Utterance, fmt: Format) -> None:
+    def __init__(self, service: Service, endpoint: str, speech: SpeechRequest, fmt: Format) -> None:
         self._service, self._endpoint = service, endpoint
-        self._utterance, self._format = utterance, fmt
+        self._speech, self._format = speech, fmt
         self.stopwatch = Stopwatch()
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The encoded audio. The first piece comes with the first audio and may be empty, as some codecs
         need more before they say anything; a stream's place is held until the last piece is taken."""
-        output = Output(self._format, self._utterance.speed)
+        output = Output(self._format, self._speech.speed)
         async with self._place() as listening, aclosing(self._encoded(output, listening)) as pieces:
             async for data in pieces:
                 with self.stopwatch.delivering():
@@ -48,7 +48,7 @@ class Delivery:
     @asynccontextmanager
     async def whole(self, file: IO[bytes]) -> AsyncIterator[None]:
         """All of it is in `file`, which can be sought. The place is held until it has been taken, as a stream's is."""
-        output = Output(self._format, self._utterance.speed, file)
+        output = Output(self._format, self._speech.speed, file)
         async with self._place() as listening:
             async with aclosing(self._encoded(output, listening)) as pieces:
                 async for _ in pieces:
@@ -62,9 +62,9 @@ class Delivery:
 
         It is held once there is something to say, and not while a text is only being written.
         """
-        self._utterance = replace(self._utterance, segments=await begun(self._utterance.segments))
+        self._speech = replace(self._speech, segments=await begun(self._speech.segments))
         async with AsyncExitStack() as listening:
-            if self._utterance.options.prompt:
+            if self._speech.options.reference:
                 await listening.enter_async_context(self._service.uploads.place())
             async with self._service.admission.place():
                 self.stopwatch.admit()
@@ -72,7 +72,7 @@ class Delivery:
 
     async def _encoded(self, output: Output, listening: AsyncExitStack) -> AsyncGenerator[bytes, None]:
         service = self._service
-        async with aclosing(speak(service.synthesizer, self._utterance, service.settings.max_audio_seconds)) as audio:
+        async with aclosing(speak(service.synthesizer, self._speech, service.settings.max_audio_seconds)) as audio:
             async for pcm in audio:
                 await listening.aclose()  # it speaks, so the recording has been listened to
                 data = await service.encode(output.push, pcm)

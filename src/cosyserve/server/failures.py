@@ -69,10 +69,10 @@ def response_of(error: CosyError) -> Response:
 def invalid(error: RequestValidationError) -> CosyError:
     """The first field that does not fit, by name; the value itself is never repeated."""
     first = error.errors()[0]
-    place = [str(part) for part in first["loc"][1:]]
-    if first["type"] == "json_invalid" or not place:
+    location = [str(part) for part in first["loc"][1:]]
+    if first["type"] == "json_invalid" or not location:
         return CosyError(errors.REQUEST_INVALID, details="the body must be a JSON object, sent as application/json")
-    return unfit(first, place, errors.REQUEST_INVALID)
+    return unfit(first, location, errors.REQUEST_INVALID)
 
 
 def install(app: FastAPI) -> None:

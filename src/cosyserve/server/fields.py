@@ -62,10 +62,10 @@ class Body(BaseModel):
         return schema
 
 
-def unfit(details: Mapping[str, Any], place: list[str], fault: errors.Fault) -> CosyError:
-    """What pydantic found wrong with the field at `place`; `fault` where the catalogue has nothing closer."""
-    field = ".".join(place)[:100]
-    param = place[0][:100] if place else None
+def unfit(details: Mapping[str, Any], location: list[str], fault: errors.Fault) -> CosyError:
+    """What pydantic found wrong with the field at `location`; `fault` where the catalogue has nothing closer."""
+    field = ".".join(location)[:100]
+    param = location[0][:100] if location else None
     if details["type"] == _TOO_LONG:
         length, limit = len(details["input"]), details["ctx"]["max_length"]
         return CosyError(errors.FIELD_TOO_LONG, param=param, field=param, length=length, limit=limit)
@@ -77,7 +77,7 @@ def unfit(details: Mapping[str, Any], place: list[str], fault: errors.Fault) -> 
 def form_or_query(name: str, *, required: bool = False, spoken: bool = False) -> Any:
     """A dependency: the text that the form gives as `name`, else the query, else "".
 
-    A query is all that an `<audio src>` can send. The API's description shows both places.
+    A query is all that an `<audio src>` can send. The API's description shows both locations.
     """
     kind: Any = str if spoken else ShortText
 
@@ -106,14 +106,14 @@ def flag(name: str) -> Any:
     return Depends(said)
 
 
-def _given(name: str, kind: Any, place: Any) -> Any:
-    """A dependency: what one place gives as `name`."""
+def _given(name: str, kind: Any, location: Any) -> Any:
+    """A dependency: what one location gives as `name`."""
 
     def given(**fields: Any) -> Any:
         return fields[name]
 
     # FastAPI reads from a signature what a function takes, and here the name is known at run time only.
-    parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=place, annotation=kind | None)
+    parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=location, annotation=kind | None)
     given.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]
     return Depends(given)
 

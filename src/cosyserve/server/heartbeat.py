@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable
 
 from cosyserve.launch.beat import Beat
-from cosyserve.server.service import Service, State
+from cosyserve.server.service import ServerState, Service
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ async def beat(
             continue
         if service.idles():
             on_idle()
-        await asyncio.sleep(_BEAT_SECONDS if service.state is State.READY else _STARTING_BEAT_SECONDS)
+        await asyncio.sleep(_BEAT_SECONDS if service.state is ServerState.READY else _STARTING_BEAT_SECONDS)
     log.error("The supervisor is gone")
     on_orphaned()
 

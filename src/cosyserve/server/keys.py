@@ -6,7 +6,7 @@ import os
 import secrets
 from contextlib import suppress
 
-from cosyserve import errors, logs, places
+from cosyserve import errors, logs, paths
 from cosyserve.command import into_container
 from cosyserve.errors import CosyError
 from cosyserve.files import create_atomically
@@ -78,7 +78,7 @@ def made_key(settings: Settings) -> str:
         raise CosyError(errors.SETTING_INVALID, details=f"COSYSERVE_STATE_DIR: {error}") from error
     expect_readable(path)
     try:
-        first, *others = keys_in(places.text_of(path))
+        first, *others = keys_in(paths.text_of(path))
         if others:
             raise ValueError("there are several keys in it")
     except ValueError as error:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cosyserve import errors, logs
 from cosyserve.errors import CosyError
 from cosyserve.server.failures import response_of
-from cosyserve.server.service import State
+from cosyserve.server.service import ServerState
 
 access = logging.getLogger("cosyserve.access")
 
@@ -41,7 +41,7 @@ class Envelope:
                 headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers.setdefault("Content-Security-Policy", "frame-ancestors 'none'")
-                if scope["app"].state.service.state is State.RETIRING:
+                if scope["app"].state.service.state is ServerState.RETIRING:
                     headers["Connection"] = "close"  # the client's next request goes to the successor
             await send(message)
 

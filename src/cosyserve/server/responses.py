@@ -20,7 +20,7 @@ from cosyserve.server.failures import body_of, outcome_of
 from cosyserve.server.service import service_of
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.encoders import Format
-from cosyserve.speech.pipeline import Utterance
+from cosyserve.speech.pipeline import SpeechRequest
 
 _IN_MEMORY = 4 * 1024 * 1024  # bytes of a whole; what is longer goes on through a file
 _PIECE = 64 * 1024
@@ -82,10 +82,10 @@ def _event(**fields: Any) -> bytes:
 class SpeechResponse(Response):
     """An HTTP response that is spoken. Until the first audio exists it can still become an error status."""
 
-    def __init__(self, request: Request, utterance: Utterance, fmt: Format, framing: Framing | None = None) -> None:
+    def __init__(self, request: Request, speech: SpeechRequest, fmt: Format, framing: Framing | None = None) -> None:
         service = service_of(request)
         self._framing: Framing = framing or Raw()
-        self._delivery = Delivery(service, request.scope["route"].path, utterance, fmt)
+        self._delivery = Delivery(service, request.scope["route"].path, speech, fmt)
         self._stall_seconds = service.settings.stall_seconds
         self._started = False
         headers = {

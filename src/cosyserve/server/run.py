@@ -26,7 +26,7 @@ from cosyserve.server.heartbeat import beat
 from cosyserve.server.http_protocol import Http
 from cosyserve.server.listening import listen as listen
 from cosyserve.server.listening import url_of as url_of
-from cosyserve.server.service import Service, State
+from cosyserve.server.service import ServerState, Service
 from cosyserve.server.socket_protocol import Socket
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
@@ -82,14 +82,14 @@ class DrainingServer(uvicorn.Server):
     def _drain_or_leave(self, sig: int, frame: FrameType | None) -> None:
         if self._draining is None and self.started:
             log.info("Stopping: running streams have %g s to finish", self._service.settings.grace_seconds)
-            self._draining = asyncio.create_task(self._drain(State.STOPPING))
+            self._draining = asyncio.create_task(self._drain(ServerState.STOPPING))
         else:
             super().handle_exit(sig, frame)
 
     def _leave_idle(self) -> None:
         if self._draining is None:
             log.warning("Nothing was asked for in %g minutes", self._service.settings.idle_shutdown_minutes)
-            self._draining = asyncio.create_task(self._drain(State.IDLE))
+            self._draining = asyncio.create_task(self._drain(ServerState.IDLE))
 
     def _stop(self) -> None:
         self._drain_or_leave(signal.SIGTERM, None)
@@ -101,25 +101,25 @@ class DrainingServer(uvicorn.Server):
     def _leave_to_successor(self) -> None:
         if self._draining is None:
             log.info("Another server has taken over: running streams are finished")
-            self._draining = asyncio.create_task(self._drain(State.RETIRING))
+            self._draining = asyncio.create_task(self._drain(ServerState.RETIRING))
 
     async def _see_off(self) -> None:
         """Clients that were let in before the successor came may be about to ask for something."""
-        self._service.state = State.RETIRING
+        self._service.state = ServerState.RETIRING
         with anyio.move_on_after(_SEE_OFF_SECONDS):
             while True:
                 await anyio.sleep(_LOOK_SECONDS)
                 if not self.server_state.connections:
                     return
 
-    async def _drain(self, state: State) -> None:
+    async def _drain(self, state: ServerState) -> None:
         if self._supervisor is not None:
             self._supervisor.tell(state.value)  # now: the next beat may come too late
         if self._offer is not None:
             self._offer.close()
         for listener in self.servers:
             listener.close()
-        if state is State.RETIRING:
+        if state is ServerState.RETIRING:
             await self._see_off()
         await self._service.drain(state)
         self.should_exit = True

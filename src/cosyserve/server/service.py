@@ -27,7 +27,7 @@ from cosyserve.settings import Settings
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import by_setting, capacity_of
 from cosyserve.speech.choice import Choice
-from cosyserve.speech.pipeline import Utterance, speak
+from cosyserve.speech.pipeline import SpeechRequest, speak
 from cosyserve.speech.synthesizer import Capability, Options, voice_of
 from cosyserve.speech.voices import Library, Voice
 from cosyserve.text import normalise
@@ -52,7 +52,7 @@ _NEW_REPLICA_SECONDS = 5  # after which it is worth asking again
 _LISTENING, _TO_LISTEN = 2, 8
 
 
-class State(str, Enum):
+class ServerState(str, Enum):
     STARTING = "starting"
     READY = "ready"
     FAILED = "failed"
@@ -63,13 +63,13 @@ class State(str, Enum):
     STOPPING = "stopping"
 
 
-_UNREADY: dict[State, Fault] = {
-    State.STARTING: errors.STARTING,
-    State.FAILED: errors.WARMUP_FAILED,
-    State.STALLED: errors.STALLED,
-    State.BROKEN: errors.ENGINE_FAILED,
-    State.IDLE: errors.STOPPING,
-    State.STOPPING: errors.STOPPING,
+_UNREADY: dict[ServerState, Fault] = {
+    ServerState.STARTING: errors.STARTING,
+    ServerState.FAILED: errors.WARMUP_FAILED,
+    ServerState.STALLED: errors.STALLED,
+    ServerState.BROKEN: errors.ENGINE_FAILED,
+    ServerState.IDLE: errors.STOPPING,
+    ServerState.STOPPING: errors.STOPPING,
 }
 _INCAPABLE: dict[Capability, Fault] = {
     Capability.CLONE: errors.CANNOT_CLONE,
@@ -83,7 +83,7 @@ class Service:
         self.choice = choice
         self.fleet = fleet
         self.synthesizer = WatchedSynthesizer(choice.synthesizer)
-        self.state = State.STARTING
+        self.state = ServerState.STARTING
         self.capacity = choice.capacity or capacity_of([by_setting(settings.max_streams)])
         self.admission = Admission(self.capacity.streams, settings.max_queue, settings.queue_seconds)
         self.uploads = Admission(
@@ -112,52 +112,55 @@ class Service:
         return voice_of(self.synthesizer, self.settings.voice)
 
     @property
-    def condition(self) -> State:
+    def condition(self) -> ServerState:
         """The state as others see it: with no replica that could speak, the server is at its start again."""
-        return State.STARTING if self.state is State.READY and not self.fleet.ready else self.state
+        return ServerState.STARTING if self.state is ServerState.READY and not self.fleet.ready else self.state
 
     async def warm_up(self) -> None:
         """Speak once before the first client does; only then is the server ready."""
         normalise.start()
         try:
-            utterance = Utterance(whole(_WARM_UP), self.default_voice)
-            async for _ in speak(self.synthesizer, utterance, max_seconds=math.inf):
+            speech = SpeechRequest(whole(_WARM_UP), self.default_voice)
+            async for _ in speak(self.synthesizer, speech, max_seconds=math.inf):
                 pass
         except Exception:
-            self.state = State.FAILED
+            self.state = ServerState.FAILED
             log.exception("%s", CosyError(errors.WARMUP_FAILED))
         else:
-            if self.state is State.STARTING:
-                self.state = State.READY
+            if self.state is ServerState.STARTING:
+                self.state = ServerState.READY
 
     def stalls(self) -> bool:
         """Whether the synthesis has just been found to stand still; the server is not ready from then on."""
-        if self.state is not State.READY or self.synthesizer.pulse.silent_seconds < self.settings.synthesis_seconds:
+        if (
+            self.state is not ServerState.READY
+            or self.synthesizer.pulse.silent_seconds < self.settings.synthesis_seconds
+        ):
             return False
-        self.state = State.STALLED
+        self.state = ServerState.STALLED
         log.error("The synthesis has made nothing for %g s", self.settings.synthesis_seconds)
         return True
 
     def breaks(self) -> bool:
         """Whether the synthesizer has just been found to be unable to speak ever again in this process."""
-        if self.state is not State.READY or not self.synthesizer.broken:
+        if self.state is not ServerState.READY or not self.synthesizer.broken:
             return False
-        self.state = State.BROKEN
+        self.state = ServerState.BROKEN
         log.error("%s", CosyError(errors.ENGINE_FAILED, reason=self.synthesizer.broken))
         return True
 
     def idles(self) -> bool:
         """Whether nothing has been asked for so long that the machine is to be switched off."""
-        return self.state is State.READY and self.idleness.seconds_left == 0
+        return self.state is ServerState.READY and self.idleness.seconds_left == 0
 
-    async def drain(self, state: State = State.STOPPING) -> None:
+    async def drain(self, state: ServerState = ServerState.STOPPING) -> None:
         """Take no new requests and wait, for the grace time at most, until the running ones are done.
 
         Where a successor serves already, they have all the time they need, and so have those of clients that had come
         in before it did.
         """
         self.state = state
-        if state is State.RETIRING:
+        if state is ServerState.RETIRING:
             await self._idle()
             return
         self.admission.close()
@@ -202,7 +205,7 @@ class Service:
         if name and name not in map(str.lower, self.models()) and not _OPENAI_MODEL.fullmatch(name):
             raise CosyError(errors.MODEL_UNKNOWN, param="model", models=", ".join(self.models()))
 
-    def utterance(
+    def speech(
         self,
         text: str,
         voice: str = "",
@@ -210,21 +213,21 @@ class Service:
         options: Options = Options(),
         *,
         normalize: bool = True,
-    ) -> Utterance:
+    ) -> SpeechRequest:
         """What a request asks to be said, checked; raises before any work is done."""
         text = checked(text, self.settings.max_text_chars)
         return self.streamed(whole(text, normalize=normalize, first_alone=not options.whole), voice, speed, options)
 
     def streamed(
         self, segments: AsyncIterator[Segment], voice: str = "", speed: float = 1.0, options: Options = Options()
-    ) -> Utterance:
+    ) -> SpeechRequest:
         """The same for a text that is still arriving, whose pieces the caller checks."""
-        if self.state not in (State.READY, State.RETIRING):
+        if self.state not in (ServerState.READY, ServerState.RETIRING):
             raise CosyError(_UNREADY[self.state], retry_after=1, reason=self.synthesizer.broken)
         self.require_capabilities(options)
         if not self.fleet.ready:
             raise CosyError(errors.NO_REPLICA, retry_after=_NEW_REPLICA_SECONDS)
-        return Utterance(segments, self.voice(voice), speed, replace(options, stream=uuid.uuid4().hex))
+        return SpeechRequest(segments, self.voice(voice), speed, replace(options, stream=uuid.uuid4().hex))
 
 
 def service_of(connection: HTTPConnection) -> Service:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cosyserve import errors
 from cosyserve.assets.backend import ENGINE
-from cosyserve.assets.disk import Folder, State
+from cosyserve.assets.disk import FileState, Folder
 from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.command import command
 from cosyserve.errors import CosyError
@@ -87,7 +87,7 @@ def _expect_torch_in_image() -> None:
 def _cosyvoice2(settings: Settings, folder: Folder, threads: int) -> Choice:
     _expect_torch_in_image()
     if not folder.usable:
-        files = ", ".join(file.path for file in folder.lacking() if folder.state(file) is not State.UNVERIFIED)
+        files = ", ".join(file.path for file in folder.lacking() if folder.state(file) is not FileState.UNVERIFIED)
         raise CosyError(errors.NOT_FETCHED, model=folder.model.folder, folder=folder.path, files=files)
     # Before torch is loaded: oneDNN keeps what it has compiled for 1024 shapes, which looks like a leak of 100 MiB.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")

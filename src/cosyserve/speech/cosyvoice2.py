@@ -139,8 +139,8 @@ class CosyVoice2Synthesizer:
         raise CosyError(errors.VOICE_UNKNOWN, param="voice", voices=", ".join(self.library.entries))
 
     def _hear(self, voice: Voice, options: Options) -> "Future[VoicePrompt]":
-        if options.prompt is not None:
-            return self._prompts.hear_upload(options.prompt.recording, _words(options.prompt.transcript))
+        if options.reference is not None:
+            return self._prompts.hear_upload(options.reference.recording, _words(options.reference.transcript))
         entry = self.library.entries[voice.id]
         _words(entry.transcript)
         return self._prompts.hear(entry)

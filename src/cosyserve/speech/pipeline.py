@@ -18,7 +18,7 @@ from cosyserve.text.front_end import Segment
 
 
 @dataclass(frozen=True)
-class Utterance:
+class SpeechRequest:
     """What is to be said. `segments` may still be arriving."""
 
     segments: AsyncIterator[Segment]
@@ -40,13 +40,13 @@ async def _behind(first: Segment | None, rest: AsyncIterator[Segment]) -> AsyncI
             yield segment
 
 
-async def speak(synthesizer: Synthesizer, utterance: Utterance, max_seconds: float) -> AsyncGenerator[Pcm, None]:
-    """The audio of `utterance`, its speed not yet changed; none where its text has no sound.
+async def speak(synthesizer: Synthesizer, request: SpeechRequest, max_seconds: float) -> AsyncGenerator[Pcm, None]:
+    """The audio of `request`, its speed not yet changed; none where its text has no sound.
 
     Raises `CS-TEXT-004` once it will be longer than `max_seconds` at its speed.
     """
-    left = max_seconds * SAMPLE_RATE * utterance.speed
-    async with aclosing(_spoken(synthesizer, utterance)) as chunks:
+    left = max_seconds * SAMPLE_RATE * request.speed
+    async with aclosing(_spoken(synthesizer, request)) as chunks:
         async for chunk in chunks:
             left -= chunk.size
             if left < 0:
@@ -55,10 +55,10 @@ async def speak(synthesizer: Synthesizer, utterance: Utterance, max_seconds: flo
                 yield chunk
 
 
-async def _spoken(synthesizer: Synthesizer, utterance: Utterance) -> AsyncGenerator[Pcm, None]:
-    async for segment in utterance.segments:
+async def _spoken(synthesizer: Synthesizer, request: SpeechRequest) -> AsyncGenerator[Pcm, None]:
+    async for segment in request.segments:
         if not is_speakable(segment.text):
             continue
-        async with aclosing(synthesizer.synthesize(segment.text.strip(), utterance.voice, utterance.options)) as chunks:
+        async with aclosing(synthesizer.synthesize(segment.text.strip(), request.voice, request.options)) as chunks:
             async for chunk in chunks:
                 yield chunk

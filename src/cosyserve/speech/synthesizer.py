@@ -20,7 +20,7 @@ class Capability(str, Enum):
 
 
 @dataclass(frozen=True)
-class Prompt:
+class ReferenceAudio:
     """A recording whose voice is to be used: the file as it was uploaded, and its words where known."""
 
     recording: bytes
@@ -29,16 +29,16 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Options:
-    """What a request may ask for beyond a voice. Instructions and prompt need a `Capability`."""
+    """What a request may ask for beyond a voice. Instructions and reference need a `Capability`."""
 
     instructions: str = ""
-    prompt: Prompt | None = None
+    reference: ReferenceAudio | None = None
     seed: int | None = None  # the same seed gives the same speech
     whole: bool = False  # nobody listens before the end, so what is sooner matters less than what is better
     stream: str = ""  # which request a segment belongs to: of several replicas one speaks all of them
 
     def needs(self) -> frozenset[Capability]:
-        asked = {Capability.INSTRUCT: self.instructions, Capability.CLONE: self.prompt}
+        asked = {Capability.INSTRUCT: self.instructions, Capability.CLONE: self.reference}
         return frozenset(capability for capability, value in asked.items() if value)
 
 

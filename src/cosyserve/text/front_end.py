@@ -42,7 +42,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Sentence:
-    """As it was written, from the place `start` on. Without a language it is spoken as it is written."""
+    """As it was written, from the offset `start` on. Without a language it is spoken as it is written."""
 
     written: str
     start: int
@@ -147,7 +147,7 @@ def _segment(made: Mapped, *, ends: bool) -> Segment:
         words = PROTECTED.sub("", made.text)
         wide = _WIDE_END.search(words) and language_of(words) is not Language.OTHER
         made = ended(made, "。" if wide else ".")
-    return Segment(made.text, min(made.places, default=0), max(made.places, default=-1) + 1)
+    return Segment(made.text, min(made.offsets, default=0), max(made.offsets, default=-1) + 1)
 
 
 def _said(text: Mapped, language: Language) -> Mapped:

@@ -23,10 +23,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Mapped:
-    """`places` has a number for each character of `text`: where in the original it stands, or what it stands for."""
+    """`offsets` has a number for each character of `text`: where in the original it stands, or what it stands for."""
 
     text: str
-    places: tuple[int, ...]
+    offsets: tuple[int, ...]
     changes: tuple[Change, ...] = ()
 
     @classmethod
@@ -42,27 +42,27 @@ class Mapped:
         return self.replaced(rule, edits)
 
     def replaced(self, rule: str, edits: list[tuple[int, int, str]]) -> "Mapped":
-        """With other words in places `start` to `end`, which are in order and apart."""
+        """With other words in offsets `start` to `end`, which are in order and apart."""
         edits = [(start, end, said) for start, end, said in edits if self.text[start:end] != said]
         if not edits:
             return self
-        text, places, changes, done = "", [], list(self.changes), 0
+        text, offsets, changes, done = "", [], list(self.changes), 0
         for start, end, said in edits:
             text += self.text[done:start] + said
-            places += [*self.places[done:start]]
+            offsets += [*self.offsets[done:start]]
             for tag, i, j, k, m in _opcodes(self.text[start:end], said):
                 if tag == "equal":
-                    places += self.places[start + i : start + j]
+                    offsets += self.offsets[start + i : start + j]
                     continue
-                places += [self._place(start + i)] * (m - k)
+                offsets += [self._offset(start + i)] * (m - k)
                 if i < j:
-                    changes.append(Change(self.places[start + i], self.places[start + j - 1] + 1, rule))
+                    changes.append(Change(self.offsets[start + i], self.offsets[start + j - 1] + 1, rule))
             done = end
-        return Mapped(text + self.text[done:], (*places, *self.places[done:]), tuple(changes))
+        return Mapped(text + self.text[done:], (*offsets, *self.offsets[done:]), tuple(changes))
 
     def cut(self, start: int, end: int) -> "Mapped":
         """A part of it, with all changes."""
-        return Mapped(self.text[start:end], self.places[start:end], self.changes)
+        return Mapped(self.text[start:end], self.offsets[start:end], self.changes)
 
     def stripped(self) -> "Mapped":
         start = len(self.text) - len(self.text.lstrip())
@@ -70,14 +70,14 @@ class Mapped:
 
     def ended(self, mark: str) -> "Mapped":
         """With a mark behind it."""
-        return Mapped(self.text + mark, (*self.places, *self.places[-1:] * len(mark)), self.changes)
+        return Mapped(self.text + mark, (*self.offsets, *self.offsets[-1:] * len(mark)), self.changes)
 
     def __add__(self, other: "Mapped") -> "Mapped":
         changes = tuple(dict.fromkeys(self.changes + other.changes))
-        return Mapped(self.text + other.text, self.places + other.places, changes)
+        return Mapped(self.text + other.text, self.offsets + other.offsets, changes)
 
-    def _place(self, index: int) -> int:
-        return self.places[min(index, len(self.places) - 1)] if self.places else 0
+    def _offset(self, index: int) -> int:
+        return self.offsets[min(index, len(self.offsets) - 1)] if self.offsets else 0
 
 
 def _opcodes(before: str, after: str) -> Sequence[tuple[str, int, int, int, int]]:

@@ -90,11 +90,11 @@ def _said(part: Mapped, language: Language) -> Mapped:
     part = repaired(part, _TABLES[language])
     if language is Language.CHINESE:
         part = _without_blanks(part)
-    places = list(_places(part.text, language))
-    answers = _asked(language.value, tuple(text for _, text in places))
+    spans = list(_spans(part.text, language))
+    answers = _asked(language.value, tuple(text for _, text in spans))
     edits: list[tuple[int, int, str]] = []
     english = language is Language.ENGLISH
-    for (start, text), answer in zip(places, answers, strict=True):
+    for (start, text), answer in zip(spans, answers, strict=True):
         if answer is None or not _is_believed(text, answer, language):
             edits += _number_by_number(start, text, language)
         else:
@@ -105,7 +105,7 @@ def _said(part: Mapped, language: Language) -> Mapped:
     return part.sub("space", _SPACES, " ").sub("space", _SPACES_BEFORE, "")
 
 
-def _places(text: str, language: Language) -> Iterator[tuple[int, str]]:
+def _spans(text: str, language: Language) -> Iterator[tuple[int, str]]:
     """Where there is something to write out."""
     for match in _PLACES[language].finditer(text):
         place = match.group()

@@ -41,7 +41,7 @@ class Segments:
     def push(self, sentence: Mapped) -> Iterator[Mapped]:
         """The segments that are complete once `sentence` is added."""
         # What was changed by which rule is of no use from here on, and would be copied for each part.
-        for part in _parts(Mapped(sentence.text, sentence.places)):
+        for part in _parts(Mapped(sentence.text, sentence.offsets)):
             yield from self._add(part)
 
     def flush(self) -> Iterator[Mapped]:
@@ -123,5 +123,5 @@ def _cut(piece: Mapped, ends: re.Pattern[str] | None) -> list[Mapped]:
     sealed = [match.span() for match in _SEALED.finditer(piece.text) if units(match.group()) <= LONGEST]
     cuts = [match.end() for match in ends.finditer(piece.text)]
     cuts = [cut for cut in cuts if not any(start < cut < end for start, end in sealed)]
-    places = [0, *cuts, len(piece.text)]
-    return [piece.cut(start, end) for start, end in pairwise(places) if start < end]
+    offsets = [0, *cuts, len(piece.text)]
+    return [piece.cut(start, end) for start, end in pairwise(offsets) if start < end]

@@ -126,11 +126,11 @@ def _end(text: str, column: int, *, final: bool) -> int | None:
     return len(text) if final else None
 
 
-def _step(inside: list[tuple[str, int]], sign: str, place: int, *, closing: bool) -> None:
+def _step(inside: list[tuple[str, int]], sign: str, offset: int, *, closing: bool) -> None:
     """What is open behind one more sign."""
     if sign in ("<strong>", "<laughter>") or sign in _OPENERS or (sign == '"' and not closing):
         if not any(sign == opener for opener, _ in inside):
-            inside.append((sign, place))
+            inside.append((sign, offset))
         return
     opener = '"' if sign == '"' else sign.replace("/", "") if sign.startswith("</") else ""
     if sign in _CLOSERS:

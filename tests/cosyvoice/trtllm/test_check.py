@@ -22,7 +22,7 @@ from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
 from cosyserve.host import libpython
 from cosyserve.host.machine import Machine
-from cosyserve.host.report import State
+from cosyserve.host.report import Verdict
 from cosyserve.settings import Settings
 from tests.assets.test_engines import KEY
 from tests.cosyvoice.trtllm.conftest import environment
@@ -31,14 +31,14 @@ from tests.cosyvoice.trtllm.test_commands import Host
 FOUND_LIBRARIES = dict.fromkeys((*libpython.NAMES, look.LIBMPI, look.LIBNUMA), "")
 
 
-def failed(lines: list[Line]) -> dict[str, State]:
+def failed(lines: list[Line]) -> dict[str, Verdict]:
     """The names of the lines that are not as they should be; each of them says what to do, in both languages."""
     for line in lines:
-        assert bool(line.remedy.en) == bool(line.remedy.zh) == (line.state in (State.WARN, State.FAIL)), line
+        assert bool(line.remedy.en) == bool(line.remedy.zh) == (line.state in (Verdict.WARN, Verdict.FAIL)), line
         for text in (line.did, line.expected, line.found):
             assert text.en
             assert text.zh
-    return {line.name: line.state for line in lines if line.state not in (State.OK, State.SKIPPED)}
+    return {line.name: line.state for line in lines if line.state not in (Verdict.OK, Verdict.SKIPPED)}
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def failed(lines: list[Line]) -> dict[str, State]:
 def test_each_library_is_missed(library: str, name: str) -> None:
     assert failed(judged.libraries(Libraries(problems=FOUND_LIBRARIES), "1.2.1")) == {}
     missing = Libraries(problems={**FOUND_LIBRARIES, library: "cannot open shared object file"})
-    assert failed(judged.libraries(missing, "1.2.1")) == {name: State.FAIL}
-    wanted_by_1_0 = {} if name == "libpython-dev" else {name: State.FAIL}
+    assert failed(judged.libraries(missing, "1.2.1")) == {name: Verdict.FAIL}
+    wanted_by_1_0 = {} if name == "libpython-dev" else {name: Verdict.FAIL}
     assert failed(judged.libraries(missing, "1.0.0")) == wanted_by_1_0
 
 
@@ -78,11 +78,12 @@ def test_a_library_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_pytorch_is_the_one_that_tensorrt_llm_wants(version: str, torch: str, cuda: str, right: bool) -> None:
     lines = judged.pytorch(Pytorch(version=torch, cuda=cuda, card="NVIDIA"), version)
-    assert failed(lines) == ({} if right else {"pytorch": State.FAIL})
+    assert failed(lines) == ({} if right else {"pytorch": Verdict.FAIL})
 
 
 def test_a_card_is_missed() -> None:
-    assert failed(judged.pytorch(Pytorch(version="2.9.1+cu130", cuda="13.0", card=""), "1.2.1")) == {"card": State.FAIL}
+    without = Pytorch(version="2.9.1+cu130", cuda="13.0", card="")
+    assert failed(judged.pytorch(without, "1.2.1")) == {"card": Verdict.FAIL}
 
 
 GOOD = Imported(version="1.2.1", libmpi=["/usr/lib/libmpi.so.40"], cuda=[13])
@@ -92,24 +93,24 @@ GOOD = Imported(version="1.2.1", libmpi=["/usr/lib/libmpi.so.40"], cuda=[13])
     ("seen", "expected"),
     [
         ({"direct": GOOD, "mpirun": GOOD}, {}),
-        ({"direct": same("it hangs"), "mpirun": GOOD}, {"import-direct": State.WARN}),
+        ({"direct": same("it hangs"), "mpirun": GOOD}, {"import-direct": Verdict.WARN}),
         (
             {"direct": same("it hangs"), "mpirun": same("it hangs")},
-            {"import-direct": State.FAIL, "import-mpirun": State.FAIL},
+            {"import-direct": Verdict.FAIL, "import-mpirun": Verdict.FAIL},
         ),
         (
             {"direct": GOOD.model_copy(update={"libmpi": ["/a/libmpi.so", "/b/libmpi.so"]})},
-            {"import-direct": State.FAIL},
+            {"import-direct": Verdict.FAIL},
         ),
-        ({"direct": GOOD.model_copy(update={"cuda": [12, 13]})}, {"import-direct": State.FAIL}),
+        ({"direct": GOOD.model_copy(update={"cuda": [12, 13]})}, {"import-direct": Verdict.FAIL}),
     ],
 )
-def test_what_an_import_maps(seen: dict[str, Any], expected: dict[str, State]) -> None:
+def test_what_an_import_maps(seen: dict[str, Any], expected: dict[str, Verdict]) -> None:
     assert failed(judged.imports(seen)) == expected
 
 
-@pytest.mark.parametrize(("size", "expected"), [(1_300, {}), (1_000, {}), (400, {"build": State.FAIL})])
-def test_an_engine_is_as_large_as_its_weights(size: int, expected: dict[str, State]) -> None:
+@pytest.mark.parametrize(("size", "expected"), [(1_300, {}), (1_000, {}), (400, {"build": Verdict.FAIL})])
+def test_an_engine_is_as_large_as_its_weights(size: int, expected: dict[str, Verdict]) -> None:
     line = judged.built({CONFIG: 10, PLAN: size}, weights=2_000, seconds=90)
     assert failed([line]) == expected
     assert f"{PLAN} " in line.found.en
@@ -150,7 +151,7 @@ def test_each_answer_of_the_executor_is_judged(
     monkeypatch.setenv("COSYSERVE_MODELS_DIR", str(models))
     engine = built(models, tmp_path, **behaviour)
     seen = execute(Work(model=models / MODEL_FOLDER, engine=engine.folder, into=tmp_path / "seen.json"))
-    assert failed(judged.executed(seen)) == ({name: State.FAIL} if name else {})
+    assert failed(judged.executed(seen)) == ({name: Verdict.FAIL} if name else {})
 
 
 SPOKEN = Spoken(why="by TensorRT-LLM's engine", failed=[], capturing=0, first_ms=90, times_real_time=40)
@@ -161,14 +162,14 @@ SLOWER = Spoken(why="by PyTorch", failed=[], capturing=0, first_ms=120, times_re
     ("seen", "by_pytorch", "expected"),
     [
         ({}, SLOWER, {}),
-        ({"why": "by PyTorch"}, SLOWER, {"server": State.FAIL}),
-        ({"failed": ["status 500"]}, SLOWER, {"streams": State.FAIL}),
-        ({"capturing": 2}, SLOWER, {"captures": State.FAIL}),
-        ({"times_real_time": 10}, SLOWER, {"speed": State.WARN}),
+        ({"why": "by PyTorch"}, SLOWER, {"server": Verdict.FAIL}),
+        ({"failed": ["status 500"]}, SLOWER, {"streams": Verdict.FAIL}),
+        ({"capturing": 2}, SLOWER, {"captures": Verdict.FAIL}),
+        ({"times_real_time": 10}, SLOWER, {"speed": Verdict.WARN}),
         ({}, None, {}),
     ],
 )
-def test_what_the_streams_say(seen: dict[str, Any], by_pytorch: Spoken | None, expected: dict[str, State]) -> None:
+def test_what_the_streams_say(seen: dict[str, Any], by_pytorch: Spoken | None, expected: dict[str, Verdict]) -> None:
     assert failed(judged.spoken(SPOKEN.model_copy(update=seen), by_pytorch, 16)) == expected
 
 
@@ -193,7 +194,7 @@ def check(host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Check]:
 @pytest.mark.mpi
 def test_an_import_that_fails_is_seen_on_every_rung(check: Callable[..., Check]) -> None:
     lines = check(STANDIN_LIBPYTHON="9.99").imports()
-    assert set(failed(lines).values()) == {State.FAIL}
+    assert set(failed(lines).values()) == {Verdict.FAIL}
     assert len(lines) == 4
     assert all("libpython" in line.found.en for line in lines)
 
@@ -202,10 +203,10 @@ def test_an_import_that_fails_is_seen_on_every_rung(check: Callable[..., Check])
 def test_a_build_and_an_executor_that_fail(check: Callable[..., Check], models: Path, tmp_path: Path) -> None:
     engine = built(models, tmp_path)
     (engine.folder / PLAN).write_bytes(b"of another card")
-    assert failed(check().executor(engine, tmp_path)) == {"executor": State.FAIL}
+    assert failed(check().executor(engine, tmp_path)) == {"executor": Verdict.FAIL}
     folder = tmp_path / "models"
     line, none = check(STANDIN_FAILS="no kernel image is available").build(folder)
-    assert failed([line]) == {"build": State.FAIL}
+    assert failed([line]) == {"build": Verdict.FAIL}
     assert none is None
 
 

@@ -163,8 +163,8 @@ class Hift(nn.Module):
         """`x` behind its second value."""
         if begin is None:
             return F.pad(x, (1, 0), mode="reflect")
-        places = _mirrored(x.shape[2] + 1, begin * rate + 1)
-        return x.gather(2, (places - 1)[:, None].expand(-1, x.shape[1], -1))
+        positions = _mirrored(x.shape[2] + 1, begin * rate + 1)
+        return x.gather(2, (positions - 1)[:, None].expand(-1, x.shape[1], -1))
 
     def _inverse(self, spectra: Tensor, sounding: Tensor | None) -> Tensor:
         """The inverse of the spectra (B, bins, T) by overlap and add. torch.istft looks at its window first, for which
@@ -184,5 +184,5 @@ def _from(begin: Tensor | None, rate: int, count: int) -> Tensor | None:
 
 
 def _mirrored(count: int, begin: Tensor) -> Tensor:
-    """The places (B, count) from which a signal that begins at `begin` (B, 1) is as if reflected there."""
+    """The positions (B, count) from which a signal that begins at `begin` (B, 1) is as if reflected there."""
     return (begin + (torch.arange(count, device=begin.device) - begin).abs()).clamp(max=count - 1)

@@ -50,7 +50,7 @@ class Attention(nn.Module):
         self._fused = fused_linear(self.q_proj, self.k_proj, self.v_proj)
 
     def _heads_of(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (T, H, D), keys and values (T, H', D) of `x` (T, W), the first two turned to their places."""
+        """Queries (T, H, D), keys and values (T, H', D) of `x` (T, W), the first two turned to their positions."""
         if self._fused is None:
             projected = torch.cat((self.q_proj(x), self.k_proj(x), self.v_proj(x)), dim=1)
         else:
@@ -78,10 +78,10 @@ class Attention(nn.Module):
         )
         return self.o_proj(out[0].transpose(0, 1).flatten(1))
 
-    def decode(self, x: Tensor, rotary: Tensor, places: Tensor, mask: Tensor, kept: Tensor) -> Tensor:
+    def decode(self, x: Tensor, rotary: Tensor, positions: Tensor, mask: Tensor, kept: Tensor) -> Tensor:
         """`x` (S, W), one token of each slot; `kept` is (2, S, H, span, D)."""
         query, key, value = self._heads_of(x, rotary)
-        at = places[:, None, None, None].expand(-1, self._kv_heads, 1, self._dim)
+        at = positions[:, None, None, None].expand(-1, self._kv_heads, 1, self._dim)
         kept[0].scatter_(2, at, key[:, :, None])
         kept[1].scatter_(2, at, value[:, :, None])
         # The queries that share a key head stand where a sequence would: nothing is repeated for them.
@@ -195,29 +195,29 @@ class Llm(nn.Module):
         return self.llm_decoder(self._qwen.norm(x.index_select(0, last)))[0]
 
     @torch.inference_mode()
-    def decode(self, tokens: Tensor, places: Tensor, cache: Cache, span: int | None = None) -> Tensor:
-        """One more token (S,) for every slot, at `places` (S,); the scores (S, 6564) of the next.
+    def decode(self, tokens: Tensor, positions: Tensor, cache: Cache, span: int | None = None) -> Tensor:
+        """One more token (S,) for every slot, at `positions` (S,); the scores (S, 6564) of the next.
 
         `span` bounds the positions that are looked at; it has to be above every place in use. A slot that is not in
         use may hold anything, and its scores mean nothing.
         """
         span = span or cache.length
-        rotary = self._rotary(places)
-        seen = torch.arange(span, device=places.device) <= places[:, None]
+        rotary = self._rotary(positions)
+        seen = torch.arange(span, device=positions.device) <= positions[:, None]
         mask = torch.zeros_like(seen, dtype=self.speech_embedding.weight.dtype).masked_fill_(~seen, -torch.inf)
         mask = mask[:, None, None]
         x = self.speech_embedding(tokens)
         for layer, kept in zip(self._qwen.layers, cache.layers, strict=True):
             normed = layer.input_layernorm(x)  # type: ignore[operator]
-            x = x + layer.self_attn.decode(normed, rotary, places, mask, kept[:, :, :, :span])  # type: ignore[union-attr, operator]
+            x = x + layer.self_attn.decode(normed, rotary, positions, mask, kept[:, :, :, :span])  # type: ignore[union-attr, operator]
             x = x + layer.mlp(layer.post_attention_layernorm(x))  # type: ignore[operator]
         return self.llm_decoder(self._qwen.norm(x))
 
-    def _rotary(self, places: Tensor) -> Tensor:
+    def _rotary(self, positions: Tensor) -> Tensor:
         """Cosines and signed sines (T, 2, D) of each place."""
         dim = self.config.head_dim
-        exponent = torch.arange(0, dim, 2, device=places.device, dtype=torch.float32) / dim
-        angle = places[:, None] / self.config.rope_theta**exponent
+        exponent = torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32) / dim
+        angle = positions[:, None] / self.config.rope_theta**exponent
         cosine, sine = angle.cos(), angle.sin()
         both = torch.cat((cosine, cosine, -sine, sine), dim=1).unflatten(1, (2, -1))
         return both.to(self.speech_embedding.weight.dtype)

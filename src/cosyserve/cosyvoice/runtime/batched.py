@@ -21,7 +21,7 @@ from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
 from cosyserve.cosyvoice.runtime.lru import Lru
 from cosyserve.cosyvoice.runtime.memory import ENCODER_TOKENS
 from cosyserve.cosyvoice.runtime.pages import NoPagesError
-from cosyserve.cosyvoice.runtime.token2wav import Hop, Stream
+from cosyserve.cosyvoice.runtime.token2wav import Hop, Token2WavStream
 from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
 from cosyserve.cosyvoice.runtime.whole import WholeFlow, WholeTokens
 
@@ -64,7 +64,7 @@ class _Own:
     mel: Tensor | None = None
 
 
-class BatchedStream(Stream):
+class BatchedStream(Token2WavStream):
     @property
     def ready(self) -> bool:
         return super().ready and not (isinstance(self.flow, FlowPart) and self.flow.voice.awaited_by(self.flow))
@@ -87,7 +87,7 @@ class BatchedToken2Wav:
         default half of it."""
         torch.backends.cudnn.deterministic = True  # a seed gives the same samples, whoever else speaks
         self.width = streams
-        self.places: float = streams
+        self.slots: float = streams
         self._hops = Hops(hops.first, CHUNK_TOKENS)  # a graph moves a chunk, neither more nor less
         self._flow, pool = flow, new_pool(first=True)  # somebody listens to it, or will soon
         self._encoder = EncoderBatch(flow, streams + 1, ENCODER_TOKENS, pool)  # and a slot to hear a recording in
@@ -107,7 +107,7 @@ class BatchedToken2Wav:
     def graphs(self) -> list[Make]:
         return [*self._encoder.graphs(self.width), *self.batch.graphs(), *self._vocoder.graphs()]
 
-    def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Stream:
+    def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Token2WavStream:
         if whole:
             tokens, vocoder = WholeTokens(), self._vocoder.stream(seed, hift_stream.HELD)
             return BatchedStream(tokens, WholeFlow(self._flow, prompt, tokens), vocoder)
@@ -122,13 +122,13 @@ class BatchedToken2Wav:
             voice.recorder = part
         return BatchedStream(Tokens(voice.hops), part, self._vocoder.stream(seed))
 
-    def release(self, stream: Stream) -> None:
+    def release(self, stream: Token2WavStream) -> None:
         if isinstance(stream.flow, FlowPart):
             self.batch.end(stream.flow.state)
             if stream.flow.voice.recorder is stream.flow:
                 stream.flow.voice.recorder = None
 
-    def hops(self, streams: Sequence[Stream]) -> list[Hop]:
+    def hops(self, streams: Sequence[Token2WavStream]) -> list[Hop]:
         """What each does by itself, then the encoder and the flow for all together."""
         nothing = self._flow.noise[:, :, :0]
         own = [self._own(stream) for stream in streams]
@@ -138,7 +138,7 @@ class BatchedToken2Wav:
             for each, parts in zip(own, moved, strict=True)
         ]
 
-    def waves(self, streams: Sequence[Stream], hops: Sequence[Hop]) -> list[Tensor]:
+    def waves(self, streams: Sequence[Token2WavStream], hops: Sequence[Hop]) -> list[Tensor]:
         sounding: dict[int, hift_stream.Hop] = {}  # by number
         for number, (stream, (mel, last)) in enumerate(zip(streams, hops, strict=True)):
             try:
@@ -151,7 +151,7 @@ class BatchedToken2Wav:
         waves = [spoken.get(number, self._flow.noise.new_empty(0)) for number in range(len(streams))]
         return fetched(waves)
 
-    def _spoken(self, streams: Sequence[Stream], hops: dict[int, hift_stream.Hop]) -> dict[int, Tensor]:
+    def _spoken(self, streams: Sequence[Token2WavStream], hops: dict[int, hift_stream.Hop]) -> dict[int, Tensor]:
         """The samples of each. Where memory has run out, one stream ends and the others are spoken again."""
         while hops:
             try:
@@ -197,7 +197,7 @@ class BatchedToken2Wav:
     def _idle(self, voice: Voice) -> bool:
         return all(self.batch.pages.users(page) == 1 for page in voice.pages)
 
-    def _own(self, stream: Stream) -> _Own:
+    def _own(self, stream: Token2WavStream) -> _Own:
         """The tokens of a stream's hop; or the turn of a whole, which is a hop already."""
         try:
             if isinstance(stream.tokens, WholeTokens):
@@ -209,10 +209,10 @@ class BatchedToken2Wav:
             stream.problem = problem
             return _Own(last=True)
 
-    def _works(self, streams: Sequence[Stream], own: Sequence[_Own]) -> list[list[Work]]:
+    def _works(self, streams: Sequence[Token2WavStream], own: Sequence[_Own]) -> list[list[Work]]:
         """The chunks of each hop. The recording's too, where a stream is the first that takes them through the flow."""
         works: list[list[Work]] = [[] for _ in streams]
-        asked: list[tuple[Stream, Encode]] = []
+        asked: list[tuple[Token2WavStream, Encode]] = []
         for stream, each in zip(streams, own, strict=True):
             if each.tokens is not None:
                 stream.flow.encoded.add(each.tokens)
@@ -223,7 +223,7 @@ class BatchedToken2Wav:
                 works[row] = self._behind(stream.flow, chunks[id(stream)])
         return works
 
-    def _encoded(self, asked: Sequence[tuple[Stream, Encode]]) -> list[list[Chunk]]:
+    def _encoded(self, asked: Sequence[tuple[Token2WavStream, Encode]]) -> list[list[Chunk]]:
         """The chunks of each stream. Where memory runs out, the last one ends and has none, and the others go on from
         where they are."""
         works = [work for _, work in asked]
@@ -245,7 +245,7 @@ class BatchedToken2Wav:
             for number, each in enumerate((*recorded, *chunks), 1)
         ]
 
-    def _moved(self, streams: Sequence[Stream], works: Sequence[list[Work]]) -> list[list[Tensor]]:
+    def _moved(self, streams: Sequence[Token2WavStream], works: Sequence[list[Work]]) -> list[list[Tensor]]:
         """The mel of each chunk, without its recording's, in as many batches as it takes."""
         mels: list[list[Tensor]] = [[] for _ in works]
         left = [list(each) for each in works]
@@ -280,7 +280,7 @@ class BatchedToken2Wav:
 
     @staticmethod
     def _make_room(
-        streams: Sequence[Stream], rows: Sequence[tuple[int, Work]], left: list[list[Work]], problem: Exception
+        streams: Sequence[Token2WavStream], rows: Sequence[tuple[int, Work]], left: list[list[Work]], problem: Exception
     ) -> bool:
         """Where memory has run out, one stream ends and the others have their chunks again: nothing of a batch counts
         before all of it is done. Whether that helps."""

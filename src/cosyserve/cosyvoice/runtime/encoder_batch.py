@@ -275,12 +275,12 @@ def place_of(number: Tensor, stays: Tensor, room: int) -> Tensor:
 
 
 class _SlotsPast(Past):
-    """The pasts of a batch's rows, in their slots. The last of each row's places is that of its newest chunk."""
+    """The pasts of a batch's rows, in their slots. The last of each row's positions is that of its newest chunk."""
 
-    def __init__(self, owner: EncoderBatch, slots: Tensor, places: Tensor, width: int) -> None:
+    def __init__(self, owner: EncoderBatch, slots: Tensor, positions: Tensor, width: int) -> None:
         super().__init__()
-        self._owner, self._slots, self._places = owner, slots, places
-        self._newest = places.view(width, -1)[:, -1].contiguous()
+        self._owner, self._slots, self._positions = owner, slots, positions
+        self._newest = positions.view(width, -1)[:, -1].contiguous()
 
     def before(self, layer: nn.Module, x: Tensor, width: int) -> Tensor:
         tail = self._owner._tail_of[layer]
@@ -291,6 +291,6 @@ class _SlotsPast(Past):
     def attended(self, layer: nn.Module, key: Tensor, value: Tensor, rate: int) -> tuple[Tensor, Tensor]:
         kept = self._owner._kept_of[layer]
         kept.index_copy_(0, self._newest, torch.stack((key.transpose(1, 2), value.transpose(1, 2)), dim=2))
-        behind = kept.index_select(0, self._places).unflatten(0, (len(self._slots), -1)).flatten(1, 2)
+        behind = kept.index_select(0, self._positions).unflatten(0, (len(self._slots), -1)).flatten(1, 2)
         keys, values = behind.permute(2, 0, 3, 1, 4)
         return keys, values

@@ -105,7 +105,7 @@ class Generator:
         self._cache = llm.cache(slots, length)
         self._device = llm.speech_embedding.weight.device
         self._slots: dict[int, Slot] = {}
-        self._places = [0] * slots  # as the host counts them, so that it need not ask
+        self._positions = [0] * slots  # as the host counts them, so that it need not ask
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._piece = _PIECE if piece is None and self._device.type == "cuda" else piece
         self._pieces: dict[int, Graphed] = {}
@@ -117,7 +117,7 @@ class Generator:
         def each(dtype: torch.dtype) -> Tensor:
             return torch.zeros(slots, dtype=dtype, device=self._device)
 
-        self._token, self._place, self._step, self._seed, self._least = (each(torch.long) for _ in range(5))
+        self._token, self._position, self._step, self._seed, self._least = (each(torch.long) for _ in range(5))
         self._temperature = each(torch.float32)
         self._recent = torch.full((slots, nucleus.window), -1, device=self._device)
 
@@ -177,11 +177,11 @@ class Generator:
     def _begin(self, reading: _Reading, scores: Tensor) -> None:
         """Draw the first token of a request whose prompt has been read."""
         number, request, length = reading.number, reading.request, len(reading.prompt)
-        self._places[number] = length
+        self._positions[number] = length
         least, _ = length_limits(len(request.text))
         # Filled, not assigned: that would copy from the host's memory and wait for the device.
         for tensor, value in (
-            (self._place, length),
+            (self._position, length),
             (self._step, 0),
             (self._seed, request.seed),
             (self._least, least),
@@ -260,19 +260,19 @@ class Generator:
     def _decode(self) -> None:
         """One step of every slot, free ones too: shapes never change, so a request's numbers do not hang on how many
         others there are, and what free slots compute is never looked at."""
-        furthest = max(self._places[number] for number in self._slots)
+        furthest = max(self._positions[number] for number in self._slots)
         span = min(self._cache.length, (furthest // _SPAN + 1) * _SPAN)
         if self._device.type != "cuda":
             self._one_step(span)
         else:
             self._graph(span).replay()
         for number in self._slots:
-            self._places[number] += 1
+            self._positions[number] += 1
 
     def _one_step(self, span: int) -> None:
-        scores = self._llm.decode(self._token, self._place.clamp(max=span - 1), self._cache, span)
+        scores = self._llm.decode(self._token, self._position.clamp(max=span - 1), self._cache, span)
         self._draw(scores, slice(None))
-        self._place += 1
+        self._position += 1
 
     def _draw(self, scores: Tensor, rows: slice) -> None:
         """Draw a token for each row and remember it."""
@@ -299,7 +299,7 @@ class Generator:
 
     @property
     def _state(self) -> tuple[Tensor, ...]:
-        return self._token, self._place, self._step, self._recent
+        return self._token, self._position, self._step, self._recent
 
 
 def _spans(length: int) -> list[int]:

@@ -20,9 +20,9 @@ class RenderStage:
     """Owns token2wav, and says who has a place. `round` is for one thread, all else for any that holds `changed`."""
 
     def __init__(
-        self, token2wav: Token2Wav, places: float, tokens: TokenStage, health: Health, changed: Condition
+        self, token2wav: Token2Wav, slots: float, tokens: TokenStage, health: Health, changed: Condition
     ) -> None:
-        self._token2wav, self._places, self._tokens = token2wav, places, tokens
+        self._token2wav, self._slots, self._tokens = token2wav, slots, tokens
         self._health, self._changed = health, changed
         self._waiting: deque[Utterance] = deque()
         self._spoken: list[Utterance] = []
@@ -43,7 +43,7 @@ class RenderStage:
     @property
     def _admits(self) -> bool:
         """A request keeps its place until its last sound, though its tokens may all be drawn long before."""
-        return bool(self._waiting) and len(self._spoken) < self._places and not self._full
+        return bool(self._waiting) and len(self._spoken) < self._slots and not self._full
 
     def round(self) -> None:
         """End who is over, admit who has a place, and make the hops that are due."""
@@ -66,7 +66,7 @@ class RenderStage:
                 utterance.give(utterance.problem)
 
     def _admit(self) -> None:
-        """Those that came first, as long as there are places."""
+        """Those that came first, as long as there are slots."""
         while True:
             with self._changed:
                 if not self._admits:

@@ -22,10 +22,10 @@ class Runtime:
     """Threads with the model. Other threads start and cancel utterances."""
 
     def __init__(self, generator: TokenGenerator, token2wav: Token2Wav, threads: int, device: str = "cpu") -> None:
-        self.places = min(generator.slots, token2wav.places)  # utterances at once
+        self.slots = min(generator.slots, token2wav.slots)  # utterances at once
         self._health, self._changed, self._closed = Health(device), threading.Condition(), False
         self._tokens = TokenStage(generator, self._health, self._changed)
-        self._render = RenderStage(token2wav, self.places, self._tokens, self._health, self._changed)
+        self._render = RenderStage(token2wav, self.slots, self._tokens, self._health, self._changed)
         self._to_make = [*generator.graphs(), *token2wav.graphs()]
         self._made, self._prepared = 0, threading.Event()
         works = (self._draw, self._speak) if device.startswith("cuda") else (self._take_turns,)

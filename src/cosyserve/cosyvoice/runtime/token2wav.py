@@ -18,7 +18,7 @@ from cosyserve.cosyvoice.runtime.whole import WholeFlow, WholeTokens
 
 
 @dataclass
-class Stream:
+class Token2WavStream:
     """One utterance: `flow` and `vocoder` are whatever makes its mel and its sound."""
 
     tokens: Tokens | WholeTokens
@@ -35,7 +35,7 @@ class Stream:
 Hop = tuple[Tensor, bool]  # mel (1, 80, T), and whether it is the last of its utterance
 
 
-def wave_of(stream: Stream, mel: Tensor, last: bool) -> Tensor:
+def wave_of(stream: Token2WavStream, mel: Tensor, last: bool) -> Tensor:
     """What the vocoder makes of a hop; nothing where the stream has a problem, now or since before."""
     if stream.problem is None:
         try:
@@ -49,26 +49,26 @@ class Token2Wav(Protocol):
     """Flow and vocoder for many utterances. Keeps the voices spoken lately, whose recordings the flow has seen."""
 
     width: int  # utterances that are spoken at once
-    places: float  # utterances that there is room for
+    slots: float  # utterances that there is room for
 
     def graphs(self) -> list[Make]:
         """What makes each graph of a GPU, to be called before anybody waits for one. It takes seconds."""
         ...
 
-    def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Stream:
+    def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Token2WavStream:
         """An utterance whose hops come as its tokens do; or one that is spoken when all of them are there. Raises
         `NoPagesError` where it has to wait for others to end."""
         ...
 
-    def hops(self, streams: Sequence[Stream]) -> list[Hop]:
+    def hops(self, streams: Sequence[Token2WavStream]) -> list[Hop]:
         """The next hop of each; all have to be ready. A stream that failed by itself has its `problem` set."""
         ...
 
-    def waves(self, streams: Sequence[Stream], hops: Sequence[Hop]) -> list[Tensor]:
+    def waves(self, streams: Sequence[Token2WavStream], hops: Sequence[Hop]) -> list[Tensor]:
         """The samples (n,) on the CPU that each hop completes; a stream that failed by itself has its `problem` set."""
         ...
 
-    def release(self, stream: Stream) -> None:
+    def release(self, stream: Token2WavStream) -> None:
         """An utterance has ended, or nobody waits for it any more."""
         ...
 
@@ -77,7 +77,7 @@ class SingleToken2Wav:
     """One after the other, each with as much memory as it needs: for a processor."""
 
     width = 1
-    places: float = math.inf
+    slots: float = math.inf
 
     def __init__(
         self,
@@ -96,23 +96,23 @@ class SingleToken2Wav:
     def graphs(self) -> list[Make]:
         return []
 
-    def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Stream:
+    def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Token2WavStream:
         if whole:
             tokens = WholeTokens()
-            return Stream(tokens, WholeFlow(self._flow, prompt, tokens), HiftStream(self._hift, seed))
+            return Token2WavStream(tokens, WholeFlow(self._flow, prompt, tokens), HiftStream(self._hift, seed))
         hops, begun = self._begun.get(prompt) or self._after(prompt)
-        return Stream(Tokens(hops), begun.fork(), HiftStream(self._hift, seed, FIRST_HELD))
+        return Token2WavStream(Tokens(hops), begun.fork(), HiftStream(self._hift, seed, FIRST_HELD))
 
-    def hops(self, streams: Sequence[Stream]) -> list[Hop]:
+    def hops(self, streams: Sequence[Token2WavStream]) -> list[Hop]:
         return [self._hop(stream) for stream in streams]
 
-    def waves(self, streams: Sequence[Stream], hops: Sequence[Hop]) -> list[Tensor]:
+    def waves(self, streams: Sequence[Token2WavStream], hops: Sequence[Hop]) -> list[Tensor]:
         return [wave_of(stream, *hop) for stream, hop in zip(streams, hops, strict=True)]
 
-    def release(self, stream: Stream) -> None:
+    def release(self, stream: Token2WavStream) -> None:
         pass
 
-    def _hop(self, stream: Stream) -> Hop:
+    def _hop(self, stream: Token2WavStream) -> Hop:
         if isinstance(stream.tokens, WholeTokens):
             return cast("Hop", stream.flow.turn())
         tokens, last = stream.tokens.take()

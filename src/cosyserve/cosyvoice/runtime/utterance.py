@@ -11,7 +11,7 @@ from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.config import SAMPLE_RATE
 from cosyserve.cosyvoice.runtime.generation import Request, Slot
 from cosyserve.cosyvoice.runtime.schedule import Candidate
-from cosyserve.cosyvoice.runtime.token2wav import Stream
+from cosyserve.cosyvoice.runtime.token2wav import Token2WavStream
 
 Pcm = NDArray[np.float32]
 Give = Callable[[Pcm | Exception | None], None]
@@ -23,7 +23,7 @@ class Utterance:
     def __init__(self, request: Request, prompt: Prompt, give: Give, *, whole: bool = False) -> None:
         self.request, self.prompt, self.whole = request, prompt, whole
         self.slot: Slot | None = None  # the tokens' stage's
-        self.stream: Stream | None = None  # the render stage's
+        self.stream: Token2WavStream | None = None  # the render stage's
         self.cancelled = False
         self.problem: Exception | None = None  # what its client is to be told, after which nothing comes
         self._give, self._given, self._taken = give, 0, 0

@@ -50,14 +50,14 @@ class VocoderBatch:
     def speak(self, hops: Sequence[Hop]) -> list[Tensor]:
         """The samples (n,) that each completes. Those that lie in windows of one size are spoken together."""
         groups = defaultdict[int, list[int]](list)
-        for place, hop in enumerate(hops):
-            groups[self._window(hop.window.heard)].append(place)
+        for number, hop in enumerate(hops):
+            groups[self._window(hop.window.heard)].append(number)
         spoken: dict[int, Tensor] = {}
         for frames, group in groups.items():
-            for places in (group[begin : begin + self._width] for begin in range(0, len(group), self._width)):
-                samples = self._together(frames, [hops[place] for place in places])
-                spoken.update(zip(places, samples, strict=True))
-        return [spoken[place] for place in range(len(hops))]
+            for numbers in (group[begin : begin + self._width] for begin in range(0, len(group), self._width)):
+                samples = self._together(frames, [hops[number] for number in numbers])
+                spoken.update(zip(numbers, samples, strict=True))
+        return [spoken[number] for number in range(len(hops))]
 
     def _window(self, heard: int) -> int:
         """The smallest that has room; one of its own where there is none."""

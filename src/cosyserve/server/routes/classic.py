@@ -34,5 +34,5 @@ async def tts(
     normalize: Normalize,
 ) -> SpeechResponse:
     """Raw signed 16-bit little-endian samples, mono, 24 kHz."""
-    utterance = service_of(request).utterance(text, speaker, normalize=normalize)
-    return SpeechResponse(request, utterance, FORMATS["pcm"])
+    speech = service_of(request).speech(text, speaker, normalize=normalize)
+    return SpeechResponse(request, speech, FORMATS["pcm"])

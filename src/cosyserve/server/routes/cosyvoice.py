@@ -14,7 +14,7 @@ from cosyserve.server.responses import SpeechResponse
 from cosyserve.server.routes.spoken import get_and_post
 from cosyserve.server.service import service_of
 from cosyserve.speech.encoders import FORMATS
-from cosyserve.speech.synthesizer import Options, Prompt
+from cosyserve.speech.synthesizer import Options, ReferenceAudio
 
 router = APIRouter(route_class=BoundedRoute, responses=RESPONSES)
 
@@ -36,7 +36,9 @@ async def inference_zero_shot(
     request: Request, tts_text: Text, prompt_text: Transcript, prompt_wav: Recording, normalize: Normalize
 ) -> SpeechResponse:
     """Speak in the voice of a recording whose words are known."""
-    return _spoken(request, tts_text, normalize, options=Options(prompt=Prompt(await prompt_wav.read(), prompt_text)))
+    return _spoken(
+        request, tts_text, normalize, options=Options(reference=ReferenceAudio(await prompt_wav.read(), prompt_text))
+    )
 
 
 @get_and_post(router, "/inference_cross_lingual", "pcm")
@@ -44,7 +46,7 @@ async def inference_cross_lingual(
     request: Request, tts_text: Text, prompt_wav: Recording, normalize: Normalize
 ) -> SpeechResponse:
     """Speak in the voice of a recording in another language."""
-    return _spoken(request, tts_text, normalize, options=Options(prompt=Prompt(await prompt_wav.read())))
+    return _spoken(request, tts_text, normalize, options=Options(reference=ReferenceAudio(await prompt_wav.read())))
 
 
 @get_and_post(router, "/inference_instruct", "pcm")
@@ -60,11 +62,13 @@ async def inference_instruct2(
     request: Request, tts_text: Text, instruct_text: Instructions, prompt_wav: Recording, normalize: Normalize
 ) -> SpeechResponse:
     """Speak in the voice of a recording, in the manner described."""
-    return _spoken(request, tts_text, normalize, options=Options(instruct_text, Prompt(await prompt_wav.read())))
+    return _spoken(
+        request, tts_text, normalize, options=Options(instruct_text, ReferenceAudio(await prompt_wav.read()))
+    )
 
 
 def _spoken(
     request: Request, text: str, normalize: bool, voice: str = "", options: Options = Options()
 ) -> SpeechResponse:
-    utterance = service_of(request).utterance(text, voice, options=options, normalize=normalize)
-    return SpeechResponse(request, utterance, FORMATS["pcm"])
+    speech = service_of(request).speech(text, voice, options=options, normalize=normalize)
+    return SpeechResponse(request, speech, FORMATS["pcm"])

@@ -110,11 +110,11 @@ async def create_speech(request: Request, body: SpeechBody) -> SpeechResponse:
     voice = body.voice if isinstance(body.voice, str) else body.voice.id
     events = body.stream_format == "sse"  # events are a stream, whatever `stream` says
     options = Options(body.instructions, seed=body.seed, whole=not (events or body.stream))
-    utterance = service.utterance(body.input, voice, body.speed, options, normalize=body.normalize)
+    speech = service.speech(body.input, voice, body.speed, options, normalize=body.normalize)
     fmt = FORMATS[body.response_format or "mp3"]
     if options.whole:
-        return WholeSpeechResponse(request, utterance, fmt)
-    return SpeechResponse(request, utterance, fmt, ServerSentEvents(len(body.input)) if events else None)
+        return WholeSpeechResponse(request, speech, fmt)
+    return SpeechResponse(request, speech, fmt, ServerSentEvents(len(body.input)) if events else None)
 
 
 @router.get("/v1/models")

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from cosyserve import __version__
 from cosyserve.server.failures import RESPONSES
 from cosyserve.server.fleet import Load
-from cosyserve.server.service import State, service_of
+from cosyserve.server.service import ServerState, service_of
 from cosyserve.speech.capacity import Capacity
 
 router = APIRouter()
@@ -22,7 +22,7 @@ class Alive(BaseModel):
 class Status(BaseModel):
     """What everybody may know."""
 
-    status: State
+    status: ServerState
 
 
 class Readiness(Status):
@@ -67,7 +67,7 @@ async def readyz(request: Request, response: Response) -> Readiness | Status:
     """
     service = service_of(request)
     status = service.condition
-    response.status_code = 200 if status is State.READY else 503
+    response.status_code = 200 if status is ServerState.READY else 503
     if not request.state.known:
         return Status(status=status)
     admission = service.admission
@@ -92,7 +92,7 @@ async def readyz(request: Request, response: Response) -> Readiness | Status:
         waiting=load.waiting,
         seconds_to_shutdown=service.idleness.seconds_left,
         replicas=service.fleet.wanted,
-        replicas_ready=service.fleet.ready if service.state is not State.STARTING else 0,
+        replicas_ready=service.fleet.ready if service.state is not ServerState.STARTING else 0,
     )
 
 

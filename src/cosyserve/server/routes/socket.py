@@ -217,8 +217,8 @@ class Session:
             await self._tell("speech.audio.done", usage=usage(0, 0))
             return
         update = generation.update
-        utterance = self._service.streamed(generation.segments(), update.voice, update.speed, update.options)
-        delivery = Delivery(self._service, _PATH, utterance, FORMATS[update.response_format or "pcm"])
+        speech = self._service.streamed(generation.segments(), update.voice, update.speed, update.options)
+        delivery = Delivery(self._service, _PATH, speech, FORMATS[update.response_format or "pcm"])
         outcome = "cancelled"
         try:
             async with aclosing(delivery.chunks()) as chunks:
@@ -267,11 +267,11 @@ async def _parsed(frame: MutableMapping[str, Any], max_chars: int) -> Message:
         return _MESSAGE.validate_python(message)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = [str(part) for part in first["loc"][1:]]
-        if place == ["session"]:
+        location = [str(part) for part in first["loc"][1:]]
+        if location == ["session"]:
             details = "session: there is no such field; voice, speed and the others stand at the top level, beside type"
             raise CosyError(errors.MESSAGE_INVALID, param="session", details=details) from None
-        raise unfit(first, place, errors.MESSAGE_INVALID) from None
+        raise unfit(first, location, errors.MESSAGE_INVALID) from None
     except ValueError as error:
         raise CosyError(errors.MESSAGE_INVALID, details=f"it is no JSON: {error}") from None
 

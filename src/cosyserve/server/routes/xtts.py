@@ -64,8 +64,8 @@ async def set_tts_settings(settings: dict[str, Any]) -> Told:
 @router.get("/tts_stream", **spoken("wav"))
 async def tts_stream(request: Request, query: Annotated[TtsQuery, Query()]) -> SpeechResponse:
     """A WAV that is sent while it is made."""
-    utterance = service_of(request).utterance(query.text, query.speaker_wav, normalize=query.normalize)
-    return SpeechResponse(request, utterance, FORMATS["wav"])
+    speech = service_of(request).speech(query.text, query.speaker_wav, normalize=query.normalize)
+    return SpeechResponse(request, speech, FORMATS["wav"])
 
 
 @router.post("/tts_to_audio", **spoken("wav"))
@@ -75,8 +75,8 @@ async def tts_to_audio(
     """A WAV as a whole, with its length."""
     asked = body or query
     options = Options(whole=True)
-    utterance = service_of(request).utterance(asked.text, asked.speaker_wav, options=options, normalize=asked.normalize)
-    return WholeSpeechResponse(request, utterance, FORMATS["wav"])
+    speech = service_of(request).speech(asked.text, asked.speaker_wav, options=options, normalize=asked.normalize)
+    return WholeSpeechResponse(request, speech, FORMATS["wav"])
 
 
 @router.get("/tts_to_audio", **spoken("wav"))
