@@ -84,9 +84,16 @@ class Settings(BaseSettings):
     past_seconds: float = Field(
         15,
         ge=0,
-        description="How far back CosyVoice2's flow sees, in seconds of speech, the recording included; what it keeps "
-        "of that takes 115 MB a second and stream in bfloat16, twice that in float32. 0 is everything, as it was "
-        "trained.",
+        description="How far back CosyVoice2's flow sees, in seconds of speech, the recording included. Each second "
+        "takes 115 MB in bfloat16 and twice that in float32, for each stream; on a CUDA device a recording takes them "
+        "once for all its streams. 0 is everything, as it was trained.",
+    )
+    flow_steps: int = Field(
+        10,
+        ge=4,
+        le=10,
+        description="Euler steps of CosyVoice2's flow. Ten are as upstream speaks; fewer take less time and memory, in "
+        "proportion, and change the sound. `cosyserve bench flow-steps` prints what they save and change.",
     )
     recording_seconds: float = Field(
         8,

@@ -76,6 +76,7 @@ def test_a_page_takes_what_is_told_before_there_is_one() -> None:
 def test_what_a_card_speaks_is_told_before_the_model_is_there() -> None:
     """With 15 s behind each stream, in voices of 5 s, which are known beside them."""
     assert [streams_on(gib * 2**30, 15) for gib in (6, 8, 12, 16, 24, 48, 80)] == [1, 3, 5, 7, 11, 25, 44]
+    assert [streams_on(gib * 2**30, 15, steps=5) for gib in (6, 24)] == [3, 23]  # half the memory for each
 
 
 @given(st.floats(0, 1e12), st.integers(1, 9000))

@@ -1,15 +1,19 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.cosyvoice.model.flow import Flow
 from cosyserve.cosyvoice.model.untrained import untrained
+from cosyserve.measure.flow_steps import flow_steps
 from cosyserve.measure.model import growth
+from cosyserve.speech.voices import BUNDLED
 from tests.cosyvoice.seeded import TINY
 
 
@@ -26,6 +30,18 @@ def test_an_untrained_model_is_the_same_each_time_and_makes_finite_sound() -> No
     mel = one.mel(torch.ones(1, 30, dtype=torch.long), prompt, torch.randn(1, 10, 80), torch.randn(1, 192))
     assert mel.isfinite().all()
     assert 0.1 < mel.std() < 100
+
+
+@pytest.mark.parametrize("fetched", [True, False], ids=["the model that was fetched", "untrained weights"])
+def test_fewer_steps_are_measured_beside_ten(models: Path, fetched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosyserve.measure.flow_steps.Config", lambda: TINY)  # the released size takes minutes
+    model = models / MODEL_FOLDER
+    measured = dict(flow_steps(model if fetched else None, next(BUNDLED.iterdir())))
+    assert measured["weights"] == (str(model) if fetched else "untrained")
+    strays = [measured[f"{steps} steps: relative deviation of the mel"] for steps in (10, 8, 6, 5)]
+    assert strays[0] == 0
+    assert all(0 < float(str(each)) < 1 for each in strays[1:])
+    assert measured["10 steps: processor time, of that of 10"] == 1
 
 
 def test_a_bench_of_a_device_that_is_not_there_says_so() -> None:

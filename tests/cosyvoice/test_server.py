@@ -306,7 +306,9 @@ def test_a_bad_model_ends_the_start_with_its_reason(models: Path, tmp_path: Path
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("chosen", [{"dtype": "int8"}, {"dtype": "bfloat16", "past_seconds": 0, "trim_silence": "yes"}])
+@pytest.mark.parametrize(
+    "chosen", [{"dtype": "int8", "flow_steps": 5}, {"dtype": "bfloat16", "past_seconds": 0, "trim_silence": "yes"}]
+)
 def test_other_types_and_bounds_speak(models: Path, tmp_path: Path, chosen: dict[str, object]) -> None:
     with (
         Server(tmp_path, (), models_dir=models, **chosen) as server,

@@ -9,6 +9,8 @@ from typing import TextIO
 import click
 
 from cosyserve import errors
+from cosyserve.assets.disk import Folder
+from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.cli.serving import threads
 from cosyserve.errors import CosyError
 from cosyserve.settings import load_settings
@@ -52,6 +54,22 @@ def streaming(as_json: bool, keep: int) -> None:
     from cosyserve.measure import model as measured
 
     _print_measured(measured.streaming(keep), as_json)
+
+
+@bench.command("flow-steps")
+@click.option("--json", "as_json", is_flag=True, help="One object, once all is measured.")
+def flow_steps(as_json: bool) -> None:
+    """What 8, 6 and 5 Euler steps of the flow (COSYSERVE_FLOW_STEPS) save and change, against ten.
+
+    With the weights that were fetched; where there are none, with untrained ones, whose time is right and whose
+    deviation says nothing of speech. Takes about two minutes on a processor.
+    """
+    _expect_torch()
+    from cosyserve.measure import flow_steps as measured
+    from cosyserve.speech.voices import BUNDLED
+
+    folder = Folder(load_settings().models_dir, model_of(DEFAULT))
+    _print_measured(measured.flow_steps(folder.path if folder.usable else None, next(BUNDLED.iterdir())), as_json)
 
 
 @bench.command()

@@ -69,7 +69,7 @@ def _questions(
         system.clock,
         system.text_encoding,
         lambda: wsl.examine(machine, folder.absolute(), settings.port),
-        lambda: gpu.examine(machine, needed=for_card, past_seconds=settings.past_seconds),
+        lambda: gpu.examine(machine, settings.past_seconds, settings.flow_steps, needed=for_card),
         lambda: mpi.tools(machine),
         lambda: mpi.gl_plugin(machine),
         lambda: mpi.leftover_variables(machine),

@@ -121,9 +121,9 @@ def has_device(machine: Machine) -> bool:
     return machine.exists("/dev/nvidia0") or machine.exists("/dev/dxg")
 
 
-def examine(machine: Machine, *, needed: bool = False, past_seconds: float = 15) -> list[Finding]:
+def examine(machine: Machine, past_seconds: float = 15, flow_steps: int = 10, *, needed: bool = False) -> list[Finding]:
     """All findings on the card; those that cannot be asked are skipped with the reason, as is one that is not there
-    and not `needed`. A stream sees `past_seconds` back."""
+    and not `needed`. A stream sees `past_seconds` back, in each of `flow_steps`."""
     findings = [_wsl_library(machine)] if is_wsl(machine) else []
     tool = _tool(machine)
     if tool is None and not has_device(machine):
@@ -139,7 +139,7 @@ def examine(machine: Machine, *, needed: bool = False, past_seconds: float = 15)
         found,
         _driver(found_cards[0], cuda),
         _capability(found_cards),
-        _free_memory(found_cards, past_seconds),
+        _free_memory(found_cards, past_seconds, flow_steps),
         *findings,
     ]
 
@@ -232,7 +232,7 @@ def _capability(cards: list[Card]) -> Finding:
     return CAPABILITY.ok(Text(text, text), capabilities=known)
 
 
-def _free_memory(cards: list[Card], past_seconds: float) -> Finding:
+def _free_memory(cards: list[Card], past_seconds: float, flow_steps: int) -> Finding:
     known = [card.free_mib for card in cards if card.free_mib is not None]
     if not known:
         return FREE_MEMORY.skipped(Text("the driver answers N/A", "驱动返回 N/A"))
@@ -248,9 +248,9 @@ def _free_memory(cards: list[Card], past_seconds: float) -> Finding:
             ),
             free_mib=free,
         )
-    streams = max(0, streams_on(free * 2**20, past_seconds))
+    streams = max(0, streams_on(free * 2**20, past_seconds, flow_steps))
     back = f"{past_seconds:g} s" if past_seconds else "60 s"
-    table = ", ".join(f"{gib} GiB {streams_on(gib * 2**30, past_seconds)}" for gib in _SIZES)
+    table = ", ".join(f"{gib} GiB {streams_on(gib * 2**30, past_seconds, flow_steps)}" for gib in _SIZES)
     told = Text(
         f"{free} MiB: room for about {streams} streams of CosyVoice2 that see {back} back ({table})",
         f"{free} MiB：约可同时合成 {streams} 路 CosyVoice2，每路回看 {back}（{table}）",

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -59,6 +60,7 @@ class CosyVoice2Synthesizer:
         place; raises `CS-ENGINE-002` where it cannot."""
         try:
             sizes = load_config(folder)
+            sizes = replace(sizes, flow=replace(sizes.flow, steps=config.flow_steps))
             self._tokenizer = TextTokenizer(folder)
             prompt_encoder = PromptEncoder(folder, max(1, config.threads // _LISTENING_SHARE))
             flow = load_flow(folder, sizes, config.dtype, config.device)

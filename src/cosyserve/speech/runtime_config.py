@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from cosyserve import errors
-from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, TOKENS_PER_SECOND
+from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, TOKENS_PER_SECOND, FlowConfig
 from cosyserve.errors import CosyError
 from cosyserve.host.report import NOTHING, Text
 from cosyserve.launch.beat import GPU_SHARE
@@ -28,6 +28,7 @@ class RuntimeConfig:
     threads: int
     bound: Bound  # of the streams that are spoken at the same time; more wait
     keep_tokens: int | None  # how far back the flow sees, see `Past`
+    flow_steps: int = FlowConfig.steps
     trim_silence: bool = False
     whole_attention: bool = True  # for what nobody listens to before its end
     gpu_share: float = 1.0  # of the card's memory
@@ -64,6 +65,7 @@ def config_for(settings: Settings, threads: int) -> RuntimeConfig:
         if on_gpu or settings.max_streams <= _STREAMS_ON_CPU
         else by_processor(_STREAMS_ON_CPU),
         keep_tokens=round(settings.past_seconds * TOKENS_PER_SECOND) or None,
+        flow_steps=settings.flow_steps,
         recording_tokens=_recording_tokens(settings),
         trim_silence=settings.trim_silence,
         whole_attention=settings.whole_attention,

@@ -82,7 +82,7 @@ def shared_out(room: float, config: FlowConfig, frames: int, value_bytes: int = 
     return Share(streams, voices, pages, stream)
 
 
-def streams_on(memory: float, past_seconds: float) -> int:
+def streams_on(memory: float, past_seconds: float, steps: int = FlowConfig.steps) -> int:
     """An estimate for a card with so many bytes that nobody else uses, before the model is there."""
     frames = frames_behind(round(past_seconds * TOKENS_PER_SECOND) or None)
-    return shared_out(room(memory - _MODEL_BYTES), FlowConfig(), frames).streams
+    return shared_out(room(memory - _MODEL_BYTES), FlowConfig(steps=steps), frames).streams
