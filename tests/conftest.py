@@ -27,6 +27,10 @@ from tests.running import HANGS, Server, wait_until_warm
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
+# A client of the tests waits five seconds for an answer unless it is told otherwise, which may be too little, too.
+_patience = inspect.signature(httpx.get).parameters["timeout"].default
+_patience.connect = _patience.read = _patience.write = _patience.pool = HANGS
+
 _TOGETHER = {"containers": "containers", "scale": "scale"}
 # The longest first, or one worker would have it all to itself at the end; those that mostly wait for processes of their
 # own among those that compute.

@@ -17,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from typing_extensions import Self
 
+from tests.running import HANGS
+
 REPOSITORY, COMMIT = "tests/model", "c" * 40
 _BLOCK = 1 << 14
 
@@ -104,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, path: str, *, body: bool) -> None:
         behaviour = self.hub.behaviour
         if behaviour.hang and body:
-            self.hub.stopped.wait(60)
+            self.hub.stopped.wait(HANGS)
             self.close_connection = True
             return
         if behaviour.status and behaviour.times:

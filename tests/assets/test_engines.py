@@ -20,6 +20,7 @@ from cosyserve.assets import engines as engines_module
 from cosyserve.assets.engines import BIAS, CONFIG, PLAN, Engines, Key, Shape, key_here
 from cosyserve.errors import CosyError
 from cosyserve.host.machine import Machine
+from tests.running import HANGS
 
 KEY = Key(
     weights="w" * 64,
@@ -90,7 +91,7 @@ def test_a_builder_that_is_killed_leaves_the_old_engine_or_none(tmp_path: Path, 
     began = SPAWN.Event()
     builder = SPAWN.Process(target=write_slowly, args=(tmp_path, began, b"x" * 1_000_000, 0.05))
     builder.start()
-    assert began.wait(30)
+    assert began.wait(HANGS)
     builder.join(moment * 0.008)
     if builder.pid and builder.is_alive():
         os.kill(builder.pid, signal.SIGKILL)

@@ -23,6 +23,7 @@ from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav, Token2Wav, To
 from cosyserve.cosyvoice.runtime.utterance import Utterance
 from cosyserve.speech.audio import Pcm
 from tests.cosyvoice.seeded import SHALLOW, Model, seeded
+from tests.running import HANGS
 
 HOPS = st.builds(Hops, first=st.integers(1, 25), longest=st.sampled_from((25, 50, 100)))
 NOTHING = torch.empty(0, dtype=torch.long)
@@ -303,7 +304,7 @@ class Speaking:
 
     def spoken(self, text: int, seed: int = 0) -> list[bytes]:
         listener, _ = self.ask(text, seed)
-        assert listener.ended.wait(60)
+        assert listener.ended.wait(HANGS)
         assert listener.problem is None
         return [chunk.tobytes() for chunk in listener.chunks]
 
@@ -321,7 +322,7 @@ def test_a_request_sounds_the_same_whatever_runs_beside_it(speaking: Speaking) -
     beside = speaking.spoken(3, seed=5)
     assert alike(beside, alone)
     for other in others:
-        assert other.ended.wait(60)
+        assert other.ended.wait(HANGS)
 
 
 def test_no_more_are_spoken_at_once_than_both_have_room_for(model: Model) -> None:
@@ -330,7 +331,7 @@ def test_no_more_are_spoken_at_once_than_both_have_room_for(model: Model) -> Non
     try:
         asked = [speaking.ask(2, seed=seed)[0] for seed in range(3)]
         for listener in asked:
-            assert listener.ended.wait(60)
+            assert listener.ended.wait(HANGS)
             assert listener.problem is None
     finally:
         speaking.runtime.close()
@@ -338,20 +339,20 @@ def test_no_more_are_spoken_at_once_than_both_have_room_for(model: Model) -> Non
 
 def test_a_short_text_does_not_wait_for_a_long_one(speaking: Speaking) -> None:
     long, _ = speaking.ask(20)
-    assert long.first.wait(60)
+    assert long.first.wait(HANGS)
     short, _ = speaking.ask(2)
-    assert short.ended.wait(60)
-    assert long.ended.wait(120)
+    assert short.ended.wait(HANGS)
+    assert long.ended.wait(HANGS)
     assert speaking.order == [short, long]
 
 
 def test_streams_go_on_beside_what_is_not_streamed(speaking: Speaking) -> None:
     alone = speaking.ask(6, whole=True)[0]
-    assert alone.ended.wait(60)
+    assert alone.ended.wait(HANGS)
     whole, _ = speaking.ask(6, whole=True)
     short, _ = speaking.ask(2)
     for listener in (whole, short):
-        assert listener.ended.wait(120)
+        assert listener.ended.wait(HANGS)
         assert listener.problem is None
     assert [chunk.tobytes() for chunk in whole.chunks] == [chunk.tobytes() for chunk in alone.chunks]
     assert speaking.order == [alone, short, whole]
@@ -363,7 +364,7 @@ def test_a_long_text_does_not_starve_on_many_short_ones(model: Model) -> None:
     try:
         long, _ = speaking.ask(6)
         shorts = [speaking.ask(2, seed=seed)[0] for seed in range(30)]
-        assert long.ended.wait(120)
+        assert long.ended.wait(HANGS)
         assert not all(short.ended.is_set() for short in shorts)
     finally:
         speaking.runtime.close()
@@ -371,7 +372,7 @@ def test_a_long_text_does_not_starve_on_many_short_ones(model: Model) -> None:
 
 def test_a_cancelled_request_frees_its_place_and_makes_no_more_sound(speaking: Speaking) -> None:
     listener, utterance = speaking.ask(20)
-    assert listener.first.wait(60)
+    assert listener.first.wait(HANGS)
     speaking.runtime.cancel(utterance)
     speaking.spoken(2)  # a round has passed, and more
     assert speaking.generator.free == 4
@@ -395,14 +396,14 @@ def test_what_waits_may_be_cancelled_too(model: Model) -> None:
 
 def test_a_client_that_takes_nothing_is_not_spoken_to_without_end(speaking: Speaking) -> None:
     slow, utterance = speaking.ask(20, taking=False)
-    assert slow.first.wait(60)
+    assert slow.first.wait(HANGS)
     for _ in range(3):
         speaking.spoken(6)
     assert len(slow.chunks) == 4
     slow.taking = True
     for _ in range(4):
         speaking.runtime.taken(utterance)
-    assert slow.ended.wait(120)
+    assert slow.ended.wait(HANGS)
 
 
 def test_what_fails_for_one_is_told_to_it_alone(speaking: Speaking, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -417,14 +418,14 @@ def test_what_fails_for_one_is_told_to_it_alone(speaking: Speaking, monkeypatch:
     monkeypatch.setattr(HiftStream, "hop", hop)
     good, _ = speaking.ask(6)
     bad, utterance = speaking.ask(6)
-    assert bad.first.wait(60)
+    assert bad.first.wait(HANGS)
     assert utterance.stream is not None
     broken.append(utterance.stream.vocoder)
-    assert bad.ended.wait(60)
+    assert bad.ended.wait(HANGS)
     assert isinstance(bad.problem, RuntimeError)
-    assert good.ended.wait(60)
+    assert good.ended.wait(HANGS)
     assert good.problem is None
     too_long, _ = speaking.ask(700)
-    assert too_long.ended.wait(60)
+    assert too_long.ended.wait(HANGS)
     assert isinstance(too_long.problem, ValueError)
     assert speaking.spoken(2)

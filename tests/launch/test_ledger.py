@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cosyserve.launch.ledger import Ledger
+from tests.running import HANGS
 
 WORK = """
 import os, sys
@@ -31,6 +32,6 @@ def test_it_is_known_however_the_server_ends(tmp_path: Path, sig: signal.Signals
         assert server.stdout is not None
         assert server.stdout.readline() == b"written\n"
         os.kill(server.pid, sig)
-        server.wait(60)
+        server.wait(HANGS)
     assert ledger.requests == 2
     ledger.close()

@@ -7,6 +7,7 @@ import pytest
 from cosyserve.errors import CosyError
 from cosyserve.server.admission import Admission
 from tests.conftest import Serving
+from tests.running import HANGS
 from tests.standins import GatedSynthesizer
 
 
@@ -68,7 +69,7 @@ def test_who_gives_up_waiting_takes_no_place() -> None:
             assert admission.waiting == 2
         await asyncio.gather(*waiting, return_exceptions=True)
         assert (admission.active, admission.waiting) == (0, 0)
-        await asyncio.wait_for(admission.idle(), 1)
+        await asyncio.wait_for(admission.idle(), HANGS)
 
     asyncio.run(run())
 
@@ -84,7 +85,7 @@ def test_closing_lets_the_running_finish_and_refuses_the_new() -> None:
             assert stopping.value.fault.id == "CS-SRV-002"
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(admission.idle(), 0.01)
-        await asyncio.wait_for(admission.idle(), 1)
+        await asyncio.wait_for(admission.idle(), HANGS)
 
     asyncio.run(run())
 

@@ -20,7 +20,7 @@ from cosyserve.errors import CosyError
 from cosyserve.server.routes.socket import Generation, Update
 from cosyserve.speech.output import SILENCE_SECONDS
 from tests.conftest import Serving
-from tests.running import GREETING, Server, eventually
+from tests.running import GREETING, HANGS, Server, eventually
 from tests.server.test_delivery import breakable
 from tests.signals import from_s16le, is_speech
 from tests.standins import CHUNK_SECONDS, CapableSynthesizer, FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
@@ -29,7 +29,8 @@ PATH = "/v1/audio/speech/stream"
 
 
 def open_socket(url: str, **options: Any) -> Connection:
-    socket = connect(url.replace("http", "ws", 1) + PATH, **options)
+    patience = {"open_timeout": HANGS, "ping_timeout": HANGS}
+    socket = connect(url.replace("http", "ws", 1) + PATH, **{**patience, **options})
     assert event(socket)["type"] == "session.created"
     return socket
 

@@ -33,7 +33,7 @@ class Listening(GatedSynthesizer):
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self.go_on = threading.Event()
-        self.library = Library(folder, lambda _entry: self.go_on.wait(30))  # type: ignore[assignment]
+        self.library = Library(folder, lambda _entry: self.go_on.wait(HANGS))  # type: ignore[assignment]
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         if options.reference:
