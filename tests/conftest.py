@@ -18,7 +18,6 @@ from cosyserve.server.app import create_app
 from cosyserve.server.connections import Connections, Limits, limits_of
 from cosyserve.server.run import config_of, listen, url_of
 from cosyserve.settings import Settings
-from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.synthesizer import Synthesizer
 from tests.running import HANGS, Server, wait_until_warm
@@ -131,12 +130,11 @@ def serving() -> Serving:
         synthesizer: Synthesizer,
         wrap: Callable[[Any], Any] = lambda app: app,
         limits: Limits | None = None,
-        capacity: Capacity | None = None,
         **settings: Any,
     ) -> Iterator[str]:
         bound = listen("127.0.0.1", 0)
         given = Settings(**settings)
-        app = create_app(given, Choice(synthesizer, "a test asked for it", "测试需要", capacity))
+        app = create_app(given, Choice(synthesizer, "a test asked for it", "测试需要"))
         uvicorn_server = uvicorn.Server(config_of(wrap(app), given, Connections(limits or limits_of(given))))
         thread = threading.Thread(target=uvicorn_server.run, args=([bound],))
         thread.start()

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 import numpy as np
 
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
+from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.synthesizer import Capability, Options
 from cosyserve.speech.voices import Voice
 
@@ -23,6 +24,7 @@ class ToneSynthesizer:
     library = None
     broken = ""
     preparing = ""
+    capacity: Capacity | None = None
 
     def __init__(self) -> None:
         self.voices: Mapping[str, Voice] = {"tone": Voice("tone", "Tone", "音", ("en", "zh"))}

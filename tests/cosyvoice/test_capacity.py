@@ -1,17 +1,27 @@
 """How many are spoken to at once: as many as there is room for, and nobody more is let in."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.cosyvoice.model.config import FlowConfig
+from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch
+from cosyserve.cosyvoice.runtime.hops import Hops
 from cosyserve.cosyvoice.runtime.memory import page_bytes, pages_behind, shared_out, streams_on
+from cosyserve.settings import Settings
 from cosyserve.speech.capacity import Bound, by_memory, by_processor, by_setting, capacity_of
+from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
+from cosyserve.speech.parts import Made, Parts
+from cosyserve.speech.runtime_config import config_for
+from tests.conftest import Serving
 from tests.cosyvoice.seeded import TINY, seeded
 from tests.running import HANGS, Server, eventually
 
@@ -86,3 +96,52 @@ def test_streams_and_voices_fit_into_the_room(there: float, frames: int) -> None
     page = page_bytes(FlowConfig())
     assert share.streams == 0 or (share.pages + 1) * page + share.streams * (share.stream_bytes % page) <= there
     assert share.streams == 0 or share.pages >= pages_behind(frames)
+
+
+class Card(Parts):
+    """A stand-in for a card of which another process holds the most until it `has_gone`."""
+
+    has_gone = threading.Event()
+
+    @property
+    def shared(self) -> bool:
+        return True
+
+    @property
+    def streams(self) -> int:
+        return 3 if self.has_gone.is_set() else 1
+
+    def made(self) -> Made:
+        streams, pages = self.streams, pages_behind(600)
+        token2wav = BatchedToken2Wav(self._flow, self._hift, Hops(), streams, (streams + 2) * pages, 600)
+        bounds = [by_memory(streams, streams * 2.0**30, 2.0**30, 12)]
+        return (self._generator(streams), token2wav), capacity_of(bounds, voices=1, past_seconds=12)
+
+
+def test_more_are_let_in_once_who_held_the_card_has_gone(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serving: Serving
+) -> None:
+    monkeypatch.setattr("cosyserve.speech.cosyvoice2.Parts", Card)
+    monkeypatch.setattr("cosyserve.speech.cosyvoice2._LOOK_SECONDS", 0.02)
+    config = config_for(Settings(device="cpu", dtype="float32"), 1)
+    synthesizer = CosyVoice2Synthesizer(models / MODEL_FOLDER, tmp_path / "voices", config)
+    with (
+        serving(synthesizer, max_queue=0) as url,
+        httpx.Client(base_url=url) as client,
+        ThreadPoolExecutor() as threads,
+    ):
+
+        def capacity() -> tuple[int, str]:
+            told = client.get("/readyz").json()
+            return told["max_streams"], told["capacity"]["why"]
+
+        assert capacity()[0] == 1
+        with client.stream("POST", SPEECH, json={"input": LONG}) as speaking:
+            assert speaking.status_code == 200
+            Card.has_gone.set()
+            assert client.post(SPEECH, json={"input": "Hi."}).status_code == 429
+            assert capacity()[0] == 1  # nobody is cut off for it
+        eventually(lambda: capacity()[0] == 3)
+        assert "3.0 GiB" in capacity()[1]
+        answers = list(threads.map(lambda _: client.post(SPEECH, json={"input": "Hi there."}), range(3)))
+        assert [each.status_code for each in answers] == [200, 200, 200]

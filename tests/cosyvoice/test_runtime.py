@@ -1,13 +1,14 @@
-"""What has to be there before the first request."""
+"""What has to be there before the first request, and what comes later."""
 
 import threading
 
 import pytest
 
-from cosyserve.cosyvoice.runtime.generation import Generator
+from cosyserve.cosyvoice.runtime.generation import Generator, TokenGenerator
 from cosyserve.cosyvoice.runtime.graphs import Make
+from cosyserve.cosyvoice.runtime.token2wav import Token2Wav
 from tests.cosyvoice.seeded import SHALLOW, Model, seeded
-from tests.cosyvoice.test_token2wav import Speaking
+from tests.cosyvoice.test_token2wav import Client, Speaking, alike, batched
 from tests.running import HANGS, eventually
 
 
@@ -59,5 +60,78 @@ def test_a_graph_that_cannot_be_made_breaks_the_runtime(model: Model, monkeypatc
         assert listener.ended.wait(HANGS)
         assert "no memory for a graph" in str(listener.problem)
         assert speaking.runtime.broken == "no memory for a graph"
+    finally:
+        speaking.runtime.close()
+
+
+def larger(model: Model) -> tuple[TokenGenerator, Token2Wav]:
+    return Generator(model.llm, 3, 600), batched(model, streams=3)
+
+
+def test_it_grows_as_soon_as_nobody_is_spoken_to(model: Model) -> None:
+    speaking = Speaking(model, 1, together=True)
+    in_use = threading.Event()
+    made = threading.Event()
+
+    def make() -> tuple[TokenGenerator, Token2Wav]:
+        made.set()
+        return larger(model)
+
+    try:
+        alone = speaking.spoken(3, seed=5)
+        listener, utterance = speaking.ask(40, taking=False)  # it takes no chunk, and so does not end
+        assert listener.first.wait(HANGS)
+        speaking.runtime.grow(make, in_use.set)
+        short, _ = speaking.ask(2)
+        assert not made.is_set()
+        speaking.runtime.cancel(utterance)
+        assert short.ended.wait(HANGS)
+        assert in_use.wait(HANGS)
+        assert speaking.runtime.slots == 3
+        beside = [speaking.ask(3, seed=seed)[0] for seed in (5, 6, 7)]
+        for each in beside:
+            assert each.ended.wait(HANGS)
+            assert each.problem is None
+        assert alike([chunk.tobytes() for chunk in beside[0].chunks], alone)
+    finally:
+        speaking.runtime.close()
+
+
+def test_who_comes_while_it_grows_is_spoken_to(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two graphs, each of which is a moment."""
+    speaking = Speaking(model, 1, together=True)
+    in_use = threading.Event()
+    graphs: list[Make] = [lambda: come.append(speaking.ask(2)[0])] * 3
+    come: list[Client] = []
+
+    def make() -> tuple[TokenGenerator, Token2Wav]:
+        monkeypatch.setattr(Generator, "graphs", lambda generator: graphs)
+        return larger(model)
+
+    try:
+        speaking.runtime.grow(make, in_use.set)
+        assert in_use.wait(HANGS)
+        assert len(come) == 3
+        for listener in come:
+            assert listener.ended.is_set()  # the runtime grew when nobody was spoken to
+            assert listener.problem is None
+    finally:
+        speaking.runtime.close()
+
+
+def test_a_growth_that_fails_leaves_what_there_is(model: Model) -> None:
+    speaking = Speaking(model, 1, together=True)
+    tried = threading.Event()
+
+    def make() -> tuple[TokenGenerator, Token2Wav]:
+        tried.set()
+        raise RuntimeError("CUDA out of memory")
+
+    try:
+        speaking.runtime.grow(make, lambda: pytest.fail("it has not grown"))
+        assert tried.wait(HANGS)
+        assert speaking.spoken(3)
+        assert speaking.runtime.slots == 1
+        assert speaking.runtime.broken == ""
     finally:
         speaking.runtime.close()

@@ -16,7 +16,7 @@ REQUESTS = st.lists(st.tuples(st.sampled_from(["/a", "/b"]), st.sampled_from(["o
 
 
 def counted(requests: list[tuple[str, str, float]]) -> Metrics:
-    metrics = Metrics(Admission(1, 1, 1), ALONE)
+    metrics = Metrics(Admission(lambda: 1, 1, 1), ALONE)
     for endpoint, outcome, seconds in requests:
         metrics.count(endpoint, outcome)
         metrics.first_chunk.observe(seconds)

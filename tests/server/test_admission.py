@@ -13,7 +13,7 @@ from tests.standins import GatedSynthesizer
 
 def test_first_come_first_served_up_to_the_limits() -> None:
     async def run() -> None:
-        admission = Admission(streams=2, queue=3, queue_seconds=10)
+        admission = Admission(streams=lambda: 2, queue=3, queue_seconds=10)
         order: list[int] = []
         release = asyncio.Event()
 
@@ -39,9 +39,33 @@ def test_first_come_first_served_up_to_the_limits() -> None:
     asyncio.run(run())
 
 
+def test_who_waits_gets_a_place_that_there_was_not_room_for_before() -> None:
+    async def run() -> None:
+        streams = 1
+        admission = Admission(streams=lambda: streams, queue=5, queue_seconds=HANGS)
+        release = asyncio.Event()
+
+        async def request() -> None:
+            async with admission.place():
+                await release.wait()
+
+        tasks = [asyncio.create_task(request()) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert (admission.active, admission.waiting) == (1, 2)
+        streams = 3
+        tasks.append(asyncio.create_task(request()))
+        while admission.active < 3:
+            await asyncio.sleep(0)
+        assert admission.waiting == 1
+        release.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+
+
 def test_waiting_ends_in_time() -> None:
     async def run() -> None:
-        admission = Admission(streams=1, queue=1, queue_seconds=0.01)
+        admission = Admission(streams=lambda: 1, queue=1, queue_seconds=0.01)
         async with admission.place():
             with pytest.raises(CosyError) as late:
                 async with admission.place():
@@ -55,7 +79,7 @@ def test_waiting_ends_in_time() -> None:
 
 def test_who_gives_up_waiting_takes_no_place() -> None:
     async def run() -> None:
-        admission = Admission(streams=1, queue=5, queue_seconds=10)
+        admission = Admission(streams=lambda: 1, queue=5, queue_seconds=10)
 
         async def request() -> None:
             async with admission.place():
@@ -76,7 +100,7 @@ def test_who_gives_up_waiting_takes_no_place() -> None:
 
 def test_closing_lets_the_running_finish_and_refuses_the_new() -> None:
     async def run() -> None:
-        admission = Admission(streams=1, queue=1, queue_seconds=10)
+        admission = Admission(streams=lambda: 1, queue=1, queue_seconds=10)
         async with admission.place():
             admission.close()
             with pytest.raises(CosyError) as stopping:

@@ -57,7 +57,7 @@ def test_a_machine_that_cannot_be_switched_off_says_so(tmp_path: Path, monkeypat
 async def test_a_stream_and_its_end_begin_the_time_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("cosyserve.server.idleness.time.monotonic", lambda: now[0])
-    admission = Admission(1, 0, 1)
+    admission = Admission(lambda: 1, 0, 1)
     idleness = Idleness(1, admission)
     now[0] += 50
     assert idleness.seconds_left == 10

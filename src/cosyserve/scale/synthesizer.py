@@ -29,10 +29,12 @@ class ScaledSynthesizer:
     broken = ""  # replicas come back by themselves
     preparing = ""  # they say it themselves
 
-    def __init__(self, replicas: DeploymentHandle[Any], described: Description, voices_dir: Path) -> None:
+    def __init__(self, replicas: DeploymentHandle[Any], described: Description, voices_dir: Path, most: int) -> None:
+        """There are `most` of them at most."""
         self._replicas = replicas
         self.name, self.model, self.device = described.name, described.model, described.device
         self.capabilities = described.capability_set
+        self.capacity = described.capacity.times(most)
         self.library = Library(voices_dir, learn=self._learn) if described.has_library else None
         self._voices = {voice.id: voice for voice in described.voices}
 

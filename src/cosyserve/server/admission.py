@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import anyio
@@ -16,14 +16,15 @@ _RECENT = 0.2  # weight of the newest stream in the mean duration
 
 
 class Admission:
-    """A fixed number of places and a bounded queue before them, first come, first served.
+    """As many places as there are streams, which may become more, and a bounded queue before them, first come, first
+    served.
 
     Who finds the queue full is told `full`, who waits too long `late`.
     """
 
     def __init__(
         self,
-        streams: int,
+        streams: Callable[[], int],
         queue: int,
         queue_seconds: float,
         full: Fault = errors.QUEUE_FULL,
@@ -31,7 +32,7 @@ class Admission:
     ) -> None:
         self._streams, self._queue, self._queue_seconds = streams, queue, queue_seconds
         self._full, self._late = full, late
-        self._places = anyio.Semaphore(streams)
+        self._places, self._made = anyio.Semaphore(0), 0
         self._mean_seconds = 1.0
         self._open = True
         self._idle = asyncio.Event()
@@ -46,6 +47,7 @@ class Admission:
         if not self._open:
             raise CosyError(errors.STOPPING, retry_after=_RETRY_AFTER_RANGE[0])
         self._idle.clear()
+        self._make_places()
         try:
             await self._wait()
             started = time.monotonic()
@@ -69,12 +71,17 @@ class Admission:
         """Return once nothing runs and nothing waits."""
         await self._idle.wait()
 
+    def _make_places(self) -> None:
+        while self._made < self._streams():
+            self._places.release()
+            self._made += 1
+
     async def _wait(self) -> None:
         with suppress(anyio.WouldBlock):
             self._places.acquire_nowait()
             return
         if self.waiting >= self._queue:
-            raise CosyError(self._full, retry_after=self._retry_after(), streams=self._streams, waiting=self.waiting)
+            raise CosyError(self._full, retry_after=self._retry_after(), streams=self._made, waiting=self.waiting)
         self.waiting += 1
         try:
             with anyio.fail_after(self._queue_seconds):
@@ -87,4 +94,4 @@ class Admission:
     def _retry_after(self) -> int:
         """Seconds until the queue has moved on, at the pace of the latest streams."""
         low, high = _RETRY_AFTER_RANGE
-        return max(low, min(high, math.ceil(self._mean_seconds * (self.waiting + 1) / self._streams)))
+        return max(low, min(high, math.ceil(self._mean_seconds * (self.waiting + 1) / self._made)))

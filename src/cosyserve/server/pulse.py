@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 
 from cosyserve.speech.audio import Pcm
+from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.synthesizer import Options, Synthesizer
 from cosyserve.speech.voices import Library, Voice
 
@@ -58,6 +59,10 @@ class WatchedSynthesizer:
     @property
     def preparing(self) -> str:
         return self._synthesizer.preparing
+
+    @property
+    def capacity(self) -> Capacity | None:
+        return self._synthesizer.capacity
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         async with aclosing(self._synthesizer.synthesize(segment, voice, options)) as chunks:

@@ -25,7 +25,7 @@ from cosyserve.server.metrics import Metrics
 from cosyserve.server.pulse import WatchedSynthesizer
 from cosyserve.settings import Settings
 from cosyserve.speech.audio import Pcm
-from cosyserve.speech.capacity import by_setting, capacity_of
+from cosyserve.speech.capacity import Capacity, by_setting, capacity_of
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.pipeline import SpeechRequest, speak
 from cosyserve.speech.synthesizer import Capability, Options, voice_of
@@ -84,10 +84,13 @@ class Service:
         self.fleet = fleet
         self.synthesizer = WatchedSynthesizer(choice.synthesizer)
         self.state = ServerState.STARTING
-        self.capacity = choice.capacity or capacity_of([by_setting(settings.max_streams)])
-        self.admission = Admission(self.capacity.streams, settings.max_queue, settings.queue_seconds)
+        self.admission = Admission(lambda: self.capacity.streams, settings.max_queue, settings.queue_seconds)
         self.uploads = Admission(
-            *(_LISTENING, _TO_LISTEN, settings.queue_seconds), full=errors.UPLOADS_BUSY, late=errors.UPLOADS_BUSY
+            lambda: _LISTENING,
+            _TO_LISTEN,
+            settings.queue_seconds,
+            full=errors.UPLOADS_BUSY,
+            late=errors.UPLOADS_BUSY,
         )
         self.idleness = Idleness(settings.idle_shutdown_minutes, self.admission)
         self.metrics = Metrics(self.admission, fleet)
@@ -110,6 +113,10 @@ class Service:
     @property
     def default_voice(self) -> Voice:
         return voice_of(self.synthesizer, self.settings.voice)
+
+    @property
+    def capacity(self) -> Capacity:
+        return self.synthesizer.capacity or capacity_of([by_setting(self.settings.max_streams)])
 
     @property
     def condition(self) -> ServerState:

@@ -17,7 +17,6 @@ from cosyserve.host.machine import IMAGE, Machine
 from cosyserve.host.report import NOTHING, Text
 from cosyserve.launch.ladder import WITHOUT_MPI
 from cosyserve.settings import Settings
-from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.preview import PreviewSynthesizer
 from cosyserve.speech.synthesizer import Synthesizer
 
@@ -31,7 +30,6 @@ class Choice:
     synthesizer: Synthesizer
     why: str
     why_zh: str
-    capacity: Capacity | None = None  # None where nothing bounds it but the setting
 
 
 def choose(settings: Settings, threads: int = 1) -> Choice:
@@ -110,7 +108,6 @@ def _cosyvoice2(settings: Settings, folder: Folder, threads: int) -> Choice:
         f"CosyVoice2 from {folder.path}, by {by} on {synthesizer.device} in {config}. {config.why.en}{unused.en}",
         f"CosyVoice2（{folder.path}），由 {by_zh} 在 {synthesizer.device} 上以 {config} 运行。"
         f"{config.why.zh}{unused.zh}",
-        synthesizer.capacity,
     )
 
 

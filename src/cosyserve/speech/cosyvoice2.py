@@ -1,9 +1,11 @@
 """CosyVoice2 as a synthesizer: voices and text on one side, the engine on the other."""
 
 import asyncio
+import logging
 import secrets
+import threading
 import zlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -15,23 +17,18 @@ from torch import Tensor
 from cosyserve import errors
 from cosyserve.cosyvoice.frontend.prompt_encoder import PromptEncoder
 from cosyserve.cosyvoice.frontend.tokenizer import END_OF_PROMPT, TextTokenizer
-from cosyserve.cosyvoice.model.config import TOKENS_PER_SECOND, Config
-from cosyserve.cosyvoice.model.flow import Flow
-from cosyserve.cosyvoice.model.hift import Hift
+from cosyserve.cosyvoice.model.config import Config
 from cosyserve.cosyvoice.model.int8 import quantised
 from cosyserve.cosyvoice.model.loading import WeightsError, load_config, load_flow, load_hift, load_llm
 from cosyserve.cosyvoice.model.sampling import length_limits
-from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator, Request, TokenGenerator
-from cosyserve.cosyvoice.runtime.hops import Hops
-from cosyserve.cosyvoice.runtime.memory import FRAMES_PER_SECOND, frames_behind, room, shared_out
 from cosyserve.cosyvoice.runtime.runtime import Runtime
-from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav, Token2Wav
+from cosyserve.cosyvoice.runtime.token2wav import Token2Wav
 from cosyserve.cosyvoice.runtime.utterance import Utterance
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import Pcm
-from cosyserve.speech.capacity import Capacity, by_engine, by_memory, capacity_of
 from cosyserve.speech.engine_tokens import open_engine
+from cosyserve.speech.parts import MakeGenerator, Parts
 from cosyserve.speech.prompts import Prompts, VoicePrompt
 from cosyserve.speech.runtime_config import RuntimeConfig
 from cosyserve.speech.silence import LeadingSilence
@@ -42,12 +39,13 @@ from cosyserve.text.front_end import uncut
 
 # Positions of a slot: 30 s of recording with its words, a segment, and the longest that a segment may become.
 _POSITIONS = 2560
-_VOICES = 1  # on a processor, whose recordings are kept as they are after the flow: some hundred megabytes each
 _NOTHING = torch.empty(0, dtype=torch.long)
 _PREPARING = 8  # threads that look voices up and tokenize; most of the time they wait for the normaliser
 _LISTENING_SHARE = 4  # a fourth of the threads listens to recordings, so that streams go on beside it
 
-MakeGenerator = Callable[[int], TokenGenerator]  # for so many streams
+_LOOK_SECONDS = 2.0  # between two looks at whether a card has more room
+
+log = logging.getLogger(__name__)
 
 
 class CosyVoice2Synthesizer:
@@ -76,7 +74,12 @@ class CosyVoice2Synthesizer:
             raise CosyError(errors.MODEL_UNUSABLE, reason=error) from error
         self.device = torch.cuda.get_device_name(config.device) if config.device.startswith("cuda") else config.device
         self._config = config
-        self._runtime, self.capacity = _runtime_of(generator, sizes, flow, hift, config)
+        self._parts = Parts(generator, sizes, flow, hift, config)
+        parts, self.capacity = self._parts.made()
+        self._runtime = Runtime(*parts, config.threads, config.device)
+        self._closing = threading.Event()
+        if self._parts.shared and self.capacity.bound_by == "memory":
+            threading.Thread(target=self._wait_for_room, name="room", daemon=True).start()
         self._preparing = ThreadPoolExecutor(_PREPARING, thread_name_prefix="prepare")
 
     @property
@@ -125,7 +128,29 @@ class CosyVoice2Synthesizer:
         llm = quantised(llm) if config.int8 else llm
         return lambda streams: Generator(llm, streams, _POSITIONS)
 
+    def _wait_for_room(self) -> None:
+        """Until whoever held memory of the card when this one began, its predecessor say, has let go of it."""
+        while not self._closing.wait(_LOOK_SECONDS):
+            if self._parts.streams > self.capacity.streams:
+                self._grow()
+                return
+
+    def _grow(self) -> None:
+        larger = self.capacity
+
+        def make() -> tuple[TokenGenerator, Token2Wav]:
+            nonlocal larger
+            parts, larger = self._parts.made()
+            return parts
+
+        def grown() -> None:
+            self.capacity = larger
+            log.info("Room for %d streams now. %s", larger.streams, larger.why)
+
+        self._runtime.grow(make, grown)
+
     def close(self) -> None:
+        self._closing.set()
         self._preparing.shutdown(cancel_futures=True)
         self._prompts.close()
         self._runtime.close()
@@ -178,29 +203,3 @@ def _unmarked(instructions: str) -> str:
     while instructions.endswith(END_OF_PROMPT):
         instructions = instructions.removesuffix(END_OF_PROMPT).rstrip()
     return instructions
-
-
-def _runtime_of(
-    generator: MakeGenerator, sizes: Config, flow: Flow, hift: Hift, config: RuntimeConfig
-) -> tuple[Runtime, Capacity]:
-    """On a GPU as many streams as its memory has room for, all graphs made; on a processor one after the other."""
-    bounds = [config.bound]
-    if config.device != "cuda":
-        token2wav: Token2Wav = SingleToken2Wav(flow, hift, Hops(), _VOICES, config.keep_tokens, config.recording_tokens)
-        seconds = None if config.keep_tokens is None else config.keep_tokens / TOKENS_PER_SECOND
-        voices = _VOICES
-    else:
-        frames = frames_behind(config.keep_tokens)
-        free, memory = torch.cuda.mem_get_info()
-        there = room(min(free, config.gpu_share * memory - torch.cuda.memory_reserved()))
-        share = shared_out(there, sizes.flow, frames, config.dtype.itemsize)
-        seconds, voices = frames / FRAMES_PER_SECOND, share.voices
-        if share.streams < 1:
-            raise CosyError(errors.GPU_MEMORY, gib=f"{there / 2**30:.1f}", seconds=f"{seconds:g}")
-        bounds.append(by_memory(share.streams, there, share.stream_bytes, seconds))
-        streams = min(bound.streams for bound in bounds)
-        token2wav = BatchedToken2Wav(flow, hift, Hops(), streams, share.pages, frames, config.recording_tokens)
-    made = generator(min(bound.streams for bound in bounds))
-    bounds.append(by_engine(made.slots))
-    runtime = Runtime(made, token2wav, config.threads, config.device)
-    return runtime, capacity_of(bounds, voices=voices, past_seconds=seconds)

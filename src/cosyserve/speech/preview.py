@@ -37,6 +37,7 @@ class PreviewSynthesizer:
     library = None
     broken = ""
     preparing = ""
+    capacity = None
 
     def __init__(self) -> None:
         self._espeak = espeak()

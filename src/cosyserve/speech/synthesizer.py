@@ -8,6 +8,7 @@ from typing import Protocol
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import Pcm
+from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.names import found as found
 from cosyserve.speech.voices import Library, Voice
 
@@ -61,6 +62,11 @@ class Synthesizer(Protocol):
     @property
     def preparing(self) -> str:
         """How far it is with what takes long before the first request; empty once that is done."""
+        ...
+
+    @property
+    def capacity(self) -> Capacity | None:
+        """How many are spoken to at once, by now; None where nothing bounds that but the setting."""
         ...
 
     @property

@@ -45,6 +45,15 @@ class RenderStage:
         """A request keeps its place until its last sound, though its tokens may all be drawn long before."""
         return bool(self._waiting) and len(self._spoken) < self._slots and not self._full
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody is spoken to or waits."""
+        return not (self._waiting or self._spoken)
+
+    def replace(self, token2wav: Token2Wav, slots: float) -> None:
+        """Go on with another one. For when it is idle."""
+        self._token2wav, self._slots, self._full = token2wav, slots, False
+
     def round(self) -> None:
         """End who is over, admit who has a place, and make the hops that are due."""
         self._drop()

@@ -4,8 +4,9 @@ On a GPU each of the two stages has a thread and a stream of the device, so that
 processor they take turns in one thread, as they would only take each other's cores.
 """
 
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -16,6 +17,10 @@ from cosyserve.cosyvoice.runtime.render import RenderStage
 from cosyserve.cosyvoice.runtime.token2wav import Token2Wav
 from cosyserve.cosyvoice.runtime.tokens import PATIENCE, TokenStage
 from cosyserve.cosyvoice.runtime.utterance import Utterance
+
+log = logging.getLogger(__name__)
+
+_ENDED = object()
 
 
 class Runtime:
@@ -28,6 +33,7 @@ class Runtime:
         self._render = RenderStage(token2wav, self.slots, self._tokens, self._health, self._changed)
         self._to_make = [*generator.graphs(), *token2wav.graphs()]
         self._made, self._prepared = 0, threading.Event()
+        self._growth: Iterator[None] | None = None
         works = (self._draw, self._speak) if device.startswith("cuda") else (self._take_turns,)
         self._threads = [
             threading.Thread(target=self._run, args=(work, threads), name="cosyvoice", daemon=True) for work in works
@@ -60,6 +66,13 @@ class Runtime:
         """Its client has taken a chunk."""
         with self._changed:
             utterance.take()
+            self._changed.notify_all()
+
+    def grow(self, make: Callable[[], tuple[TokenGenerator, Token2Wav]], grown: Callable[[], None]) -> None:
+        """Go on with what `make` gives, which has room for more. It and its graphs are made while nobody is spoken to,
+        one after the other; `grown` is called once it is in use. Where it fails, all stays as it is."""
+        with self._changed:
+            self._growth = self._grown(make, grown)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -100,7 +113,8 @@ class Runtime:
     def _speak(self) -> None:
         self._prepare()
         with _stream_of_its_own():
-            while self._wait(self._render.due):
+            while self._wait(self._render_due):
+                self._grow_on()
                 self._render.round()
 
     def _take_turns(self) -> None:
@@ -110,11 +124,56 @@ class Runtime:
                 busy, due = self._tokens.busy, self._render.due()[0]
             if busy:
                 self._tokens.round(0.0 if due else PATIENCE)
+            self._grow_on()
             self._render.round()
 
     def _something(self) -> tuple[bool, float | None]:
-        due, seconds = self._render.due()
+        due, seconds = self._render_due()
         return due or self._tokens.busy, seconds
+
+    def _render_due(self) -> tuple[bool, float | None]:
+        due, seconds = self._render.due()
+        return due or self._can_grow, seconds
+
+    @property
+    def _can_grow(self) -> bool:
+        return self._growth is not None and self._render.idle and not self._tokens.busy
+
+    def _grow_on(self) -> None:
+        """A step of the growth, if nobody is spoken to."""
+        with self._changed:
+            growth = self._growth if self._can_grow else None
+        if growth is None:
+            return
+        try:
+            ended = next(growth, _ENDED) is _ENDED
+        except Exception as problem:  # those who are spoken to have what they had
+            log.warning("No room for more streams could be made: %s", self._health.failed(problem))
+            ended = True
+        if ended:
+            self._growth = None
+
+    def _grown(self, make: Callable[[], tuple[TokenGenerator, Token2Wav]], grown: Callable[[], None]) -> Iterator[None]:
+        generator, token2wav = make()
+        yield
+        for graph in (*generator.graphs(), *token2wav.graphs()):
+            graph()
+            yield
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # what was written on this thread's stream is read on the other's
+        while not self._replace(generator, token2wav):
+            yield
+        grown()
+
+    def _replace(self, generator: TokenGenerator, token2wav: Token2Wav) -> bool:
+        """Whether nobody is spoken to at this moment, so that it can be done."""
+        with self._changed:
+            if self._can_grow:
+                self.slots = min(generator.slots, token2wav.slots)
+                self._tokens.replace(generator)
+                self._render.replace(token2wav, self.slots)
+                return True
+        return False
 
     def _wait(self, due: Callable[[], tuple[bool, float | None]]) -> bool:
         """Until there is something to do; False at the end."""

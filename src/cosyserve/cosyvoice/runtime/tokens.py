@@ -104,5 +104,12 @@ class TokenStage:
                 utterance.problem = utterance.problem or told
             self._changed.notify_all()
 
+    def replace(self, generator: TokenGenerator) -> None:
+        """Go on with another one. For when nobody is spoken to."""
+        if generator is not self._generator:
+            self._going.clear()
+            self._generator.close()
+            self._generator = generator
+
     def close(self) -> None:
         self._generator.close()
