@@ -214,7 +214,12 @@ def test_a_damaged_file_is_named_and_fetched_again(user: User, hub: Hub) -> None
         opened.seek(1000)
         opened.write(b"damage")
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # nothing but its bytes tells
+    hub.asked.clear()
     done = user.runs("models", "verify")
+    assert done.returncode == 1
+    assert "damaged\tflow.pt" in done.stdout
+    assert not hub.asked
+    done = user.runs("models", "verify", "--fetch")
     assert done.returncode == 0, done.stderr
     assert "damaged\tflow.pt" in done.stdout
     assert "whole\tllm.pt" in done.stdout

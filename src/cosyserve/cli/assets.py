@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -109,20 +110,34 @@ def list_models() -> None:
 
 @models.command()
 @click.argument("name", default="cosyvoice2-0.5b")
-def verify(name: str) -> None:
-    """Read every file of model NAME again. What is damaged is named, put away and fetched anew."""
-    from cosyserve.assets.disk import FileState
+@click.option("--fetch", "fetches", is_flag=True, help="Fetch what is missing or damaged, without asking.")
+@click.pass_context
+def verify(context: click.Context, name: str, fetches: bool) -> None:
+    """Read every file of model NAME again, and name what is missing or damaged.
+
+    In a terminal it asks whether to fetch that again. Ends with status 1 where something stays wrong.
+    """
+    from cosyserve.assets.disk import FileState, human
 
     at_work = fetcher(load_settings(), name)
-    folder = at_work.folder
+    folder, wrong = at_work.folder, []
     for file in folder.model.files:
         if folder.state(file) is FileState.MISSING:
             click.echo(f"missing\t{file.path}")
+            wrong.append(file)
             continue
         with at_work.reading(file) as tell:
             right = folder.verify(file, tell)
         click.echo(f"{'whole' if right else 'damaged'}\t{file.path}")
         if not right:
+            wrong.append(file)
+    if not wrong:
+        return
+    size = human(sum(file.size or 0 for file in wrong))
+    if not fetches and not (sys.stdin.isatty() and click.confirm(f"Fetch {len(wrong)} files ({size}) again?")):
+        context.exit(1)
+    for file in wrong:
+        if folder.state(file) is not FileState.MISSING:
             folder.quarantine(file)
     at_work.run()
 

@@ -107,9 +107,9 @@ EXPORT_UNUSABLE = Fault(
     "CS-BUILD-006",
     500,
     "The language model cannot be exported: {reason}.",
-    "Run: {cosyserve} models verify; it names a damaged file and fetches it again.",
+    "Run: {cosyserve} models verify; it names a damaged file and offers to fetch it again.",
     "语言模型无法导出：{reason}。",
-    "请运行：{cosyserve} models verify；它会指出损坏的文件并重新下载。",
+    "请运行：{cosyserve} models verify；它会指出损坏的文件，并询问是否重新下载。",
 )
 NO_ENGINE = Fault(
     "CS-ENGINE-001",

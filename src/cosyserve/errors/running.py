@@ -150,9 +150,9 @@ MODEL_UNUSABLE = Fault(
     "CS-SYN-004",
     500,
     "The model cannot be used: {reason}.",
-    "Run: {cosyserve} models verify; it names what is damaged and fetches it again.",
+    "Run: {cosyserve} models verify; it names what is damaged and offers to fetch it again.",
     "模型无法使用：{reason}。",
-    "请运行：{cosyserve} models verify；它会指出损坏的文件并重新下载。",
+    "请运行：{cosyserve} models verify；它会指出损坏的文件，并询问是否重新下载。",
 )
 PARTS_MISSING = Fault(
     "CS-SYN-005",

@@ -8,11 +8,14 @@ from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _END_SECONDS = 1.0
+# Looked up here: between fork and exec another thread may hold the loader's lock for ever. Linux alone has it.
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 def die_with_parent() -> None:
     """For `preexec_fn`: no child may outlive us, or it would hold a card, a port or a file."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end(process: "subprocess.Popen[Any]") -> int:

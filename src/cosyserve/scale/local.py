@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +34,28 @@ def replicas(settings: Settings, cores: int) -> Iterator[tuple[Choice, ServeFlee
 
     Raises `CS-RAY-002` where they do not start.
     """
-    with sweeper.at_hand():
+    with sweeper.at_hand(), _ray_ended():
         try:
             handle = _deployed(settings, cores)
             described = Description.decode(handle.describe.remote().result())
         except (RuntimeError, RayError) as error:
             raise CosyError(errors.REPLICAS_FAILED, reason=str(error).strip().partition("\n")[0]) from error
         choice = scaled(settings, handle, described, settings.replicas)
-        fleet = ServeFleet(APPLICATION, REPLICA)
-        yield choice, fleet
-        fleet.close()
+        with closing(ServeFleet(APPLICATION, REPLICA)) as fleet:
+            yield choice, fleet
+
+
+@contextmanager
+def _ray_ended() -> Iterator[None]:
+    """Ray ends with the body, whether or not that fails."""
+    try:
+        yield
+    finally:
         # What Ray says of its own end (tasks that fail and will be retried for ever) frightens, and is over with it.
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-            serve.shutdown()  # type: ignore[no-untyped-call]
-            ray.shutdown()
+            if ray.is_initialized():  # else to end Serve would start one
+                serve.shutdown()  # type: ignore[no-untyped-call]
+                ray.shutdown()
 
 
 def _deployed(settings: Settings, cores: int) -> DeploymentHandle[Any]:
