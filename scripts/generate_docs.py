@@ -17,9 +17,9 @@ _SETTINGS_HEAD = """\
 
 <!-- Generated from src/cosyserve/settings.py by `make docs`. -->
 
-Each is an environment variable, or a line in `.env` in the folder the server is started from; the environment
-wins. A secret has a twin ending in `_FILE` that names a file to read it from. A name that starts with
-`COSYSERVE_` and is not in this list is warned about at start, with the nearest real one.
+Set each as an environment variable, or as a line in `.env` in the folder from which you start the server; the
+environment wins. Every secret also has a setting ending in `_FILE`, which names a file to read it from. At start the
+server warns about names that begin with `COSYSERVE_` and are not in this list, and suggests the nearest real one.
 
 | setting | default | what it does |
 | --- | --- | --- |

@@ -33,84 +33,90 @@ class Settings(BaseSettings):
 
     host: str = Field(
         "127.0.0.1",
-        description="Address to listen on. Anything but loopback lets others in, and makes an API key necessary.",
+        description="Address to listen on. Any address but loopback lets other machines connect, and clients then "
+        "need a key.",
     )
-    port: int = Field(6008, ge=0, le=65535, description="Port to listen on; 0 takes a free one and prints it.")
+    port: int = Field(6008, ge=0, le=65535, description="Port to listen on. 0 takes a free port and prints it.")
     publish: str = Field(
         "",
         pattern=r"^(\S+:\d{1,5})?$",
-        description="In a container, where its host publishes the port: `ADDRESS:PORT`, as in `docker run --publish`. "
-        "`make docker-run` and compose pass it on. It is announced; where it is loopback, the host itself is asked for "
-        "no key unless keys are set.",
+        description="In a container: the address and port on which the host publishes it, `ADDRESS:PORT`, as in "
+        "`docker run --publish`. `make docker-run` and compose set it. The server prints this address. If "
+        "it is loopback, requests from the host itself need no key unless keys are set.",
     )
     synthesizer: Literal["auto", "preview", "cosyvoice2"] = Field(
         "auto",
-        description="Which synthesizer speaks. `auto` takes CosyVoice2 where its model is, else the preview; the "
-        "server says which and why.",
+        description="Which synthesizer speaks. `auto` uses CosyVoice2 if its model is there, else the preview; the "
+        "server says which one and why.",
     )
     models_dir: Path = Field(
         Path("pretrained_models"),
-        description="Folder that holds `CosyVoice2-0.5B`. On a disk of Windows, which WSL2 reads slowly, it is "
-        "`~/.local/share/cosyserve/models` where nothing is set.",
+        description="Folder that contains `CosyVoice2-0.5B`. In WSL2, in a folder on a Windows disk, which is slow to "
+        "read, the default is `~/.local/share/cosyserve/models`.",
     )
     offer: Literal["auto", "always", "never"] = Field(
         "auto",
-        description="Whether `make run-local` asks to fetch CosyVoice2 where it is not there. `auto` asks in a "
-        "terminal, and not again after a no; `always` asks at each start in one.",
+        description="Whether `make run-local` offers to download CosyVoice2 if it is missing. `auto` asks in a "
+        "terminal until you say no once; `always` asks at each start in a terminal.",
     )
     hf_mirror: str = Field(
-        "https://hf-mirror.com", description="The mirror of Hugging Face that `cosyserve fetch` may take models from."
+        "https://hf-mirror.com", description="Mirror of Hugging Face that `cosyserve fetch` may download models from."
     )
     fetch_stall_seconds: float = Field(
-        60, gt=0, description="A download that brings nothing for so many seconds is taken from the next source."
+        60, gt=0, description="If a download receives nothing for this many seconds, the next source is tried."
     )
-    voices_dir: Path = Field(Path("voices"), description="Folder of your voices; it is made when one is added.")
+    voices_dir: Path = Field(Path("voices"), description="Folder of your voices. It is created when you add one.")
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where CosyVoice2 runs. `auto` takes a CUDA device where PyTorch sees one."
+        "auto", description="Where CosyVoice2 runs. `auto` uses a CUDA device if PyTorch finds one."
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto",
-        description="Number type CosyVoice2 runs in. `auto` is bfloat16 on a CUDA device and on a processor that is "
-        "faster in it, which the first start measures; else float32. `int8`, for processors, has the language model's "
-        "weights in eight bits, and all else as `auto`.",
+        description="Number type that CosyVoice2 computes in. `auto` is bfloat16 on a CUDA device, and on a processor "
+        "if that is faster, which the first start measures; else float32. `int8`, for processors, stores "
+        "the language model's weights in eight bits and treats everything else as `auto` does.",
     )
     backend: Literal["auto", "torch", "trtllm"] = Field(
         "auto",
-        description="What draws CosyVoice2's speech tokens. `auto` takes an engine of TensorRT-LLM where `cosyserve "
-        "build` has made one for this card, else PyTorch.",
+        description="What draws CosyVoice2's speech tokens. `auto` uses a TensorRT-LLM engine if `cosyserve build` "
+        "has made one for this card, else PyTorch.",
     )
-    build_seconds: float = Field(1800, gt=0, description="Longest build of an engine, in seconds. It takes minutes.")
-    keep_engines: int = Field(2, ge=1, description="Engines that are kept; older ones are removed after a build.")
+    build_seconds: float = Field(
+        1800, gt=0, description="Longest time for building an engine, in seconds. A build takes minutes."
+    )
+    keep_engines: int = Field(2, ge=1, description="Number of engines to keep. Older ones are removed after a build.")
     past_seconds: float = Field(
         15,
         ge=0,
-        description="How far back CosyVoice2's flow sees, in seconds of speech, the recording included. Each second "
-        "takes 115 MB in bfloat16 and twice that in float32, for each stream; on a CUDA device a recording takes them "
-        "once for all its streams. 0 is everything, as it was trained.",
+        description="How far back CosyVoice2's flow sees, in seconds of speech, including the voice's recording. Each "
+        "second takes 115 MB per stream in bfloat16 and twice that in float32; on a CUDA device a "
+        "recording takes its share only once for all its streams. 0 means everything, as the model was "
+        "trained.",
     )
     flow_steps: int = Field(
         10,
         ge=4,
         le=10,
-        description="Euler steps of CosyVoice2's flow. Ten are as upstream speaks; fewer take less time and memory, in "
-        "proportion, and change the sound. `cosyserve bench flow-steps` prints what they save and change.",
+        description="Number of Euler steps of CosyVoice2's flow. Upstream uses ten. Fewer steps take proportionally "
+        "less time and memory, and change the sound. `cosyserve bench flow-steps` prints what they save "
+        "and change.",
     )
     recording_seconds: float = Field(
         8,
         gt=0,
-        description="How much of that is a voice's recording: of a longer one CosyVoice2's flow sees the end, at "
-        "least a second less than COSYSERVE_PAST_SECONDS. The language model always reads all of it.",
+        description="How many of those seconds may be the voice's recording. The flow sees only the end of a longer "
+        "one, and always at least one second less than COSYSERVE_PAST_SECONDS. The language model always "
+        "reads the whole recording.",
     )
     whole_attention: bool = Field(
         True,
-        description="Whether CosyVoice2 sees a whole segment at once where the client waits for the whole "
-        "(`stream: false`), as it does upstream; it sounds a little better. Without it a seed gives the same samples "
-        "as in a stream.",
+        description="Whether CosyVoice2 sees a whole segment at once if the client waits for the complete audio "
+        "(`stream: false`), as upstream does. It sounds a little better. If off, a seed gives the same "
+        "samples as in a stream.",
     )
     trim_silence: bool = Field(
-        False, description="Whether CosyVoice2's segments begin with their first sound instead of a silence."
+        False, description="Whether to remove the silence before the first sound of each of CosyVoice2's segments."
     )
-    voice: str = Field("", description="Voice of requests that name none; empty takes the synthesizer's first voice.")
+    voice: str = Field("", description="Voice for requests that name none. Empty means the synthesizer's first voice.")
     api_keys: SecretStr = Field(
         SecretStr(""),
         description="Keys that clients must send as `Authorization: Bearer KEY`, separated by commas or lines.",
@@ -118,102 +124,110 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(None, description="File to read `COSYSERVE_API_KEYS` from.")
     auth: Literal["auto", "off"] = Field(
         "auto",
-        description="`auto` asks for a key when keys are set or the address is not loopback, and makes a key when "
-        "none is set. `off` lets everybody in who reaches the port.",
+        description="`auto` requires a key if keys are set or the address is not loopback, and generates one if none "
+        "is set. `off` lets in everybody who can reach the port.",
     )
     cors_origins: str = Field(
         "",
-        description="Web origins whose pages may call the API, separated by commas; `*` is all. Empty is none.",
+        description="Web origins whose pages may call the API, separated by commas. `*` means all, empty means none.",
     )
     allowed_hosts: str = Field(
         "",
-        description="Names by which a server that asks for no key may be addressed, besides those of this machine, "
-        "separated by commas; `*` is all. A web page that has its own name point here is thus kept out.",
+        description="Host names that requests may use for a server without keys, besides the names of this machine, "
+        "separated by commas. `*` means all. This keeps out web pages whose own name is made to point "
+        "here (DNS rebinding).",
     )
     max_connections: int = Field(
         1024,
         ge=1,
-        description="Connections that are open at the same time, as far as the system's limit of open files lets.",
+        description="Most connections open at a time. The system's limit of open files may lower it.",
     )
     idle_seconds: float = Field(
         300,
         gt=0,
-        description="A WebSocket on which nothing is written or spoken for so many seconds is closed.",
+        description="A WebSocket is closed after this many seconds without text or audio.",
     )
     max_streams: int = Field(
         16,
         ge=1,
-        description="Requests that are served at the same time, at most. `/readyz` says for how many there is room, "
-        "and what bounds it: a card's memory, the engine, or two on a processor.",
+        description="Most requests spoken at a time. `/readyz` shows how many there is room for and what limits that: "
+        "the card's memory, the engine, or two on a processor.",
     )
     replicas: int = Field(
         0,
         ge=0,
-        description="Replicas that speak on this machine, on Ray Serve, each with a graphics card of its own or a "
-        "share of one; `COSYSERVE_MAX_STREAMS` is what each of them does. 0 is a server that speaks itself, without "
-        "Ray.",
+        description="Number of replicas on this machine, run by Ray Serve. Each has a graphics card of its own or an "
+        "equal share of one, and speaks up to `COSYSERVE_MAX_STREAMS` requests. 0 means that the server "
+        "speaks by itself, without Ray.",
     )
     replica_python: Path | None = Field(
         None,
-        description="The Python of another environment that replicas speak in, such as one with TensorRT-LLM, which "
-        "cannot be installed beside Ray. Empty is the server's own.",
+        description="Python interpreter of another environment in which replicas run, such as one with TensorRT-LLM, "
+        "which cannot be installed beside Ray. Empty means the server's own.",
     )
-    max_queue: int = Field(32, ge=0, description="Requests that may wait for a free stream; more get a 429.")
+    max_queue: int = Field(
+        32, ge=0, description="Most requests that may wait for a free stream. Further ones get a 429."
+    )
     queue_seconds: float = Field(
-        30, gt=0, description="Longest wait for a free stream, in seconds; then a 429 is sent."
+        30, gt=0, description="Longest wait for a free stream, in seconds. Then the client gets a 429."
     )
     max_text_chars: int = Field(20_000, ge=1, description="Longest text of one request, in characters.")
     max_upload_bytes: int = Field(
-        10 * 1024 * 1024, ge=1024, description="Largest body of one request, in bytes, uploads included."
+        10 * 1024 * 1024, ge=1024, description="Largest body of one request, in bytes, including uploads."
     )
     max_audio_seconds: float = Field(
-        3600, gt=0, description="Longest audio of one request, in seconds; the stream is cut off there."
+        3600, gt=0, description="Longest audio of one request, in seconds. The stream is cut off there."
     )
     stall_seconds: float = Field(
-        60, gt=0, description="A client that takes or sends nothing for so many seconds loses its stream."
+        60, gt=0, description="A client that reads or sends nothing for this many seconds loses its stream."
     )
     grace_seconds: float = Field(
-        30, ge=0, description="Time that running streams get to finish after SIGTERM, in seconds."
+        30, ge=0, description="How long running streams may take to finish after SIGTERM, in seconds."
     )
     idle_shutdown_minutes: float = Field(
         0,
         ge=0,
-        description="A machine that is rented by the hour is switched off (`shutdown`) after so many minutes without a "
-        "request. 0 is never. The page shows it and can call it off.",
+        description="Switches off a machine rented by the hour (`shutdown`) after this many minutes without a "
+        "request. 0 means never. The page shows the countdown and can cancel it.",
     )
     launch: Literal["auto", "direct", "isolated", "mpirun"] = Field(
-        "auto", description="How a server that needs MPI is started; `auto` tries each way until one works."
+        "auto", description="How to start a server that needs MPI. `auto` tries each way until one works."
     )
     mpi: Literal["auto", "always"] = Field(
         "auto",
-        description="`auto` starts MPI only for an engine of TensorRT-LLM, which needs it; `always` starts it as "
-        "`import tensorrt_llm` would, to prove a machine.",
+        description="`auto` starts MPI only for a TensorRT-LLM engine, which needs it. `always` starts it as `import "
+        "tensorrt_llm` would, to test a machine.",
     )
     mpi_seconds: float = Field(
-        20, gt=0, description="Longest start of MPI, in seconds, before the next way is tried. Healthy is 1."
+        20,
+        gt=0,
+        description="How long MPI may take to start, in seconds, before the next way is tried. A healthy machine "
+        "takes 1.",
     )
-    ready_seconds: float = Field(600, gt=0, description="Longest start of a server, in seconds, loading included.")
+    ready_seconds: float = Field(
+        600, gt=0, description="How long a server may take to start, in seconds, including loading the model."
+    )
     heartbeat_seconds: float = Field(
-        30, gt=0, description="A server that is not heard of for so many seconds is restarted."
+        30, gt=0, description="A server that sends no heartbeat for this many seconds is restarted."
     )
     synthesis_seconds: float = Field(
         120,
         gt=0,
-        description="A server whose synthesis owes audio and makes none for so many seconds is restarted.",
+        description="A server that owes audio but makes none for this many seconds is restarted.",
     )
     state_dir: Path = Field(
         Path("~/.local/state/cosyserve"),
-        description="Folder for what CosyServe makes itself, such as an API key.",
+        description="Folder for files that CosyServe makes itself, such as an API key.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much the log says.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much to log.")
     log_format: Literal["auto", "text", "json"] = Field(
-        "auto", description="`auto` writes text to a terminal, and JSON, an object a line, to anything else."
+        "auto", description="`auto` logs text to a terminal and JSON, one object per line, to anything else."
     )
-    log_file: Path | None = Field(None, description="File that the server's log is written to as well.")
+    log_file: Path | None = Field(None, description="File to which the log is also written.")
     log_file_bytes: int = Field(
-        10 * 1024 * 1024, ge=1024, description="Size from which the log file is put aside and a new one begun."
+        10 * 1024 * 1024, ge=1024, description="Size at which the log file is rotated, in bytes."
     )
-    log_files: int = Field(5, ge=1, le=1000, description="Log files that are kept beside the newest.")
+    log_files: int = Field(5, ge=1, le=1000, description="Number of rotated log files to keep.")
 
     @model_validator(mode="after")
     def _read_secret_files(self) -> "Settings":

@@ -111,10 +111,8 @@ def capacity(streams: int, first_chunk_ms: float, measured: TextIO | None, spare
     if not found.streams:
         click.echo(f"None begins within {first_chunk_ms:g} ms on it: one alone takes {found.first_chunk_ms:.0f} ms.")
         return
-    click.echo(
-        f"{found.streams} streams on each card, bound by {found.bound_by}, first chunk after "
-        f"{found.first_chunk_ms:.0f} ms when all begin at once."
-    )
+    limit = f"first chunk after {found.first_chunk_ms:.0f} ms if all start at once"
+    click.echo(f"{found.streams} streams per card, limited by {found.bound_by}: {limit}.")
     click.echo(f"{streams} streams: {found.cards} cards, {spare} of them to spare.")
 
 

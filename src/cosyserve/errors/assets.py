@@ -13,9 +13,9 @@ MODEL_NOT_KNOWN = Fault(
 NO_SOURCE = Fault(
     "CS-FETCH-002",
     500,
-    "{count} files of {model} could not be had from any source: {reasons}.",
-    "Run the command again, it goes on where it stopped; '{cosyserve} doctor' says what can be reached from here. "
-    "Behind a proxy set https_proxy, or name one source with --source.",
+    "No source could provide {count} files of {model}: {reasons}.",
+    "Run the command again; it resumes where it stopped. '{cosyserve} doctor' shows which sources can be reached. "
+    "Behind a proxy, set https_proxy or name one source with --source.",
     "{model} 的 {count} 个文件无法从任何来源获取：{reasons}。",
     "请重新运行命令，会从中断处继续；'{cosyserve} doctor' 可查看网络连通情况。"
     "如使用代理请设置 https_proxy，或用 --source 指定来源。",
@@ -23,7 +23,7 @@ NO_SOURCE = Fault(
 DISK_FULL = Fault(
     "CS-FETCH-003",
     500,
-    "{folder} has {free} free and {needed} are needed: {missing} too little. What has been verified is kept.",
+    "{folder} has {free} free but {needed} are needed, {missing} more. Verified files are kept.",
     "Free that much, or choose a larger disk with --to or COSYSERVE_MODELS_DIR, and run the command again.",
     "{folder} 剩余 {free}，需要 {needed}，还差 {missing}。已校验的文件会保留。",
     "请清理空间，或用 --to 或 COSYSERVE_MODELS_DIR 选择更大的磁盘，然后重新运行命令。",
@@ -39,7 +39,7 @@ FOLDER_UNWRITABLE = Fault(
 OFFLINE = Fault(
     "CS-FETCH-005",
     500,
-    "{model} lacks {files}, and {variable} forbids the network.",
+    "{files} of {model} are missing, and {variable} forbids downloads.",
     "Unset {variable}, or copy the folder from a machine that has it and run: {cosyserve} models verify.",
     "{model} 缺少 {files}，而 {variable} 禁止使用网络。",
     "请取消 {variable}，或从其他机器复制该目录后运行：{cosyserve} models verify。",
@@ -55,9 +55,9 @@ NOT_FETCHED = Fault(
 NO_HUB = Fault(
     "CS-FETCH-007",
     500,
-    "None of the sources can be reached from here: {sources}.",
-    "Set https_proxy where a proxy leads outside, or copy the folder from a machine that has it; what is on disk can "
-    "be served.",
+    "None of the sources can be reached: {sources}.",
+    "Set https_proxy if there is a proxy, or copy the folder from a machine that has it. Models that are already on "
+    "disk still work.",
     "无法访问任何来源：{sources}。",
     "如需代理请设置 https_proxy，或从其他机器复制该目录；磁盘上已有的内容可以使用。",
 )
@@ -91,7 +91,7 @@ BUILD_RESOURCES = Fault(
     "CS-BUILD-004",
     500,
     "Building needs {needed} of {what}, and {free} are free.",
-    "Free the rest, or use a larger machine; '{cosyserve} engines prune' removes engines that are not used.",
+    "Free some, or use a larger machine; '{cosyserve} engines prune' removes engines that are not used.",
     "构建所需的资源（{what}）不足：需要 {needed}，剩余 {free}。",
     "请释放资源或使用更大的机器；'{cosyserve} engines prune' 可删除不用的引擎。",
 )
@@ -123,16 +123,16 @@ ENGINE_UNUSABLE = Fault(
     "CS-ENGINE-002",
     500,
     "The engine {engine} cannot be used: {reason}.",
-    "It is built anew once by itself; if that does not help, run: {cosyserve} engines check.",
+    "It is rebuilt once automatically; if that does not help, run: {cosyserve} engines check.",
     "引擎 {engine} 无法使用：{reason}。",
     "系统会自动重建一次；如仍无效，请运行 {cosyserve} engines check。",
 )
 ENGINE_FAILED = Fault(
     "CS-ENGINE-003",
     503,
-    "The engine that speaks has failed for good: {reason}.",
-    "The server starts again by itself; send the request once more in a moment. Where it comes again, its owner runs: "
-    "{cosyserve} doctor; and where an engine of TensorRT-LLM speaks: {cosyserve} engines check.",
+    "The engine has failed and cannot recover: {reason}.",
+    "The server restarts by itself; send the request again in a moment. If it happens again, the server's owner runs: "
+    "{cosyserve} doctor; and with a TensorRT-LLM engine: {cosyserve} engines check.",
     "合成引擎已失效：{reason}。",
     "服务器会自动重启，请稍后重试。如反复出现，请服务器所有者运行 {cosyserve} doctor；"
     "使用 TensorRT-LLM 引擎时，再运行 {cosyserve} engines check。",

@@ -32,15 +32,15 @@ NO_ANSWER = Fault(
     "CS-DEP-004",
     500,
     "Nothing answers as SSH at {host}, port {port}: {reason}.",
-    "Is the instance on? Its port changes when it is started again or made anew: take both from AutoDL's console.",
+    "Is the instance on? Its port changes when it is restarted or recreated: take both from AutoDL's console.",
     "{host} 的 {port} 端口没有 SSH 应答：{reason}。",
     "请确认实例已开机；重新开机或重建后端口会改变，请以 AutoDL 控制台为准。",
 )
 HOST_KEY_CHANGED = Fault(
     "CS-DEP-005",
     500,
-    "{host}, port {port}, shows another host key than before: it is another machine, or somebody is in between.",
-    "Where you know that the instance was made anew: ssh-keygen -R '[{host}]:{port}', then run the same command again.",
+    "{host}, port {port}, has a new host key: it is another machine, or somebody intercepts the connection.",
+    "If the instance was recreated, run: ssh-keygen -R '[{host}]:{port}', then run the same command again.",
     "{host} 端口 {port} 的主机密钥与之前不同：可能是另一台机器，也可能有人冒充。",
     "如果确认实例已重建：ssh-keygen -R '[{host}]:{port}'，然后重新运行同一命令。",
 )
@@ -56,7 +56,7 @@ CONNECTION_LOST = Fault(
     "CS-DEP-007",
     500,
     "The connection to {host} broke off and did not come back within {seconds} s.",
-    "What was begun goes on there. Run the same command again: it goes on where it was.",
+    "The work continues there. Run the same command again to go on from where it is.",
     "与 {host} 的连接中断，{seconds} 秒内未能恢复。",
     "已开始的工作会在实例上继续。请重新运行同一命令，将从中断处继续。",
 )
@@ -87,7 +87,7 @@ NO_PYTHON = Fault(
 NO_INDEX = Fault(
     "CS-DEP-011",
     500,
-    "The instance reaches no package index.",
+    "The instance cannot reach a package index.",
     "Check its network (in AutoDL's terminal: curl -I of your mirror), or name an index with --index URL; in China "
     "that of a mirror.",
     "实例无法访问任何软件包索引。",
@@ -97,7 +97,7 @@ INSTALL_FAILED = Fault(
     "CS-DEP-012",
     500,
     "The packages could not be installed; the last lines above say why.",
-    "Run the same command again, which goes on with what is there; or name another index with --index URL.",
+    "Run the same command again; it keeps what is there. Or name another index with --index URL.",
     "软件包安装失败，原因见上方最后几行。",
     "请重新运行同一命令，已下载的内容会继续使用；或用 --index URL 指定其他索引。",
 )
@@ -114,7 +114,7 @@ RELEASE_BROKEN = Fault(
     "CS-DEP-014",
     500,
     "The release {release} does not pass its check: {reason}. Nothing has been switched.",
-    "Read the lines above, and {log} on the instance; what served before goes on serving.",
+    "Read the lines above, and {log} on the instance; the release before keeps serving.",
     "版本 {release} 未通过检查：{reason}。未做任何切换。",
     "请查看上方各行及实例上的 {log}；此前的版本继续提供服务。",
 )
@@ -129,7 +129,7 @@ PORT_FOREIGN = Fault(
 NOT_INSTALLED = Fault(
     "CS-DEP-016",
     500,
-    "Nothing of CosyServe is installed in {folder} on the instance.",
+    "CosyServe is not installed in {folder} on the instance.",
     "Install it with: make deploy-autodl HOST=… PORT=…, or name its folder with --folder.",
     "实例的 {folder} 中没有安装 CosyServe。",
     "请先安装：make deploy-autodl HOST=… PORT=…，或用 --folder 指定安装目录。",
@@ -162,7 +162,7 @@ WORK_FAILED = Fault(
     "CS-DEP-020",
     500,
     "The work on the instance ended with status {status}; the last lines above say why.",
-    "Mend that, and run the same command again; all of it is in {log} on the instance.",
+    "Fix that and run the same command again; the whole log is {log} on the instance.",
     "实例上的工作以状态 {status} 结束，原因见上方最后几行。",
     "请解决后重新运行同一命令；完整日志在实例的 {log}。",
 )

@@ -46,7 +46,7 @@ FIELD_TOO_LONG = Fault(
     "CS-TEXT-006",
     400,
     "The field {field} has {length} characters; {limit} are the most it takes.",
-    "Shorten it; what is to be spoken belongs into the text itself.",
+    "Shorten it; what should be spoken belongs in the text itself.",
     "字段 {field} 有 {length} 个字符，最多允许 {limit} 个。",
     "请缩短该字段；需要朗读的内容应放在文本中。",
 )
@@ -111,7 +111,7 @@ VOICE_ABSENT = Fault(
 RECORDING_UNREADABLE = Fault(
     "CS-VOICE-101",
     400,
-    "The recording is no audio that can be read.",
+    "The recording cannot be read as audio.",
     "Send a whole file: WAV, FLAC, MP3, OGG, Opus, AAC, M4A or WebM.",
     "录音不是可读取的音频。",
     "请发送完整的音频文件：WAV、FLAC、MP3、OGG、Opus、AAC、M4A 或 WebM。",
@@ -119,7 +119,7 @@ RECORDING_UNREADABLE = Fault(
 RECORDING_SILENT = Fault(
     "CS-VOICE-102",
     400,
-    "Nothing is heard in the recording.",
+    "The recording is silent.",
     "Record it again, closer to the microphone; its peak has to be above -40 dB of full scale.",
     "录音中没有声音。",
     "请靠近麦克风重新录制；峰值须高于满幅的 -40 dB。",
@@ -144,7 +144,7 @@ RECORDING_RATE = Fault(
     "CS-VOICE-104",
     400,
     "The recording has {rate} samples a second; it needs {lowest} at least.",
-    "Record it anew at 16 kHz or more: what a telephone has left out cannot be put back.",
+    "Record it again at 16 kHz or more; what a telephone leaves out cannot be restored.",
     "录音的采样率为 {rate}，至少需要 {lowest}。",
     "请以 16 kHz 或更高的采样率重新录制；电话音质缺失的部分无法恢复。",
 )
@@ -160,7 +160,7 @@ RECORDING_RATE_HIGH = Fault(
     "CS-VOICE-106",
     400,
     "The recording claims {rate} samples a second; {highest} are the most.",
-    "Convert it to 48 kHz or less: nothing above that is heard.",
+    "Convert it to 48 kHz or less; higher rates make no audible difference.",
     "录音标称的采样率为 {rate}，最高为 {highest}。",
     "请转换为 48 kHz 或更低的采样率，更高的部分人耳听不到。",
 )
@@ -232,30 +232,30 @@ HEAD_TOO_LARGE = Fault(
     "CS-REQ-006",
     431,
     "The head of the request is larger than {limit} bytes or has more than {headers} headers.",
-    "Send shorter headers and a shorter address; texts belong into the body.",
+    "Send shorter headers and a shorter address; put texts into the body.",
     "请求头超过 {limit} 字节，或多于 {headers} 个。",
     "请缩短请求头和地址；文本应放在请求体中。",
 )
 REQUEST_SLOW = Fault(
     "CS-REQ-007",
     408,
-    "The request did not come to its end in time.",
-    "Send it again; where the line is slow, send a shorter recording.",
+    "The request was not complete in time.",
+    "Send it again; on a slow connection, send a shorter recording.",
     "请求未能及时发送完毕。",
     "请重新发送；网络较慢时请使用更短的录音。",
 )
 KEY_REFUSED = Fault(
     "CS-AUTH-001",
     401,
-    "This server needs an API key, and none or a wrong one came with the request.",
-    "Send the header 'Authorization: Bearer KEY'; whoever runs the server knows the key.",
+    "This server needs an API key, but the request had none or a wrong one.",
+    "Send the header 'Authorization: Bearer KEY'; the server's owner knows the key.",
     "本服务器需要 API 密钥，而请求没有携带密钥或密钥错误。",
     "请发送请求头 'Authorization: Bearer 密钥'；密钥可向服务器的管理者索取。",
 )
 HOST_REFUSED = Fault(
     "CS-AUTH-002",
     403,
-    "This server asks for no key, so it answers only where it is addressed as this machine, not as {host}.",
+    "This server has no keys, so it accepts only requests that address this machine by its own names, not as {host}.",
     "Add the name to COSYSERVE_ALLOWED_HOSTS on the server, or set COSYSERVE_API_KEYS there.",
     "本服务器不需要密钥，因此只接受以本机地址发来的请求，不接受 {host}。",
     "请在服务器上将该名称加入 COSYSERVE_ALLOWED_HOSTS，或设置 COSYSERVE_API_KEYS。",
@@ -263,7 +263,7 @@ HOST_REFUSED = Fault(
 ORIGIN_REFUSED = Fault(
     "CS-AUTH-003",
     403,
-    "Web pages of {origin} may not use this server.",
+    "Web pages from {origin} may not use this server.",
     "Add that origin to COSYSERVE_CORS_ORIGINS on the server, separated by commas from others.",
     "来自 {origin} 的网页无权使用本服务器。",
     "请在服务器上将该来源加入 COSYSERVE_CORS_ORIGINS，多个来源用逗号分隔。",
@@ -271,8 +271,8 @@ ORIGIN_REFUSED = Fault(
 QUEUE_FULL = Fault(
     "CS-BUSY-001",
     429,
-    "All {streams} streams are busy and {waiting} requests wait already.",
-    "Try again after the time in Retry-After; /readyz says what bounds the streams, such as COSYSERVE_MAX_STREAMS.",
+    "All {streams} streams are busy and {waiting} requests are already waiting.",
+    "Try again after the time in Retry-After; /readyz shows what limits the streams, such as COSYSERVE_MAX_STREAMS.",
     "{streams} 路合成全部占用，且已有 {waiting} 个请求在排队。",
     "请在 Retry-After 所示时间后重试；/readyz 说明合成路数受何限制，例如 COSYSERVE_MAX_STREAMS。",
 )
@@ -295,7 +295,7 @@ CONNECTIONS_FULL = Fault(
 UPLOADS_BUSY = Fault(
     "CS-BUSY-003",
     429,
-    "The server listens to as many recordings as it can already.",
+    "The server is already processing as many recordings as it can.",
     "Try again after the time in Retry-After; a voice that was added once (POST /v1/audio/voices) needs no recording.",
     "服务器同时处理的录音已达上限。",
     "请在 Retry-After 所示时间后重试；已添加的音色（POST /v1/audio/voices）无需再上传录音。",
@@ -327,9 +327,9 @@ SYNTHESIS_FAILED = Fault(
 OUT_OF_MEMORY = Fault(
     "CS-SRV-007",
     503,
-    "The memory ran out while this was spoken; what others hear goes on.",
-    "Send it again in a moment. Where it comes often, the server's owner lowers COSYSERVE_MAX_STREAMS or "
-    "COSYSERVE_PAST_SECONDS, or ends what else takes the memory (nvidia-smi lists it for a card).",
+    "Memory ran out during this request; other requests continue.",
+    "Send it again in a moment. If it happens often, the server's owner should lower COSYSERVE_MAX_STREAMS or "
+    "COSYSERVE_PAST_SECONDS, or end other programs that use the memory (nvidia-smi lists a card's).",
     "合成过程中内存或显存不足；其他请求不受影响。",
     "请稍后重试。如经常出现，请服务器所有者调小 COSYSERVE_MAX_STREAMS 或 COSYSERVE_PAST_SECONDS，"
     "或结束占用内存的其他程序（显存占用可用 nvidia-smi 查看）。",
@@ -337,7 +337,7 @@ OUT_OF_MEMORY = Fault(
 INTERNAL = Fault(
     "CS-SRV-004",
     500,
-    "Something in the server failed that should not have.",
+    "An internal error happened in the server.",
     "The server's log has the details under the request id; please report them.",
     "服务器发生了不应出现的内部错误。",
     "详情见服务器日志中对应的请求编号，欢迎反馈。",
@@ -346,14 +346,14 @@ WARMUP_FAILED = Fault(
     "CS-SRV-005",
     503,
     "The warm-up synthesis failed, so this server cannot speak.",
-    "Read the server's log for the reason, mend it and start the server again.",
+    "Find the reason in the server's log, fix it and start the server again.",
     "预热合成失败，服务器无法工作。",
     "请查看服务器日志中的原因，解决后重新启动。",
 )
 STALLED = Fault(
     "CS-SRV-006",
     503,
-    "The synthesis stands still, and the server is being restarted.",
+    "The synthesis is stuck, and the server is being restarted.",
     "Send the request again in a moment; the server's log has the stacks of what hung.",
     "合成已停滞，服务器正在重启。",
     "请稍后重试；挂起位置的调用栈见服务器日志。",

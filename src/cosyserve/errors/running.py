@@ -45,8 +45,8 @@ PORT_TAKEN = Fault(
 CANNOT_SWITCH_OFF = Fault(
     "CS-SET-003",
     500,
-    "The machine was to be switched off for want of requests, and shutdown cannot be run: {reason}.",
-    "Switch it off yourself, or it goes on costing money; leave COSYSERVE_IDLE_SHUTDOWN_MINUTES out here.",
+    "The machine should be switched off because it is idle, but shutdown cannot run: {reason}.",
+    "Switch it off yourself, or it keeps costing money. Remove COSYSERVE_IDLE_SHUTDOWN_MINUTES on this machine.",
     "因长时间无请求需要关机，但无法运行 shutdown：{reason}。",
     "请手动关机，否则将继续计费；若本机没有 shutdown 命令，请勿设置 COSYSERVE_IDLE_SHUTDOWN_MINUTES。",
 )
@@ -70,7 +70,7 @@ ANOTHER_USERS = Fault(
     "CS-SET-006",
     500,
     "{path} belongs to user {owner}, and this is user {user}, who may not read it.",
-    "Type `{line}` on the machine that it lies on, which gives all of it to user {user}.",
+    "Run `{line}` on the machine that has it; this gives all of it to user {user}.",
     "{path} 属于用户 {owner}，当前用户 {user} 无权读取。",
     "请在文件所在的机器上运行 `{line}`，将其全部交给用户 {user}。",
 )
@@ -109,16 +109,16 @@ MPI4PY_MISSING = Fault(
 NO_RUNG = Fault(
     "CS-RUN-002",
     500,
-    "The server started in no way, not even without MPI.",
-    "Read the lines above for what each way ended with, and run: {cosyserve} doctor.",
+    "No way to start the server worked, not even without MPI.",
+    "Read in the lines above how each way ended, and run: {cosyserve} doctor.",
     "服务器无法以任何方式启动，即使不使用 MPI 也不行。",
     "请查看上方各方式的结束原因，并运行：{cosyserve} doctor。",
 )
 CRASH_LOOP = Fault(
     "CS-RUN-003",
     500,
-    "The server was restarted {count} times within ten minutes and is given up; the last time it {reason}.",
-    "Read the log above that for the reason, mend it, and start the server again.",
+    "The server was restarted {count} times within ten minutes and is not started again; the last time it {reason}.",
+    "Find the reason in the log above, fix it, and start the server again.",
     "服务器在十分钟内重启了 {count} 次，已放弃；最后一次的原因：{reason}。",
     "请查看此前日志中的原因，解决后重新启动。",
 )
@@ -194,7 +194,7 @@ REPLICAS_FAILED = Fault(
     "CS-RAY-002",
     500,
     "The replicas cannot be started: {reason}.",
-    "What each of them wrote stands in the log above; a replica starts as `{cosyserve} serve` does, so try that alone.",
+    "The log above has the output of each. A replica starts as `{cosyserve} serve` does, so try that alone.",
     "无法启动副本：{reason}。",
     "各副本的输出见上方日志；副本的启动方式与 `{cosyserve} serve` 相同，可先单独运行该命令排查。",
 )
@@ -202,7 +202,7 @@ REPLICA_LOST = Fault(
     "CS-RAY-003",
     503,
     "The replica that was speaking is gone.",
-    "Ask again: the others serve, and a new one is on its way.",
+    "Send the request again: other replicas serve, and a new one is starting.",
     "正在合成的副本已丢失。",
     "请重试：其他副本仍在服务，新副本正在启动。",
 )
@@ -210,7 +210,7 @@ NO_REPLICA = Fault(
     "CS-RAY-004",
     503,
     "No replica is ready to speak at the moment.",
-    "Ask again in a moment: they are started again; /readyz says how many are ready.",
+    "Send the request again in a moment; they are restarting. /readyz shows how many are ready.",
     "当前没有可用的副本。",
     "请稍后重试：副本正在重新启动，就绪数量见 /readyz。",
 )
@@ -236,7 +236,7 @@ VOICES_NOT_SHARED = Fault(
     "CS-RAY-006",
     503,
     "The replica does not see the voice that was just written to {folder}.",
-    "Let COSYSERVE_VOICES_DIR be a folder that every node mounts.",
+    "Set COSYSERVE_VOICES_DIR to a folder that every node mounts.",
     "副本看不到刚写入 {folder} 的音色文件。",
     "请将 COSYSERVE_VOICES_DIR 设为所有节点共同挂载的目录。",
 )
