@@ -185,8 +185,9 @@ def test_a_full_server_is_told_in_words(browser: Browser, serving: Serving) -> N
 
 @pytest.mark.parametrize(("language", "words"), [("en-US", "they share its cores"), ("zh-CN", "各路共用核心")])
 def test_what_bounds_the_streams_is_told(browser: Browser, serving: Serving, language: str, words: str) -> None:
-    capacity = capacity_of([by_setting(16), by_processor(2)])
-    with serving(ToneSynthesizer(), capacity=capacity) as url, opened(browser, url, language) as page:
+    synthesizer = ToneSynthesizer()
+    synthesizer.capacity = capacity_of([by_setting(16), by_processor(2)])
+    with serving(synthesizer) as url, opened(browser, url, language) as page:
         expect(page.locator("#why")).to_contain_text(words)
         expect(page.locator("#state-text")).to_contain_text("2")
 
