@@ -10,7 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from cosyserve.server.handover import Offer, inherit
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.server.handover import Offer, has_predecessor, inherit
+from cosyserve.settings import Settings
+from cosyserve.speech.choice import Choice, choose
 from tests.running import HANGS, Server, eventually, meanwhile
 
 LONG = {"input": "This is one of many sentences. " * 300, "response_format": "pcm"}
@@ -112,6 +116,30 @@ def test_nobody_else_may_ask_for_the_socket(tmp_path: Path, bound: socket.socket
     offer = Offer(tmp_path, bound, lambda: None)
     assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o600]
     offer.close()
+
+
+def test_a_server_that_could_be_relieved_is_seen_and_left_alone(tmp_path: Path, bound: socket.socket) -> None:
+    host, port = bound.getsockname()
+    assert not has_predecessor(tmp_path, host, port)
+    retired = threading.Event()
+    offer = Offer(tmp_path, bound, retired.set)
+    assert has_predecessor(tmp_path, host, port)
+    assert has_predecessor(tmp_path, host, port)
+    offer.close()
+    assert not has_predecessor(tmp_path, host, port)
+    assert not retired.is_set()
+
+
+def test_for_want_of_memory_the_preview_does_not_relieve_what_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> Choice:
+        raise CosyError(errors.GPU_MEMORY, gib="0.1", seconds="15")
+
+    monkeypatch.setattr("cosyserve.speech.choice._cosyvoice2", full)
+    monkeypatch.setattr("cosyserve.speech.choice.Folder.exists", True)
+    assert choose(Settings()).synthesizer.name == "preview"
+    with pytest.raises(CosyError) as refused:
+        choose(Settings(), relieves=True)
+    assert refused.value.fault is errors.GPU_MEMORY
 
 
 def test_a_successor_that_dies_on_the_way_changes_nothing(tmp_path: Path, bound: socket.socket) -> None:

@@ -79,6 +79,7 @@ def serve(
         context.exit(_supervise(settings, server, surroundings.environ() if settings.replicas else None))
     _start_as_child(settings, supervisor)
     from cosyserve.server import run
+    from cosyserve.server.handover import has_predecessor
 
     if settings.replicas:
         from cosyserve.scale import local
@@ -86,7 +87,8 @@ def serve(
         with local.replicas(settings, threads()) as (choice, fleet):
             run.serve(settings, choice, take_over=take_over, fleet=fleet)
     else:
-        run.serve(settings, _chosen(context, settings), take_over=take_over)
+        relieves = take_over and has_predecessor(settings.state_dir, settings.host, settings.port)
+        run.serve(settings, _chosen(context, settings, relieves=relieves), take_over=take_over)
 
 
 @click.command(hidden=True)
@@ -120,11 +122,11 @@ def _start_as_child(settings: Settings, supervisor: Beat) -> None:
     supervisor.tell("mpi")
 
 
-def _chosen(context: click.Context, settings: Settings) -> "Choice":
+def _chosen(context: click.Context, settings: Settings, *, relieves: bool = False) -> "Choice":
     from cosyserve.speech.choice import choose
 
     try:
-        return choose(settings, threads())
+        return choose(settings, threads(), relieves=relieves)
     except CosyError as error:
         if error.fault is not errors.ENGINE_UNUSABLE:
             raise

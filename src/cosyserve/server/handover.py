@@ -102,3 +102,11 @@ def inherit(folder: Path, host: str, port: int) -> Inheritance | None:
         pass
     connection.close()
     return None
+
+
+def has_predecessor(folder: Path, host: str, port: int) -> bool:
+    """Whether a server listens there that could be relieved."""
+    if (inheritance := inherit(folder, host, port)) is None:
+        return False
+    inheritance.close()
+    return True

@@ -32,11 +32,12 @@ class Choice:
     why_zh: str
 
 
-def choose(settings: Settings, threads: int = 1) -> Choice:
+def choose(settings: Settings, threads: int = 1, *, relieves: bool = False) -> Choice:
     """The synthesizer that `settings.synthesizer` asks for. Nothing is guessed silently: `why` says it.
 
     Only `auto` falls back to the preview, so that there is a server that speaks; who names CosyVoice2 gets it or an
-    error.
+    error. A server that `relieves` another one does not fall back for want of memory, which the other one has: it
+    raises `CS-GPU-102`, and the other one goes on.
     """
     folder = Folder(settings.models_dir, model_of(DEFAULT))
     if settings.synthesizer == "preview":
@@ -66,8 +67,8 @@ def choose(settings: Settings, threads: int = 1) -> Choice:
     try:
         return _cosyvoice2(settings, folder, threads)
     except CosyError as error:
-        if error.fault is errors.ENGINE_UNUSABLE:
-            raise  # the supervisor knows more ways than the preview
+        if error.fault is errors.ENGINE_UNUSABLE or (relieves and error.fault is errors.GPU_MEMORY):
+            raise  # the supervisor knows more ways than the preview, or there is a server that speaks
         log.error("%s", error)
         return Choice(
             PreviewSynthesizer(),
