@@ -1,3 +1,3 @@
-"""CosyVoice2 text-to-speech on a rented or own GPU: up with one command, and staying up."""
+"""Self-hosted CosyVoice2 text-to-speech: starts with one command, supervised so it stays up."""
 
 __version__ = "0.1.0"

@@ -24,11 +24,11 @@ _SOURCES = ("auto", "huggingface", "hf-mirror", "modelscope")
 @click.command()
 @click.option("--model", "name", default="cosyvoice2-0.5b", show_default=True, help="One of: cosyserve models list.")
 @click.option("--source", type=click.Choice(_SOURCES), default="auto", show_default=True)
-@click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder instead of COSYSERVE_MODELS_DIR.")
-@click.option("--plan", "only_plan", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--if-wanted", is_flag=True, help="Only where a server here would use it; what fails is said, no more.")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder to use instead of COSYSERVE_MODELS_DIR.")
+@click.option("--plan", "only_plan", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--if-wanted", is_flag=True, help="Only if a server here would use it. Report failures, but do not fail.")
 def fetch(name: str, source: str, folder: Path | None, only_plan: bool, if_wanted: bool) -> None:
-    """Bring a model to disk: resumed, verified, whole or not at all. Does nothing where it is there."""
+    """Download a model, resuming and verifying it. Does nothing if it is complete."""
     settings = load_settings(models_dir=folder)
     at_work = fetcher(settings, name, source)
     if only_plan:
@@ -93,12 +93,12 @@ def _print_plan(at_work: "Fetch") -> None:
 
 @click.group()
 def models() -> None:
-    """The models on disk."""
+    """List, verify and remove models."""
 
 
 @models.command("list")
 def list_models() -> None:
-    """Every model there is, and how much of it is here."""
+    """List every known model and how much of it is on disk."""
     from cosyserve.assets.disk import Folder, human
     from cosyserve.assets.manifest import models as known
 
@@ -113,9 +113,9 @@ def list_models() -> None:
 @click.option("--fetch", "fetches", is_flag=True, help="Fetch what is missing or damaged, without asking.")
 @click.pass_context
 def verify(context: click.Context, name: str, fetches: bool) -> None:
-    """Read every file of model NAME again, and name what is missing or damaged.
+    """Read every file of model NAME and name what is missing or damaged.
 
-    In a terminal it asks whether to fetch that again. Ends with status 1 where something stays wrong.
+    In a terminal it offers to fetch those files again. Ends with status 1 if files stay missing or damaged.
     """
     from cosyserve.assets.disk import FileState, human
 
@@ -160,16 +160,22 @@ def remove(name: str, yes: bool) -> None:
 
 @click.command()
 @click.option("--dtype", type=click.Choice(["bfloat16", "float16"]), default="bfloat16", show_default=True)
-@click.option("--max-batch", type=click.IntRange(1, 256), help="Requests at once; by default COSYSERVE_MAX_STREAMS.")
-@click.option("--max-seq", type=click.IntRange(256, 32768), default=2560, show_default=True, help="Positions of each.")
-@click.option("--from-hub", is_flag=True, help="Take the model as somebody has exported it: 1.3 GB more to fetch.")
-@click.option("--force", is_flag=True, help="Build also where the engine is there.")
-@click.option("--plan", "only_plan", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--if-possible", is_flag=True, help="Only where it can be built and used; what fails is said, no more.")
+@click.option(
+    "--max-batch", type=click.IntRange(1, 256), help="Most requests at a time; COSYSERVE_MAX_STREAMS by default."
+)
+@click.option(
+    "--max-seq", type=click.IntRange(256, 32768), default=2560, show_default=True, help="Positions of each request."
+)
+@click.option("--from-hub", is_flag=True, help="Download a public export of the model, 1.3 GB more.")
+@click.option("--force", is_flag=True, help="Build even if the engine exists.")
+@click.option("--plan", "only_plan", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option(
+    "--if-possible", is_flag=True, help="Only if it can be built and used here. Report failures, but do not fail."
+)
 def build(
     dtype: str, max_batch: int | None, max_seq: int, from_hub: bool, force: bool, only_plan: bool, if_possible: bool
 ) -> None:
-    """Build the engine of TensorRT-LLM for this card. Does nothing where it is there."""
+    """Build the TensorRT-LLM engine for this card. Does nothing if it exists."""
     from cosyserve import logs
     from cosyserve.assets.build import Build
     from cosyserve.assets.engines import Shape
@@ -210,12 +216,12 @@ def _not_buildable(settings: Settings) -> str:
 
 @click.group()
 def engines() -> None:
-    """The engines on disk."""
+    """List, check and remove engines."""
 
 
 @engines.command("list")
 def list_engines() -> None:
-    """Every engine, the last used first."""
+    """List the engines, the last used first."""
     from cosyserve.assets.disk import human
     from cosyserve.assets.engines import Engines
 
@@ -226,12 +232,23 @@ def list_engines() -> None:
 
 
 @engines.command()
-@click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the lines; by default the terminal's.")
-@click.option("--report", "file", type=click.Path(path_type=Path), help="File for an issue: JSON, no keys, no paths.")
-@click.option("--streams", type=click.IntRange(1, 256), default=16, show_default=True, help="Spoken at once.")
+@click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the output; the terminal's by default.")
+@click.option(
+    "--report",
+    "file",
+    type=click.Path(path_type=Path),
+    help="Write a JSON report to attach to an issue; it contains no keys or paths.",
+)
+@click.option(
+    "--streams",
+    type=click.IntRange(1, 256),
+    default=16,
+    show_default=True,
+    help="Number of streams to speak at a time.",
+)
 @click.pass_context
 def check(context: click.Context, lang: Language | None, file: Path | None, streams: int) -> None:
-    """Build an engine, use it in every way, and hold it to PyTorch. Takes about ten minutes; nothing of it is kept.
+    """Build an engine, use it in every way, and compare it with PyTorch. Takes about ten minutes and keeps nothing.
 
     Ends with status 0 (all is well), 1 (warnings) or 2 (the engine does not do what it should).
     """
@@ -259,9 +276,9 @@ def check(context: click.Context, lang: Language | None, file: Path | None, stre
 
 
 @engines.command()
-@click.option("--keep", type=click.IntRange(0), help="How many; by default COSYSERVE_KEEP_ENGINES.")
+@click.option("--keep", type=click.IntRange(0), help="Number of engines to keep; COSYSERVE_KEEP_ENGINES by default.")
 def prune(keep: int | None) -> None:
-    """Remove the engines that were not used lately."""
+    """Remove the engines that have not been used lately."""
     from cosyserve.assets.engines import Engines
 
     settings = load_settings()
@@ -271,7 +288,7 @@ def prune(keep: int | None) -> None:
 
 @engines.command()
 def key() -> None:
-    """What the engine for this machine depends on, as JSON with its digest."""
+    """Print what the engine for this machine depends on, as JSON with its digest."""
     from cosyserve.assets.build import weights_of
     from cosyserve.assets.disk import Folder
     from cosyserve.assets.engines import Shape, key_here

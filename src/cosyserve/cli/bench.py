@@ -18,7 +18,7 @@ from cosyserve.settings import load_settings
 
 @click.group()
 def bench() -> None:
-    """Measure CosyVoice2 on this machine, at the released size, with weights that need no file."""
+    """Measure CosyVoice2 on this machine, in its released size. No model is needed: the weights are untrained."""
 
 
 def _expect_torch() -> None:
@@ -27,12 +27,12 @@ def _expect_torch() -> None:
 
 
 @bench.command()
-@click.option("--json", "as_json", is_flag=True, help="One object, once all is measured.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 def model(as_json: bool) -> None:
-    """The speed of each part and of all together, for an utterance of 4.1 s. Takes about two minutes.
+    """Measure each part and the whole on the processor, for 4.1 s of speech. Takes about two minutes.
 
-    In float32, in bfloat16 where the processor computes in it, and with the language model's weights in eight bits. It
-    begins with what COSYSERVE_DTYPE=auto takes here, and why.
+    It measures float32, bfloat16 if the processor supports it, and the language model's weights in eight bits. The
+    first line says what COSYSERVE_DTYPE=auto uses here, and why.
     """
     _expect_torch()
     import torch
@@ -46,10 +46,12 @@ def model(as_json: bool) -> None:
 
 
 @bench.command()
-@click.option("--json", "as_json", is_flag=True, help="One object, once all is measured.")
-@click.option("--keep", type=click.IntRange(min=1), default=5, show_default=True, help="Seconds of a bounded past.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@click.option(
+    "--keep", type=click.IntRange(min=1), default=5, show_default=True, help="Length of the bounded past, in seconds."
+)
 def streaming(as_json: bool, keep: int) -> None:
-    """What a long utterance costs chunk by chunk. Takes about a quarter of an hour on two cores, and 16 GiB."""
+    """Measure each chunk of a long utterance. Takes about 15 minutes on two cores, and 16 GiB of memory."""
     _expect_torch()
     from cosyserve.measure import model as measured
 
@@ -57,12 +59,12 @@ def streaming(as_json: bool, keep: int) -> None:
 
 
 @bench.command("flow-steps")
-@click.option("--json", "as_json", is_flag=True, help="One object, once all is measured.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 def flow_steps(as_json: bool) -> None:
-    """What 8, 6 and 5 Euler steps of the flow (COSYSERVE_FLOW_STEPS) save and change, against ten.
+    """Compare 8, 6 and 5 Euler steps of the flow (COSYSERVE_FLOW_STEPS) with ten.
 
-    With the weights that were fetched; where there are none, with untrained ones, whose time is right and whose
-    deviation says nothing of speech. Takes about two minutes on a processor.
+    Uses the fetched model. Without one it uses untrained weights: the times hold, but the deviations say nothing about
+    speech. Takes about a minute on a processor.
     """
     _expect_torch()
     from cosyserve.measure import flow_steps as measured
@@ -73,10 +75,10 @@ def flow_steps(as_json: bool) -> None:
 
 
 @bench.command()
-@click.option("--json", "as_json", is_flag=True, help="One object, once all is measured.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), default="bfloat16", show_default=True)
 def gpu(as_json: bool, dtype: str) -> None:
-    """A CUDA device: each part, then 1, 4 and 16 streams side by side. Takes about two minutes."""
+    """Measure a CUDA device: each part, then 1, 4 and 16 streams side by side. Takes about two minutes."""
     _expect_torch()
     import torch
 
@@ -88,12 +90,20 @@ def gpu(as_json: bool, dtype: str) -> None:
 
 
 @bench.command()
-@click.option("--streams", type=click.IntRange(min=1), required=True, help="How many are to be served at a time.")
-@click.option("--first-chunk-ms", type=click.FloatRange(min=1), default=300, show_default=True, help="Limit for it.")
-@click.option("--measured", type=click.File(), help="What `cosyserve bench gpu --json` printed on a card of yours.")
-@click.option("--spare", type=click.IntRange(min=0), default=1, show_default=True, help="Cards for when one is lost.")
+@click.option("--streams", type=click.IntRange(min=1), required=True, help="Streams to serve at a time.")
+@click.option(
+    "--first-chunk-ms",
+    type=click.FloatRange(min=1),
+    default=300,
+    show_default=True,
+    help="Longest first-chunk latency, in milliseconds.",
+)
+@click.option("--measured", type=click.File(), help="Output of `cosyserve bench gpu --json` from your card.")
+@click.option(
+    "--spare", type=click.IntRange(min=0), default=1, show_default=True, help="Spare cards, in case one fails."
+)
 def capacity(streams: int, first_chunk_ms: float, measured: TextIO | None, spare: int) -> None:
-    """How many cards a number of streams takes, with the figures that this rests on: nothing is measured here."""
+    """Calculate how many cards a number of streams needs, from measured figures. Measures nothing itself."""
     from cosyserve.scale.capacity import H100, figures_of
     from cosyserve.scale.capacity import capacity as capacity_of
 

@@ -23,11 +23,13 @@ _PATH = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 _CONNECTION = (
     click.option("--ssh", "address", help="root@HOST:PORT, or AutoDL's login line in quotes."),
-    click.option("--here", is_flag=True, help="This machine is the instance."),
-    click.option("--identity", type=_PATH, help="Private key; by default ssh's own choice, an agent's included."),
-    click.option("--password-file", type=_PATH, help="File with the password; without one it is asked for."),
-    click.option("--ssh-config", type=_PATH, help="File instead of ~/.ssh/config."),
-    click.option("--folder", default=DEFAULT_FOLDER, show_default=True, help="Where all of it lies on the instance."),
+    click.option("--here", is_flag=True, help="Work on this machine, which is the instance."),
+    click.option("--identity", type=_PATH, help="Private key; by default ssh chooses, including from an agent."),
+    click.option("--password-file", type=_PATH, help="File with the password; without one you are asked for it."),
+    click.option("--ssh-config", type=_PATH, help="File to use instead of ~/.ssh/config."),
+    click.option(
+        "--folder", default=DEFAULT_FOLDER, show_default=True, help="Folder of the installation on the instance."
+    ),
 )
 
 
@@ -62,20 +64,32 @@ def _show(piece: bytes) -> None:
 
 @click.group()
 def deploy() -> None:
-    """Install CosyServe on a rented instance over SSH, and look after it there."""
+    """Install and manage CosyServe on a rented instance over SSH."""
 
 
 @deploy.command()
 @_connected
 @click.option("--plan", "only_plan", is_flag=True, help="Print every command, file and reason, and do nothing.")
-@click.option("--release", "sources", type=click.Path(path_type=Path), default=Path(), help="Clone to deploy from.")
-@click.option("--flavour", type=click.Choice(get_args(Flavour)), help="What is to speak; by default what the card can.")
-@click.option("--port", type=click.IntRange(1, 65535), help="6008 unless set before.")
-@click.option("--public/--private", default=None, help="Let others in, with a key; private is only through SSH.")
-@click.option("--idle-shutdown", type=click.FloatRange(0), help="Switch it off after so many idle minutes.")
-@click.option("--index", "indexes", multiple=True, help="Package index to try, in China a mirror; may be repeated.")
 @click.option(
-    "--torch-index", help="Where PyTorch's builds for the card's CUDA are, in China a mirror of PyTorch's index."
+    "--release",
+    "sources",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Clone to deploy from; this one by default.",
+)
+@click.option(
+    "--flavour", type=click.Choice(get_args(Flavour)), help="What to install; by default what the card supports."
+)
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the server; 6008 unless set before.")
+@click.option(
+    "--public/--private",
+    default=None,
+    help="Let other machines connect, with a key; private allows only the SSH tunnel.",
+)
+@click.option("--idle-shutdown", type=click.FloatRange(0), help="Switch the instance off after this many idle minutes.")
+@click.option("--index", "indexes", multiple=True, help="Package index to try, in China a mirror. May be repeated.")
+@click.option(
+    "--torch-index", help="Index with PyTorch's builds for the card's CUDA, in China a mirror of PyTorch's index."
 )
 @click.pass_context
 def autodl(
@@ -91,7 +105,7 @@ def autodl(
     torch_index: str | None,
     **connection: Any,
 ) -> None:
-    """From an empty data disk to a server that speaks; the same command again upgrades, mends, or does nothing."""
+    """Install or upgrade the server on the instance. Run it again to repair an installation that was interrupted."""
     began = time.monotonic()
     options = Options(connection["folder"].rstrip("/"), flavour, port, public, idle_shutdown, indexes, torch_index)
     with _machine(connection) as machine:
@@ -147,10 +161,10 @@ def _relay(context: click.Context, connection: dict[str, Any], *arguments: str) 
 
 @deploy.command()
 @_connected
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def status(context: click.Context, /, as_json: bool, **connection: Any) -> None:
-    """Which release serves, where, and how it is."""
+    """Show which release serves, where, and its state."""
     _relay(context, connection, "status", *(["--json"] if as_json else []))
 
 
@@ -158,7 +172,7 @@ def status(context: click.Context, /, as_json: bool, **connection: Any) -> None:
 @_connected
 @click.pass_context
 def restart(context: click.Context, /, **connection: Any) -> None:
-    """Start it anew with the settings in shared/.env, without cutting streams off."""
+    """Restart the server with the settings in shared/.env, without cutting off streams."""
     _relay(context, connection, "restart")
 
 
@@ -166,7 +180,7 @@ def restart(context: click.Context, /, **connection: Any) -> None:
 @_connected
 @click.pass_context
 def rollback(context: click.Context, /, **connection: Any) -> None:
-    """Go back to the release that served before."""
+    """Go back to the previous release."""
     _relay(context, connection, "rollback")
 
 
@@ -174,15 +188,15 @@ def rollback(context: click.Context, /, **connection: Any) -> None:
 @_connected
 @click.pass_context
 def stop(context: click.Context, /, **connection: Any) -> None:
-    """End the server once its streams are done. The instance goes on costing money."""
+    """Stop the server once its streams are done. The instance keeps costing money."""
     _relay(context, connection, "stop")
 
 
 @deploy.command()
 @_connected
-@click.option("--all", "everything", is_flag=True, help="Models, voices and settings too.")
+@click.option("--all", "everything", is_flag=True, help="Remove models, voices and settings too.")
 def uninstall(everything: bool, **connection: Any) -> None:
-    """Remove all that was installed, but for models, voices and settings."""
+    """Remove everything that was installed, except models, voices and settings."""
     with _machine(connection) as machine:
         deployment.uninstall(machine, connection["folder"].rstrip("/"), everything=everything, take=_show)
 
@@ -190,10 +204,10 @@ def uninstall(everything: bool, **connection: Any) -> None:
 @deploy.command()
 @_connected
 @click.option("--lines", type=click.IntRange(1), default=100, show_default=True)
-@click.option("--follow", is_flag=True, help="Go on until Ctrl-C.")
+@click.option("--follow", is_flag=True, help="Keep printing until Ctrl-C.")
 @click.pass_context
 def logs(context: click.Context, /, lines: int, follow: bool, **connection: Any) -> None:
-    """The server's log."""
+    """Show the server's log."""
     folder = connection["folder"].rstrip("/")
     with _machine(connection) as machine:
         try:

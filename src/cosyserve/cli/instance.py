@@ -20,10 +20,10 @@ def say(text: str) -> None:
 
 
 @click.group()
-@click.option("--root", type=click.Path(path_type=Path), help="Folder of the installation; by default this one's.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder of the installation; this one's by default.")
 @click.pass_context
 def instance(context: click.Context, root: Path | None) -> None:
-    """Install, start and stop releases on this very machine (what `cosyserve deploy` does over SSH)."""
+    """Install, start and stop releases on this machine; `cosyserve deploy` calls this over SSH."""
     context.obj = Home(root.absolute()) if root else Home.of_this_process()
     if not context.obj.exists:  # and not whatever folder lies there: `uninstall` removes what it finds
         raise CosyError(errors.NOT_INSTALLED, folder=context.obj.root)
@@ -31,7 +31,7 @@ def instance(context: click.Context, root: Path | None) -> None:
 
 @instance.command()
 @click.argument("release")
-@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="A setting to write into shared/.env.")
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Setting to write to shared/.env.")
 @click.pass_obj
 def activate(home: Home, release: str, changes: tuple[str, ...]) -> None:
     """Check RELEASE, start it, and make it the current one once it speaks."""
@@ -43,7 +43,7 @@ def activate(home: Home, release: str, changes: tuple[str, ...]) -> None:
 @instance.command()
 @click.pass_obj
 def boot(home: Home) -> None:
-    """What the instance does when it is switched on: go on with what waits for a card, then serve."""
+    """Run at boot: finish what waited for a card, then serve."""
     from cosyserve.instance import activation
 
     say(time.strftime("%Y-%m-%d %H:%M:%S boot · 开机"))
@@ -53,7 +53,7 @@ def boot(home: Home) -> None:
 @instance.command()
 @click.pass_obj
 def restart(home: Home) -> None:
-    """Start the current release anew, with the settings as they are now."""
+    """Restart the current release with the current settings."""
     from cosyserve.instance import activation
 
     activation.restart(home, say)
@@ -62,7 +62,7 @@ def restart(home: Home) -> None:
 @instance.command()
 @click.pass_obj
 def rollback(home: Home) -> None:
-    """Go back to the release that served before; a second time comes back."""
+    """Go back to the previous release; a second time returns to the newer one."""
     from cosyserve.instance import activation
 
     say(f"current: {activation.roll_back(home, say).name}")
@@ -71,7 +71,7 @@ def rollback(home: Home) -> None:
 @instance.command()
 @click.pass_obj
 def stop(home: Home) -> None:
-    """End the server once its streams are done. It is started again at the next boot."""
+    """Stop the server once its streams are done. It starts again at the next boot."""
     from cosyserve.instance import servers
 
     running = servers.running(home)
@@ -80,20 +80,20 @@ def stop(home: Home) -> None:
 
 
 @instance.command()
-@click.option("--all", "everything", is_flag=True, help="Models, voices and settings too.")
+@click.option("--all", "everything", is_flag=True, help="Remove models, voices and settings too.")
 @click.pass_obj
 def uninstall(home: Home, everything: bool) -> None:
-    """Stop, and remove all that was installed here, but for models, voices and settings."""
+    """Stop the server and remove everything that was installed here, except models, voices and settings."""
     from cosyserve.instance import activation
 
     activation.uninstall(home, everything=everything, say=say)
 
 
 @instance.command()
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def status(home: Home, as_json: bool) -> None:
-    """Which release serves, where, and how it is."""
+    """Show which release serves, where, and its state."""
     found = _status(home)
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
@@ -142,7 +142,7 @@ def _key_file(settings: Any) -> str | None:
 @instance.command()
 @click.pass_obj
 def key(home: Home) -> None:
-    """Print the key that clients have to send, where one was made or set."""
+    """Print the key that clients must send, if one was generated or set."""
     from cosyserve.instance import activation, servers
 
     try:

@@ -48,8 +48,8 @@ def listens(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @listens
 @click.option("--launch", type=click.Choice(["auto", "direct", "isolated", "mpirun"]), help="How to start MPI.")
-@click.option("--replicas", type=int, help="How many replicas speak, each on a card or a share of one (Ray Serve).")
-@click.option("--take-over", is_flag=True, help="Replace a server that runs there without cutting its streams off.")
+@click.option("--replicas", type=int, help="Number of replicas, each on a card or an equal share of one (Ray Serve).")
+@click.option("--take-over", is_flag=True, help="Replace the server that runs there without cutting off its streams.")
 @click.pass_context
 def serve(
     context: click.Context,
@@ -185,14 +185,18 @@ def _rebuilt(settings: Settings, engine: Engine, stopping: Flag) -> bool:
 
 @click.command()
 @click.argument("text")
-@click.option("-o", "--output", help="File to write (.wav, .mp3, .opus, .aac, .flac, .pcm); - is standard output.")
+@click.option(
+    "-o", "--output", help="File to write (.wav, .mp3, .opus, .aac, .flac, .pcm); - writes to standard output."
+)
 @click.option("--voice", default="", help="One of the synthesizer's voices.")
 @click.option("--speed", type=click.FloatRange(0.25, 4.0), default=1.0, show_default=True)
 @click.option(
-    "--normalize/--no-normalize", default=True, help="Write numbers and signs out; or hand the text over as it is."
+    "--normalize/--no-normalize",
+    default=True,
+    help="Whether to write out numbers and signs, or to pass the text on unchanged.",
 )
 def say(text: str, output: str | None, voice: str, speed: float, normalize: bool) -> None:
-    """Speak TEXT without a server; - is standard input. Without -o it is played."""
+    """Speak TEXT without a server. TEXT may be - for standard input. Without -o the audio is played."""
     from cosyserve import saying
     from cosyserve.speech.choice import choose
 
@@ -208,10 +212,10 @@ def say(text: str, output: str | None, voice: str, speed: float, normalize: bool
 
 @click.command()
 @listens
-@click.option("--json", "as_json", is_flag=True, help="For scripts; docs/doctor.schema.json describes it.")
-@click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the page; by default the terminal's.")
-@click.option("--deep", is_flag=True, help="Import TensorRT-LLM itself where it is installed.")
-@click.option("--quick", is_flag=True, help="Leave out starts of MPI and the network.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, as docs/doctor.schema.json describes it.")
+@click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the output; the terminal's by default.")
+@click.option("--deep", is_flag=True, help="Import TensorRT-LLM itself if it is installed.")
+@click.option("--quick", is_flag=True, help="Skip starting MPI and the network.")
 @click.argument("serve_arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def doctor(
@@ -224,7 +228,7 @@ def doctor(
     quick: bool,
     serve_arguments: tuple[str, ...],
 ) -> None:
-    """Look at everything a start depends on, and change nothing: of `-- serve …` where that is given.
+    """Check everything that a start depends on, without changing anything. `-- serve …` gives the start's arguments.
 
     Ends within a minute with status 0 (all is well), 1 (warnings) or 2 (cannot serve).
     """

@@ -35,7 +35,7 @@ _PYTORCH_FOR_CARD = Text("several GB with NVIDIA's libraries", "含 NVIDIA 的�
 @click.option("--replicas", type=int)
 @click.argument("others", nargs=-1, type=click.UNPROCESSED)
 def set_up(host: str | None, port: int | None, replicas: int | None, others: tuple[str, ...]) -> None:
-    """Bring what `serve` lacks with the same arguments, in a clone."""
+    """In a clone, install what `serve` needs with the same arguments."""
     settings = load_settings(host=host, port=port, replicas=replicas)
     settings.check_paths()
     if "--take-over" not in others:

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @click.group()
 def voices() -> None:
-    """The voices of COSYSERVE_VOICES_DIR. A running server sees a change at once."""
+    """List, add and remove voices in COSYSERVE_VOICES_DIR. A running server sees changes at once."""
 
 
 @voices.command("list")
 def list_voices() -> None:
-    """Every voice, and the words of its recording."""
+    """List every voice and the words of its recording."""
     for entry in _library().entries.values():
         click.echo(f"{entry.name}\t{entry.transcript}")
 
@@ -29,7 +29,7 @@ def list_voices() -> None:
 @voices.command("add")
 @click.argument("name")
 @click.argument("recording", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--transcript", default="", help="The words of the recording.")
+@click.option("--transcript", default="", help="Exact words of the recording.")
 @click.option("--consent", default="", help="Who agreed to the use of this voice, and when.")
 def add_voice(name: str, recording: Path, transcript: str, consent: str) -> None:
     """Add the voice NAME from RECORDING: 1 to 30 seconds, in any common format."""
@@ -39,14 +39,14 @@ def add_voice(name: str, recording: Path, transcript: str, consent: str) -> None
 @voices.command("remove")
 @click.argument("name")
 def remove_voice(name: str) -> None:
-    """Remove a voice that was added, its recording included."""
+    """Remove an added voice and its recording."""
     _library().remove(name)
 
 
 @voices.command("import")
 @click.argument("table", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_voices(table: Path) -> None:
-    """Add the voices of a spk2info.pt of CosyVoice2 or async_cosyvoice. Nothing in it is executed."""
+    """Add the voices of a spk2info.pt from CosyVoice2 or async_cosyvoice. Nothing in it is executed."""
     if find_spec("torch") is None:
         raise CosyError(errors.TORCH_MISSING)
     from cosyserve.speech import spk2info
