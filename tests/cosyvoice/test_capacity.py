@@ -111,7 +111,8 @@ class Card(Parts):
     def streams(self) -> int:
         return 3 if self.has_gone.is_set() else 1
 
-    def made(self) -> Made:
+    def made(self, least: int = 1) -> Made:
+        assert self.streams >= least
         streams, pages = self.streams, pages_behind(600)
         token2wav = BatchedToken2Wav(self._flow, self._hift, Hops(), streams, (streams + 2) * pages, 600)
         bounds = [by_memory(streams, streams * 2.0**30, 2.0**30, 12)]

@@ -4,9 +4,11 @@ import threading
 
 import pytest
 
+from cosyserve import errors
 from cosyserve.cosyvoice.runtime.generation import Generator, TokenGenerator
 from cosyserve.cosyvoice.runtime.graphs import Make
 from cosyserve.cosyvoice.runtime.token2wav import Token2Wav
+from cosyserve.errors import CosyError
 from tests.cosyvoice.seeded import SHALLOW, Model, seeded
 from tests.cosyvoice.test_token2wav import Client, Speaking, alike, batched
 from tests.running import HANGS, eventually
@@ -64,16 +66,15 @@ def test_a_graph_that_cannot_be_made_breaks_the_runtime(model: Model, monkeypatc
         speaking.runtime.close()
 
 
-def larger(model: Model) -> tuple[TokenGenerator, Token2Wav]:
-    return Generator(model.llm, 3, 600), batched(model, streams=3)
+def larger(model: Model) -> tuple[tuple[TokenGenerator, Token2Wav], str]:
+    return (Generator(model.llm, 3, 600), batched(model, streams=3)), "larger"
 
 
 def test_it_grows_as_soon_as_nobody_is_spoken_to(model: Model) -> None:
     speaking = Speaking(model, 1, together=True)
-    in_use = threading.Event()
     made = threading.Event()
 
-    def make() -> tuple[TokenGenerator, Token2Wav]:
+    def make() -> tuple[tuple[TokenGenerator, Token2Wav], str]:
         made.set()
         return larger(model)
 
@@ -81,12 +82,12 @@ def test_it_grows_as_soon_as_nobody_is_spoken_to(model: Model) -> None:
         alone = speaking.spoken(3, seed=5)
         listener, utterance = speaking.ask(40, taking=False)  # it takes no chunk, and so does not end
         assert listener.first.wait(HANGS)
-        speaking.runtime.grow(make, in_use.set)
+        growth = speaking.runtime.grow(make)
         short, _ = speaking.ask(2)
         assert not made.is_set()
         speaking.runtime.cancel(utterance)
         assert short.ended.wait(HANGS)
-        assert in_use.wait(HANGS)
+        assert growth.result(HANGS) == "larger"
         assert speaking.runtime.slots == 3
         beside = [speaking.ask(3, seed=seed)[0] for seed in (5, 6, 7)]
         for each in beside:
@@ -100,17 +101,15 @@ def test_it_grows_as_soon_as_nobody_is_spoken_to(model: Model) -> None:
 def test_who_comes_while_it_grows_is_spoken_to(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two graphs, each of which is a moment."""
     speaking = Speaking(model, 1, together=True)
-    in_use = threading.Event()
     graphs: list[Make] = [lambda: come.append(speaking.ask(2)[0])] * 3
     come: list[Client] = []
 
-    def make() -> tuple[TokenGenerator, Token2Wav]:
+    def make() -> tuple[tuple[TokenGenerator, Token2Wav], str]:
         monkeypatch.setattr(Generator, "graphs", lambda generator: graphs)
         return larger(model)
 
     try:
-        speaking.runtime.grow(make, in_use.set)
-        assert in_use.wait(HANGS)
+        speaking.runtime.grow(make).result(HANGS)
         assert len(come) == 3
         for listener in come:
             assert listener.ended.is_set()  # the runtime grew when nobody was spoken to
@@ -119,19 +118,37 @@ def test_who_comes_while_it_grows_is_spoken_to(model: Model, monkeypatch: pytest
         speaking.runtime.close()
 
 
-def test_a_growth_that_fails_leaves_what_there_is(model: Model) -> None:
+@pytest.mark.parametrize(
+    ("problem", "told"),
+    [
+        (RuntimeError("CUDA out of memory"), errors.OUT_OF_MEMORY),
+        (CosyError(errors.GPU_MEMORY, gib="1", seconds="15"), errors.GPU_MEMORY),
+    ],
+    ids=["memory runs out", "there is no room after all"],
+)
+def test_a_growth_that_fails_leaves_what_there_is(model: Model, problem: Exception, told: errors.Fault) -> None:
     speaking = Speaking(model, 1, together=True)
-    tried = threading.Event()
 
-    def make() -> tuple[TokenGenerator, Token2Wav]:
-        tried.set()
-        raise RuntimeError("CUDA out of memory")
+    def make() -> tuple[tuple[TokenGenerator, Token2Wav], str]:
+        raise problem
 
     try:
-        speaking.runtime.grow(make, lambda: pytest.fail("it has not grown"))
-        assert tried.wait(HANGS)
+        with pytest.raises(CosyError) as failed:
+            speaking.runtime.grow(make).result(HANGS)
+        assert failed.value.fault is told
         assert speaking.spoken(3)
         assert speaking.runtime.slots == 1
         assert speaking.runtime.broken == ""
+        speaking.runtime.grow(lambda: larger(model)).result(HANGS)
+        assert speaking.runtime.slots == 3
     finally:
         speaking.runtime.close()
+
+
+def test_a_growth_that_is_still_to_come_ends_with_the_runtime(model: Model) -> None:
+    speaking = Speaking(model, 1, together=True)
+    listener, _ = speaking.ask(40, taking=False)
+    assert listener.first.wait(HANGS)
+    growth = speaking.runtime.grow(lambda: larger(model))
+    speaking.runtime.close()
+    assert growth.cancelled()

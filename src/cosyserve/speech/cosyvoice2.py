@@ -6,7 +6,7 @@ import secrets
 import threading
 import zlib
 from collections.abc import AsyncGenerator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +21,8 @@ from cosyserve.cosyvoice.model.config import Config
 from cosyserve.cosyvoice.model.int8 import quantised
 from cosyserve.cosyvoice.model.loading import WeightsError, load_config, load_flow, load_hift, load_llm
 from cosyserve.cosyvoice.model.sampling import length_limits
-from cosyserve.cosyvoice.runtime.generation import Generator, Request, TokenGenerator
+from cosyserve.cosyvoice.runtime.generation import Generator, Request
 from cosyserve.cosyvoice.runtime.runtime import Runtime
-from cosyserve.cosyvoice.runtime.token2wav import Token2Wav
 from cosyserve.cosyvoice.runtime.utterance import Utterance
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import Pcm
@@ -129,25 +128,24 @@ class CosyVoice2Synthesizer:
         return lambda streams: Generator(llm, streams, _POSITIONS)
 
     def _wait_for_room(self) -> None:
-        """Until whoever held memory of the card when this one began, its predecessor say, has let go of it."""
+        """As long as others that hold memory of the card, a predecessor say, may let go of it."""
         while not self._closing.wait(_LOOK_SECONDS):
-            if self._parts.streams > self.capacity.streams:
-                self._grow()
+            if self._parts.streams > self.capacity.streams and not self._grow():
                 return
 
-    def _grow(self) -> None:
-        larger = self.capacity
-
-        def make() -> tuple[TokenGenerator, Token2Wav]:
-            nonlocal larger
-            parts, larger = self._parts.made()
-            return parts
-
-        def grown() -> None:
-            self.capacity = larger
-            log.info("Room for %d streams now. %s", larger.streams, larger.why)
-
-        self._runtime.grow(make, grown)
+    def _grow(self) -> bool:
+        """Make room for more streams, and wait until it is in use; False where that failed for another reason than that
+        there is none after all."""
+        more = self.capacity.streams + 1
+        try:
+            self.capacity = self._runtime.grow(lambda: self._parts.made(more)).result()
+        except (Exception, CancelledError) as problem:
+            if isinstance(problem, CosyError) and problem.fault is errors.GPU_MEMORY:
+                return True
+            log.warning("No room for more streams could be made: %s", problem)
+            return False
+        log.info("There is room for %d streams now. %s", self.capacity.streams, self.capacity.why)
+        return True
 
     def close(self) -> None:
         self._closing.set()

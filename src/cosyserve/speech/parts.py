@@ -44,9 +44,9 @@ class Parts:
         """For how many a card has room now, beside what has been made already."""
         return self._share(self._room()).streams
 
-    def made(self) -> Made:
-        """Raises `CS-GPU-102` where a card has no room for a stream."""
-        return self._made_on_card() if self._config.device == "cuda" else self._made_on_processor()
+    def made(self, least: int = 1) -> Made:
+        """Raises `CS-GPU-102` where a card has no room for as many streams as `least`."""
+        return self._made_on_card(least) if self._config.device == "cuda" else self._made_on_processor()
 
     def _made_on_processor(self) -> Made:
         config = self._config
@@ -58,10 +58,10 @@ class Parts:
         bounds = [config.bound, by_engine(generator.slots)]
         return (generator, token2wav), capacity_of(bounds, voices=_VOICES, past_seconds=seconds)
 
-    def _made_on_card(self) -> Made:
+    def _made_on_card(self, least: int) -> Made:
         there, seconds = self._room(), self._frames / FRAMES_PER_SECOND
         share = self._share(there)
-        if share.streams < 1:
+        if share.streams < least:
             raise CosyError(errors.GPU_MEMORY, gib=f"{there / 2**30:.1f}", seconds=f"{seconds:g}")
         bounds = [self._config.bound, by_memory(share.streams, there, share.stream_bytes, seconds)]
         streams = min(bound.streams for bound in bounds)

@@ -4,10 +4,12 @@ On a GPU each of the two stages has a thread and a stream of the device, so that
 processor they take turns in one thread, as they would only take each other's cores.
 """
 
-import logging
+import gc
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -17,10 +19,17 @@ from cosyserve.cosyvoice.runtime.render import RenderStage
 from cosyserve.cosyvoice.runtime.token2wav import Token2Wav
 from cosyserve.cosyvoice.runtime.tokens import PATIENCE, TokenStage
 from cosyserve.cosyvoice.runtime.utterance import Utterance
-
-log = logging.getLogger(__name__)
+from cosyserve.errors import CosyError
 
 _ENDED = object()
+
+Made = tuple[TokenGenerator, Token2Wav]
+T = TypeVar("T")
+
+
+class Growth(NamedTuple):
+    future: "Future[Any]"
+    steps: Iterator[None]
 
 
 class Runtime:
@@ -33,7 +42,7 @@ class Runtime:
         self._render = RenderStage(token2wav, self.slots, self._tokens, self._health, self._changed)
         self._to_make = [*generator.graphs(), *token2wav.graphs()]
         self._made, self._prepared = 0, threading.Event()
-        self._growth: Iterator[None] | None = None
+        self._growth: Growth | None = None
         works = (self._draw, self._speak) if device.startswith("cuda") else (self._take_turns,)
         self._threads = [
             threading.Thread(target=self._run, args=(work, threads), name="cosyvoice", daemon=True) for work in works
@@ -68,12 +77,15 @@ class Runtime:
             utterance.take()
             self._changed.notify_all()
 
-    def grow(self, make: Callable[[], tuple[TokenGenerator, Token2Wav]], grown: Callable[[], None]) -> None:
-        """Go on with what `make` gives, which has room for more. It and its graphs are made while nobody is spoken to,
-        one after the other; `grown` is called once it is in use. Where it fails, all stays as it is."""
+    def grow(self, make: Callable[[], tuple[Made, T]]) -> "Future[T]":
+        """Go on with the first of what `make` gives, which has room for more; the second is the result, once the first
+        is in use. All of it is made while nobody is spoken to, graph by graph. Where that fails, all stays as it is.
+        Not to be called again before the result is there."""
+        grown: Future[T] = Future()
         with self._changed:
-            self._growth = self._grown(make, grown)
+            self._growth = Growth(grown, self._grown(make, grown))
             self._changed.notify_all()
+        return grown
 
     def close(self) -> None:
         with self._changed:
@@ -81,6 +93,8 @@ class Runtime:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+        if self._growth is not None:
+            self._growth.future.cancel()
         self._tokens.close()
 
     def _run(self, work: Callable[[], None], threads: int) -> None:
@@ -146,15 +160,18 @@ class Runtime:
         if growth is None:
             return
         try:
-            ended = next(growth, _ENDED) is _ENDED
+            ended = next(growth.steps, _ENDED) is _ENDED
+        except CosyError as problem:  # there is no room after all
+            growth.future.set_exception(problem)
+            ended = True
         except Exception as problem:  # those who are spoken to have what they had
-            log.warning("No room for more streams could be made: %s", self._health.failed(problem))
+            growth.future.set_exception(self._health.failed(problem))
             ended = True
         if ended:
             self._growth = None
 
-    def _grown(self, make: Callable[[], tuple[TokenGenerator, Token2Wav]], grown: Callable[[], None]) -> Iterator[None]:
-        generator, token2wav = make()
+    def _grown(self, make: Callable[[], tuple[Made, T]], grown: "Future[T]") -> Iterator[None]:
+        (generator, token2wav), told = make()
         yield
         for graph in (*generator.graphs(), *token2wav.graphs()):
             graph()
@@ -163,7 +180,9 @@ class Runtime:
             torch.cuda.synchronize()  # what was written on this thread's stream is read on the other's
         while not self._replace(generator, token2wav):
             yield
-        grown()
+        gc.collect()  # what is out of use has references in circles, and most of a card's memory
+        torch.cuda.empty_cache()
+        grown.set_result(told)
 
     def _replace(self, generator: TokenGenerator, token2wav: Token2Wav) -> bool:
         """Whether nobody is spoken to at this moment, so that it can be done."""
