@@ -51,7 +51,8 @@ class Server:
     arguments: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, before: tuple[str, ...] = (), **settings: object) -> None:
-        given = {"port": 0, "state_dir": folder / "state", "grace_seconds": HANGS, **settings}
+        patient = {"grace_seconds": HANGS, "stall_seconds": HANGS}
+        given = {"port": 0, "state_dir": folder / "state", **patient, **settings}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COSYSERVE_")}
         environment |= {f"COSYSERVE_{name.upper()}": str(value) for name, value in given.items()}
         self.log = folder / "server.log"

@@ -3,8 +3,10 @@
 import os
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from tests.running import HANGS, ROOT, eventually, meanwhile
 
 pytestmark = pytest.mark.containers
 
+_PIECE_SECONDS = 0.5
 LONG = {"input": "This is one of many sentences. " * 400, "response_format": "pcm"}
 Sources = Callable[..., Path]
 
@@ -62,11 +65,27 @@ def instance(rent: Rent) -> StandIn:
 
 @contextmanager
 def streaming(url: str) -> Iterator[Callable[[], float]]:
-    """A long stream that has begun; called, the rest is read: seconds of sound. A cut one raises."""
-    with httpx.stream("POST", f"{url}/v1/audio/speech", json=LONG, timeout=HANGS) as response:
+    """A long stream that has begun and is listened to; called, the rest is read: seconds of sound. A cut one raises."""
+    enough = threading.Event()
+
+    def listen(pieces: Iterator[bytes], received: int) -> float:
+        for piece in pieces:
+            received += len(piece)
+            enough.wait(_PIECE_SECONDS)  # who takes nothing for a minute is cut off, and who takes all at once is done
+        return received / 2 / 24_000
+
+    with httpx.stream("POST", f"{url}/v1/audio/speech", json=LONG) as response, ThreadPoolExecutor(1) as listening:
         pieces = response.iter_raw()
-        received = len(next(pieces))
-        yield lambda: (received + sum(map(len, pieces))) / 2 / 24_000
+        heard = listening.submit(listen, pieces, len(next(pieces)))
+
+        def rest() -> float:
+            enough.set()
+            return heard.result()
+
+        try:
+            yield rest
+        finally:
+            enough.set()
 
 
 def test_it_speaks_through_the_tunnel_and_is_shut_to_everybody_else(instance: StandIn) -> None:
