@@ -1,0 +1,34 @@
+"""What the design and the glossary say is where it is."""
+
+import re
+
+import pytest
+
+from tests.running import ROOT
+
+SOURCES = ROOT / "src/cosyserve"
+TERMS = re.findall(r"^\| ([^|]+) \| [^|]+ \| `([^`]+)`: `([^`]+)` \|$", (ROOT / "docs/glossary.md").read_text(), re.M)
+ROOMS = re.findall(r"^\| ((?:`[^`]+`(?:, )?)+) \|", (ROOT / "docs/design.md").read_text(), re.M)
+
+
+def test_there_are_terms_and_each_means_one_thing() -> None:
+    names = [term for term, _, _ in TERMS]
+    rows = [line for line in (ROOT / "docs/glossary.md").read_text().splitlines() if line.startswith("| ")]
+    assert len(rows) - 2 == len(names) > 30
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(("term", "file", "name"), TERMS, ids=[term for term, _, _ in TERMS])
+def test_a_term_lives_where_the_glossary_says(term: str, file: str, name: str) -> None:
+    text = (SOURCES / file).read_text(encoding="utf-8")
+    made = rf"^ *(?:class|def|async def) {name}\b|^ *(?:self\.)?{name}(?:: .*)? = "
+    assert re.search(made, text, re.M), f"{term} is not made in {file}"
+
+
+def test_every_room_is_in_the_design_and_every_room_of_the_design_is_there() -> None:
+    told = {name for row in ROOMS for name in re.findall(r"`([^`]+)`", row) if name.endswith(("/", ".py"))}
+    for name in told:
+        assert (SOURCES / name).exists() or (ROOT / name).exists(), name
+    packages = {f"{path.parent.relative_to(SOURCES)}/" for path in SOURCES.glob("*/__init__.py")} - {"cosyvoice/"}
+    packages |= {f"{path.parent.relative_to(SOURCES)}/" for path in SOURCES.glob("cosyvoice/*/__init__.py")}
+    assert packages <= told, packages - told
