@@ -251,7 +251,7 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_fetched(user: User,
     done = user.runs("fetch", "--source", "huggingface")
     assert done.returncode == 2
     assert "CS-FETCH-003" in done.stderr
-    assert "too little" in done.stderr
+    assert " MB more." in done.stderr
     assert not hub.served
 
 
