@@ -16,10 +16,11 @@ from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch
 from cosyserve.cosyvoice.runtime.hops import Hops
 from cosyserve.cosyvoice.runtime.memory import page_bytes, pages_behind, shared_out, streams_on
+from cosyserve.cosyvoice.runtime.runtime import Made
 from cosyserve.settings import Settings
-from cosyserve.speech.capacity import Bound, by_memory, by_processor, by_setting, capacity_of
+from cosyserve.speech.capacity import Bound, Capacity, by_memory, by_processor, by_setting, capacity_of
 from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
-from cosyserve.speech.parts import Made, Parts
+from cosyserve.speech.parts import Parts
 from cosyserve.speech.runtime_config import config_for
 from tests.conftest import Serving
 from tests.cosyvoice.seeded import TINY, seeded
@@ -111,7 +112,7 @@ class Card(Parts):
     def streams(self) -> int:
         return 3 if self.has_gone.is_set() else 1
 
-    def made(self, least: int = 1) -> Made:
+    def made(self, least: int = 1) -> tuple[Made, Capacity]:
         assert self.streams >= least
         streams, pages = self.streams, pages_behind(600)
         token2wav = BatchedToken2Wav(self._flow, self._hift, Hops(), streams, (streams + 2) * pages, 600)

@@ -134,7 +134,8 @@ def verify(context: click.Context, name: str, fetches: bool) -> None:
     if not wrong:
         return
     size = human(sum(file.size or 0 for file in wrong))
-    if not fetches and not (sys.stdin.isatty() and click.confirm(f"Fetch {len(wrong)} files ({size}) again?")):
+    asks = sys.stdin is not None and sys.stdin.isatty()
+    if not fetches and not (asks and click.confirm(f"Fetch {len(wrong)} files ({size}) again?")):
         context.exit(1)
     for file in wrong:
         if folder.state(file) is not FileState.MISSING:

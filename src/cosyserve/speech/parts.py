@@ -12,7 +12,8 @@ from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import TokenGenerator
 from cosyserve.cosyvoice.runtime.hops import Hops
 from cosyserve.cosyvoice.runtime.memory import FRAMES_PER_SECOND, Share, frames_behind, room, shared_out
-from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav, Token2Wav
+from cosyserve.cosyvoice.runtime.runtime import Made
+from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav
 from cosyserve.errors import CosyError
 from cosyserve.speech.capacity import Capacity, by_engine, by_memory, capacity_of
 from cosyserve.speech.runtime_config import RuntimeConfig
@@ -21,7 +22,6 @@ _VOICES = 1  # on a processor, whose recordings are kept as they are after the f
 _OTHERS = 2**30  # bytes of a card in use by other processes, from which on it counts as shared
 
 MakeGenerator = Callable[[int], TokenGenerator]  # for so many streams
-Made = tuple[tuple[TokenGenerator, Token2Wav], Capacity]
 
 
 class Parts:
@@ -44,11 +44,11 @@ class Parts:
         """For how many a card has room now, beside what has been made already."""
         return self._share(self._room()).streams
 
-    def made(self, least: int = 1) -> Made:
+    def made(self, least: int = 1) -> tuple[Made, Capacity]:
         """Raises `CS-GPU-102` where a card has no room for as many streams as `least`."""
         return self._made_on_card(least) if self._config.device == "cuda" else self._made_on_processor()
 
-    def _made_on_processor(self) -> Made:
+    def _made_on_processor(self) -> tuple[Made, Capacity]:
         config = self._config
         token2wav = SingleToken2Wav(
             self._flow, self._hift, Hops(), _VOICES, config.keep_tokens, config.recording_tokens
@@ -58,7 +58,7 @@ class Parts:
         bounds = [config.bound, by_engine(generator.slots)]
         return (generator, token2wav), capacity_of(bounds, voices=_VOICES, past_seconds=seconds)
 
-    def _made_on_card(self, least: int) -> Made:
+    def _made_on_card(self, least: int) -> tuple[Made, Capacity]:
         there, seconds = self._room(), self._frames / FRAMES_PER_SECOND
         share = self._share(there)
         if share.streams < least:

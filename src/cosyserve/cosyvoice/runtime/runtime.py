@@ -6,7 +6,7 @@ processor they take turns in one thread, as they would only take each other's co
 
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeVar
@@ -21,15 +21,13 @@ from cosyserve.cosyvoice.runtime.tokens import PATIENCE, TokenStage
 from cosyserve.cosyvoice.runtime.utterance import Utterance
 from cosyserve.errors import CosyError
 
-_ENDED = object()
-
 Made = tuple[TokenGenerator, Token2Wav]
 T = TypeVar("T")
 
 
 class Growth(NamedTuple):
     future: "Future[Any]"
-    steps: Iterator[None]
+    steps: Generator[None, None, Any]
 
 
 class Runtime:
@@ -81,11 +79,11 @@ class Runtime:
         """Go on with the first of what `make` gives, which has room for more; the second is the result, once the first
         is in use. All of it is made while nobody is spoken to, graph by graph. Where that fails, all stays as it is.
         Not to be called again before the result is there."""
-        grown: Future[T] = Future()
+        future: Future[T] = Future()
         with self._changed:
-            self._growth = Growth(grown, self._grown(make, grown))
+            self._growth = Growth(future, self._grown(make))
             self._changed.notify_all()
-        return grown
+        return future
 
     def close(self) -> None:
         with self._changed:
@@ -160,17 +158,16 @@ class Runtime:
         if growth is None:
             return
         try:
-            ended = next(growth.steps, _ENDED) is _ENDED
-        except CosyError as problem:  # there is no room after all
-            growth.future.set_exception(problem)
-            ended = True
+            next(growth.steps)
+        except StopIteration as end:
+            self._growth = None  # first: who is told may ask for more
+            growth.future.set_result(end.value)
         except Exception as problem:  # those who are spoken to have what they had
-            growth.future.set_exception(self._health.failed(problem))
-            ended = True
-        if ended:
+            no_room = isinstance(problem, CosyError)
             self._growth = None
+            growth.future.set_exception(problem if no_room else self._health.failed(problem))
 
-    def _grown(self, make: Callable[[], tuple[Made, T]], grown: "Future[T]") -> Iterator[None]:
+    def _grown(self, make: Callable[[], tuple[Made, T]]) -> Generator[None, None, T]:
         (generator, token2wav), told = make()
         yield
         for graph in (*generator.graphs(), *token2wav.graphs()):
@@ -182,7 +179,7 @@ class Runtime:
             yield
         gc.collect()  # what is out of use has references in circles, and most of a card's memory
         torch.cuda.empty_cache()
-        grown.set_result(told)
+        return told
 
     def _replace(self, generator: TokenGenerator, token2wav: Token2Wav) -> bool:
         """Whether nobody is spoken to at this moment, so that it can be done."""
