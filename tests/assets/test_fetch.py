@@ -11,7 +11,7 @@ import pytest
 
 from tests.assets.conftest import FILES, FOLDER, TOTAL, UNKNOWN, User
 from tests.assets.hub import Behaviour, Hub
-from tests.running import HANGS, starts
+from tests.running import HANGS, starts, with_longer_limits
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
@@ -84,6 +84,7 @@ def test_a_source_that_fails_alone_is_said_with_a_remedy(user: User, name: str, 
 
 
 @pytest.mark.parametrize("name", BROKEN)
+@with_longer_limits
 def test_the_next_source_takes_over(user: User, hub: Hub, name: str) -> None:
     with Hub(FILES, behaviour(name)) as broken:
         user.asks(huggingface=broken, modelscope=hub)

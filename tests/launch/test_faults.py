@@ -16,7 +16,7 @@ import pytest
 from tests.launch.faults import PATH as FAULTS
 from tests.launch.rungs import MPI_RUNGS, RUNGS, settings_of
 from tests.launch.supervised import Supervised, speaks
-from tests.running import HANGS, Server, addresses, eventually, starts
+from tests.running import HANGS, Server, addresses, eventually, starts, with_longer_limits
 
 pytestmark = pytest.mark.slow
 
@@ -121,6 +121,7 @@ def test_nothing_outlives_a_killed_supervisor(tmp_path: Path, rung: str) -> None
 
 
 @pytest.mark.parametrize("rung", ["python", pytest.param("mpirun", marks=pytest.mark.mpi)])
+@with_longer_limits
 def test_a_server_that_stands_still_is_started_again(tmp_path: Path, rung: str) -> None:
     with Supervised(tmp_path, **settings_of(rung), heartbeat_seconds=starts(1)) as supervised:
         stopped = supervised.server()
@@ -131,6 +132,7 @@ def test_a_server_that_stands_still_is_started_again(tmp_path: Path, rung: str) 
         assert f"[{stopped.pid}]" in supervised.text()  # what it was doing
 
 
+@with_longer_limits
 def test_a_supervisor_that_slept_blames_nobody(tmp_path: Path) -> None:
     """As on a laptop that wakes up: the beats of that time are not missing, nobody was there to hear them."""
     limit = starts(1)
@@ -149,6 +151,7 @@ def test_a_supervisor_that_slept_blames_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "reason"), [("hang now", "stood still in its synthesis"), ("block now", "not heard")])
+@with_longer_limits
 def test_a_hung_synthesis_is_shown_and_the_server_comes_back(
     tmp_path: Path, faulty: pytest.MonkeyPatch, text: str, reason: str
 ) -> None:
@@ -213,6 +216,7 @@ def test_requests_that_bring_it_down_never_end_it(tmp_path: Path, faulty: pytest
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("fault", ["hang at import", "hang after import", "hang at bind"])
+@with_longer_limits
 def test_a_rung_that_hangs_is_left_for_the_next(tmp_path: Path, faulty: pytest.MonkeyPatch, fault: str) -> None:
     faulty.setenv("STAND_IN_FAULT", fault)
     faulty.setenv("STAND_IN_RUNG", "isolated")
@@ -226,6 +230,7 @@ def test_a_rung_that_hangs_is_left_for_the_next(tmp_path: Path, faulty: pytest.M
 
 
 @pytest.mark.parametrize("fault", ["hang after import", "hang at bind"])
+@with_longer_limits
 def test_what_hangs_on_every_rung_ends_with_an_error(tmp_path: Path, faulty: pytest.MonkeyPatch, fault: str) -> None:
     faulty.setenv("STAND_IN_FAULT", fault)
     supervised = Supervised(tmp_path, mpi="auto", ready_seconds=starts(3))

@@ -15,11 +15,12 @@ import pytest
 from tests.host.hosts import HOSTS, namespace
 from tests.launch.rungs import MPI_RUNGS, RUNGS, settings_of
 from tests.launch.supervised import Supervised, speaks
-from tests.running import HANGS, ROOT, eventually, starts
+from tests.running import HANGS, ROOT, eventually, starts, with_longer_limits
 
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("name", HOSTS)
+@with_longer_limits
 def test_it_comes_up_with_mpi_on_every_host_and_leaves_nothing(name: str) -> None:
     host = HOSTS[name]
     done = subprocess.run(
@@ -39,6 +40,7 @@ def test_it_comes_up_with_mpi_on_every_host_and_leaves_nothing(name: str) -> Non
 
 
 @pytest.mark.mpi
+@with_longer_limits
 def test_a_second_start_beside_tensorboard_ssh_and_our_own_server() -> None:
     done = subprocess.run(
         [*namespace("-n", "ip link set lo up"), sys.executable, "-m", "tests.launch.crowded", str(starts(4))],
