@@ -78,7 +78,7 @@ def test_every_bound_says_why_in_both_languages() -> None:
 
 def test_a_page_takes_what_is_told_before_there_is_one() -> None:
     def held(pages: int) -> int:
-        return FlowBatch(seeded(TINY).flow, 1, pages, 600).kept.nbytes
+        return FlowBatch(seeded(TINY).flow, 1, pages, 600).memory.nbytes
 
     assert page_bytes(TINY.flow, 4) == held(20) - held(19)
     assert round(page_bytes(FlowConfig()) / 1e6) == 115

@@ -12,7 +12,7 @@ from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, LOOK_AHEAD
 from cosyserve.cosyvoice.model.flow import Chunk, Flow, MeanStream
 from cosyserve.cosyvoice.model.past import Bound, Past
 from cosyserve.cosyvoice.runtime.encoder_batch import EncodedStream, EncoderBatch, chunks_behind, place_of
-from cosyserve.cosyvoice.runtime.flow_batch import CHUNK
+from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
 from cosyserve.cosyvoice.runtime.memory import encoder_bytes
 from tests.cosyvoice.seeded import SHALLOW, seeded
 

@@ -72,6 +72,12 @@ class Attention(nn.Module):
     def fuse(self) -> None:
         self._fused = fused_linear(self.to_q, self.to_k, self.to_v)
 
+    @property
+    def fused(self) -> Tensor:
+        """The weights (3 · heads · D, C) of queries, keys and values, once `fuse` has been called."""
+        assert self._fused is not None  # noqa: S101
+        return self._fused[0]
+
     def forward(self, x: Tensor, mask: Tensor | None, past: Past) -> Tensor:
         if self._fused is None:
             # Keys and values alone: they are kept, and the queries beside them would be too.

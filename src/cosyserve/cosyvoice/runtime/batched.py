@@ -14,7 +14,8 @@ from cosyserve.cosyvoice.model.flow import Chunk, Flow
 from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.runtime.encoder_batch import Encoded, EncodedStream, EncoderBatch
 from cosyserve.cosyvoice.runtime.encoder_batch import Work as Encode
-from cosyserve.cosyvoice.runtime.flow_batch import CHUNK, FlowBatch, FlowState, Work
+from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch, FlowState, Work
+from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
 from cosyserve.cosyvoice.runtime.graphs import Make, fetched, new_pool
 from cosyserve.cosyvoice.runtime.health import is_out_of_memory
 from cosyserve.cosyvoice.runtime.hops import Hops, Tokens

@@ -9,25 +9,24 @@ Attention does not ask in which order its keys lie, so a stream's own pages are 
 was spoken longest ago makes room. Until then the result equals `Flow.mel(…, chunked=True)`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS
-from cosyserve.cosyvoice.model.estimator import Attention
+from cosyserve.cosyvoice.model.config import MELS
 from cosyserve.cosyvoice.model.flow import Chunk, Flow
-from cosyserve.cosyvoice.model.past import CausalConv1d, Past
+from cosyserve.cosyvoice.runtime.eager_estimator import EagerEstimator
+from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, ROWS, BatchRows, FlowMemory
 from cosyserve.cosyvoice.runtime.graphs import Make, Pool, captured
 from cosyserve.cosyvoice.runtime.memory import pages_behind
 from cosyserve.cosyvoice.runtime.pages import Pages
 
-CHUNK = CHUNK_TOKENS * FRAMES_PER_TOKEN
 _CHAIN = 8  # chunks of one recording that are moved at once, however few streams there are
-_ROWS = 2  # of a chunk in the estimator: with the conditions and without, see `Flow.steps_of`
 
 
 @dataclass
@@ -97,27 +96,16 @@ class FlowBatch:
     """`streams` at once, each with about `frames` frames behind it, in `pages` pages. Not to be used from two
     threads."""
 
-    def __init__(self, flow: Flow, streams: int, pages: int, frames: int, pool: Pool | None = None) -> None:
+    def __init__(
+        self, flow: Flow, streams: int, pages: int, frames: int, pool: Pool | None = None, *, kernels: bool = False
+    ) -> None:
         flow.fuse()
         self._flow, self._device, self._pool = flow, flow.encoder_proj.weight.device, pool
         self.streams, self.pages_behind, self.pages = streams, pages_behind(frames), Pages(pages)
         self.width = max(_CHAIN, 1 << (streams - 1).bit_length())
-        layers = [each for each in flow.modules() if isinstance(each, Attention)]
-        self.attentions: dict[nn.Module, int] = {layer: number for number, layer in enumerate(layers)}
-        like, heads, dim = flow.encoder_proj.weight, layers[0].heads, layers[0].head_dim
-        # One page and one slot more than there are: rows of a graph that nobody needs work there. A frame's keys and
-        # values lie side by side, as they are projected.
-        self.kept = like.new_zeros(len(layers), flow.steps, _ROWS * (pages + 1), CHUNK, 2 * heads * dim)
-        convolutions = [each for each in flow.modules() if isinstance(each, CausalConv1d)]
-        sizes = [(each.in_channels, each.kernel_size[0] - 1) for each in convolutions]
-        # Behind the slots, what each row of the batch leaves, which a row of the same stream takes up.
-        self.left = _ROWS * (streams + 1)
-        count = self.left + _ROWS * self.width
-        self.tails = like.new_zeros(flow.steps, count, sum(channels * width for channels, width in sizes))
-        parts = self.tails.split([channels * width for channels, width in sizes], dim=2)
-        self.tail_of: dict[nn.Module, Tensor] = {
-            layer: part.unflatten(2, size) for layer, part, size in zip(convolutions, parts, sizes, strict=True)
-        }
+        self.memory = FlowMemory(flow, streams, pages, self.width)
+        self.make_estimator = _by_kernels(flow, self.memory, self.width) if kernels else _eager(flow, self.memory)
+        self._ragged = kernels
         self._free = list(range(streams))
         self._batches: dict[tuple[int, int], _Batch] = {}
 
@@ -127,14 +115,14 @@ class FlowBatch:
         own = self.pages.take(self.pages_behind - len(recording))
         state = FlowState(self._free.pop(), [*recording, *own], len(recording))
         self.pages.share(recording)
-        self.tails[:, _ROWS * state.slot : _ROWS * (state.slot + 1)] = 0
+        self.memory.slot(state.slot).zero_()
         if tails is not None:
             self.go_on(state, tails)
         return state
 
     def go_on(self, state: FlowState, tails: Tensor) -> None:
         """The recording of a stream has been moved, by it or by another."""
-        self.tails[:, _ROWS * state.slot : _ROWS * (state.slot + 1)] = tails
+        self.memory.slot(state.slot).copy_(tails)
         state.moved = state.recorded
 
     def end(self, state: FlowState) -> None:
@@ -147,7 +135,9 @@ class FlowBatch:
         rows = _rows(works)
         batch = self._batch(1 << (len(rows) - 1).bit_length(), max(row.filled for row in rows))
         mels = batch.move(rows)
-        tails = [batch.tails_of(number) if row.work.ends_recording else None for number, row in enumerate(rows)]
+        tails = [
+            self.memory.row(number).clone() if row.work.ends_recording else None for number, row in enumerate(rows)
+        ]
         for row in rows:
             row.work.state.moved += 1
         return list(map(Moved, mels, tails))
@@ -164,8 +154,9 @@ class FlowBatch:
 
     def _spans(self) -> tuple[int, ...]:
         """Numbers of pages that a batch reads: all, or on a GPU half where no stream has more behind it."""
-        half = pages_behind(self.pages_behind * CHUNK // 2)
-        return tuple(sorted({half, self.pages_behind})) if self._device.type == "cuda" else (self.pages_behind,)
+        if self._ragged or self._device.type != "cuda":
+            return (self.pages_behind,)
+        return tuple(sorted({pages_behind(self.pages_behind * CHUNK // 2), self.pages_behind}))
 
     def _batch(self, width: int, filled: int) -> "_Batch":
         span = next(span for span in self._spans() if span >= filled)
@@ -192,6 +183,31 @@ def _rows(works: Sequence[Work]) -> list[_Row]:
     return [_Row(work, position, ahead, last=ahead + 1 == of_stream[work.state.slot]) for work, position, ahead in rows]
 
 
+class Estimator(Protocol):
+    """All Euler steps of the chunks of a batch, whoever computes them."""
+
+    def prepare(self) -> None:
+        """The rows have changed."""
+        ...
+
+    def move(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor) -> Tensor:
+        """The mel (B, 80, 50); `noise`, `mean` and `prompt` are like it, `speaker` is (B, 80)."""
+        ...
+
+
+def _eager(flow: Flow, memory: FlowMemory) -> Callable[[BatchRows], Estimator]:
+    return lambda rows: EagerEstimator(flow, memory, rows)
+
+
+def _by_kernels(flow: Flow, memory: FlowMemory, width: int) -> Callable[[BatchRows], Estimator]:
+    # Triton is imported where a card is, and only then.
+    from cosyserve.cosyvoice.runtime.fused_estimator import Activations, FusedEstimator, FusedWeights
+
+    weights = FusedWeights(flow)
+    activations = Activations(weights, ROWS * width * CHUNK)
+    return lambda rows: FusedEstimator(weights, activations, memory, rows)
+
+
 @dataclass
 class _Tables:
     """Where the rows of a batch read and write, as numbers that one copy takes to the device."""
@@ -210,22 +226,14 @@ class _Batch:
 
     def __init__(self, owner: FlowBatch, width: int, span: int) -> None:
         self._owner, self._flow, self._width, self._span = owner, owner.flow, width, span
-        like = owner.kept
+        like = owner.memory.like
         device, dtype = like.device, like.dtype
         self._noise = torch.zeros(width, MELS, CHUNK, device=device)
         self._mean, self._prompt = (torch.zeros(width, MELS, CHUNK, device=device, dtype=dtype) for _ in range(2))
         self._speaker = torch.zeros(width, MELS, device=device, dtype=dtype)
-
-        def rows(*shape: int) -> Tensor:
-            return torch.zeros(*shape, device=device, dtype=torch.long)
-
-        self.page, self.pages = rows(_ROWS * width), rows(_ROWS * width * span)
-        self.read, self._write = rows(_ROWS * width), rows(_ROWS * width)
-        # Added to scores: 0 for what may be attended to. Written out for every query, as the kernel wants it.
-        self.bias = torch.zeros(_ROWS * width, 1, CHUNK, span * CHUNK, device=device, dtype=dtype)
-        self._pasts: list[Past] = [_StepPast(owner, self, step) for step in range(self._flow.steps)]
+        self._rows = BatchRows(width, span, device)
+        self._estimator = owner.make_estimator(self._rows)
         self._mel = torch.zeros_like(self._noise)
-        self._left = slice(owner.left, owner.left + _ROWS * width)
         self._graph = self._captured() if device.type == "cuda" else None
 
     def move(self, rows: Sequence[_Row]) -> list[Tensor]:
@@ -237,20 +245,9 @@ class _Batch:
         moved = self._mel.clone()  # the next replay writes into it
         return [moved[number : number + 1, :, : row.size] for number, row in enumerate(rows)]
 
-    def tails_of(self, row: int) -> Tensor:
-        """What a row of the last batch has left behind."""
-        begin = self._owner.left + _ROWS * row
-        return self._owner.tails[:, begin : begin + _ROWS].clone()
-
-    def leave(self, layer: nn.Module, step: int, tails: Tensor) -> Tensor:
-        """Keep the last frames (R, C, W) of each row, and give what each goes on from."""
-        kept = self._owner.tail_of[layer][step]
-        kept[self._left] = tails
-        return kept.index_select(0, self.read)
-
     def _step(self) -> None:
-        self._mel.copy_(self._flow.move(self._noise, self._mean, self._speaker, self._prompt, self._pasts))
-        self._owner.tails.index_copy_(1, self._write, self._owner.tails[:, self._left])
+        self._mel.copy_(self._estimator.move(self._noise, self._mean, self._speaker, self._prompt))
+        self._owner.memory.keep(self._rows.write)
 
     def _fill(self, rows: Sequence[_Row]) -> None:
         if rows:
@@ -274,18 +271,12 @@ class _Batch:
             .unflatten(1, (-1, CHUNK))
             .transpose(0, 1)
         )
-        both = torch.arange(_ROWS, device=self._mel.device)
-        for target, source in ((self.page, page), (self.read, read), (self._write, write)):
-            target.copy_((_ROWS * source[:, None] + both).flatten())
-        table = pages.unflatten(0, (self._width, 1, self._span))
-        self.pages.copy_((_ROWS * table + both[:, None]).flatten())
-        positions = torch.arange(self._span * CHUNK, device=self._mel.device)
-        first, end = padding.unflatten(0, (self._width, 2)).unbind(1)
-        hidden = (positions >= filled[:, None]) | ((positions >= first[:, None]) & (positions < end[:, None]))
-        self.bias.zero_().masked_fill_(hidden.repeat_interleave(_ROWS, dim=0)[:, None, None], -torch.inf)
+        by_chunk = (self._width, -1)
+        self._rows.fill(page, pages.unflatten(0, by_chunk), filled, padding.unflatten(0, by_chunk), read, write)
+        self._estimator.prepare()
 
     def _tables(self, rows: Sequence[_Row]) -> _Tables:
-        tables, left, spare_page = _Tables(), self._owner.left // _ROWS, self._owner.pages.count
+        tables, left, spare_page = _Tables(), self._owner.streams + 1, self._owner.pages.count
         for number, row in enumerate(rows):
             state, at = row.work.state, CHUNK * row.position
             tables.begin.append(row.work.chunk.begin)
@@ -314,25 +305,3 @@ class _Batch:
 def _padded(frames: Tensor) -> Tensor:
     """(1, 80, T) with zeros up to a chunk."""
     return frames if frames.shape[2] == CHUNK else F.pad(frames, (0, CHUNK - frames.shape[2]))
-
-
-class _StepPast(Past):
-    """The past of one Euler step, in the pages and slots of a batch."""
-
-    def __init__(self, owner: FlowBatch, batch: _Batch, step: int) -> None:
-        super().__init__()
-        self._owner, self._batch, self._step = owner, batch, step
-
-    def before(self, layer: nn.Module, x: Tensor, width: int) -> Tensor:
-        return torch.cat((self._batch.leave(layer, self._step, x[..., x.shape[2] - width :]), x), dim=2)
-
-    def attend(self, layer: nn.Module, query: Tensor, new: Tensor, mask: Tensor | None, rate: int) -> Tensor:
-        kept = self._owner.kept[self._owner.attentions[layer], self._step]
-        kept.index_copy_(0, self._batch.page, new.flatten(2))
-        behind = kept.index_select(0, self._batch.pages).unflatten(0, (new.shape[0], -1)).flatten(1, 2)
-        keys, values = behind.unflatten(2, new.shape[2:]).permute(2, 0, 3, 1, 4)
-        return F.scaled_dot_product_attention(query, keys, values, self._batch.bias)
-
-    def mask(self, layers: nn.Module, x: Tensor, chunk: int, rate: int) -> Tensor | None:
-        """The same for all heads and layers: `attend` takes it from the batch."""
-        return None

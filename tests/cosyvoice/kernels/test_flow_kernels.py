@@ -1,0 +1,219 @@
+"""Each kernel of the flow equals its reference, on small and odd shapes, by Triton's interpreter."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cosyserve.cosyvoice.kernels import causal_conv, euler_step, linear_residual, norm_linear, paged_attention
+from cosyserve.cosyvoice.kernels.causal_conv import Conv, Residual, Tails
+from cosyserve.cosyvoice.kernels.norm_linear import Append, Norm
+from cosyserve.cosyvoice.kernels.paged_attention import PageTable
+from cosyserve.cosyvoice.kernels.tile import Tile
+from tests.cosyvoice.kernels.unshrunk import UNSHRUNK
+
+SEEDS = st.integers(0, 2**31)
+TYPES = st.sampled_from((torch.float32, torch.float16))  # the interpreter multiplies no bfloat16
+TILES = st.builds(Tile, st.sampled_from((16, 32)), st.sampled_from((16, 32)), st.sampled_from((16, 32)))
+FEW = settings(max_examples=25, phases=UNSHRUNK)
+
+
+class Random:
+    """Tensors of one seed."""
+
+    def __init__(self, seed: int, dtype: torch.dtype) -> None:
+        self._generator, self._dtype = torch.Generator().manual_seed(seed), dtype
+
+    def __call__(self, *shape: int, scale: float = 1.0) -> Tensor:
+        return (scale * torch.randn(*shape, generator=self._generator)).to(self._dtype)
+
+    def weights(self, rows: int, width: int) -> Tensor:
+        return self(rows, width, scale=width**-0.5)
+
+    def norm(self, width: int, *, rms: bool = False) -> Norm:
+        return Norm(1 + self(width, scale=0.1), None if rms else self(width, scale=0.1), 1e-5)
+
+    def integers(self, low: int, high: int, count: int) -> Tensor:
+        return torch.randint(low, high, (count,), generator=self._generator)
+
+
+def close(ours: Tensor, reference: Tensor, dtype: torch.dtype | None = None) -> None:
+    """Within the rounding of the type: what a kernel keeps in float32, PyTorch rounds between its steps."""
+    limit = 1e-5 if (dtype or ours.dtype) == torch.float32 else 5e-3
+    difference = (ours.float() - reference.float()).norm() / reference.float().norm().clamp(min=1e-3)
+    assert difference < limit, difference
+
+
+@FEW
+@given(
+    seed=SEEDS,
+    dtype=TYPES,
+    rows=st.integers(1, 40),
+    depth=st.integers(3, 70),
+    columns=st.integers(1, 40),
+    activation=st.sampled_from(("none", "gelu", "swiglu")),
+    rms=st.booleans(),
+    bias=st.booleans(),
+    tile=TILES,
+)
+def test_norm_and_linear(
+    seed: int,
+    dtype: torch.dtype,
+    rows: int,
+    depth: int,
+    columns: int,
+    activation: str,
+    rms: bool,
+    bias: bool,
+    tile: Tile,
+) -> None:
+    random = Random(seed, dtype)
+    halves = 2 if activation == "swiglu" else 1
+    bias = bias and halves == 1
+    x, norm, weight = (
+        random(rows, depth + 5)[:, :depth],
+        random.norm(depth, rms=rms),
+        random.weights(halves * columns, depth),
+    )
+    added = random(columns) if bias else None
+    out = random(rows, columns + 3)[:, :columns]
+    norm_linear.norm_linear(x, norm, weight, out, added, activation=activation, tile=tile)
+    close(out, norm_linear.reference(x, norm, weight, added, activation=activation))
+
+
+@FEW
+@given(seed=SEEDS, rows=st.integers(1, 4), frames=st.integers(1, 21), heads=st.integers(1, 3), tile=TILES)
+def test_keys_and_values_go_into_their_pages_and_queries_do_not(
+    seed: int, rows: int, frames: int, heads: int, tile: Tile
+) -> None:
+    random = Random(seed, torch.float32)
+    inner, pages = 32 * heads, rows + 2
+    x, norm, weight = random(rows * frames, 24), random.norm(24), random.weights(3 * inner, 24)
+    query, past = torch.empty(rows * frames, inner), random(pages, frames, 2 * inner)
+    written = torch.randperm(pages, generator=torch.Generator().manual_seed(seed))[:rows]
+    expected = norm_linear.reference(x, norm, weight)
+    others = [page for page in range(pages) if page not in written.tolist()]
+    before = past[others].clone()
+    norm_linear.norm_linear(x, norm, weight, query, append=Append(past, written), tile=tile)
+    close(query, expected[:, :inner])
+    close(past[written].flatten(0, 1), expected[:, inner:])
+    assert torch.equal(past[others], before)
+
+
+@FEW
+@given(
+    seed=SEEDS,
+    dtype=TYPES,
+    rows=st.integers(1, 40),
+    depth=st.integers(1, 70),
+    columns=st.integers(1, 40),
+    bias=st.booleans(),
+    tile=TILES,
+)
+def test_linear_and_residual(
+    seed: int, dtype: torch.dtype, rows: int, depth: int, columns: int, bias: bool, tile: Tile
+) -> None:
+    random = Random(seed, dtype)
+    a, weight, added = random(rows, depth), random.weights(columns, depth), random(columns) if bias else None
+    x = random(rows, columns + 5)[:, :columns]
+    expected = linear_residual.reference(a, weight, added, x)
+    linear_residual.linear_residual(a, weight, added, x, tile)
+    close(x, expected)
+
+
+@FEW
+@given(
+    data=st.data(),
+    seed=SEEDS,
+    dtype=TYPES,
+    rows=st.integers(1, 3),
+    span=st.integers(1, 4),
+    frames=st.integers(1, 21),
+    heads=st.integers(1, 3),
+    dim=st.sampled_from((8, 16, 24)),
+    tile=TILES,
+)
+def test_attention_over_pages(
+    data: st.DataObject,
+    seed: int,
+    dtype: torch.dtype,
+    rows: int,
+    span: int,
+    frames: int,
+    heads: int,
+    dim: int,
+    tile: Tile,
+) -> None:
+    random = Random(seed, dtype)
+    pages = rows * span + 1
+    past, query = random(pages, frames, 2 * heads * dim), random(rows * frames, heads * dim)
+    filled = frames * random.integers(1, span + 1, rows)
+    # A chunk that is padded: somewhere in what is filled, but for its first frame.
+    begin = torch.tensor([data.draw(st.integers(1, int(each))) for each in filled])
+    hidden = torch.stack((begin, torch.minimum(begin + data.draw(st.integers(0, frames)), filled)), dim=1)
+    table = PageTable(random.integers(0, pages, rows * span).unflatten(0, (rows, span)), filled, hidden)
+    out = torch.empty_like(query)
+    paged_attention.paged_attention(query, past, table, out, heads, tile)
+    close(out, paged_attention.reference(query, past, table, heads))
+
+
+@FEW
+@given(
+    data=st.data(),
+    seed=SEEDS,
+    dtype=TYPES,
+    rows=st.integers(1, 4),
+    frames=st.integers(2, 21),
+    channels=st.integers(1, 40),
+    columns=st.integers(2, 40),
+    around=st.sampled_from(("nothing", "norm", "time", "residual")),
+)
+def test_causal_convolution(
+    data: st.DataObject,
+    seed: int,
+    dtype: torch.dtype,
+    rows: int,
+    frames: int,
+    channels: int,
+    columns: int,
+    around: str,
+) -> None:
+    random = Random(seed, dtype)
+    x = random(rows * frames, channels + 3)[:, :channels]
+    conv = Conv(
+        random.weights(columns, 3 * channels).unflatten(1, (3, -1)).transpose(0, 1).contiguous(), random(columns)
+    )
+    slots = 3
+    kept = random(slots + rows, 2 * channels + 5)[:, : 2 * channels]
+    # A row goes on from a slot, or from a row before it.
+    read = [
+        data.draw(st.integers(0, slots - 1) | st.integers(slots, slots + row - 1)) if row else 0 for row in range(rows)
+    ]
+    tails = Tails(kept, torch.tensor(read), left=slots)
+    norm = None if around == "nothing" else random.norm(columns)
+    time = random(columns) if around == "time" else None
+    residual = None
+    if around == "residual":
+        residual = Residual(random(rows * frames, 7), random.weights(columns, 7), random(columns))
+    expected, left = causal_conv.reference(x, conv, tails, norm, time, residual)
+    before = kept[:slots].clone()
+    out = torch.empty(rows * frames, columns + 2, dtype=dtype)[:, :columns]
+    causal_conv.causal_conv(x, conv, tails, out, norm, time, residual, Tile(16, 0, 16))
+    close(out, expected)
+    assert torch.equal(kept[slots:], left)
+    assert torch.equal(kept[:slots], before)
+
+
+@FEW
+@given(seed=SEEDS, dtype=TYPES, chunks=st.integers(1, 3), frames=st.integers(1, 21), channels=st.integers(1, 40))
+def test_an_euler_step(seed: int, dtype: torch.dtype, chunks: int, frames: int, channels: int) -> None:
+    random, mels = Random(seed, dtype), 10
+    h, weight, bias = random(2 * chunks * frames, channels), random.weights(mels, channels), random(mels)
+    x, following = random(chunks, frames, mels).float(), random(2 * chunks * frames, mels + 4)
+    others = following[:, mels:].clone()
+    expected = euler_step.reference(h, weight, bias, x, 0.3, 0.7)
+    euler_step.euler_step(h, weight, bias, x, following, 0.3, 0.7)
+    close(x, expected, dtype)
+    both = x.to(dtype)[:, None].expand(-1, 2, -1, -1).flatten(0, 2)
+    assert torch.equal(following[:, :mels], both)
+    assert torch.equal(following[:, mels:], others)

@@ -1,0 +1,78 @@
+"""The flow by kernels equals the flow by PyTorch: mels, pages and tails, in whatever batches the chunks come."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from cosyserve.cosyvoice.kernels import causal_conv, euler_step, linear_residual, norm_linear, paged_attention
+from cosyserve.cosyvoice.kernels.tile import Tile
+from cosyserve.cosyvoice.model.config import MELS
+from cosyserve.cosyvoice.model.flow import Chunk, Flow
+from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch, FlowState, Work
+from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
+from cosyserve.cosyvoice.runtime.memory import pages_behind
+from tests.cosyvoice.seeded import SHALLOW, seeded
+
+STREAMS = 3
+
+
+@pytest.fixture(scope="module")
+def flow() -> Flow:
+    """As small as the interpreter is slow."""
+    smaller = replace(SHALLOW.flow.estimator, mid_blocks=2)
+    return seeded(replace(SHALLOW, flow=replace(SHALLOW.flow, estimator=smaller, steps=2))).flow
+
+
+class Streams:
+    """The same chunks, moved by one of both."""
+
+    def __init__(self, flow: Flow, *, kernels: bool) -> None:
+        self.batch = FlowBatch(flow, STREAMS, STREAMS * pages_behind(CHUNK), CHUNK, kernels=kernels)
+        self._states: dict[int, FlowState] = {}
+
+    def move(self, sizes: dict[int, list[int]]) -> list[Tensor]:
+        """So many frames of each chunk of a stream, all in one batch."""
+        works = []
+        for stream, chunks in sizes.items():
+            state = self._states.get(stream) or self.batch.begin()
+            self._states[stream] = state
+            for ahead, frames in enumerate(chunks):
+                number = state.moved + ahead
+                random = torch.Generator().manual_seed(1000 * stream + number)
+                mean, prompt = (torch.randn(1, MELS, frames, generator=random) for _ in range(2))
+                speaker = torch.randn(1, MELS, generator=torch.Generator().manual_seed(stream))
+                works.append(Work(state, Chunk(number * CHUNK, mean, prompt, 0), speaker, ends_recording=True))
+        return [tensor for moved in self.batch.move(works) for tensor in (moved.mel, moved.tails) if tensor is not None]
+
+
+BATCHES: list[dict[int, list[int]]] = [
+    {0: [CHUNK, CHUNK], 1: [CHUNK]},  # two chunks of one stream at once, as of a recording
+    {1: [7], 0: [CHUNK], 2: [CHUNK]},  # the end of a stream, and another that begins
+    {0: [CHUNK], 2: [CHUNK, 1]},
+    {0: [CHUNK]},  # more chunks than the stream has pages
+]
+TILES = {
+    norm_linear: ("_SMALL", "_LARGE"),
+    linear_residual: ("_SMALL", "_LARGE"),
+    paged_attention: ("_SMALL", "_LARGE"),
+    euler_step: ("_TILE",),
+    causal_conv: ("_TILE",),
+}
+
+
+@pytest.fixture
+def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large tiles, as the interpreter's time goes by the number of programs."""
+    for kernel, names in TILES.items():
+        for name in names:
+            monkeypatch.setattr(kernel, name, Tile(128, 256, 128))
+
+
+@pytest.mark.usefixtures("few_programs")
+def test_any_batches_of_any_streams(flow: Flow) -> None:
+    ours, reference = Streams(flow, kernels=True), Streams(flow, kernels=False)
+    for batch in BATCHES:
+        for mine, theirs in zip(ours.move(batch), reference.move(batch), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
