@@ -197,7 +197,8 @@ def _rebuilt(settings: Settings, engine: Engine, stopping: Flag) -> bool:
 )
 def say(text: str, output: str | None, voice: str, speed: float, normalize: bool) -> None:
     """Speak TEXT without a server. TEXT may be - for standard input. Without -o the audio is played."""
-    from cosyserve import saying
+    from cosyserve.say import read
+    from cosyserve.say import say as speak
     from cosyserve.speech.choice import choose
 
     settings = load_settings()
@@ -206,8 +207,8 @@ def say(text: str, output: str | None, voice: str, speed: float, normalize: bool
     logs.start(settings, unasked="text")
     _warn_of_unknown_keys()
     if text == "-":
-        text = saying.read(sys.stdin.buffer, settings.max_text_chars)
-    asyncio.run(saying.say(settings, choose(settings, threads()), text, voice, speed, output, normalize=normalize))
+        text = read(sys.stdin.buffer, settings.max_text_chars)
+    asyncio.run(speak(settings, choose(settings, threads()), text, voice, speed, output, normalize=normalize))
 
 
 @click.command()
