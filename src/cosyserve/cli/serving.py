@@ -28,7 +28,7 @@ from cosyserve.launch import ladder, memory, mpi, stacks
 from cosyserve.launch.beat import Beat, folder_of_start, to_supervisor
 from cosyserve.launch.flag import Flag
 from cosyserve.launch.supervisor import ENGINE_UNUSABLE, Supervisor
-from cosyserve.scale import surroundings
+from cosyserve.scale.ray_env import ray_env
 from cosyserve.server.keys import made_key, makes_key
 from cosyserve.server.listening import expect_free
 from cosyserve.settings import Settings, load_settings, unknown_keys
@@ -76,7 +76,7 @@ def serve(
         server = ["serve", "--host", settings.host, "--port", str(settings.port)]
         server += ["--replicas", str(settings.replicas)] if settings.replicas else []
         server += ["--take-over"] if take_over else []
-        context.exit(_supervise(settings, server, surroundings.environ() if settings.replicas else None))
+        context.exit(_supervise(settings, server, ray_env() if settings.replicas else None))
     _start_as_child(settings, supervisor)
     from cosyserve.server import run
     from cosyserve.server.handover import has_predecessor
