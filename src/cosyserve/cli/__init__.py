@@ -9,7 +9,7 @@ import click
 
 from cosyserve import __version__
 from cosyserve.errors import CosyError
-from cosyserve.launch.beat import to_supervisor
+from cosyserve.launch.heartbeat import to_supervisor
 
 log = logging.getLogger(__name__)
 

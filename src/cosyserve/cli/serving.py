@@ -25,8 +25,8 @@ from cosyserve.host.ownership import expect_ours
 from cosyserve.host.report import Language
 from cosyserve.host.surroundings import surroundings_of
 from cosyserve.launch import ladder, memory, mpi, stacks
-from cosyserve.launch.beat import Beat, folder_of_start, to_supervisor
 from cosyserve.launch.flag import Flag
+from cosyserve.launch.heartbeat import Sender, folder_of_start, to_supervisor
 from cosyserve.launch.supervisor import ENGINE_UNUSABLE, Supervisor
 from cosyserve.scale.ray_env import ray_env
 from cosyserve.server.keys import made_key, makes_key
@@ -114,12 +114,12 @@ def replica(context: click.Context, place: Path) -> None:
     worker.serve(settings, _chosen(context, settings), place, supervisor)
 
 
-def _start_as_child(settings: Settings, supervisor: Beat) -> None:
+def _start_as_child(settings: Settings, supervisor: Sender) -> None:
     """MPI first: nothing that was loaded before may be what hangs."""
     logs.start_in_server(settings)
     stacks.offer(folder_of_start())
     mpi.initialise()
-    supervisor.tell("mpi")
+    supervisor.send("mpi")
 
 
 def _chosen(context: click.Context, settings: Settings, *, relieves: bool = False) -> "Choice":

@@ -20,7 +20,7 @@ from cosyserve.files import write_atomically
 from cosyserve.health import connected
 from cosyserve.host import system
 from cosyserve.instance.home import Home, Release
-from cosyserve.launch.beat import RELEASE, START
+from cosyserve.launch.heartbeat import RELEASE, START
 from cosyserve.server.keys import made_key, makes_key
 from cosyserve.settings import Settings
 

@@ -20,7 +20,7 @@ _MPIRUN_FIRST = (Platform.AUTODL, Platform.CONTAINER, Platform.KUBERNETES)
 
 @dataclass(frozen=True)
 class Rung:
-    """One way to start. The server has `seconds` until its first beat; MPI takes 0.4 to 1.5 on a healthy host."""
+    """One way to start. The server has `seconds` until its first heartbeat; MPI takes 0.4 to 1.5 on a healthy host."""
 
     name: str
     argv: tuple[str, ...]
