@@ -50,7 +50,7 @@ def plan(
     def rung(name: str, why: str, environment: Mapping[str, str], before: tuple[str, ...] = ()) -> Rung:
         return Rung(name, (*before, *server), {**environment, RUNG: name}, settings.mpi_seconds, why)
 
-    ways = {
+    rungs = {
         "direct": rung("direct", "plain Python in the cured environment", cured),
         "isolated": rung("isolated", "an MPI singleton that starts no daemon", cure.isolated(environ, around)),
         "mpirun": rung("mpirun", "a launcher of its own for MPI", under_mpirun, cure.MPIRUN),
@@ -65,4 +65,4 @@ def plan(
     if remembered in order:
         order.sort(key=lambda name: name != remembered)  # stable: the others keep their order
     last = rung(WITHOUT, "no MPI at all, since it starts in no way here", {**cured, WITHOUT_MPI: "1"})
-    return [*(ways[name] for name in order), last]
+    return [*(rungs[name] for name in order), last]
