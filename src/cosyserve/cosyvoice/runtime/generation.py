@@ -126,10 +126,6 @@ class Generator:
         return self._cache.slots
 
     @property
-    def free(self) -> int:
-        return self._cache.slots - len(self._taken)
-
-    @property
     def busy(self) -> bool:
         return bool(self._taken)
 
