@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyserve.errors import CosyError
-from cosyserve.host import wsl
 from cosyserve.settings import Settings, load_settings, unknown_keys
 
 
@@ -63,7 +62,7 @@ def test_no_secret_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_on_a_disk_of_windows_models_lie_elsewhere_unless_a_place_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wsl, "on_windows_disk", lambda machine, folder: folder == tmp_path)
+    monkeypatch.setattr("cosyserve.settings.on_windows_disk", lambda machine, folder: folder == tmp_path)
     monkeypatch.setenv("HOME", "/home/anna")
     assert load_settings().models_dir == Path("/home/anna/.local/share/cosyserve/models")
     Path(".env").write_text("COSYSERVE_MODELS_DIR=here\n")

@@ -13,8 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cosyserve import errors, paths
 from cosyserve.errors import CosyError
-from cosyserve.host import wsl
-from cosyserve.host.machine import Machine
+from cosyserve.machine import Machine, on_windows_disk
 
 PREFIX = "COSYSERVE_"
 OFF_WINDOWS = Path(".local/share/cosyserve/models")  # in the home folder
@@ -323,7 +322,7 @@ def load_settings(**overrides: Any) -> Settings:
             for each in error.errors(include_input=False, include_url=False)
         )
         raise CosyError(errors.SETTING_INVALID, details=details) from None
-    if "models_dir" not in settings.model_fields_set and wsl.on_windows_disk(Machine(), Path.cwd()):
+    if "models_dir" not in settings.model_fields_set and on_windows_disk(Machine(), Path.cwd()):
         settings.models_dir = Path.home() / OFF_WINDOWS
     return settings
 

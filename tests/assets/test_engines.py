@@ -19,7 +19,7 @@ from cosyserve import errors
 from cosyserve.assets import engines as engines_module
 from cosyserve.assets.engines import BIAS, CONFIG, PLAN, Engines, Key, Shape, key_here
 from cosyserve.errors import CosyError
-from cosyserve.host.machine import Machine
+from cosyserve.machine import Machine
 from tests.running import HANGS
 
 KEY = Key(

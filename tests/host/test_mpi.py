@@ -12,9 +12,9 @@ import pytest
 
 from cosyserve.host import mpi
 from cosyserve.host.causes import explain
-from cosyserve.host.machine import Machine
 from cosyserve.host.probe import Outcome, Result, Stuck
 from cosyserve.host.report import Verdict
+from cosyserve.machine import Machine
 from tests.host.hosts import HOSTS
 from tests.running import HANGS, ROOT
 

@@ -10,9 +10,9 @@ import pytest
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.host import system
-from cosyserve.host.machine import Machine
 from cosyserve.instance import activation, servers
 from cosyserve.instance.home import KEPT_RELEASES, Home, Release
+from cosyserve.machine import Machine
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from cosyserve.host import mpi, probe
-from cosyserve.host.machine import Machine
+from cosyserve.machine import Machine
 from tests.host.hosts import SSH, listener
 from tests.launch.rungs import MPI_RUNGS
 from tests.launch.supervised import Supervised, speaks

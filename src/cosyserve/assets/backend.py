@@ -11,8 +11,8 @@ from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.command import command
 from cosyserve.errors import CosyError
 from cosyserve.host import gpu
-from cosyserve.host.machine import IMAGE, Machine
 from cosyserve.host.system import installed
+from cosyserve.machine import IMAGE, Machine
 from cosyserve.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -16,10 +16,10 @@ from cosyserve.assets.engines import BIAS, Engine, Engines, Key, Shape, key_here
 from cosyserve.assets.manifest import DEFAULT, EXPORTED, model_of
 from cosyserve.errors import CosyError
 from cosyserve.host import system
-from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.surroundings import surroundings_of
 from cosyserve.launch import job, ladder
 from cosyserve.launch.flag import Flag
+from cosyserve.machine import Machine, platform_of
 from cosyserve.settings import Settings
 
 LLM = "llm.pt"

@@ -23,8 +23,8 @@ from cosyserve.assets.disk import alone
 from cosyserve.errors import CosyError
 from cosyserve.files import move, sync, write_atomically
 from cosyserve.host import gpu
-from cosyserve.host.machine import Machine
 from cosyserve.host.system import installed
+from cosyserve.machine import Machine
 
 PLAN, CONFIG, BIAS = "rank0.engine", "config.json", "head_bias.safetensors"
 _KEY = "key.json"

@@ -18,7 +18,7 @@ from cosyserve.assets.manifest import DEFAULT, File, model_of
 from cosyserve.assets.progress import Progress
 from cosyserve.assets.sources import Name, Source
 from cosyserve.errors import CosyError
-from cosyserve.host.machine import Machine, nearest
+from cosyserve.machine import Machine, nearest
 
 _STAGING = ".fetching"
 _MARGIN = 64 << 20  # left free on the disk

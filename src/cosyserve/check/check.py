@@ -22,13 +22,13 @@ from cosyserve.check.seen import Executed, Imported, Libraries, Pytorch, Work
 from cosyserve.errors import CosyError
 from cosyserve.host import gpu, probe
 from cosyserve.host.causes import explain
-from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.probe import Outcome
 from cosyserve.host.report import Text
 from cosyserve.host.surroundings import surroundings_of
 from cosyserve.host.system import installed
 from cosyserve.launch import job, ladder
 from cosyserve.launch.flag import Flag
+from cosyserve.machine import Machine, platform_of
 from cosyserve.settings import Settings
 
 _LOOK_SECONDS, _IMPORT_SECONDS, _EXECUTOR_SECONDS = 60, 180, 600

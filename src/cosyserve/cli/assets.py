@@ -44,7 +44,7 @@ def fetch(name: str, source: str, folder: Path | None, only_plan: bool, if_wante
 
 def _not_wanted(settings: Settings) -> str:
     from cosyserve.assets.backend import why_not_cosyvoice2
-    from cosyserve.host.machine import Machine
+    from cosyserve.machine import Machine
 
     return why_not_cosyvoice2(settings, Machine())
 
@@ -63,7 +63,7 @@ def _forgiving(forgives: bool) -> Iterator[None]:
 def fetcher(settings: Settings, name: str, source: str = "auto") -> "Fetch":
     from cosyserve.assets.fetch import Fetch
     from cosyserve.assets.progress import progress
-    from cosyserve.host.machine import Machine
+    from cosyserve.machine import Machine
 
     return Fetch(
         settings.models_dir,
@@ -181,7 +181,7 @@ def build(
     from cosyserve.assets.build import Build
     from cosyserve.assets.engines import Shape
     from cosyserve.assets.manifest import EXPORTED
-    from cosyserve.host.machine import Machine
+    from cosyserve.machine import Machine
 
     settings = load_settings()
     logs.start(settings, unasked="text")
@@ -255,7 +255,7 @@ def check(context: click.Context, lang: Language | None, file: Path | None, stre
     """
     from cosyserve import errors, logs
     from cosyserve.files import write_atomically
-    from cosyserve.host.machine import Machine
+    from cosyserve.machine import Machine
 
     settings = load_settings()
     if find_spec("torch") is None:
@@ -294,7 +294,7 @@ def key() -> None:
     from cosyserve.assets.disk import Folder
     from cosyserve.assets.engines import Shape, key_here
     from cosyserve.assets.manifest import DEFAULT, model_of
-    from cosyserve.host.machine import Machine
+    from cosyserve.machine import Machine
 
     settings = load_settings()
     weights = weights_of(Folder(settings.models_dir, model_of(DEFAULT)))

@@ -103,8 +103,8 @@ def status(home: Home, as_json: bool) -> None:
 
 
 def _status(home: Home) -> dict[str, Any]:
-    from cosyserve.host.machine import Machine
     from cosyserve.instance import activation, hook, servers
+    from cosyserve.machine import Machine
     from cosyserve.server.listening import url
 
     settings, running = activation.settings_of(home), servers.running(home)

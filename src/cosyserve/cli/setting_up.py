@@ -17,9 +17,9 @@ from cosyserve.cli.serving import listens
 from cosyserve.command import command
 from cosyserve.errors import CosyError
 from cosyserve.files import write_atomically
-from cosyserve.host import gpu, wsl
-from cosyserve.host.machine import Machine
+from cosyserve.host import gpu
 from cosyserve.host.report import Text, language
+from cosyserve.machine import Machine, on_windows_disk
 from cosyserve.server.listening import expect_free
 from cosyserve.settings import OFF_WINDOWS, Settings, load_settings
 
@@ -49,7 +49,7 @@ def set_up(host: str | None, port: int | None, replicas: int | None, others: tup
 
 
 def _say_where_models_go(settings: Settings) -> None:
-    if wsl.on_windows_disk(Machine(), Path.cwd()) and settings.models_dir == Path.home() / OFF_WINDOWS:
+    if on_windows_disk(Machine(), Path.cwd()) and settings.models_dir == Path.home() / OFF_WINDOWS:
         click.echo(
             f"set-up: this clone is on a disk of Windows, which is slow; models: {settings.models_dir}", err=True
         )

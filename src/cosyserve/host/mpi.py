@@ -16,11 +16,11 @@ from importlib.util import find_spec
 from cosyserve.command import command
 from cosyserve.host import cure, probe
 from cosyserve.host.causes import X_PORTS, explain
-from cosyserve.host.machine import Machine
 from cosyserve.host.probe import Outcome, Result
 from cosyserve.host.report import Check, Finding, Text
 from cosyserve.host.surroundings import surroundings_of
 from cosyserve.host.system import command_of, listeners
+from cosyserve.machine import Machine
 
 TOOLS = Check("CS-MPI-001", Text("MPI launcher", "MPI 启动器"))
 GL_PLUGIN = Check("CS-MPI-002", Text("X display ports", "X 显示端口"))

@@ -11,7 +11,7 @@ from cosyserve.assets.disk import Folder
 from cosyserve.assets.engines import Engines
 from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.errors import CosyError
-from cosyserve.host.machine import IMAGE, Machine
+from cosyserve.machine import IMAGE, Machine
 from cosyserve.settings import Settings
 
 _MOUNTS = "/proc/self/mountinfo"

@@ -14,11 +14,11 @@ from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.files import write_atomically
 from cosyserve.host import gpu, system
-from cosyserve.host.machine import Machine
 from cosyserve.host.report import Report, Verdict
 from cosyserve.instance import hook, servers
 from cosyserve.instance.home import Home, Release
 from cosyserve.instance.servers import Running, Say
+from cosyserve.machine import Machine
 from cosyserve.settings import PREFIX, Settings, env_text, load_settings
 
 _CHECK_SECONDS = 180

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cosyserve.host import cure
 from cosyserve.host.cure import Surroundings
-from cosyserve.host.machine import Platform
+from cosyserve.machine import Platform
 from cosyserve.settings import Settings
 
 # Internal to a launch, hence no setting: which rung a server stands on, and that it is to do without MPI.

@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from cosyserve import __version__, errors
 from cosyserve.errors import CosyError
-from cosyserve.host.machine import Machine
+from cosyserve.machine import Machine
 from cosyserve.server import failures
 from cosyserve.server.bodies import most_bytes
 from cosyserve.server.door import Cors, Door

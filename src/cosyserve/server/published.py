@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from cosyserve.health import addresses_of
-from cosyserve.host.machine import IMAGE, Machine, is_container
+from cosyserve.machine import IMAGE, Machine, is_container
 from cosyserve.server.keys import is_loopback, makes_key
 from cosyserve.server.listening import url
 from cosyserve.settings import Settings

@@ -12,10 +12,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from cosyserve import logs
-from cosyserve.host.machine import Machine
 from cosyserve.host.wsl import windows_address
 from cosyserve.launch.heartbeat import to_supervisor
 from cosyserve.launch.ledger import Ledger
+from cosyserve.machine import Machine
 from cosyserve.server import published
 from cosyserve.server.app import create_app
 from cosyserve.server.bodies import most_bytes

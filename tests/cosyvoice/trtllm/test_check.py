@@ -21,8 +21,8 @@ from cosyserve.command import command
 from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
 from cosyserve.host import libpython
-from cosyserve.host.machine import Machine
 from cosyserve.host.report import Verdict
+from cosyserve.machine import Machine
 from cosyserve.settings import Settings
 from tests.assets.test_engines import KEY
 from tests.cosyvoice.trtllm.conftest import environment
