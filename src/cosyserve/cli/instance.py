@@ -132,7 +132,7 @@ def _status(home: Home) -> dict[str, Any]:
 def _key_file(settings: Any) -> str | None:
     """Where the key lies that clients have to send, None where none is asked for. The key itself is told only to who
     asks for it."""
-    from cosyserve.server.keys import makes_key
+    from cosyserve.keys import makes_key
 
     if makes_key(settings):
         return str((settings.state_dir / "api_key").absolute())

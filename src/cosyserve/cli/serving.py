@@ -23,13 +23,13 @@ from cosyserve.host import system
 from cosyserve.host.ownership import expect_ours
 from cosyserve.host.report import Language
 from cosyserve.host.surroundings import surroundings_of
+from cosyserve.keys import made_key, makes_key
 from cosyserve.launch import ladder, memory, mpi, stacks
 from cosyserve.launch.flag import Flag
 from cosyserve.launch.heartbeat import Sender, folder_of_start, to_supervisor
 from cosyserve.launch.supervisor import ENGINE_UNUSABLE, Supervisor
 from cosyserve.machine import Machine, platform_of
 from cosyserve.scale.ray_env import ray_env
-from cosyserve.server.keys import made_key, makes_key
 from cosyserve.server.listening import expect_free
 from cosyserve.settings import Settings, load_settings, unknown_keys
 

@@ -20,8 +20,8 @@ from cosyserve.files import write_atomically
 from cosyserve.health import connected
 from cosyserve.host import system
 from cosyserve.instance.home import Home, Release
+from cosyserve.keys import made_key, makes_key
 from cosyserve.launch.heartbeat import RELEASE, START
-from cosyserve.server.keys import made_key, makes_key
 from cosyserve.settings import Settings
 
 _TICK = 0.2

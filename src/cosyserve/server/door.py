@@ -20,8 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
+from cosyserve.keys import is_loopback
 from cosyserve.server.failures import response_of
-from cosyserve.server.keys import is_loopback
 from cosyserve.server.published import Host
 from cosyserve.settings import Settings
 

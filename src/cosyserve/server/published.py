@@ -11,8 +11,8 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from cosyserve.health import addresses_of
+from cosyserve.keys import is_loopback, makes_key
 from cosyserve.machine import IMAGE, Machine, is_container
-from cosyserve.server.keys import is_loopback, makes_key
 from cosyserve.server.listening import url
 from cosyserve.settings import Settings
 
