@@ -19,8 +19,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cosyserve import errors
+from cosyserve.addresses import is_loopback
 from cosyserve.errors import CosyError
-from cosyserve.keys import is_loopback
 from cosyserve.server.failures import response_of
 from cosyserve.server.published import Host
 from cosyserve.settings import Settings
