@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt, PromptEncoder, fbank
 from cosyserve.cosyvoice.frontend.tokenizer import MARKS, TextTokenizer
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
@@ -21,6 +20,7 @@ from cosyserve.errors import CosyError
 from cosyserve.speech import spk2info
 from cosyserve.speech.prompts import Prompts, packed, unpacked
 from cosyserve.speech.voices import Library
+from cosyserve.store.manifest import MODEL_FOLDER
 from cosyserve.text import marks
 from tests.cosyvoice.folder import write_tokenizer
 from tests.speech.recordings import encoded, tone

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.errors import CosyError
 from cosyserve.host import models, network, system
 from cosyserve.host.report import Verdict
 from cosyserve.server.listening import expect_free
+from cosyserve.store.manifest import DEFAULT, model_of
 from tests.running import Server
 from tests.test_machine import machine
 

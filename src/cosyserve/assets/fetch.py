@@ -11,14 +11,14 @@ from pathlib import Path
 
 from cosyserve import errors
 from cosyserve.assets import sources
-from cosyserve.assets.disk import QUARANTINE, FileState, Folder, alone, digest, human
 from cosyserve.assets.download import allocated, download
 from cosyserve.assets.download_worker import Arrived, Failed, Order
-from cosyserve.assets.manifest import DEFAULT, File, model_of
 from cosyserve.assets.progress import Progress
 from cosyserve.assets.sources import Name, Source
 from cosyserve.errors import CosyError
 from cosyserve.machine import Machine, nearest
+from cosyserve.store.disk import QUARANTINE, FileState, Folder, alone, digest, human
+from cosyserve.store.manifest import DEFAULT, File, model_of
 
 _STAGING = ".fetching"
 _MARGIN = 64 << 20  # left free on the disk

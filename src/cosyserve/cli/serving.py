@@ -16,7 +16,6 @@ import click
 from cosyserve import errors, logs
 from cosyserve.assets.backend import ENGINE, engine_for
 from cosyserve.assets.build import Build
-from cosyserve.assets.engines import Engine, Engines
 from cosyserve.cli.assets import build
 from cosyserve.errors import CosyError
 from cosyserve.host import system
@@ -32,6 +31,7 @@ from cosyserve.machine import Machine, platform_of
 from cosyserve.scale.ray_env import ray_env
 from cosyserve.server.listening import expect_free
 from cosyserve.settings import Settings, load_settings, unknown_keys
+from cosyserve.store.engines import Engine, Engines
 
 if TYPE_CHECKING:
     from cosyserve.speech.choice import Choice

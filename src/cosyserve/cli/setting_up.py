@@ -10,8 +10,6 @@ from pathlib import Path
 import click
 
 from cosyserve import errors, logs
-from cosyserve.assets.disk import Folder, human
-from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.cli.assets import fetcher
 from cosyserve.cli.serving import listens
 from cosyserve.command import command
@@ -22,6 +20,8 @@ from cosyserve.host.report import Text, language
 from cosyserve.machine import Machine, on_windows_disk
 from cosyserve.server.listening import expect_free
 from cosyserve.settings import OFF_WINDOWS, Settings, load_settings
+from cosyserve.store.disk import Folder, human
+from cosyserve.store.manifest import DEFAULT, model_of
 
 _ENVIRONMENT = os.path.relpath(sys.prefix)  # of the clone that this runs in
 _REFUSED = "cosyvoice2-refused"

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from cosyserve import errors
 from cosyserve.assets.backend import ENGINE
-from cosyserve.assets.disk import FileState, Folder
-from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.command import command
 from cosyserve.errors import CosyError
 from cosyserve.host import gpu
@@ -19,6 +17,8 @@ from cosyserve.machine import IMAGE, Machine
 from cosyserve.settings import Settings
 from cosyserve.speech.preview import PreviewSynthesizer
 from cosyserve.speech.synthesizer import Synthesizer
+from cosyserve.store.disk import FileState, Folder
+from cosyserve.store.manifest import DEFAULT, model_of
 
 log = logging.getLogger(__name__)
 

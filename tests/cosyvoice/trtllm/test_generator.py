@@ -14,9 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cosyserve.assets.engines import BIAS, CONFIG, PLAN, Engines
 from cosyserve.assets.export import head_bias
-from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.cosyvoice.engine.batching import Answer, Ask, EngineBrokenError, EngineGenerator, RequestFailedError
 from cosyserve.cosyvoice.engine.trtllm import TrtllmExecutor
 from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
@@ -29,6 +27,8 @@ from cosyserve.speech.capacity import by_setting
 from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
 from cosyserve.speech.runtime_config import RuntimeConfig
 from cosyserve.speech.synthesizer import Options
+from cosyserve.store.engines import BIAS, CONFIG, PLAN, Engines
+from cosyserve.store.manifest import MODEL_FOLDER
 from tests.assets.test_engines import KEY
 from tests.cosyvoice.trtllm import driver
 from tests.running import eventually
