@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 _MODULES = {
     "serve": "serving",
     "set-up": "setting_up",
-    "say": "serving",
-    "doctor": "serving",
+    "say": "say",
+    "doctor": "doctor",
     "fetch": "assets",
     "models": "assets",
     "build": "assets",

@@ -9,7 +9,7 @@ from typing import TextIO
 import click
 
 from cosyserve import errors
-from cosyserve.cli.serving import threads
+from cosyserve.cli.shared import threads
 from cosyserve.errors import CosyError
 from cosyserve.settings import load_settings
 from cosyserve.store.disk import Folder

@@ -11,7 +11,7 @@ import click
 
 from cosyserve import errors, logs
 from cosyserve.cli.assets import fetcher
-from cosyserve.cli.serving import listens
+from cosyserve.cli.shared import listens
 from cosyserve.command import command
 from cosyserve.errors import CosyError
 from cosyserve.files import write_atomically
