@@ -14,8 +14,8 @@ from cosyserve.launch.heartbeat import to_supervisor
 log = logging.getLogger(__name__)
 
 _MODULES = {
-    "serve": "serving",
-    "set-up": "setting_up",
+    "serve": "serve",
+    "set-up": "set_up",
     "say": "say",
     "doctor": "doctor",
     "fetch": "assets",
@@ -26,7 +26,7 @@ _MODULES = {
     "bench": "bench",
     "deploy": "deploy",
     "instance": "instance",
-    "replica": "serving",
+    "replica": "serve",
 }
 
 

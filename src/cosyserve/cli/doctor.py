@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from cosyserve.cli.serving import serve
+from cosyserve.cli.serve import serve
 from cosyserve.cli.shared import listens
 from cosyserve.host.report import Language
 from cosyserve.keys import makes_key
