@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from cosyserve.assets.manifest import MODEL_FOLDER
+from cosyserve.store.manifest import MODEL_FOLDER
 from tests.cosyvoice.folder import make_model
 from tests.running import Server, wait_until_warm
 

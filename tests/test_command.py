@@ -10,7 +10,7 @@ import pytest
 
 from cosyserve.command import command
 from cosyserve.errors import FOLDER_UNWRITABLE, NOT_FETCHED, CosyError
-from cosyserve.host.machine import IMAGE
+from cosyserve.machine import IMAGE
 
 
 @pytest.fixture

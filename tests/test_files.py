@@ -20,7 +20,7 @@ WITHOUT_LINKS = (*FORBIDDING, "link=refuse", "--")
 MAKE_KEY = """
 import sys
 from pathlib import Path
-from cosyserve.server.keys import made_key
+from cosyserve.keys import made_key
 from cosyserve.settings import Settings
 print(made_key(Settings(state_dir=Path(sys.argv[1]))))
 """

@@ -1,11 +1,19 @@
 """What a container's health check says."""
 
+import json
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from cosyserve.health import health
-from tests.running import Server
+from tests.running import ROOT, Server
+
+sys.path.insert(0, str(ROOT / "docker"))
+
+from health import health
 
 NOWHERE = 9
 
@@ -38,3 +46,16 @@ def test_one_that_builds_is_told_from_one_that_is_dead(tmp_path: Path, command: 
     well, text = health("127.0.0.1", NOWHERE, processes(tmp_path, command))
     assert not well
     assert text.startswith(said)
+
+
+def test_it_needs_nothing_that_is_installed(tmp_path: Path) -> None:
+    """As the image runs it: beside the package, without site-packages."""
+    words = re.search(r"^HEALTHCHECK .*?\bCMD (\[.*?\])", (ROOT / "docker/Dockerfile").read_text(), re.S | re.M)
+    assert words is not None
+    python, *options, program = json.loads(words[1])
+    assert (python, program) == ("python3", "/opt/app/health.py")
+    shutil.copytree(ROOT / "src/cosyserve", tmp_path / "cosyserve")
+    shutil.copy(ROOT / "docker/health.py", tmp_path)
+    done = subprocess.run([sys.executable, *options, tmp_path / "health.py"], capture_output=True, text=True)
+    assert done.stdout
+    assert not done.stderr

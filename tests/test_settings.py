@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyserve.errors import CosyError
-from cosyserve.host import wsl
-from cosyserve.settings import Settings, load_settings, unknown_keys
+from cosyserve.settings import Settings, load_settings, settings_in, unknown_keys
 
 
 @pytest.fixture(autouse=True)
@@ -60,10 +59,31 @@ def test_no_secret_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "sesame" not in str(refused.value)
 
 
+def test_settings_of_another_folder_are_those_of_a_server_that_starts_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(".env").write_text("COSYSERVE_PORT=7001\n")
+    monkeypatch.setenv("COSYSERVE_HOST", "127.0.0.2")
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "keys").write_text("sesame")
+    lines = ("MAX_STREAMS=5", "API_KEYS_FILE=keys", "STATE_DIR=state", "VOICES_DIR=~/voices", "LOG_FILE=/log")
+    (there / ".env").write_text("".join(f"COSYSERVE_{line}\n" for line in lines))
+    settings = settings_in(there)
+    assert (settings.host, settings.port, settings.max_streams) == ("127.0.0.1", 6008, 5)
+    assert settings.key_list() == ["sesame"]
+    assert (settings.models_dir, settings.state_dir) == (there / "pretrained_models", there / "state")
+    assert (settings.voices_dir, settings.log_file) == (Path("~/voices"), Path("/log"))
+    assert Path.cwd() == tmp_path
+    (there / ".env").write_text("COSYSERVE_PORT=http\n")
+    with pytest.raises(CosyError, match="COSYSERVE_PORT"):
+        settings_in(there)
+
+
 def test_on_a_disk_of_windows_models_lie_elsewhere_unless_a_place_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wsl, "on_windows_disk", lambda machine, folder: folder == tmp_path)
+    monkeypatch.setattr("cosyserve.settings.on_windows_disk", lambda machine, folder: folder == tmp_path)
     monkeypatch.setenv("HOME", "/home/anna")
     assert load_settings().models_dir == Path("/home/anna/.local/share/cosyserve/models")
     Path(".env").write_text("COSYSERVE_MODELS_DIR=here\n")

@@ -7,7 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-from cosyserve.host.machine import IMAGE, Machine, Platform, platform_of
+from cosyserve.machine import IMAGE, Machine, Platform, platform_of
 
 _NAME = "cosyserve"
 

@@ -8,13 +8,12 @@ from typing import Any, Literal
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cosyserve import errors, paths
 from cosyserve.errors import CosyError
-from cosyserve.host import wsl
-from cosyserve.host.machine import Machine
+from cosyserve.machine import Machine, on_windows_disk
 
 PREFIX = "COSYSERVE_"
 OFF_WINDOWS = Path(".local/share/cosyserve/models")  # in the home folder
@@ -311,9 +310,41 @@ def load_settings(**overrides: Any) -> Settings:
 
     Raises `CS-SET-001` where a setting has no usable value, `CS-SET-004` where `.env` cannot be read.
     """
-    env_text()
+    return _loaded(Settings, Path(), {name: value for name, value in overrides.items() if value is not None})
+
+
+def settings_in(folder: Path) -> Settings:
+    """The settings of a server that is started in `folder` with none of them in its environment: those of its `.env`.
+
+    Their paths are what they are to that server, wherever this process works. Raises as `load_settings` does.
+    """
+
+    class InFolder(Settings):
+        model_config = SettingsConfigDict(env_file=folder / ENV_FILE)
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (dotenv_settings,)
+
+        @field_validator("models_dir", "voices_dir", "state_dir", "api_keys_file", "log_file")
+        @classmethod
+        def _within(cls, path: Path | None) -> Path | None:
+            return path if path is None or str(path).startswith("~") else folder / path
+
+    return _loaded(InFolder, folder, {})
+
+
+def _loaded(kind: type[Settings], folder: Path, given: dict[str, Any]) -> Settings:
+    env_text(folder / ENV_FILE)
     try:
-        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
+        settings = kind(**given)
     except ValidationError as error:
         # No value is repeated: it may be a secret.
         details = "; ".join(
@@ -323,7 +354,7 @@ def load_settings(**overrides: Any) -> Settings:
             for each in error.errors(include_input=False, include_url=False)
         )
         raise CosyError(errors.SETTING_INVALID, details=details) from None
-    if "models_dir" not in settings.model_fields_set and wsl.on_windows_disk(Machine(), Path.cwd()):
+    if "models_dir" not in settings.model_fields_set and on_windows_disk(Machine(), folder.absolute()):
         settings.models_dir = Path.home() / OFF_WINDOWS
     return settings
 

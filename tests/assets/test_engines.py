@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyserve import errors
-from cosyserve.assets import engines as engines_module
-from cosyserve.assets.engines import BIAS, CONFIG, PLAN, Engines, Key, Shape, key_here
+from cosyserve.assets import engine_key
+from cosyserve.assets.engine_key import key_here
 from cosyserve.errors import CosyError
-from cosyserve.host.machine import Machine
+from cosyserve.machine import Machine
+from cosyserve.store.engines import BIAS, CONFIG, PLAN, Engines, Key, Shape
 from tests.running import HANGS
 
 KEY = Key(
@@ -196,14 +197,14 @@ def test_the_least_lately_used_are_pruned(tmp_path: Path) -> None:
 def test_what_cannot_build_engines_is_refused_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, version: str | None, fault: errors.Fault
 ) -> None:
-    monkeypatch.setattr(engines_module, "installed", lambda package: version)
+    monkeypatch.setattr(engine_key, "installed", lambda package: version)
     with pytest.raises(CosyError) as caught:
         key_here("w", Shape(), Machine(environ={"PATH": "/nowhere"}))
     assert caught.value.fault is fault
 
 
 def test_without_a_card_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines_module, "installed", lambda package: "1.2.1")
+    monkeypatch.setattr(engine_key, "installed", lambda package: "1.2.1")
     with pytest.raises(CosyError) as caught:
         key_here("w", Shape(), Machine(environ={"PATH": "/nowhere"}))
     assert caught.value.fault is errors.BUILD_WITHOUT_CARD

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyserve.assets import sources
-from cosyserve.host.machine import Machine
+from cosyserve.machine import Machine
 
 MIRROR = "https://mirror.example"
 TURBO = "export no_proxy=localhost\nexport http_proxy=http://turbo:1 && export https_proxy=http://turbo:1\necho ready\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cosyserve.assets.manifest import MODEL_FOLDER
+from cosyserve.store.manifest import MODEL_FOLDER
 from tests.cosyvoice.folder import make_model
 
 

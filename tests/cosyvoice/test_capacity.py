@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.cosyvoice.model.config import FlowConfig
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch
@@ -22,6 +21,7 @@ from cosyserve.speech.capacity import Bound, Capacity, by_memory, by_processor, 
 from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
 from cosyserve.speech.parts import Parts
 from cosyserve.speech.runtime_config import config_for
+from cosyserve.store.manifest import MODEL_FOLDER
 from tests.conftest import Serving
 from tests.cosyvoice.seeded import TINY, seeded
 from tests.running import HANGS, Server, eventually

@@ -14,13 +14,13 @@ from transformers import AutoTokenizer, Qwen2ForCausalLM
 
 from cosyserve import errors
 from cosyserve.assets.export import export, head_bias
-from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS, STOP_TOKENS, LlmConfig
 from cosyserve.cosyvoice.model.loading import load_config, load_llm
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.errors import CosyError
+from cosyserve.store.manifest import MODEL_FOLDER
 
 _SPEECH = SPEECH_TOKENS + len(STOP_TOKENS)
 RELEASED = Vocabulary(151_663)

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt, PromptEncoder, fbank
 from cosyserve.cosyvoice.frontend.tokenizer import MARKS, TextTokenizer
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
@@ -21,6 +20,7 @@ from cosyserve.errors import CosyError
 from cosyserve.speech import spk2info
 from cosyserve.speech.prompts import Prompts, packed, unpacked
 from cosyserve.speech.voices import Library
+from cosyserve.store.manifest import MODEL_FOLDER
 from cosyserve.text import marks
 from tests.cosyvoice.folder import write_tokenizer
 from tests.speech.recordings import encoded, tone
@@ -86,7 +86,7 @@ def test_fbank_is_kaldis() -> None:
 
 def test_a_recording_becomes_tokens_and_two_frames_of_mel_for_each(models: Path) -> None:
     listener = PromptEncoder(models / MODEL_FOLDER, 1)
-    prompt = listener.hear(torch.from_numpy(tone(3.2)[:, 0]), torch.from_numpy(tone(3.2, 16_000)[:, 0]))
+    prompt = listener.encode(torch.from_numpy(tone(3.2)[:, 0]), torch.from_numpy(tone(3.2, 16_000)[:, 0]))
     assert prompt.speech.shape == (80,)
     assert prompt.mel.shape == (160, 80)
     assert prompt.speaker.shape == (192,)
@@ -97,9 +97,9 @@ def test_a_voice_is_listened_to_once_for_a_recording_and_a_model(models: Path, t
     heard = []
 
     class Counting(PromptEncoder):
-        def hear(self, at_24k: torch.Tensor, at_16k: torch.Tensor) -> Prompt:
+        def encode(self, at_24k: torch.Tensor, at_16k: torch.Tensor) -> Prompt:
             heard.append(len(at_16k))
-            return super().hear(at_24k, at_16k)
+            return super().encode(at_24k, at_16k)
 
     def prompts() -> Prompts:
         return Prompts(tmp_path, models / MODEL_FOLDER, Counting(models / MODEL_FOLDER, 1), TEXT_IDS)
@@ -126,11 +126,11 @@ class Waiting(PromptEncoder):
         super().__init__(folder, 1)
         self.may, self.begun, self.heard = threading.Event(), threading.Event(), 0
 
-    def hear(self, at_24k: torch.Tensor, at_16k: torch.Tensor) -> Prompt:
+    def encode(self, at_24k: torch.Tensor, at_16k: torch.Tensor) -> Prompt:
         self.begun.set()
         self.may.wait()
         self.heard += 1
-        return super().hear(at_24k, at_16k)
+        return super().encode(at_24k, at_16k)
 
 
 def test_who_asks_for_a_known_voice_waits_for_nobodys_recording(models: Path, tmp_path: Path) -> None:
@@ -143,10 +143,10 @@ def test_who_asks_for_a_known_voice_waits_for_nobodys_recording(models: Path, tm
     listener = Waiting(model)
     prompts = Prompts(tmp_path, model, listener, TEXT_IDS)
     prompts.of(anna)
-    stranger = prompts.hear_upload(RECORDING, "")
+    stranger = prompts.encode_upload(RECORDING, "")
     listener.begun.wait()
     for known in (anna, bea):  # in memory, and on disk
-        assert prompts.hear(known).done()
+        assert prompts.encode(known).done()
     assert not stranger.done()
     listener.may.set()
     assert stranger.result().transcript == ""
@@ -157,8 +157,8 @@ def test_who_asks_for_a_known_voice_waits_for_nobodys_recording(models: Path, tm
 def test_a_recording_is_listened_to_once_and_not_for_those_who_left(models: Path, tmp_path: Path) -> None:
     listener = Waiting(models / MODEL_FOLDER)
     prompts = Prompts(tmp_path, models / MODEL_FOLDER, listener, TEXT_IDS)
-    first, second = (prompts.hear_upload(RECORDING, words) for words in ("Hi.", "Ho."))
-    other = prompts.hear_upload(encoded(tone(1.5)), "")
+    first, second = (prompts.encode_upload(RECORDING, words) for words in ("Hi.", "Ho."))
+    other = prompts.encode_upload(encoded(tone(1.5)), "")
     listener.begun.wait()
     assert other.cancel()
     listener.may.set()
@@ -183,7 +183,7 @@ def test_features_that_cannot_be_kept_leave_nothing(models: Path, tmp_path: Path
 
 def test_the_recording_of_a_request_is_not_kept_on_disk(models: Path, tmp_path: Path) -> None:
     prompts = Prompts(tmp_path, models / MODEL_FOLDER, PromptEncoder(models / MODEL_FOLDER, 1), TEXT_IDS)
-    first, second = (prompts.hear_upload(RECORDING, words).result() for words in ("Hi.", "Ho."))
+    first, second = (prompts.encode_upload(RECORDING, words).result() for words in ("Hi.", "Ho."))
     assert first.prompt is second.prompt
     prompts.close()
     assert list(tmp_path.iterdir()) == []

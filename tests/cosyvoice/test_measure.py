@@ -8,12 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.cosyvoice.model.flow import Flow
 from cosyserve.cosyvoice.model.untrained import untrained
 from cosyserve.measure.flow_steps import flow_steps
 from cosyserve.measure.model import growth
 from cosyserve.speech.voices import BUNDLED
+from cosyserve.store.manifest import MODEL_FOLDER
 from tests.cosyvoice.seeded import TINY
 
 

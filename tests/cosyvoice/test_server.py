@@ -20,10 +20,10 @@ import torch
 from safetensors.torch import save_file
 
 from cosyserve import errors
-from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.errors import CosyError
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import choose
+from cosyserve.store.manifest import MODEL_FOLDER
 from tests.cosyvoice.folder import speaker_encoder, speech_tokenizer
 from tests.running import GREETING, HANGS, Server
 from tests.server.test_socket import audio_until, open_socket, send

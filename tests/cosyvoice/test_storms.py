@@ -55,7 +55,7 @@ class Crowded:
         return {
             "pages": pages.count - pages.free - len(known),
             "slots of the flow": STREAMS - self.token2wav.batch.free,
-            "slots of the language model": STREAMS - self.generator.free,
+            "slots of the language model": int(self.generator.busy),
         }
 
 

@@ -23,9 +23,9 @@ import pytest
 import torch
 
 from cosyserve import errors
-from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.cli import main
 from cosyserve.settings import load_settings
+from cosyserve.store.manifest import MODEL_FOLDER
 from tests.assets.conftest import FILES, User, manifest
 from tests.assets.hub import Hub
 from tests.cosyvoice.folder import make_model

@@ -31,4 +31,13 @@ def test_every_room_is_in_the_design_and_every_room_of_the_design_is_there() -> 
         assert (SOURCES / name).exists() or (ROOT / name).exists(), name
     packages = {f"{path.parent.relative_to(SOURCES)}/" for path in SOURCES.glob("*/__init__.py")} - {"cosyvoice/"}
     packages |= {f"{path.parent.relative_to(SOURCES)}/" for path in SOURCES.glob("cosyvoice/*/__init__.py")}
-    assert packages <= told, packages - told
+    modules = {path.name for path in SOURCES.glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert packages | modules <= told, (packages | modules) - told
+
+
+def test_who_may_import_whom_is_drawn_as_the_contract_has_it() -> None:
+    drawn = re.search(r"^```\n(cli\n.*?)^```", (ROOT / "docs/design.md").read_text(), re.S | re.M)
+    held = re.search(r"^layers = \[\n(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.S | re.M)
+    assert drawn and held
+    layers = [set(re.findall(r"\w+", line)) for line in held[1].splitlines()]
+    assert [set(line.split()) for line in drawn[1].splitlines()] == layers[1:]  # below `__main__`

@@ -36,10 +36,10 @@ def beside(port: int, banner: str = "") -> tuple[str, ...]:
 class Host:
     """`wrap` stands before the command, `environ` is added to its environment.
 
-    `way` is the plainest way that has to work, `says` what the doctor has to say of why the plainest does not.
+    `attempt` is the plainest that has to work, `says` what the doctor has to say of why the plainest does not.
     """
 
-    way: str
+    attempt: str
     says: str = ""
     wrap: tuple[str, ...] = ()
     environ: dict[str, str] = field(default_factory=dict)

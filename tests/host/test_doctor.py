@@ -12,8 +12,8 @@ import jsonschema_rs
 import pytest
 
 from cosyserve.host import doctor, system
-from cosyserve.host.machine import Machine
 from cosyserve.host.report import Check, Finding, Report, Text, Verdict, page, worst
+from cosyserve.machine import Machine
 from cosyserve.settings import Settings
 from tests.running import ROOT
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from cosyserve.host import gpu
-from cosyserve.host.machine import Machine
 from cosyserve.host.report import Finding, Verdict
-from tests.host.test_machine import WSL_KERNEL, machine
+from cosyserve.machine import Machine
+from tests.test_machine import WSL_KERNEL, machine
 
 H100 = "NVIDIA H100 80GB HBM3, 580.159.04, 9.0, 81559, 81079\n"
 H100_HEADING = "| NVIDIA-SMI 580.159.04     Driver Version: 580.159.04     CUDA Version: 13.0     |\n"

@@ -12,9 +12,9 @@ import pytest
 
 from cosyserve.host import mpi
 from cosyserve.host.causes import explain
-from cosyserve.host.machine import Machine
 from cosyserve.host.probe import Outcome, Result, Stuck
 from cosyserve.host.report import Verdict
+from cosyserve.machine import Machine
 from tests.host.hosts import HOSTS
 from tests.running import HANGS, ROOT
 
@@ -45,9 +45,9 @@ def test_finds_a_way_to_start_and_says_why_the_plain_one_fails(name: str) -> Non
     host = HOSTS[name]
     start = doctor(name)["CS-MPI-007"]
     probes = start["facts"]["probes"]
-    assert probes[host.way]["outcome"] == "ok", start
-    assert list(probes)[-1] == host.way
-    if host.way == "direct":
+    assert probes[host.attempt]["outcome"] == "ok", start
+    assert list(probes)[-1] == host.attempt
+    if host.attempt == "direct":
         assert start["state"] == "ok"
     else:
         assert start["state"] == "warn"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cosyserve.host.machine import IMAGE, Machine
 from cosyserve.host.ownership import mending
+from cosyserve.machine import IMAGE, Machine
 
 OURS = os.geteuid()
 MOUNTS = """\

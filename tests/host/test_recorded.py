@@ -11,11 +11,11 @@ import pytest
 
 from cosyserve.assets.sources import order
 from cosyserve.host import wsl
-from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.surroundings import surroundings_of
 from cosyserve.launch.ladder import plan
+from cosyserve.machine import Machine, on_windows_disk, platform_of
 from cosyserve.settings import Settings
-from tests.host.test_machine import machine
+from tests.test_machine import machine
 
 RECORDED = sorted((Path(__file__).parent / "recorded").glob("*.json"))
 
@@ -49,7 +49,7 @@ def test_what_is_special_on_wsl2(recorded: tuple[Machine, dict[str, Any]]) -> No
     assert wsl.windows_address(host, 6008) == expected["windows_address"]
     assert wsl.is_mirrored(host) == expected["mirrored"]
     for folder, slow in expected["on_windows_disk"].items():
-        assert wsl.on_windows_disk(host, Path(folder)) == slow
+        assert on_windows_disk(host, Path(folder)) == slow
     findings = wsl.examine(host, Path("/home/me/models"), 6008)
     assert [finding.id for finding in findings] == expected["findings"]
     assert not any("linux driver" in finding.remedy.lower() for finding in findings)

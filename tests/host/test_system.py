@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.errors import CosyError
 from cosyserve.host import models, network, system
 from cosyserve.host.report import Verdict
 from cosyserve.server.listening import expect_free
-from tests.host.test_machine import machine
+from cosyserve.store.manifest import DEFAULT, model_of
 from tests.running import Server
+from tests.test_machine import machine
 
 V1 = "/sys/fs/cgroup/cpu/cpu.cfs_"
 

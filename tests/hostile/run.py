@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from cosyserve.assets.manifest import MODEL_FOLDER
+from cosyserve.store.manifest import MODEL_FOLDER
 from tests.cosyvoice.folder import make_model
 from tests.hostile.attacks import AT_THE_DOOR, ON_THE_MODEL, Attack, Target, voice
 from tests.hostile.watch import Noticed, Watch

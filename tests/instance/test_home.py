@@ -10,9 +10,10 @@ import pytest
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.host import system
-from cosyserve.host.machine import Machine
 from cosyserve.instance import activation, servers
 from cosyserve.instance.home import KEPT_RELEASES, Home, Release
+from cosyserve.machine import Machine
+from cosyserve.settings import settings_in
 
 
 @pytest.fixture
@@ -86,13 +87,9 @@ def test_settings_are_written_beside_those_of_the_user(home: Home) -> None:
     assert "# mine\nCOSYSERVE_VOICE='cosy'\n" in text
     assert "COSYSERVE_PORT=6008\n" in text
     assert "HOST" not in text
-    here = Path.cwd()
-    try:
-        settings = activation.settings_of(home)
-        assert (settings.port, settings.voice, settings.grace_seconds) == (6008, "cosy", 3600)
-        assert settings.state_dir.absolute() == home.shared / "state"
-    finally:
-        os.chdir(here)
+    settings = settings_in(home.shared)
+    assert (settings.port, settings.voice, settings.grace_seconds) == (6008, "cosy", 3600)
+    assert settings.state_dir == home.shared / "state"
 
 
 def test_settings_that_are_no_text_are_left_alone(home: Home) -> None:

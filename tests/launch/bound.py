@@ -9,11 +9,15 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from cosyserve.health import addresses_of, health
+from cosyserve.addresses import addresses_of
 from cosyserve.host import system
 from cosyserve.instance import servers
 from cosyserve.settings import Settings
-from tests.running import Server
+from tests.running import ROOT, Server
+
+sys.path.insert(0, str(ROOT / "docker"))
+
+from health import health
 
 
 def asked(server: Server, host: str, state: Path) -> dict[str, object]:

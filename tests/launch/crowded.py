@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from cosyserve.host import mpi, probe
-from cosyserve.host.machine import Machine
+from cosyserve.machine import Machine
 from tests.host.hosts import SSH, listener
 from tests.launch.rungs import MPI_RUNGS
 from tests.launch.supervised import Supervised, speaks
@@ -55,11 +55,11 @@ def main(limit: float) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         folder = Path(name)
         with tensorboard(folder), listener(6003, SSH), Supervised(folder, port=6008) as first:
-            ways = {way.name: way for way in mpi.ways(Machine())}
+            attempts = {attempt.name: attempt for attempt in mpi.attempts(Machine())}
             python = [sys.executable, "-c", _IMPORT]
             result = {
-                "plain python": probe.run(python, ways["direct"].environ, limit).outcome.value,
-                "as an engine build starts": probe.run(python, ways["cured"].environ, limit).outcome.value,
+                "plain python": probe.run(python, attempts["direct"].environ, limit).outcome.value,
+                "as an engine build starts": probe.run(python, attempts["cured"].environ, limit).outcome.value,
                 **{rung: second_start(folder / rung, rung, limit) for rung in MPI_RUNGS},
                 "first": [speaks(first.url), first.stop()],
             }

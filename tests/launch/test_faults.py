@@ -134,7 +134,7 @@ def test_a_server_that_stands_still_is_started_again(tmp_path: Path, rung: str) 
 
 @with_longer_limits
 def test_a_supervisor_that_slept_blames_nobody(tmp_path: Path) -> None:
-    """As on a laptop that wakes up: the beats of that time are not missing, nobody was there to hear them."""
+    """As on a laptop that wakes up: the heartbeats of that time are not missing, nobody was there to hear them."""
     limit = starts(1)
     with Supervised(tmp_path, mpi="auto", heartbeat_seconds=limit) as supervised:
         family = [supervised.process, supervised.server()]

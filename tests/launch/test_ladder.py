@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyserve.host.cure import Surroundings, leftovers
-from cosyserve.host.machine import Platform
 from cosyserve.launch.ladder import RUNG, WITHOUT_MPI, Rung, plan
+from cosyserve.machine import Platform
 from cosyserve.settings import Settings
 from tests.launch.rungs import MPI_RUNGS
 

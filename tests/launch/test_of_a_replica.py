@@ -15,9 +15,9 @@ from cosyserve.settings import Settings
 STANDS_AND_FALLS = """
 import sys
 from pathlib import Path
-from cosyserve.launch.beat import to_supervisor
+from cosyserve.launch.heartbeat import to_supervisor
 Path(sys.argv[1]).touch()
-to_supervisor().tell("ready")
+to_supervisor().send("ready")
 sys.exit(9)
 """
 

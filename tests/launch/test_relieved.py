@@ -10,7 +10,7 @@ from cosyserve.launch.ladder import Rung
 from cosyserve.launch.supervisor import Supervisor
 from cosyserve.settings import Settings
 
-LEAVES = "from cosyserve.launch.beat import to_supervisor; to_supervisor().tell('retiring')"
+LEAVES = "from cosyserve.launch.heartbeat import to_supervisor; to_supervisor().send('retiring')"
 
 
 def test_one_that_leaves_to_a_successor_while_it_warms_up_has_not_failed(

@@ -13,7 +13,7 @@ from cosyserve.launch.ladder import Rung
 from tests.running import HANGS
 from tests.stuck_disk import stuck_disk
 
-READY = "from cosyserve.launch.beat import to_supervisor; to_supervisor().tell('ready')"
+READY = "from cosyserve.launch.heartbeat import to_supervisor; to_supervisor().send('ready')"
 
 
 @pytest.mark.mpi  # root, for the disk

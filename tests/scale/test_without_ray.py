@@ -22,7 +22,7 @@ def test_nothing_of_ray_is_loaded_by_a_server_of_its_own(tmp_path: Path) -> None
         assert "espeak" in loaded
         assert "/ray/" not in loaded
     done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "['cosyserve.scale', 'cosyserve.scale.surroundings']"
+    assert done.stdout.splitlines()[-1] == "['cosyserve.scale', 'cosyserve.scale.ray_env']"
 
 
 def test_replicas_without_ray_say_what_to_install(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 from websockets.typing import Origin
 
-from cosyserve.host.machine import Machine
+from cosyserve.machine import Machine
 from cosyserve.server.door import KEY_PROTOCOL, Door, chosen_protocol
 from cosyserve.server.published import Host
 from cosyserve.settings import Settings

@@ -8,9 +8,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cosyserve.errors import CosyError
-from cosyserve.host.machine import IMAGE, Machine
+from cosyserve.keys import accepted_keys
+from cosyserve.machine import IMAGE, Machine
 from cosyserve.server.door import Door
-from cosyserve.server.keys import accepted_keys
 from cosyserve.server.listening import listen
 from cosyserve.server.published import HOST_ADDRESS, Host, gateways, where
 from cosyserve.settings import Settings, load_settings

@@ -184,7 +184,7 @@ def test_a_rest_that_replaces_the_right_build_ends_it(tmp_path: Path, indexes: I
 
 def test_what_it_holds_to_is_what_the_check_looks_for() -> None:
     """`cosyserve engines check` and the script name the same builds, and the image's files the same versions."""
-    from cosyserve.assets.engines import PYTORCH
+    from cosyserve.assets.engine_key import PYTORCH
 
     script, dockerfile = SCRIPT.read_text(), (ROOT / "docker/Dockerfile").read_text()
     for flavour, (version, _) in ASKS.items():

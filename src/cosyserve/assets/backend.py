@@ -5,15 +5,16 @@ from importlib.util import find_spec
 
 from cosyserve import errors
 from cosyserve.assets.build import weights_of
-from cosyserve.assets.disk import Folder
-from cosyserve.assets.engines import Engine, Engines, Shape, key_here
-from cosyserve.assets.manifest import DEFAULT, model_of
+from cosyserve.assets.engine_key import key_here
 from cosyserve.command import command
 from cosyserve.errors import CosyError
 from cosyserve.host import gpu
-from cosyserve.host.machine import IMAGE, Machine
 from cosyserve.host.system import installed
+from cosyserve.machine import IMAGE, Machine
 from cosyserve.settings import Settings
+from cosyserve.store.disk import Folder
+from cosyserve.store.engines import Engine, Engines, Shape
+from cosyserve.store.manifest import DEFAULT, model_of
 
 log = logging.getLogger(__name__)
 

@@ -11,16 +11,17 @@ import psutil
 
 from cosyserve import errors
 from cosyserve.assets.compile import Work
-from cosyserve.assets.disk import FileState, Folder, human
-from cosyserve.assets.engines import BIAS, Engine, Engines, Key, Shape, key_here
-from cosyserve.assets.manifest import DEFAULT, EXPORTED, model_of
+from cosyserve.assets.engine_key import key_here
 from cosyserve.errors import CosyError
 from cosyserve.host import system
-from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.surroundings import surroundings_of
 from cosyserve.launch import job, ladder
 from cosyserve.launch.flag import Flag
+from cosyserve.machine import Machine, platform_of
 from cosyserve.settings import Settings
+from cosyserve.store.disk import FileState, Folder, human
+from cosyserve.store.engines import BIAS, Engine, Engines, Key, Shape
+from cosyserve.store.manifest import DEFAULT, EXPORTED, model_of
 
 LLM = "llm.pt"
 _MEMORY = 6 << 30  # the model twice, as tensors and as TensorRT's constants, and the libraries

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from cosyserve.assets.engines import Shape
 from cosyserve.host import libpython
 from cosyserve.launch.worker import carry_out
+from cosyserve.store.engines import Shape
 
 _BLOCK = 32  # positions of a block of the paged cache of keys and values
 

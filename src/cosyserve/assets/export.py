@@ -2,7 +2,7 @@
 
 The two embeddings and the head for speech become rows of one vocabulary (`cosyvoice2.vocabulary`). Tensors go from the
 mapped file to the new one in blocks, so memory stays small whatever the model's size. A change of what is exported
-raises `engines.EXPORT`.
+raises `engine_key.EXPORT`.
 """
 
 import json

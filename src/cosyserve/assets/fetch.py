@@ -11,14 +11,14 @@ from pathlib import Path
 
 from cosyserve import errors
 from cosyserve.assets import sources
-from cosyserve.assets.carrier import allocated, carry
-from cosyserve.assets.disk import QUARANTINE, FileState, Folder, alone, digest, human
-from cosyserve.assets.manifest import DEFAULT, File, model_of
+from cosyserve.assets.download import allocated, download
+from cosyserve.assets.download_worker import Arrived, Failed, Order
 from cosyserve.assets.progress import Progress
 from cosyserve.assets.sources import Name, Source
-from cosyserve.assets.transfer import Arrived, Failed, Order
 from cosyserve.errors import CosyError
-from cosyserve.host.machine import Machine, nearest
+from cosyserve.machine import Machine, nearest
+from cosyserve.store.disk import QUARANTINE, FileState, Folder, alone, digest, human
+from cosyserve.store.manifest import DEFAULT, File, model_of
 
 _STAGING = ".fetching"
 _MARGIN = 64 << 20  # left free on the disk
@@ -162,7 +162,7 @@ class Fetch:
         reason, again, total = "it ended early", True, sum(file.size or 0 for file in lacking)
         self._progress.begin(source.name, allocated(into) if into.exists() else 0, total)
         arrived = 0
-        with closing(carry(order, environ, self._stall_seconds)) as events:
+        with closing(download(order, environ, self._stall_seconds)) as events:
             for event in events:
                 if isinstance(event, Arrived):
                     file = next(each for each in lacking if each.path == event.path)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import click
 
-from cosyserve.assets.disk import human
+from cosyserve.store.disk import human
 
 _LINE_SECONDS = 10
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cosyserve.assets.manifest import File, Model
-from cosyserve.host.machine import Machine, Platform, platform_of
+from cosyserve.machine import Machine, Platform, platform_of
+from cosyserve.store.manifest import File, Model
 
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "MODELSCOPE_OFFLINE")
 _TURBO = "/etc/network_turbo"

@@ -13,23 +13,24 @@ from pydantic import BaseModel, ValidationError
 
 from cosyserve import __version__, errors
 from cosyserve.assets.build import LLM, Build
-from cosyserve.assets.disk import Folder
-from cosyserve.assets.engines import Engine, Shape, supported_version
-from cosyserve.assets.manifest import DEFAULT, model_of
+from cosyserve.assets.engine_key import supported_version
 from cosyserve.check import judged, look, streams
 from cosyserve.check.lines import Line, same
 from cosyserve.check.seen import Executed, Imported, Libraries, Pytorch, Work
 from cosyserve.errors import CosyError
 from cosyserve.host import gpu, probe
 from cosyserve.host.causes import explain
-from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.probe import Outcome
 from cosyserve.host.report import Text
 from cosyserve.host.surroundings import surroundings_of
 from cosyserve.host.system import installed
 from cosyserve.launch import job, ladder
 from cosyserve.launch.flag import Flag
+from cosyserve.machine import Machine, platform_of
 from cosyserve.settings import Settings
+from cosyserve.store.disk import Folder
+from cosyserve.store.engines import Engine, Shape
+from cosyserve.store.manifest import DEFAULT, model_of
 
 _LOOK_SECONDS, _IMPORT_SECONDS, _EXECUTOR_SECONDS = 60, 180, 600
 S = TypeVar("S", bound=BaseModel)

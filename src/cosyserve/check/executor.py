@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cosyserve.assets.engines import BIAS, Engine, Engines
 from cosyserve.check.seen import CANCEL_AFTER, COMPARED, TEXT_IDS, TOO_LONG, Executed, Greedy, Work
 from cosyserve.cosyvoice.engine.batching import Ask, Drawing, Executor
 from cosyserve.cosyvoice.engine.trtllm import TrtllmExecutor
@@ -20,6 +19,7 @@ from cosyserve.cosyvoice.model.sampling import length_limits
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
 from cosyserve.host import libpython
 from cosyserve.launch.worker import carry_out
+from cosyserve.store.engines import BIAS, Engine, Engines
 
 _TEXT = "The quick brown fox jumps over the lazy dog, again and again."
 _SLOTS = 4

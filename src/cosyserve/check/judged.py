@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from cosyserve.assets.disk import human
-from cosyserve.assets.engines import PLAN, PYTORCH
+from cosyserve.assets.engine_key import PYTORCH
 from cosyserve.check import look
 from cosyserve.check.lines import Line, Trial, same
 from cosyserve.check.seen import (
@@ -22,6 +21,8 @@ from cosyserve.command import command
 from cosyserve.cosyvoice.model.sampling import length_limits
 from cosyserve.host import libpython
 from cosyserve.host.report import Text, Verdict
+from cosyserve.store.disk import human
+from cosyserve.store.engines import PLAN
 
 _SET_UP = "scripts/setup-tensorrt-llm"
 _SMALLEST = 4  # weights are released in float32 and built in half of that; less than half of it is not whole

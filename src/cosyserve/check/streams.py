@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from cosyserve.check.seen import Spoken
 from cosyserve.host.child import die_with_parent
-from cosyserve.launch.beat import SOCKET
+from cosyserve.launch.heartbeat import SOCKET
 
 _ADDRESS = re.compile(r"CosyServe: (http://[^/\s\"]+)/")
 _SENTENCE = "Stream number {} speaks."

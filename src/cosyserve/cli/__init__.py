@@ -9,15 +9,15 @@ import click
 
 from cosyserve import __version__
 from cosyserve.errors import CosyError
-from cosyserve.launch.beat import to_supervisor
+from cosyserve.launch.heartbeat import to_supervisor
 
 log = logging.getLogger(__name__)
 
 _MODULES = {
-    "serve": "serving",
-    "set-up": "setting_up",
-    "say": "serving",
-    "doctor": "serving",
+    "serve": "serve",
+    "set-up": "set_up",
+    "say": "say",
+    "doctor": "doctor",
     "fetch": "assets",
     "models": "assets",
     "build": "assets",
@@ -26,7 +26,7 @@ _MODULES = {
     "bench": "bench",
     "deploy": "deploy",
     "instance": "instance",
-    "replica": "serving",
+    "replica": "serve",
 }
 
 

@@ -44,7 +44,7 @@ def fetch(name: str, source: str, folder: Path | None, only_plan: bool, if_wante
 
 def _not_wanted(settings: Settings) -> str:
     from cosyserve.assets.backend import why_not_cosyvoice2
-    from cosyserve.host.machine import Machine
+    from cosyserve.machine import Machine
 
     return why_not_cosyvoice2(settings, Machine())
 
@@ -63,7 +63,7 @@ def _forgiving(forgives: bool) -> Iterator[None]:
 def fetcher(settings: Settings, name: str, source: str = "auto") -> "Fetch":
     from cosyserve.assets.fetch import Fetch
     from cosyserve.assets.progress import progress
-    from cosyserve.host.machine import Machine
+    from cosyserve.machine import Machine
 
     return Fetch(
         settings.models_dir,
@@ -77,7 +77,7 @@ def fetcher(settings: Settings, name: str, source: str = "auto") -> "Fetch":
 
 
 def _print_plan(at_work: "Fetch") -> None:
-    from cosyserve.assets.disk import human
+    from cosyserve.store.disk import human
 
     plan, folder = at_work.plan(), at_work.folder
     lacking = {file.path: state for file, state in plan.lacking}
@@ -99,8 +99,8 @@ def models() -> None:
 @models.command("list")
 def list_models() -> None:
     """List every known model and how much of it is on disk."""
-    from cosyserve.assets.disk import Folder, human
-    from cosyserve.assets.manifest import models as known
+    from cosyserve.store.disk import Folder, human
+    from cosyserve.store.manifest import models as known
 
     for name, model in known().items():
         lacking = Folder(load_settings().models_dir, model).lacking()
@@ -117,7 +117,7 @@ def verify(context: click.Context, name: str, fetches: bool) -> None:
 
     In a terminal it offers to fetch those files again. Ends with status 1 if files stay missing or damaged.
     """
-    from cosyserve.assets.disk import FileState, human
+    from cosyserve.store.disk import FileState, human
 
     at_work = fetcher(load_settings(), name)
     folder, wrong = at_work.folder, []
@@ -148,8 +148,8 @@ def verify(context: click.Context, name: str, fetches: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(name: str, yes: bool) -> None:
     """Delete the files of model NAME."""
-    from cosyserve.assets.disk import Folder, human
-    from cosyserve.assets.manifest import model_of
+    from cosyserve.store.disk import Folder, human
+    from cosyserve.store.manifest import model_of
 
     folder = Folder(load_settings().models_dir, model_of(name))
     if not folder.exists:
@@ -179,9 +179,9 @@ def build(
     """Build the TensorRT-LLM engine for this card. Does nothing if it exists."""
     from cosyserve import logs
     from cosyserve.assets.build import Build
-    from cosyserve.assets.engines import Shape
-    from cosyserve.assets.manifest import EXPORTED
-    from cosyserve.host.machine import Machine
+    from cosyserve.machine import Machine
+    from cosyserve.store.engines import Shape
+    from cosyserve.store.manifest import EXPORTED
 
     settings = load_settings()
     logs.start(settings, unasked="text")
@@ -223,8 +223,8 @@ def engines() -> None:
 @engines.command("list")
 def list_engines() -> None:
     """List the engines, the last used first."""
-    from cosyserve.assets.disk import human
-    from cosyserve.assets.engines import Engines
+    from cosyserve.store.disk import human
+    from cosyserve.store.engines import Engines
 
     for engine in Engines(load_settings().models_dir).all():
         key = engine.key
@@ -255,7 +255,7 @@ def check(context: click.Context, lang: Language | None, file: Path | None, stre
     """
     from cosyserve import errors, logs
     from cosyserve.files import write_atomically
-    from cosyserve.host.machine import Machine
+    from cosyserve.machine import Machine
 
     settings = load_settings()
     if find_spec("torch") is None:
@@ -280,7 +280,7 @@ def check(context: click.Context, lang: Language | None, file: Path | None, stre
 @click.option("--keep", type=click.IntRange(0), help="Number of engines to keep; COSYSERVE_KEEP_ENGINES by default.")
 def prune(keep: int | None) -> None:
     """Remove the engines that have not been used lately."""
-    from cosyserve.assets.engines import Engines
+    from cosyserve.store.engines import Engines
 
     settings = load_settings()
     for engine in Engines(settings.models_dir).prune(settings.keep_engines if keep is None else keep):
@@ -291,10 +291,11 @@ def prune(keep: int | None) -> None:
 def key() -> None:
     """Print what the engine for this machine depends on, as JSON with its digest."""
     from cosyserve.assets.build import weights_of
-    from cosyserve.assets.disk import Folder
-    from cosyserve.assets.engines import Shape, key_here
-    from cosyserve.assets.manifest import DEFAULT, model_of
-    from cosyserve.host.machine import Machine
+    from cosyserve.assets.engine_key import key_here
+    from cosyserve.machine import Machine
+    from cosyserve.store.disk import Folder
+    from cosyserve.store.engines import Shape
+    from cosyserve.store.manifest import DEFAULT, model_of
 
     settings = load_settings()
     weights = weights_of(Folder(settings.models_dir, model_of(DEFAULT)))

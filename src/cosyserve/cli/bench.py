@@ -9,11 +9,11 @@ from typing import TextIO
 import click
 
 from cosyserve import errors
-from cosyserve.assets.disk import Folder
-from cosyserve.assets.manifest import DEFAULT, model_of
-from cosyserve.cli.serving import threads
+from cosyserve.cli.shared import threads
 from cosyserve.errors import CosyError
 from cosyserve.settings import load_settings
+from cosyserve.store.disk import Folder
+from cosyserve.store.manifest import DEFAULT, model_of
 
 
 @click.group()

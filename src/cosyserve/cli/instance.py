@@ -103,11 +103,12 @@ def status(home: Home, as_json: bool) -> None:
 
 
 def _status(home: Home) -> dict[str, Any]:
-    from cosyserve.host.machine import Machine
     from cosyserve.instance import activation, hook, servers
+    from cosyserve.machine import Machine
     from cosyserve.server.listening import url
+    from cosyserve.settings import settings_in
 
-    settings, running = activation.settings_of(home), servers.running(home)
+    settings, running = settings_in(home.shared), servers.running(home)
     release = activation.current(home)
     state = servers.readiness(running[-1].host, running[-1].port, servers.key_of(settings)) if running else {}
     waits = activation.waits_for_card(release, Machine()) and not running
@@ -132,7 +133,7 @@ def _status(home: Home) -> dict[str, Any]:
 def _key_file(settings: Any) -> str | None:
     """Where the key lies that clients have to send, None where none is asked for. The key itself is told only to who
     asks for it."""
-    from cosyserve.server.keys import makes_key
+    from cosyserve.keys import makes_key
 
     if makes_key(settings):
         return str((settings.state_dir / "api_key").absolute())
@@ -143,9 +144,10 @@ def _key_file(settings: Any) -> str | None:
 @click.pass_obj
 def key(home: Home) -> None:
     """Print the key that clients must send, if one was generated or set."""
-    from cosyserve.instance import activation, servers
+    from cosyserve.instance import servers
+    from cosyserve.settings import settings_in
 
     try:
-        say(servers.key_of(activation.settings_of(home)))
+        say(servers.key_of(settings_in(home.shared)))
     except CosyError as error:
         raise click.ClickException(str(error)) from error

@@ -57,10 +57,10 @@ def import_voices(table: Path) -> None:
 
 def _text_ids() -> int:
     """Of the model that is here; of the released one where there is none yet."""
-    from cosyserve.assets.manifest import DEFAULT, model_of
     from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
     from cosyserve.cosyvoice.model.config import LlmConfig
     from cosyserve.cosyvoice.model.loading import WeightsError
+    from cosyserve.store.manifest import DEFAULT, model_of
 
     try:
         return TextTokenizer(load_settings().models_dir / model_of(DEFAULT).folder).size

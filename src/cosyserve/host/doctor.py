@@ -9,8 +9,8 @@ from pathlib import Path
 
 from cosyserve import __version__
 from cosyserve.host import folders, gpu, models, mpi, network, system, wsl
-from cosyserve.host.machine import Machine, is_container, platform_of
 from cosyserve.host.report import Check, Finding, Report, Text, worst
+from cosyserve.machine import Machine, is_container, platform_of
 from cosyserve.settings import Settings
 
 UNANSWERED = Check("CS-HOST-011", Text("Unanswered checks", "未完成的检查"))

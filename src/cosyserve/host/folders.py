@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 from cosyserve.errors import CosyError
-from cosyserve.host.machine import Machine, is_container, nearest
 from cosyserve.host.ownership import expect_ours, expect_readable, mending
 from cosyserve.host.report import Check, Finding, Text
+from cosyserve.machine import Machine, is_container, nearest
 from cosyserve.settings import KEY_FILE, Settings
 
 FOLDERS = Check("CS-HOST-013", Text("Folders", "数据目录"))

@@ -6,9 +6,9 @@ import subprocess
 from dataclasses import dataclass
 
 from cosyserve.cosyvoice.runtime.memory import streams_on
-from cosyserve.host.machine import Machine, Platform, is_wsl, platform_of
 from cosyserve.host.report import Check, Finding, Text
 from cosyserve.host.system import installed
+from cosyserve.machine import Machine, Platform, is_wsl, platform_of
 
 DEVICE = Check("CS-GPU-001", Text("Graphics card", "显卡"))
 DRIVER = Check("CS-GPU-002", Text("Driver and CUDA", "驱动与 CUDA"))

@@ -4,11 +4,11 @@ import json
 import os
 from pathlib import Path
 
-from cosyserve.assets.disk import FileState, Folder
-from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.command import command
 from cosyserve.host.report import Check, Finding, Text
 from cosyserve.host.system import installed
+from cosyserve.store.disk import FileState, Folder
+from cosyserve.store.manifest import DEFAULT, model_of
 
 WEIGHTS = Check("CS-MODEL-001", Text("Weights", "模型权重"))
 ENGINES = Check("CS-MODEL-002", Text("Engines", "引擎"))

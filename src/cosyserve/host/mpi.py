@@ -1,4 +1,4 @@
-"""Whether MPI starts here, which way, and if not, why.
+"""Whether MPI starts here, by which attempt, and if not, why.
 
 `import tensorrt_llm` initialises MPI at import and hangs for ever where that hangs. What is known about it was
 measured on broken hosts (docs/doctor.md); the probes do the same three calls in child processes with a limit.
@@ -16,11 +16,11 @@ from importlib.util import find_spec
 from cosyserve.command import command
 from cosyserve.host import cure, probe
 from cosyserve.host.causes import X_PORTS, explain
-from cosyserve.host.machine import Machine
 from cosyserve.host.probe import Outcome, Result
 from cosyserve.host.report import Check, Finding, Text
 from cosyserve.host.surroundings import surroundings_of
 from cosyserve.host.system import command_of, listeners
+from cosyserve.machine import Machine
 
 TOOLS = Check("CS-MPI-001", Text("MPI launcher", "MPI 启动器"))
 GL_PLUGIN = Check("CS-MPI-002", Text("X display ports", "X 显示端口"))
@@ -53,7 +53,7 @@ import tensorrt_llm
 
 
 @dataclass(frozen=True)
-class Way:
+class MpiAttempt:
     """One way to start a process that initialises MPI."""
 
     name: str
@@ -61,16 +61,16 @@ class Way:
     environ: Mapping[str, str]
 
 
-def ways(machine: Machine) -> list[Way]:
+def attempts(machine: Machine) -> list[MpiAttempt]:
     """From the plainest to the most careful; all but the first in the cured environment."""
     environ, around = machine.environ, surroundings_of(machine)
     cured = cure.cured(environ, around)
     return [
-        Way("direct", (), environ),
-        Way("cured", (), cured),
-        Way("isolated", (), cure.isolated(environ, around)),
-        Way("mpirun", cure.MPIRUN, {**cured, **cure.MPIRUN_AS_ROOT}),
-        Way("bare", (), cure.bare(environ, around)),
+        MpiAttempt("direct", (), environ),
+        MpiAttempt("cured", (), cured),
+        MpiAttempt("isolated", (), cure.isolated(environ, around)),
+        MpiAttempt("mpirun", cure.MPIRUN, {**cured, **cure.MPIRUN_AS_ROOT}),
+        MpiAttempt("bare", (), cure.bare(environ, around)),
     ]
 
 
@@ -184,17 +184,17 @@ def names() -> Finding:
 
 
 def start(machine: Machine, limit: float) -> list[Finding]:
-    """Try each way until one works from the plainest on; the findings on the library and on the start."""
+    """Make the attempts from the plainest on until one works; the findings on the library and on the start."""
     if find_spec("mpi4py") is None:
         text = Text(
             "mpi4py is not installed; only the TensorRT-LLM backend needs it", "未安装 mpi4py，仅 TensorRT-LLM 后端需要"
         )
         return [LIBRARY.skipped(text), START.skipped(text)]
     results: dict[str, Result] = {}
-    for way in ways(machine):
+    for attempt in attempts(machine):
         python = (sys.executable, "-c", _INITIALISE, str(0.9 * limit))
-        results[way.name] = probe.run([*way.argv, *python], way.environ, limit)
-        if results[way.name].outcome is Outcome.OK:
+        results[attempt.name] = probe.run([*attempt.argv, *python], attempt.environ, limit)
+        if results[attempt.name].outcome is Outcome.OK:
             break
     return [library(results), started(results)]
 
@@ -281,8 +281,8 @@ def tensorrt_llm(machine: Machine, limit: float) -> Finding:
     """The import itself, in the cured environment; only where the package is installed."""
     if find_spec("tensorrt_llm") is None:
         return TENSORRT_LLM.skipped(Text("tensorrt-llm is not installed", "未安装 tensorrt-llm"))
-    way = ways(machine)[2]
-    result = probe.run([sys.executable, "-c", _IMPORT, str(0.9 * limit)], way.environ, limit)
+    attempt = attempts(machine)[2]
+    result = probe.run([sys.executable, "-c", _IMPORT, str(0.9 * limit)], attempt.environ, limit)
     if result.outcome is Outcome.OK:
         return TENSORRT_LLM.ok(Text(f"takes {result.seconds:.0f} s", f"耗时 {result.seconds:.0f} 秒"))
     cause = explain(result)

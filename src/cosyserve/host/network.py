@@ -5,8 +5,8 @@ import urllib.request
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from cosyserve.host.machine import Machine, Platform, platform_of
 from cosyserve.host.report import Check, Finding, Text
+from cosyserve.machine import Machine, Platform, platform_of
 
 SOURCES = Check("CS-NET-001", Text("Model sources", "模型来源"))
 PROXIES = Check("CS-NET-002", Text("Proxies", "代理"))

@@ -7,12 +7,12 @@ from itertools import chain, islice
 from pathlib import Path
 
 from cosyserve import errors
-from cosyserve.assets.disk import Folder
-from cosyserve.assets.engines import Engines
-from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.errors import CosyError
-from cosyserve.host.machine import IMAGE, Machine
+from cosyserve.machine import IMAGE, Machine
 from cosyserve.settings import Settings
+from cosyserve.store.disk import Folder
+from cosyserve.store.engines import Engines
+from cosyserve.store.manifest import DEFAULT, model_of
 
 _MOUNTS = "/proc/self/mountinfo"
 _MOST = 10_000  # files that are looked at: a folder that a setting names may be anybody's

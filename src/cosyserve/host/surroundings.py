@@ -5,8 +5,8 @@ from pathlib import Path
 
 from cosyserve.host import cure, libpython, wsl
 from cosyserve.host.cure import Surroundings
-from cosyserve.host.machine import Machine
 from cosyserve.host.system import installed, usable_cores
+from cosyserve.machine import Machine
 
 _CUDA = "/usr/local/cuda"
 # Where NVIDIA's wheels unpack a toolkit's parts, CUDA 13's and 12's.

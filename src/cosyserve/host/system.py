@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from cosyserve.host.machine import Machine, Platform, is_container, nearest, platform_of
 from cosyserve.host.report import Check, Finding, Text
+from cosyserve.machine import Machine, Platform, is_container, nearest, platform_of
 
 PLATFORM = Check("CS-HOST-001", Text("Platform", "平台"))
 SYSTEM = Check("CS-HOST-002", Text("Operating system", "操作系统"))

@@ -1,15 +1,14 @@
 """What is special on WSL2: the driver's folder, Windows' disks, and how Windows reaches a server. Pure decisions."""
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from cosyserve.host.machine import Machine, is_container, is_wsl
 from cosyserve.host.report import Check, Finding, Text
+from cosyserve.machine import Machine, is_container, is_wsl, on_windows_disk
 
 NETWORK = Check("CS-WSL-001", Text("WSL2 networking", "WSL2 网络"))
 DISK = Check("CS-WSL-002", Text("WSL2 disk", "WSL2 磁盘"))
 
 LIBRARIES = "/usr/lib/wsl/lib"
-_WINDOWS_DISKS = frozenset(("9p", "drvfs", "v9fs"))
 _MIRRORED = "/sys/class/net/loopback0"  # an interface that only mirrored networking has
 
 
@@ -21,18 +20,6 @@ def driver_folder(machine: Machine) -> str:
 def is_mirrored(machine: Machine) -> bool:
     """Whether WSL2 shares Windows' addresses, instead of having some of its own behind NAT."""
     return machine.exists(_MIRRORED)
-
-
-def on_windows_disk(machine: Machine, folder: Path) -> bool:
-    """Whether a folder lies on a disk of Windows, which is many times slower than WSL2's own."""
-    kinds = {}
-    for line in machine.read("/proc/mounts").splitlines():
-        fields = line.split(" ")
-        if len(fields) > 2:
-            kinds[PurePosixPath(fields[1].replace("\\040", " "))] = fields[2]
-    place = PurePosixPath(folder)
-    mounted = next((each for each in (place, *place.parents) if each in kinds), None)
-    return mounted is not None and kinds[mounted] in _WINDOWS_DISKS
 
 
 def windows_address(machine: Machine, port: int) -> str:

@@ -1,6 +1,5 @@
 """Putting a release to work: checked beside the one that serves, started, and only then made the current one."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -14,12 +13,12 @@ from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.files import write_atomically
 from cosyserve.host import gpu, system
-from cosyserve.host.machine import Machine
 from cosyserve.host.report import Report, Verdict
 from cosyserve.instance import hook, servers
 from cosyserve.instance.home import Home, Release
 from cosyserve.instance.servers import Running, Say
-from cosyserve.settings import PREFIX, Settings, env_text, load_settings
+from cosyserve.machine import Machine
+from cosyserve.settings import PREFIX, Settings, env_text, settings_in
 
 _CHECK_SECONDS = 180
 _BESIDE = 1.2  # free memory, as a share of what the running server has, with which a second one is started
@@ -45,14 +44,6 @@ def configure(home: Home, changes: Mapping[str, str]) -> None:
             dotenv.unset_key(file, PREFIX + name, quote_mode="never")
 
 
-def settings_of(home: Home) -> Settings:
-    """As a server of this installation reads them: its working directory is shared/."""
-    os.chdir(home.shared)
-    for name in [name for name in os.environ if name.startswith(PREFIX)]:
-        del os.environ[name]  # a login shell's are not the server's
-    return load_settings()
-
-
 def waits_for_card(release: Release, machine: Machine) -> bool:
     """Whether this is AutoDL's mode without a card, too small to do more than fetch and install."""
     if release.flavour == "preview" or gpu.cards(machine):
@@ -71,7 +62,7 @@ def activate(home: Home, release: Release, changes: Mapping[str, str], say: Say)
     configure(home, {})
     with _or_as_before(home, say):
         configure(home, changes)
-        _refuse_foreign_port(home, settings_of(home))
+        _refuse_foreign_port(home, settings_in(home.shared))
         say("checking the release · 检查新版本")
         _check(home, release)
         put_to_work(home, release, say)
@@ -83,7 +74,7 @@ def activate(home: Home, release: Release, changes: Mapping[str, str], say: Say)
 
 def put_to_work(home: Home, release: Release, say: Say, machine: Machine | None = None) -> None:
     """Fetch and build what it lacks, and start it. Where there is no card, that is left to the next boot with one."""
-    wants_model = release.flavour != "preview" and settings_of(home).synthesizer != "preview"
+    wants_model = release.flavour != "preview" and settings_in(home.shared).synthesizer != "preview"
     if wants_model:
         _step(home, release, say, "fetching the model · 下载模型", "fetch")
     if waits_for_card(release, machine or Machine()):
@@ -188,7 +179,7 @@ def _step(home: Home, release: Release, say: Say, title: str, *command: str) -> 
 
 def replace(home: Home, release: Release, say: Say) -> None:
     """Start the release's server; the one that runs goes on until it speaks, unless they cannot both be there."""
-    settings = settings_of(home)
+    settings = settings_in(home.shared)
     old = servers.running(home)
     _refuse_foreign_port(home, settings)
     if old and not _can_run_beside(old, settings):
@@ -235,7 +226,7 @@ def _or_as_before(home: Home, say: Say) -> Iterator[None]:
         write_atomically(home.shared / ".env", before, _SECRET)
         if old and servers.readiness(old[-1].host, old[-1].port, key="").get("status") != "ready":
             say("starting the old release again · 重新启动旧版本")
-            servers.start(home, home.release(old[-1].release), settings_of(home))
+            servers.start(home, home.release(old[-1].release), settings_in(home.shared))
         raise
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import psutil
 
 from cosyserve import errors, logs
+from cosyserve.addresses import connected
 from cosyserve.errors import CosyError
 from cosyserve.files import write_atomically
-from cosyserve.health import connected
 from cosyserve.host import system
 from cosyserve.instance.home import Home, Release
-from cosyserve.launch.beat import RELEASE, START
-from cosyserve.server.keys import made_key, makes_key
+from cosyserve.keys import made_key, makes_key
+from cosyserve.launch.heartbeat import RELEASE, START
 from cosyserve.settings import Settings
 
 _TICK = 0.2

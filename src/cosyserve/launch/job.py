@@ -29,7 +29,7 @@ def run(rungs: Sequence[Rung], tmpdir: str | None, seconds: float, stopping: Fla
                 work.join()
                 return None
             failure = work.with_last_words(failure)
-            if work.has_told or stopping.is_set():
+            if work.has_heartbeat or stopping.is_set():
                 return failure
         finally:
             work.end()

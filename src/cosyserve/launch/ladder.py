@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cosyserve.host import cure
 from cosyserve.host.cure import Surroundings
-from cosyserve.host.machine import Platform
+from cosyserve.machine import Platform
 from cosyserve.settings import Settings
 
 # Internal to a launch, hence no setting: which rung a server stands on, and that it is to do without MPI.
@@ -20,7 +20,7 @@ _MPIRUN_FIRST = (Platform.AUTODL, Platform.CONTAINER, Platform.KUBERNETES)
 
 @dataclass(frozen=True)
 class Rung:
-    """One way to start. The server has `seconds` until its first beat; MPI takes 0.4 to 1.5 on a healthy host."""
+    """One way to start. The server has `seconds` until its first heartbeat; MPI takes 0.4 to 1.5 on a healthy host."""
 
     name: str
     argv: tuple[str, ...]
@@ -50,7 +50,7 @@ def plan(
     def rung(name: str, why: str, environment: Mapping[str, str], before: tuple[str, ...] = ()) -> Rung:
         return Rung(name, (*before, *server), {**environment, RUNG: name}, settings.mpi_seconds, why)
 
-    ways = {
+    rungs = {
         "direct": rung("direct", "plain Python in the cured environment", cured),
         "isolated": rung("isolated", "an MPI singleton that starts no daemon", cure.isolated(environ, around)),
         "mpirun": rung("mpirun", "a launcher of its own for MPI", under_mpirun, cure.MPIRUN),
@@ -65,4 +65,4 @@ def plan(
     if remembered in order:
         order.sort(key=lambda name: name != remembered)  # stable: the others keep their order
     last = rung(WITHOUT, "no MPI at all, since it starts in no way here", {**cured, WITHOUT_MPI: "1"})
-    return [*(ways[name] for name in order), last]
+    return [*(rungs[name] for name in order), last]

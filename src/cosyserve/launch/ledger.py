@@ -1,7 +1,7 @@
 """How many requests a server is at, kept where its supervisor can read it however the server ends.
 
 A server that dies while it serves may have been brought down by what it was sent; one that dies with nothing to do has
-not. A beat is too slow to tell, since a request may kill at once: so the number lies in memory that both map.
+not. A heartbeat is too slow to tell, since a request may kill at once: so the number lies in memory that both map.
 """
 
 import mmap

@@ -1,7 +1,7 @@
 """Climbs the ladder until a server stands, then keeps it up.
 
-One server at a time. It tells how it is over a socket (`beat`); everything that belongs to it is found by a marker in
-the environment, because Open MPI's daemon leaves the process group.
+One server at a time. It tells how it is over a socket (`heartbeat`); everything that belongs to it is found by a marker
+in the environment, because Open MPI's daemon leaves the process group.
 """
 
 import logging
@@ -22,8 +22,8 @@ from cosyserve import errors, logs
 from cosyserve.errors import CosyError
 from cosyserve.host import child, probe
 from cosyserve.launch import memory, stacks
-from cosyserve.launch.beat import REASON, RESTARTS, SOCKET, Ear, Told
 from cosyserve.launch.flag import Flag
+from cosyserve.launch.heartbeat import REASON, RESTARTS, SOCKET, Heartbeat, Receiver
 from cosyserve.launch.ladder import Rung
 from cosyserve.launch.ledger import Ledger
 from cosyserve.launch.output import Output
@@ -197,12 +197,12 @@ class Server:
     def __init__(self, rung: Rung, tmpdir: str | None, history: Mapping[str, str]) -> None:
         self._rung, self._mark = rung, uuid.uuid4().hex
         self._folder = tempfile.TemporaryDirectory(prefix="cosyserve-", dir=tmpdir)
-        self._ear = Ear(Path(self._folder.name))
+        self._receiver = Receiver(Path(self._folder.name))
         self._ledger = Ledger(Path(self._folder.name))
         self.requests = 0
         """It was at so many when it ended."""
-        self._last: Told | None = None
-        own = {probe.MARKER: self._mark, SOCKET: self._ear.path, "PYTHONUNBUFFERED": "1"}
+        self._last: Heartbeat | None = None
+        own = {probe.MARKER: self._mark, SOCKET: self._receiver.path, "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(  # noqa: S603 - argv is the ladder's
             rung.argv,
             env={**rung.environ, **history, **own},
@@ -218,12 +218,12 @@ class Server:
         """None once it is ready, else what went wrong."""
         began = time.monotonic()
         while not stopping.is_set():
-            self._hear()
+            self._receive()
             passed = time.monotonic() - began
             if self._last is not None and self._last.state == "ready":
                 return None
             if (status := self._process.poll()) is not None:
-                while self._hear():  # its last word may still be on the way
+                while self._receive():  # its last word may still be on the way
                     pass
                 if self._last is not None and self._last.state == "ready":
                     return None
@@ -240,7 +240,7 @@ class Server:
         """Return what happened to it, or an empty text once it is told to stop."""
         silent = 0.0  # by the supervisor's own ticks: a host that slept must not be taken for a server that hangs
         while not stopping.is_set():
-            if self._hear():
+            if self._receive():
                 silent = 0.0
                 if self._last is not None and self._last.state == "stalled":
                     return "stood still in its synthesis"
@@ -286,7 +286,7 @@ class Server:
         return self.last_state in ("retiring", "idle")
 
     @property
-    def has_told(self) -> bool:
+    def has_heartbeat(self) -> bool:
         """Whether it has ever been heard of, which it is once MPI is up."""
         return self._last is not None
 
@@ -301,7 +301,7 @@ class Server:
         probe.end(self._mark, session=self._process.pid)
         ended = child.end(self._process)
         self._output.close()
-        self._ear.close()
+        self._receiver.close()
         self.requests = self._ledger.requests
         self._ledger.close()
         self._folder.cleanup()
@@ -310,12 +310,12 @@ class Server:
     def with_last_words(self, reason: str) -> str:
         return f"{reason} ({self._output.last_words})" if self._output.last_words else reason
 
-    def _hear(self) -> bool:
+    def _receive(self) -> bool:
         _collect_orphans(self._process.pid)
-        told = self._ear.hear(_TICK)
-        if told is not None:
-            self._last = told
-        return told is not None
+        heartbeat = self._receiver.receive(_TICK)
+        if heartbeat is not None:
+            self._last = heartbeat
+        return heartbeat is not None
 
     def _look(self) -> None:
         """Write into the log what hangs: processes, what each waits for, whom it talks to, the Python stacks."""

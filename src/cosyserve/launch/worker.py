@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from cosyserve.launch import mpi, stacks
-from cosyserve.launch.beat import folder_of_start, to_supervisor
+from cosyserve.launch.heartbeat import folder_of_start, to_supervisor
 
 
 def carry_out(work: Callable[[], None]) -> None:
@@ -13,7 +13,7 @@ def carry_out(work: Callable[[], None]) -> None:
         stacks.offer(folder_of_start())
     mpi.initialise()
     if parent is not None:
-        parent.tell("mpi")
+        parent.send("mpi")
     work()
     if parent is not None:
-        parent.tell("ready")
+        parent.send("ready")

@@ -49,7 +49,7 @@ def _halves(folder: Path, file: Path) -> tuple[Voice, Tensor]:
     """A recording's first half as a voice, and the speech tokens (1, T) of the second."""
     pcm = recording.read(file.read_bytes())
     at_16k = soxr.resample(pcm, SAMPLE_RATE, TOKENIZER_RATE)
-    prompt = PromptEncoder(folder, torch.get_num_threads()).hear(torch.from_numpy(pcm), torch.from_numpy(at_16k))
+    prompt = PromptEncoder(folder, torch.get_num_threads()).encode(torch.from_numpy(pcm), torch.from_numpy(at_16k))
     half = len(prompt.speech) // 2
     mel = prompt.mel[None, : half * FRAMES_PER_TOKEN]
     return Voice(prompt.speech[None, :half], mel, prompt.speaker[None]), prompt.speech[None, half:]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cosyserve import errors
-from cosyserve.errors import CosyError, Fault
+from cosyserve.errors import CosyError
 from cosyserve.host.report import Text
 from cosyserve.remote import bundle, removal, survey
 from cosyserve.remote.machine import BrokenOffError, Machine
@@ -19,15 +19,6 @@ from cosyserve.remote.survey import Instance
 Say = Callable[[str], None]
 Take = Callable[[bytes], None]
 
-# What the scripts on the instance end with, and what a user is told then.
-_FAULTS: dict[int, Fault] = {
-    71: errors.NO_PYTHON,
-    72: errors.NO_INDEX,
-    73: errors.INSTALL_FAILED,
-    74: errors.INSTANCE_FULL,
-    75: errors.RELEASE_BROKEN,
-    76: errors.BUSY,
-}
 _VANISHED = 77  # the job was ended with its instance
 _SAID_ITSELF = 2  # a CosyError of `cosyserve instance`, whose words have been shown
 
@@ -102,21 +93,21 @@ def _follow(machine: Machine, folder: str, take: Take) -> int:
 
 
 def _failure(status: int, planned: DeployPlan, folder: str) -> Exception:
+    """What a user is told, by the status with which a script on the instance ends."""
     if status == _SAID_ITSELF:
         return WorkEndedError()
-    log = f"{folder}/run/job.log"
-    return CosyError(
-        _FAULTS.get(status, errors.WORK_FAILED),
-        status="killed" if status == _VANISHED else status,
-        release=planned.release,
-        reason="it does not start",
-        log=log,
-        wanted="3.12 or 3.10" if planned.flavour.startswith("cuda") else "3.10 to 3.13",
-        folder=folder.rpartition("/")[0],
-        free="nothing",
-        flavour=planned.flavour,
-        needed="more",
-    )
+    disk, log, flavour = folder.rpartition("/")[0], f"{folder}/run/job.log", planned.flavour
+    pythons = "3.12 or 3.10" if flavour.startswith("cuda") else "3.10 to 3.13"
+    told = {
+        71: CosyError(errors.NO_PYTHON, wanted=pythons, folder=disk),
+        72: CosyError(errors.NO_INDEX),
+        73: CosyError(errors.INSTALL_FAILED),
+        74: CosyError(errors.INSTANCE_FULL, folder=disk, free="nothing", needed="more", flavour=flavour),
+        75: CosyError(errors.RELEASE_BROKEN, release=planned.release, reason="it does not start", log=log),
+        76: CosyError(errors.BUSY, release=planned.release),
+    }
+    ended = "killed" if status == _VANISHED else status
+    return told.get(status) or CosyError(errors.WORK_FAILED, status=ended, log=log)
 
 
 def command(machine: Machine, folder: str, arguments: list[str], take: Take) -> int:

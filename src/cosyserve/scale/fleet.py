@@ -9,7 +9,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from cosyserve.scale.gathered import gathered
+from cosyserve.scale.merge_metrics import merge_metrics
 from cosyserve.server.fleet import Load
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class ServeFleet:
 
     async def metrics(self, own: bytes) -> bytes:
         texts = [report["metrics"] for report in await self._reports()]
-        return gathered(texts) if texts else own
+        return merge_metrics(texts) if texts else own
 
     async def _reports(self) -> list[dict[str, Any]]:
         """Of all servers; one that is just leaving is left out."""

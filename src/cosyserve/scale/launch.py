@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cosyserve.host import child
-from cosyserve.launch.beat import GPU_SHARE
+from cosyserve.launch.heartbeat import GPU_SHARE
 from cosyserve.scale.wire import END, receive, send
 
 _INTERNAL = "_COSYSERVE_"

@@ -14,7 +14,7 @@ from ray.serve.handle import DeploymentHandle
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.launch.beat import folder_of_start
+from cosyserve.launch.heartbeat import folder_of_start
 from cosyserve.scale import app, sweeper
 from cosyserve.scale.app import APPLICATION, QUIET, REPLICA, scaled
 from cosyserve.scale.capacity import share_of_card

@@ -11,9 +11,9 @@ import anyio
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.launch.beat import Beat
+from cosyserve.launch.heartbeat import Sender
 from cosyserve.scale.wire import DESCRIBE, END, LEARN, SEGMENT, Description, Segment, failure, receive, send, sound
-from cosyserve.server.heartbeat import beat
+from cosyserve.server.heartbeat import send_heartbeats
 from cosyserve.server.service import ServerState, Service
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
@@ -23,7 +23,7 @@ from cosyserve.speech.voices import Entry
 log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, choice: Choice, place: Path, supervisor: Beat) -> None:
+def serve(settings: Settings, choice: Choice, place: Path, supervisor: Sender) -> None:
     """Speak for whoever connects to the socket at `place`, which is there once the warm-up is over, until SIGTERM."""
     asyncio.run(_Worker(Service(settings, choice)).run(place, supervisor))
 
@@ -33,17 +33,17 @@ class _Worker:
         self._service = service
         self._stopping = asyncio.Event()
 
-    async def run(self, place: Path, supervisor: Beat) -> None:
+    async def run(self, place: Path, supervisor: Sender) -> None:
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, self._stopping.set)
-        beating = asyncio.create_task(beat(self._service, supervisor, lambda: None, self._stopping.set))
+        heartbeats = asyncio.create_task(send_heartbeats(self._service, supervisor, lambda: None, self._stopping.set))
         await self._service.warm_up()
         if self._service.state is ServerState.READY:
             await self._listen(place)
         await self._stopping.wait()
         await self._service.drain()
-        beating.cancel()
+        heartbeats.cancel()
         self._service.synthesizer.close()
 
     async def _listen(self, place: Path) -> None:

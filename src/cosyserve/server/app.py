@@ -14,12 +14,12 @@ from starlette.staticfiles import StaticFiles
 
 from cosyserve import __version__, errors
 from cosyserve.errors import CosyError
-from cosyserve.host.machine import Machine
+from cosyserve.keys import accepted_keys
+from cosyserve.machine import Machine
 from cosyserve.server import failures
 from cosyserve.server.bodies import most_bytes
 from cosyserve.server.door import Cors, Door
 from cosyserve.server.fleet import ALONE, Fleet
-from cosyserve.server.keys import accepted_keys
 from cosyserve.server.middleware import Addresses, BodyLimit, Envelope
 from cosyserve.server.published import Host
 from cosyserve.server.routes import classic, cosyvoice, openai, ops, socket, xtts

@@ -6,17 +6,11 @@ cancelled, and with it the synthesis, the encoder and the place in the queue.
 
 import logging
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import IO
 
-import anyio
-from starlette.types import Scope
-
-from cosyserve import errors
-from cosyserve.errors import CosyError
-from cosyserve.server.connections import ABORT
 from cosyserve.server.metrics import Stopwatch
 from cosyserve.server.service import Service
 from cosyserve.speech.encoders import Format
@@ -104,34 +98,3 @@ def usage(characters: int, seconds: float) -> dict[str, int]:
     """Characters in and speech tokens out, under the names OpenAI's clients read."""
     tokens = math.ceil(seconds * _SPEECH_TOKENS_PER_SECOND)
     return {"input_tokens": characters, "output_tokens": tokens, "total_tokens": characters + tokens}
-
-
-class ClientGoneError(Exception):
-    """The client closed its connection, or takes nothing any more."""
-
-    def __init__(self, outcome: str) -> None:
-        self.outcome = outcome
-
-
-async def taken(sending: Awaitable[None], stall_seconds: float) -> None:
-    """Send, but raise ClientGoneError once the client has taken nothing for so long."""
-    with anyio.move_on_after(stall_seconds) as patience:
-        await sending
-    if patience.cancelled_caught:
-        raise ClientGoneError("stalled")
-
-
-def abort(scope: Scope) -> bool:
-    """Break the connection, where the server lets us: closing it would wait for a client that takes nothing."""
-    break_off = (scope.get("extensions") or {}).get(ABORT)
-    if break_off is not None:
-        break_off()
-    return break_off is not None
-
-
-def as_cosy_error(problem: Exception) -> CosyError:
-    """What the client is told; what it is not told goes to the log."""
-    if isinstance(problem, CosyError):
-        return problem
-    log.error("Synthesis failed", exc_info=problem)
-    return CosyError(errors.SYNTHESIS_FAILED)

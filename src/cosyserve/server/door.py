@@ -19,9 +19,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cosyserve import errors
+from cosyserve.addresses import is_loopback
 from cosyserve.errors import CosyError
 from cosyserve.server.failures import response_of
-from cosyserve.server.keys import is_loopback
 from cosyserve.server.published import Host
 from cosyserve.settings import Settings
 

@@ -42,6 +42,14 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
+def as_cosy_error(problem: Exception) -> CosyError:
+    """What the client is told; what it is not told goes to the log."""
+    if isinstance(problem, CosyError):
+        return problem
+    log.error("Synthesis failed", exc_info=problem)
+    return CosyError(errors.SYNTHESIS_FAILED)
+
+
 def body_of(error: CosyError) -> dict[str, Any]:
     status = error.fault.status
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")

@@ -7,20 +7,20 @@ import logging
 import types
 from collections.abc import Callable
 
-from cosyserve.launch.beat import Beat
+from cosyserve.launch.heartbeat import Sender
 from cosyserve.server.service import ServerState, Service
 
 log = logging.getLogger(__name__)
 
-_BEAT_SECONDS, _STARTING_BEAT_SECONDS = 0.5, 0.05
+_SECONDS, _SECONDS_AT_START = 0.5, 0.05
 
 
-async def beat(
-    service: Service, supervisor: Beat, on_idle: Callable[[], None], on_orphaned: Callable[[], None]
+async def send_heartbeats(
+    service: Service, supervisor: Sender, on_idle: Callable[[], None], on_orphaned: Callable[[], None]
 ) -> None:
     """Tell how it is, from the event loop, so that a loop that stands still falls silent; `on_orphaned` is called once
     there is no supervisor any more."""
-    while supervisor.tell(service.state.value):
+    while supervisor.send(service.state.value):
         if service.stalls():
             _write_stacks()
             continue
@@ -28,7 +28,7 @@ async def beat(
             continue
         if service.idles():
             on_idle()
-        await asyncio.sleep(_BEAT_SECONDS if service.state is ServerState.READY else _STARTING_BEAT_SECONDS)
+        await asyncio.sleep(_SECONDS if service.state is ServerState.READY else _SECONDS_AT_START)
     log.error("The supervisor is gone")
     on_orphaned()
 

@@ -3,8 +3,8 @@
 import socket
 
 from cosyserve import errors
+from cosyserve.addresses import addresses_of
 from cosyserve.errors import CosyError
-from cosyserve.health import addresses_of
 
 
 def listen(host: str, port: int) -> socket.socket:

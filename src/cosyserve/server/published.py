@@ -10,9 +10,9 @@ import struct
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from cosyserve.health import addresses_of
-from cosyserve.host.machine import IMAGE, Machine, is_container
-from cosyserve.server.keys import is_loopback, makes_key
+from cosyserve.addresses import addresses_of, is_loopback
+from cosyserve.keys import makes_key
+from cosyserve.machine import IMAGE, Machine, is_container
 from cosyserve.server.listening import url
 from cosyserve.settings import Settings
 

@@ -15,8 +15,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cosyserve.errors import CosyError
-from cosyserve.server.delivery import ClientGoneError, Delivery, abort, as_cosy_error, taken, usage
-from cosyserve.server.failures import body_of, outcome_of
+from cosyserve.server.client import ClientGoneError, abort, taken
+from cosyserve.server.delivery import Delivery, usage
+from cosyserve.server.failures import as_cosy_error, body_of, outcome_of
 from cosyserve.server.service import service_of
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.encoders import Format

@@ -12,17 +12,17 @@ import uvicorn
 from fastapi import FastAPI
 
 from cosyserve import logs
-from cosyserve.host.machine import Machine
 from cosyserve.host.wsl import windows_address
-from cosyserve.launch.beat import to_supervisor
+from cosyserve.launch.heartbeat import to_supervisor
 from cosyserve.launch.ledger import Ledger
+from cosyserve.machine import Machine
 from cosyserve.server import published
 from cosyserve.server.app import create_app
 from cosyserve.server.bodies import most_bytes
 from cosyserve.server.connections import Connections, limits_of
 from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.handover import Inheritance, Offer, inherit
-from cosyserve.server.heartbeat import beat
+from cosyserve.server.heartbeat import send_heartbeats
 from cosyserve.server.http_protocol import Http
 from cosyserve.server.listening import listen as listen
 from cosyserve.server.listening import url_of as url_of
@@ -54,7 +54,7 @@ class DrainingServer(uvicorn.Server):
         self._offer: Offer | None = None
         self._draining: asyncio.Task[None] | None = None
         self._supervisor = to_supervisor()
-        self._beating: asyncio.Task[None] | None = None
+        self._heartbeats: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -66,8 +66,8 @@ class DrainingServer(uvicorn.Server):
         if self._supervisor is not None and sockets:
             self._supervisor.address = _where(self._service.settings, sockets[0])
         if self._supervisor is not None:
-            beating = beat(self._service, self._supervisor, self._leave_idle, self._stop)
-            self._beating = asyncio.create_task(beating)
+            heartbeats = send_heartbeats(self._service, self._supervisor, self._leave_idle, self._stop)
+            self._heartbeats = asyncio.create_task(heartbeats)
         if self.started and sockets:  # only now does the address answer
             logs.announcements.info("%s\n%s", self._service.choice.why, self._service.choice.why_zh)
             log.info("Listening on %s and warming up", url_of(sockets[0]))
@@ -114,7 +114,7 @@ class DrainingServer(uvicorn.Server):
 
     async def _drain(self, state: ServerState) -> None:
         if self._supervisor is not None:
-            self._supervisor.tell(state.value)  # now: the next beat may come too late
+            self._supervisor.send(state.value)  # now: the next heartbeat may come too late
         if self._offer is not None:
             self._offer.close()
         for listener in self.servers:

@@ -16,7 +16,7 @@ from fastapi.requests import HTTPConnection
 
 from cosyserve import errors
 from cosyserve.errors import CosyError, Fault
-from cosyserve.launch.beat import REASON, RELEASE, RESTARTS, START
+from cosyserve.launch.heartbeat import REASON, RELEASE, RESTARTS, START
 from cosyserve.launch.ladder import PLAIN, RUNG
 from cosyserve.server.admission import Admission
 from cosyserve.server.fleet import ALONE, Fleet

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from cosyserve import errors
 from cosyserve.assets.backend import ENGINE
-from cosyserve.assets.disk import FileState, Folder
-from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.command import command
 from cosyserve.errors import CosyError
 from cosyserve.host import gpu
-from cosyserve.host.machine import IMAGE, Machine
 from cosyserve.host.report import NOTHING, Text
 from cosyserve.launch.ladder import WITHOUT_MPI
+from cosyserve.machine import IMAGE, Machine
 from cosyserve.settings import Settings
 from cosyserve.speech.preview import PreviewSynthesizer
 from cosyserve.speech.synthesizer import Synthesizer
+from cosyserve.store.disk import FileState, Folder
+from cosyserve.store.manifest import DEFAULT, model_of
 
 log = logging.getLogger(__name__)
 

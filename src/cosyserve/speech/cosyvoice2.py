@@ -95,15 +95,15 @@ class CosyVoice2Synthesizer:
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         loop = asyncio.get_running_loop()
-        heard = await self._heard(voice, options)
-        request = await loop.run_in_executor(self._preparing, self._request, segment, heard, options)
+        voice_prompt = await self._voice_prompt(voice, options)
+        request = await loop.run_in_executor(self._preparing, self._request, segment, voice_prompt, options)
         made: asyncio.Queue[Pcm | Exception | None] = asyncio.Queue()
 
         def give(item: Pcm | Exception | None) -> None:
             with suppress(RuntimeError):  # the loop has been closed, and with it whoever waited
                 loop.call_soon_threadsafe(made.put_nowait, item)
 
-        utterance = Utterance(request, heard.prompt, give, whole=options.whole and self._config.whole_attention)
+        utterance = Utterance(request, voice_prompt.prompt, give, whole=options.whole and self._config.whole_attention)
         silence = LeadingSilence() if self._config.trim_silence else None
         self._runtime.start(utterance)
         try:
@@ -153,27 +153,27 @@ class CosyVoice2Synthesizer:
         self._prompts.close()
         self._runtime.close()
 
-    async def _heard(self, voice: Voice, options: Options) -> VoicePrompt:
+    async def _voice_prompt(self, voice: Voice, options: Options) -> VoicePrompt:
         """The prompt of a request's recording, else of its voice, which may have been deleted since the request came;
         raises `CS-VOICE-…`, `CS-TEXT-…`."""
         loop = asyncio.get_running_loop()
         with suppress(KeyError, FileNotFoundError):
-            heard = await loop.run_in_executor(self._preparing, self._hear, voice, options)
+            encoding = await loop.run_in_executor(self._preparing, self._encode, voice, options)
             # No thread waits while other recordings are listened to, and who leaves gives up the place in that queue.
-            return await asyncio.wrap_future(heard)
+            return await asyncio.wrap_future(encoding)
         raise CosyError(errors.VOICE_UNKNOWN, param="voice", voices=", ".join(self.library.entries))
 
-    def _hear(self, voice: Voice, options: Options) -> "Future[VoicePrompt]":
+    def _encode(self, voice: Voice, options: Options) -> "Future[VoicePrompt]":
         if options.reference is not None:
-            return self._prompts.hear_upload(options.reference.recording, _words(options.reference.transcript))
+            return self._prompts.encode_upload(options.reference.recording, _words(options.reference.transcript))
         entry = self.library.entries[voice.id]
         _words(entry.transcript)
-        return self._prompts.hear(entry)
+        return self._prompts.encode(entry)
 
-    def _request(self, segment: str, heard: VoicePrompt, options: Options) -> Request:
+    def _request(self, segment: str, voice_prompt: VoicePrompt, options: Options) -> Request:
         """What the engine needs of a segment, as tensors; raises `CS-TEXT-…`."""
         text = self._tokenizer.encode(segment)
-        prompt_text, prompt_speech = self._lead(heard, checked_field("instructions", options.instructions))
+        prompt_text, prompt_speech = self._lead(voice_prompt, checked_field("instructions", options.instructions))
         seed = secrets.randbits(63) if options.seed is None else options.seed
         # Every segment of a request has random numbers of its own.
         request = Request(text, prompt_text, prompt_speech, seed ^ zlib.crc32(segment.encode()))
@@ -181,13 +181,15 @@ class CosyVoice2Synthesizer:
             raise CosyError(errors.PROMPT_TOO_LONG, positions=request.prompt_positions, limit=self._positions)
         return request
 
-    def _lead(self, heard: VoicePrompt, instructions: str) -> tuple[Tensor, Tensor]:
+    def _lead(self, voice_prompt: VoicePrompt, instructions: str) -> tuple[Tensor, Tensor]:
         """What the language model reads before the text: an instruction (instruct2), the recording and its words
         (zero-shot), or nothing where the words are unknown (cross-lingual)."""
         if instruction := _unmarked(instructions):
             return self._tokenizer.instruction(instruction), _NOTHING
-        words = self._tokenizer.encode(uncut(heard.transcript)) if heard.text is None else heard.text
-        return (words, heard.prompt.speech) if len(words) else (_NOTHING, _NOTHING)
+        words = voice_prompt.text
+        if words is None:
+            words = self._tokenizer.encode(uncut(voice_prompt.transcript))
+        return (words, voice_prompt.prompt.speech) if len(words) else (_NOTHING, _NOTHING)
 
 
 def _words(transcript: str) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
-from cosyserve.speech.silence import heard, trimmed
+from cosyserve.speech.silence import trimmed, voiced_seconds
 
 SHORTEST, LONGEST = 1.0, 30.0  # seconds of voice; the speech tokenizer hears 30 at most
 LONGEST_FILE = 60.0  # seconds before silence is cut off; what is longer is not a prompt
@@ -49,7 +49,7 @@ def decode(data: bytes) -> bytes:
     if peak < _QUIETEST:
         raise CosyError(errors.RECORDING_SILENT)
     pcm = trimmed(pcm * min(1, _LOUDEST / peak))
-    seconds, voiced = pcm.size / SAMPLE_RATE, heard(pcm)
+    seconds, voiced = pcm.size / SAMPLE_RATE, voiced_seconds(pcm)
     if not SHORTEST <= voiced <= LONGEST:
         raise _length(f"{voiced:.1f} s")
     if seconds > LONGEST:

@@ -5,12 +5,12 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from cosyserve import errors
-from cosyserve.assets.engines import BIAS, Engine, Engines
 from cosyserve.cosyvoice.engine.batching import EngineGenerator
 from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.errors import CosyError
 from cosyserve.host import libpython
 from cosyserve.speech.runtime_config import RuntimeConfig
+from cosyserve.store.engines import BIAS, Engine, Engines
 
 
 def open_engine(folder: Path, config: RuntimeConfig, text: int) -> EngineGenerator:

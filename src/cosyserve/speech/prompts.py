@@ -59,21 +59,21 @@ class Prompts:
 
     def of(self, entry: Entry) -> VoicePrompt:
         """The prompt of a voice of the library; raises `CS-VOICE-…` where its file is no good."""
-        return self.hear(entry).result()
+        return self.encode(entry).result()
 
-    def hear(self, entry: Entry) -> "Future[VoicePrompt]":
+    def encode(self, entry: Entry) -> "Future[VoicePrompt]":
         """The same, without waiting for it. Raises `FileNotFoundError` where the voice has been deleted."""
         data = entry.file.read_bytes()
         digest = digest_of(data)
         known = self._recalled(digest)
         if known is None and (known := self._read(entry.file, data, digest)) is not None:
             self._remember(digest, known)
-        return self._told(known, entry.transcript, lambda: self._heard(data, digest, keep=True))
+        return self._told(known, entry.transcript, lambda: self._encode(data, digest, keep=True))
 
-    def hear_upload(self, data: bytes, transcript: str) -> "Future[VoicePrompt]":
+    def encode_upload(self, data: bytes, transcript: str) -> "Future[VoicePrompt]":
         """The prompt of a recording that came with a request. Nothing of it is written to disk."""
         digest = hashlib.sha256(data).hexdigest()
-        return self._told(self._recalled(digest), transcript, lambda: self._heard(data, digest, keep=False))
+        return self._told(self._recalled(digest), transcript, lambda: self._encode(data, digest, keep=False))
 
     def close(self) -> None:
         self._listening.shutdown(cancel_futures=True)
@@ -108,7 +108,7 @@ class Prompts:
             return unpacked(kept.read_bytes(), kept, self._text_ids)
         return None
 
-    def _heard(self, data: bytes, digest: str, *, keep: bool) -> VoicePrompt:
+    def _encode(self, data: bytes, digest: str, *, keep: bool) -> VoicePrompt:
         """In the one thread that listens, where the same may have been asked for just before."""
         if (known := self._recalled(digest)) is not None:
             return known
@@ -128,7 +128,7 @@ class Prompts:
     def _listen(self, data: bytes) -> Prompt:
         pcm = recording.read(data)
         at_16k = soxr.resample(pcm, SAMPLE_RATE, TOKENIZER_RATE)
-        return self._prompt_encoder.hear(torch.from_numpy(pcm), torch.from_numpy(at_16k))
+        return self._prompt_encoder.encode(torch.from_numpy(pcm), torch.from_numpy(at_16k))
 
     def _keep(self, file: Path, prompt: Prompt) -> None:
         """Whole or absent. A folder that cannot be written to costs the next start a moment, and nothing else."""

@@ -9,7 +9,7 @@ from cosyserve import errors
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, TOKENS_PER_SECOND, FlowConfig
 from cosyserve.errors import CosyError
 from cosyserve.host.report import NOTHING, Text
-from cosyserve.launch.beat import GPU_SHARE
+from cosyserve.launch.heartbeat import GPU_SHARE
 from cosyserve.settings import Settings
 from cosyserve.speech import number_type
 from cosyserve.speech.capacity import Bound, by_processor, by_setting

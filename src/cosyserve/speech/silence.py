@@ -19,8 +19,8 @@ def trimmed(pcm: Pcm) -> Pcm:
     return pcm[max(0, loud[0] - _MARGIN) * _FRAME : (loud[-1] + 1 + _MARGIN) * _FRAME]
 
 
-def heard(pcm: Pcm) -> float:
-    """How many seconds of it are voice; a pause between two sentences is none."""
+def voiced_seconds(pcm: Pcm) -> float:
+    """A pause between two sentences is not counted."""
     levels = _levels(pcm)
     loud = (levels > levels.max(initial=0) * _BELOW_PEAK).astype(np.float32)
     near = np.convolve(loud, np.ones(2 * _MARGIN + 1), "same") > 0

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
-from cosyserve.assets.engines import BIAS, CONFIG, PLAN, Engine, Engines
 from cosyserve.assets.export import head_bias
-from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.check import judged, look
 from cosyserve.check.check import Check
 from cosyserve.check.executor import execute
@@ -21,9 +19,11 @@ from cosyserve.command import command
 from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
 from cosyserve.host import libpython
-from cosyserve.host.machine import Machine
 from cosyserve.host.report import Verdict
+from cosyserve.machine import Machine
 from cosyserve.settings import Settings
+from cosyserve.store.engines import BIAS, CONFIG, PLAN, Engine, Engines
+from cosyserve.store.manifest import MODEL_FOLDER
 from tests.assets.test_engines import KEY
 from tests.cosyvoice.trtllm.conftest import environment
 from tests.cosyvoice.trtllm.test_commands import Host

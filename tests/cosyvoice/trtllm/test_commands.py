@@ -11,10 +11,10 @@ import httpx
 import pytest
 from safetensors import safe_open
 
-from cosyserve.assets import manifest
-from cosyserve.assets.engines import BIAS, CONFIG, PLAN, Engine, Engines
 from cosyserve.assets.export import export
-from cosyserve.assets.manifest import MODEL_FOLDER
+from cosyserve.store import manifest
+from cosyserve.store.engines import BIAS, CONFIG, PLAN, Engine, Engines
+from cosyserve.store.manifest import MODEL_FOLDER
 from tests.cosyvoice.trtllm.conftest import environment
 from tests.launch.supervised import Supervised, speaks
 from tests.running import HANGS, eventually

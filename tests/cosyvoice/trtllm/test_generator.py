@@ -14,21 +14,21 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cosyserve.assets.engines import BIAS, CONFIG, PLAN, Engines
 from cosyserve.assets.export import head_bias
-from cosyserve.assets.manifest import MODEL_FOLDER
-from cosyserve.cosyvoice.engine.batching import Answer, Ask, EngineBrokenError, EngineGenerator, RequestFailedError
+from cosyserve.cosyvoice.engine.batching import Answer, Ask, EngineGenerator
 from cosyserve.cosyvoice.engine.trtllm import TrtllmExecutor
 from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.sampling import length_limits
-from cosyserve.cosyvoice.runtime.generation import Request, Slot
+from cosyserve.cosyvoice.runtime.generation import EngineBrokenError, Request, RequestFailedError, Slot
 from cosyserve.cosyvoice.runtime.graphs import captured
 from cosyserve.speech.capacity import by_setting
 from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
 from cosyserve.speech.runtime_config import RuntimeConfig
 from cosyserve.speech.synthesizer import Options
+from cosyserve.store.engines import BIAS, CONFIG, PLAN, Engines
+from cosyserve.store.manifest import MODEL_FOLDER
 from tests.assets.test_engines import KEY
 from tests.cosyvoice.trtllm import driver
 from tests.running import eventually

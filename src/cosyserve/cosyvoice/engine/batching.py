@@ -13,7 +13,14 @@ from typing import Protocol
 from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.sampling import length_limits
-from cosyserve.cosyvoice.runtime.generation import NoRoomError, Request, Slot
+from cosyserve.cosyvoice.runtime.generation import (
+    EngineBrokenError,
+    NoRoomError,
+    Request,
+    RequestFailedError,
+    RequestRefusedError,
+    Slot,
+)
 from cosyserve.cosyvoice.runtime.graphs import Make
 
 
@@ -69,18 +76,6 @@ class Executor(Protocol):
 # What TensorRT-LLM's executor begins the error of every active request with where a step failed; it goes on, but what
 # fails there (a CUDA error, as a rule) fails with each further step. Other texts are of one request's own.
 _OF_THE_ENGINE = "Encountered an error in forward"
-
-
-class EngineBrokenError(RuntimeError):
-    """The engine itself is gone, not a request: this process will not speak again."""
-
-
-class RequestFailedError(RuntimeError):
-    """The engine failed one request."""
-
-
-class RequestRefusedError(RequestFailedError):
-    """The engine does not take a request as it is."""
 
 
 class EngineGenerator:

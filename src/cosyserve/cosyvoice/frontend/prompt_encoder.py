@@ -43,7 +43,7 @@ class PromptEncoder:
         self._tokenizer = _session(folder / FILES["tokenizer"], _TOKENIZER, threads)
         self._speaker = _session(folder / FILES["speaker"], _SPEAKER, threads)
 
-    def hear(self, at_24k: Tensor, at_16k: Tensor) -> Prompt:
+    def encode(self, at_24k: Tensor, at_16k: Tensor) -> Prompt:
         """The prompt of a recording, given at both rates (n,)."""
         spectra = tokenizer_mel(at_16k).numpy()
         length = np.array([spectra.shape[2]], dtype=np.int32)

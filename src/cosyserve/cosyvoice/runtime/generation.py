@@ -63,6 +63,18 @@ class NoRoomError(ValueError):
     """A request leaves no room for its shortest answer."""
 
 
+class EngineBrokenError(RuntimeError):
+    """The engine itself is gone, not a request: this process will not speak again."""
+
+
+class RequestFailedError(RuntimeError):
+    """The engine failed one request."""
+
+
+class RequestRefusedError(RequestFailedError):
+    """The engine does not take a request as it is."""
+
+
 class TokenGenerator(Protocol):
     """Speech tokens for several requests at once, whoever makes them. Not to be used from two threads."""
 
@@ -124,10 +136,6 @@ class Generator:
     @property
     def slots(self) -> int:
         return self._cache.slots
-
-    @property
-    def free(self) -> int:
-        return self._cache.slots - len(self._taken)
 
     @property
     def busy(self) -> bool:

@@ -18,9 +18,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.server.bodies import most_bytes, parsed_json
-from cosyserve.server.delivery import ClientGoneError, Delivery, abort, as_cosy_error, taken, usage
+from cosyserve.server.client import ClientGoneError, abort, taken
+from cosyserve.server.delivery import Delivery, usage
 from cosyserve.server.door import chosen_protocol
-from cosyserve.server.failures import body_of, outcome_of
+from cosyserve.server.failures import as_cosy_error, body_of, outcome_of
 from cosyserve.server.fields import Body, ShortText, unfit
 from cosyserve.server.routes.openai import FormatName, Seed, Speed
 from cosyserve.server.service import service_of

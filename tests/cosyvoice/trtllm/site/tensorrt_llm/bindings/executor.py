@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
-from cosyserve.assets.manifest import MODEL_FOLDER
 from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.loading import load_config, load_llm
 from cosyserve.cosyvoice.runtime.generation import Generator
 from cosyserve.cosyvoice.runtime.generation import Request as GenerationRequest
+from cosyserve.store.manifest import MODEL_FOLDER
 from tests.cosyvoice.trtllm import driver
 from tests.cosyvoice.trtllm.contract import CONTRACT, bound, made, made_enum
 

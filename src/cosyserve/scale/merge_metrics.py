@@ -11,7 +11,7 @@ _SEEN_BY_ALL = ("cosyserve_replicas_ready",)  # of the same replicas, not of eac
 _Sample = tuple[str, tuple[tuple[str, str], ...]]  # name and labels
 
 
-def gathered(texts: Sequence[bytes]) -> bytes:
+def merge_metrics(texts: Sequence[bytes]) -> bytes:
     """Counts, sums and gauges added up, sample by sample, in the order in which they come."""
     families: dict[str, Metric] = {}
     values: dict[str, dict[_Sample, float]] = {}

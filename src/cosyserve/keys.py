@@ -1,12 +1,12 @@
 """The keys that let a client in: those that are set, or one that is made."""
 
-import ipaddress
 import logging
 import os
 import secrets
 from contextlib import suppress
 
 from cosyserve import errors, logs, paths
+from cosyserve.addresses import is_loopback
 from cosyserve.command import into_container
 from cosyserve.errors import CosyError
 from cosyserve.files import create_atomically
@@ -14,13 +14,6 @@ from cosyserve.host.ownership import expect_readable
 from cosyserve.settings import KEY_FILE, Settings, keys_in
 
 log = logging.getLogger(__name__)
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def makes_key(settings: Settings) -> bool:

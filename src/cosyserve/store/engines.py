@@ -1,4 +1,4 @@
-"""The engines on disk: which one this machine, these weights and these settings need, and whether it is there.
+"""The engines on disk: whether the one is there that a machine, its weights and its settings need.
 
 An engine runs on the card, the TensorRT and the TensorRT-LLM it was built with, and on no other; its own config.json
 names neither. So each lies in a folder named after the digest of all it depends on, whole or not at all.
@@ -8,9 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
-import platform
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,21 +17,15 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cosyserve import errors
-from cosyserve.assets.disk import alone
 from cosyserve.errors import CosyError
 from cosyserve.files import move, sync, write_atomically
-from cosyserve.host import gpu
-from cosyserve.host.machine import Machine
-from cosyserve.host.system import installed
+from cosyserve.store.disk import alone
 
 PLAN, CONFIG, BIAS = "rank0.engine", "config.json", "head_bias.safetensors"
 _KEY = "key.json"
 _BUILDING = ".building-"
 _FAILED = ".failed"
 _SHORT = 16  # digits of a digest that name a folder
-# The PyTorch that each TensorRT-LLM was released with, and the CUDA it has to be built for.
-PYTORCH = {(1, 0): ("2.7.1", "12.8"), (1, 1): ("2.9.0", "13.0"), (1, 2): ("2.9.1", "13.0")}
-EXPORT = 1  # raised when the export changes what an engine is made of
 
 
 class Shape(BaseModel):
@@ -69,39 +61,6 @@ class Key(BaseModel):
     @property
     def digest(self) -> str:
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:_SHORT]
-
-
-def key_here(weights: str, shape: Shape, machine: Machine) -> Key:
-    """The key of the engine that this machine needs; raises `CS-BUILD-001…003` where it can have none."""
-    card = gpu.first_card(machine)
-    version = supported_version()
-    if card is None or card.capability is None:
-        raise CosyError(errors.BUILD_WITHOUT_CARD)
-    return Key(
-        weights=weights,
-        shape=shape,
-        export=EXPORT,
-        tensorrt_llm=version,
-        tensorrt=installed("tensorrt") or "?",
-        cuda=gpu.cuda_of_packages() or 0,
-        capability=card.capability,
-        card=card.name,
-        system=f"{sys.platform}-{platform.machine()}",
-    )
-
-
-def supported_version() -> str:
-    """The TensorRT-LLM that is installed, by its metadata; raises `CS-BUILD-001` or `-002` where engines are not to
-    be built with it."""
-    version = installed("tensorrt-llm")
-    if version is None:
-        raise CosyError(errors.TRTLLM_MISSING)
-    major, minor = (int(part) for part in version.split(".")[:2])
-    if (major, minor) >= (1, 3):
-        raise CosyError(errors.TRTLLM_VERSION, version=version, reason="from 1.3 on it has no engines any more")
-    if major < 1:
-        raise CosyError(errors.TRTLLM_VERSION, version=version, reason="before 1.0 its interface is another")
-    return version
 
 
 @dataclass(frozen=True)

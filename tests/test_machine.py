@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from cosyserve.host.machine import Machine, Platform, platform_of
+from cosyserve.machine import Machine, Platform, platform_of
 
 
 def machine(root: Path, files: dict[str, str], **environ: str) -> Machine:

@@ -17,9 +17,9 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from cosyserve import errors
-from cosyserve.assets.manifest import File, Model
 from cosyserve.errors import CosyError
 from cosyserve.files import move, sync, write_atomically
+from cosyserve.store.manifest import File, Model
 
 _RECORD = ".cosyserve.json"
 _SIZES = "sizes.json"

@@ -4,10 +4,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 # Internal, hence no setting: the tag of the image that a container is of, which the image itself says.
 IMAGE = "_COSYSERVE_IMAGE"
+_WINDOWS_DISKS = frozenset(("9p", "drvfs", "v9fs"))
 
 
 class Platform(str, Enum):
@@ -55,6 +56,18 @@ def nearest(folder: Path) -> Path:
 
 def is_wsl(machine: Machine) -> bool:
     return "microsoft" in machine.read("/proc/sys/kernel/osrelease").lower() or "WSL_DISTRO_NAME" in machine.environ
+
+
+def on_windows_disk(machine: Machine, folder: Path) -> bool:
+    """Whether a folder lies on a disk of Windows, which is many times slower than WSL2's own."""
+    kinds = {}
+    for line in machine.read("/proc/mounts").splitlines():
+        fields = line.split(" ")
+        if len(fields) > 2:
+            kinds[PurePosixPath(fields[1].replace("\\040", " "))] = fields[2]
+    place = PurePosixPath(folder)
+    mounted = next((each for each in (place, *place.parents) if each in kinds), None)
+    return mounted is not None and kinds[mounted] in _WINDOWS_DISKS
 
 
 def is_autodl(machine: Machine) -> bool:

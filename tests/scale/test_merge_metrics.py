@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cosyserve.scale.gathered import gathered
+from cosyserve.scale.merge_metrics import merge_metrics
 from cosyserve.server.admission import Admission
 from cosyserve.server.fleet import ALONE
 from cosyserve.server.metrics import Metrics
@@ -36,10 +36,10 @@ def values(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 def test_several_servers_count_as_one_that_did_it_all(servers: list[list[tuple[str, str, float]]]) -> None:
     texts = [generate_latest(counted(requests).registry) for requests in servers]
     one = generate_latest(counted([request for requests in servers for request in requests]).registry)
-    assert values(gathered(texts)) == values(one)
+    assert values(merge_metrics(texts)) == values(one)
 
 
 def test_buckets_stay_in_order() -> None:
     lines: Callable[[bytes], list[str]] = lambda text: [line.split()[0] for line in text.decode().splitlines()]  # noqa: E731
     text = generate_latest(counted([("/a", "ok", 1.0)]).registry)
-    assert lines(gathered([text, text])) == lines(text)
+    assert lines(merge_metrics([text, text])) == lines(text)

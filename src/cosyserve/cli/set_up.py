@@ -10,18 +10,18 @@ from pathlib import Path
 import click
 
 from cosyserve import errors, logs
-from cosyserve.assets.disk import Folder, human
-from cosyserve.assets.manifest import DEFAULT, model_of
 from cosyserve.cli.assets import fetcher
-from cosyserve.cli.serving import listens
+from cosyserve.cli.shared import listens
 from cosyserve.command import command
 from cosyserve.errors import CosyError
 from cosyserve.files import write_atomically
-from cosyserve.host import gpu, wsl
-from cosyserve.host.machine import Machine
+from cosyserve.host import gpu
 from cosyserve.host.report import Text, language
+from cosyserve.machine import Machine, on_windows_disk
 from cosyserve.server.listening import expect_free
 from cosyserve.settings import OFF_WINDOWS, Settings, load_settings
+from cosyserve.store.disk import Folder, human
+from cosyserve.store.manifest import DEFAULT, model_of
 
 _ENVIRONMENT = os.path.relpath(sys.prefix)  # of the clone that this runs in
 _REFUSED = "cosyvoice2-refused"
@@ -49,7 +49,7 @@ def set_up(host: str | None, port: int | None, replicas: int | None, others: tup
 
 
 def _say_where_models_go(settings: Settings) -> None:
-    if wsl.on_windows_disk(Machine(), Path.cwd()) and settings.models_dir == Path.home() / OFF_WINDOWS:
+    if on_windows_disk(Machine(), Path.cwd()) and settings.models_dir == Path.home() / OFF_WINDOWS:
         click.echo(
             f"set-up: this clone is on a disk of Windows, which is slow; models: {settings.models_dir}", err=True
         )

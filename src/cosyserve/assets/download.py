@@ -1,4 +1,4 @@
-"""Runs a transfer in a process of its own and tells what becomes of it, tick by tick."""
+"""Downloads files in a process of its own, and tells what becomes of it, tick by tick."""
 
 import queue
 import subprocess
@@ -10,20 +10,20 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import IO, cast
 
-from cosyserve.assets.transfer import Arrived, Failed, Order
+from cosyserve.assets.download_worker import Arrived, Failed, Order
 from cosyserve.host import child
 
 _TICK = 0.25  # seconds between looks at the files
 
 
-def carry(
+def download(
     order: Order, environ: Mapping[str, str], stall_seconds: float
 ) -> Generator[Arrived | Failed | None, None, None]:
     """Each file that arrives, None in between, and at last why not all did. Ends the process when it is closed."""
     order.into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile() as complaints:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cosyserve.assets.transfer"],
+            [sys.executable, "-m", "cosyserve.assets.download_worker"],
             env=environ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -17,15 +17,15 @@ GPU_SHARE = "_COSYSERVE_GPU_SHARE"
 
 
 @dataclass(frozen=True)
-class Told:
-    """One beat: which process, how far it is (`mpi`, then the states of the service), and where it is to be found."""
+class Heartbeat:
+    """Which process it is, how far it is (`mpi`, then the states of the service), and where it is to be found."""
 
     pid: int
     state: str
     address: str = ""
 
 
-class Beat:
+class Sender:
     """The server's side."""
 
     def __init__(self, path: str) -> None:
@@ -36,11 +36,11 @@ class Beat:
         self.address = ""
         """Where people find the server, once that is known."""
 
-    def tell(self, state: str) -> bool:
+    def send(self, state: str) -> bool:
         """Whether there still is a supervisor. A full buffer is no reason to think that it is gone."""
         try:
-            told = {"pid": os.getpid(), "state": state, "address": self.address}
-            self._socket.sendto(json.dumps(told).encode(), self._path)
+            message = {"pid": os.getpid(), "state": state, "address": self.address}
+            self._socket.sendto(json.dumps(message).encode(), self._path)
         except BlockingIOError:
             return True
         except OSError:
@@ -48,10 +48,10 @@ class Beat:
         return True
 
 
-def to_supervisor() -> Beat | None:
+def to_supervisor() -> Sender | None:
     """The way to the supervisor that started this process, None where nobody did."""
     path = os.environ.get(SOCKET)
-    return Beat(path) if path else None
+    return Sender(path) if path else None
 
 
 def folder_of_start() -> Path:
@@ -59,7 +59,7 @@ def folder_of_start() -> Path:
     return Path(os.environ[SOCKET]).parent
 
 
-class Ear:
+class Receiver:
     """The supervisor's side, in a folder that is gone with it."""
 
     def __init__(self, folder: Path) -> None:
@@ -67,12 +67,12 @@ class Ear:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.path)
 
-    def hear(self, seconds: float) -> Told | None:
-        """The next beat, None when none comes in time."""
+    def receive(self, seconds: float) -> Heartbeat | None:
+        """The next heartbeat, None when none comes in time."""
         self._socket.settimeout(seconds)
         with contextlib.suppress(TimeoutError, ValueError, KeyError, TypeError):
-            told = json.loads(self._socket.recv(4096))
-            return Told(int(told["pid"]), str(told["state"]), str(told.get("address", "")))
+            message = json.loads(self._socket.recv(4096))
+            return Heartbeat(int(message["pid"]), str(message["state"]), str(message.get("address", "")))
         return None
 
     def close(self) -> None:

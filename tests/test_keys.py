@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cosyserve.addresses import is_loopback
 from cosyserve.errors import CosyError
-from cosyserve.host.machine import IMAGE
-from cosyserve.server.keys import accepted_keys, is_loopback, made_key
+from cosyserve.keys import accepted_keys, made_key
+from cosyserve.machine import IMAGE
 from cosyserve.settings import Settings, keys_in, load_settings
 from tests.test_start import KINDS
 

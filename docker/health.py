@@ -1,18 +1,17 @@
-"""What a container's health check asks, as a program that needs nothing but the standard library and 30 ms.
+"""What a container's health check asks, as a program that needs the standard library, `cosyserve.addresses` and 30 ms.
 
 Status 0 and `ready`; or status 1 and what the container does instead, so that one that builds an engine can be told
 from one that is dead.
 """
 
-import http.client
-import ipaddress
 import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+
+from cosyserve.addresses import connected
 
 _SECONDS = 4
 _STEPS = {
@@ -21,18 +20,6 @@ _STEPS = {
     "build": "building the engine",
     "serve": "loading the voice",
 }
-
-
-def addresses_of(host: str) -> tuple[str, ...]:
-    """Where somebody on this machine reaches a server that listens on `host`, in the order in which to try."""
-    try:
-        everywhere = ipaddress.ip_address(host).is_unspecified
-    except ValueError:  # a name
-        return (host,)
-    if not everywhere:
-        return (host,)
-    # Who listens on :: takes IPv4 as well, and a container may have no IPv6 on its loopback.
-    return ("::1", "127.0.0.1") if ":" in host else ("127.0.0.1",)
 
 
 def health(host: str, port: int, processes: Path) -> tuple[bool, str]:
@@ -51,19 +38,6 @@ def health(host: str, port: int, processes: Path) -> tuple[bool, str]:
         steps = [_STEPS[step] for step, _ in commands if step in _STEPS]
         return False, f"starting: {steps[0]}" if steps else f"nothing answers on {host} port {port}: {error}"
     return status == 200, "ready" if status == 200 else json.loads(body)["status"]
-
-
-def connected(host: str, port: int, seconds: float) -> http.client.HTTPConnection:
-    """A connection to a server on this machine that listens on `host`; raises `OSError` where none does."""
-    *others, last = addresses_of(host)
-    for address in others:
-        connection = http.client.HTTPConnection(address, port, timeout=seconds)
-        with suppress(OSError):
-            connection.connect()
-            return connection
-    connection = http.client.HTTPConnection(last, port, timeout=seconds)
-    connection.connect()
-    return connection
 
 
 def _get(host: str, port: int, path: str) -> tuple[int, bytes]:

@@ -1,12 +1,11 @@
-"""The commands that speak, and the one that looks."""
+"""The commands that serve."""
 
-import asyncio
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,33 +15,26 @@ import click
 from cosyserve import errors, logs
 from cosyserve.assets.backend import ENGINE, engine_for
 from cosyserve.assets.build import Build
-from cosyserve.assets.engines import Engine, Engines
 from cosyserve.cli.assets import build
+from cosyserve.cli.shared import listens, threads, warn_of_unknown_keys
 from cosyserve.errors import CosyError
-from cosyserve.host import system
-from cosyserve.host.machine import Machine, platform_of
 from cosyserve.host.ownership import expect_ours
-from cosyserve.host.report import Language
 from cosyserve.host.surroundings import surroundings_of
+from cosyserve.keys import made_key, makes_key
 from cosyserve.launch import ladder, memory, mpi, stacks
-from cosyserve.launch.beat import Beat, folder_of_start, to_supervisor
 from cosyserve.launch.flag import Flag
+from cosyserve.launch.heartbeat import Sender, folder_of_start, to_supervisor
 from cosyserve.launch.supervisor import ENGINE_UNUSABLE, Supervisor
-from cosyserve.scale import surroundings
-from cosyserve.server.keys import made_key, makes_key
+from cosyserve.machine import Machine, platform_of
+from cosyserve.scale.ray_env import ray_env
 from cosyserve.server.listening import expect_free
-from cosyserve.settings import Settings, load_settings, unknown_keys
+from cosyserve.settings import Settings, load_settings
+from cosyserve.store.engines import Engine, Engines
 
 if TYPE_CHECKING:
     from cosyserve.speech.choice import Choice
 
 log = logging.getLogger(__name__)
-
-
-def listens(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say where a server listens."""
-    port = click.option("--port", type=int, help="Port to listen on.")
-    return click.option("--host", help="Address to listen on.")(port(command))
 
 
 @click.command()
@@ -66,7 +58,7 @@ def serve(
     if supervisor is None:
         expect_ours(settings)
         logs.start(settings)
-        _warn_of_unknown_keys()
+        warn_of_unknown_keys()
         if not take_over:
             expect_free(settings.host, settings.port)  # now, and not once a model is loaded
         if makes_key(settings):
@@ -76,7 +68,7 @@ def serve(
         server = ["serve", "--host", settings.host, "--port", str(settings.port)]
         server += ["--replicas", str(settings.replicas)] if settings.replicas else []
         server += ["--take-over"] if take_over else []
-        context.exit(_supervise(settings, server, surroundings.environ() if settings.replicas else None))
+        context.exit(_supervise(settings, server, ray_env() if settings.replicas else None))
     _start_as_child(settings, supervisor)
     from cosyserve.server import run
     from cosyserve.server.handover import has_predecessor
@@ -114,12 +106,12 @@ def replica(context: click.Context, place: Path) -> None:
     worker.serve(settings, _chosen(context, settings), place, supervisor)
 
 
-def _start_as_child(settings: Settings, supervisor: Beat) -> None:
+def _start_as_child(settings: Settings, supervisor: Sender) -> None:
     """MPI first: nothing that was loaded before may be what hangs."""
     logs.start_in_server(settings)
     stacks.offer(folder_of_start())
     mpi.initialise()
-    supervisor.tell("mpi")
+    supervisor.send("mpi")
 
 
 def _chosen(context: click.Context, settings: Settings, *, relieves: bool = False) -> "Choice":
@@ -181,78 +173,3 @@ def _rebuilt(settings: Settings, engine: Engine, stopping: Flag) -> bool:
         log.error("%s", error)
         return False
     return True
-
-
-@click.command()
-@click.argument("text")
-@click.option(
-    "-o", "--output", help="File to write (.wav, .mp3, .opus, .aac, .flac, .pcm); - writes to standard output."
-)
-@click.option("--voice", default="", help="One of the synthesizer's voices.")
-@click.option("--speed", type=click.FloatRange(0.25, 4.0), default=1.0, show_default=True)
-@click.option(
-    "--normalize/--no-normalize",
-    default=True,
-    help="Whether to write out numbers and signs, or to pass the text on unchanged.",
-)
-def say(text: str, output: str | None, voice: str, speed: float, normalize: bool) -> None:
-    """Speak TEXT without a server. TEXT may be - for standard input. Without -o the audio is played."""
-    from cosyserve import saying
-    from cosyserve.speech.choice import choose
-
-    settings = load_settings()
-    settings.check_paths()
-    expect_ours(settings)
-    logs.start(settings, unasked="text")
-    _warn_of_unknown_keys()
-    if text == "-":
-        text = saying.read(sys.stdin.buffer, settings.max_text_chars)
-    asyncio.run(saying.say(settings, choose(settings, threads()), text, voice, speed, output, normalize=normalize))
-
-
-@click.command()
-@listens
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, as docs/doctor.schema.json describes it.")
-@click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the output; the terminal's by default.")
-@click.option("--deep", is_flag=True, help="Import TensorRT-LLM itself if it is installed.")
-@click.option("--quick", is_flag=True, help="Skip starting MPI and the network.")
-@click.argument("serve_arguments", nargs=-1, type=click.UNPROCESSED)
-@click.pass_context
-def doctor(
-    context: click.Context,
-    host: str | None,
-    port: int | None,
-    as_json: bool,
-    lang: Language | None,
-    deep: bool,
-    quick: bool,
-    serve_arguments: tuple[str, ...],
-) -> None:
-    """Check everything that a start depends on, without changing anything. `-- serve …` gives the start's arguments.
-
-    Ends within a minute with status 0 (all is well), 1 (warnings) or 2 (cannot serve).
-    """
-    from cosyserve.host.doctor import examine
-    from cosyserve.host.report import language, page
-
-    given = serve.make_context("serve", list(serve_arguments[1:]), resilient_parsing=True).params
-    settings = load_settings(host=host or given["host"], port=port if port is not None else given["port"])
-    report = examine(settings, settings.models_dir, key_is_made=makes_key(settings), deep=deep, quick=quick)
-    if as_json:
-        click.echo(report.model_dump_json(indent=2))
-    else:
-        click.echo(page(report, lang or language(), colour=sys.stdout.isatty()))
-    context.exit(report.exit_status)
-
-
-def threads() -> int:
-    """As many as there are cores, or fewer where somebody has shared them out."""
-    cores = max(1, int(system.usable_cores(Machine())))
-    share = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(share)) if share.isdecimal() and int(share) else cores
-
-
-def _warn_of_unknown_keys() -> None:
-    for name, nearest in unknown_keys().items():
-        hint = f"; did you mean {nearest}?" if nearest else ""
-        log.warning("%s is not a setting%s / 没有这个配置项", name, hint)

@@ -3,7 +3,7 @@
 import secrets
 
 
-def environ() -> dict[str, str]:
+def ray_env() -> dict[str, str]:
     """For a Ray of one server alone.
 
     Whoever reaches Ray runs what he likes here, so other users of this machine are kept out by a token.

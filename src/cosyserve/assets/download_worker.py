@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from cosyserve.assets.manifest import File
+from cosyserve.store.manifest import File
 
 
 class Order(BaseModel):
