@@ -161,35 +161,26 @@ def _causal_conv(
     source = tl.load(read_ptr + row)
     goes_on = frame * 0 + source >= left  # from another row of the batch
     y = tl.zeros((BM, BN), tl.float32)
-    for begin in range(0, C, BK):
-        k = begin + tl.arange(0, BK)
-        for tap in tl.static_range(3):
-            at = frame + tap - 2
-            x = tl.load(
-                x_ptr + (row * FRAMES + at)[:, None] * x_stride + k[None, :],
-                mask=((at >= 0) & (at < FRAMES))[:, None] & (k < C)[None, :],
-                other=0.0,
-            )
-            # Before the chunk: the end of an earlier row's, which still lies in x, or what was kept of one.
-            in_batch = x_ptr + ((source - left) * FRAMES + FRAMES + at)[:, None] * x_stride + k[None, :]
-            x += tl.load(in_batch, mask=((at < 0) & goes_on)[:, None] & (k < C)[None, :], other=0.0)
-            kept = tails_ptr + source * tails_stride + k[None, :] * 2 + (at + 2)[:, None]
-            x += tl.load(kept, mask=((at < 0) & ~goes_on)[:, None] & (k < C)[None, :], other=0.0)
-            weight = tl.load(
-                weight_ptr + (tap * N + column)[None, :] * C + k[:, None],
-                mask=(column < N)[None, :] & (k < C)[:, None],
-                other=0.0,
-            )
-            y = tl.dot(x, weight, y, input_precision="ieee")
-        # What the next chunk of the stream begins with.
-        leave = (frame >= FRAMES - 2) & (frame < FRAMES)
-        last = tl.load(
-            x_ptr + (row * FRAMES + frame)[:, None] * x_stride + k[None, :],
-            mask=leave[:, None] & (k < C)[None, :],
+    for part in range(0, 3 * tl.cdiv(C, BK)):  # one loop, or all taps would lie in shared memory
+        tap, k = part % 3, part // 3 * BK + tl.arange(0, BK)
+        at = frame + tap - 2
+        x = tl.load(
+            x_ptr + (row * FRAMES + at)[:, None] * x_stride + k[None, :],
+            mask=((at >= 0) & (at < FRAMES))[:, None] & (k < C)[None, :],
             other=0.0,
         )
-        mine = tails_ptr + (left + row) * tails_stride + k[None, :] * 2 + (frame - FRAMES + 2)[:, None]
-        tl.store(mine, last, mask=leave[:, None] & (k < C)[None, :])
+        # Before the chunk: the end of an earlier row's, which still lies in x, or what was kept of one.
+        in_batch = x_ptr + ((source - left) * FRAMES + FRAMES + at)[:, None] * x_stride + k[None, :]
+        x += tl.load(in_batch, mask=((at < 0) & goes_on)[:, None] & (k < C)[None, :], other=0.0)
+        kept = tails_ptr + source * tails_stride + k[None, :] * 2 + (at + 2)[:, None]
+        x += tl.load(kept, mask=((at < 0) & ~goes_on)[:, None] & (k < C)[None, :], other=0.0)
+        weight = tl.load(
+            weight_ptr + (tap * N + column)[None, :] * C + k[:, None],
+            mask=(column < N)[None, :] & (k < C)[:, None],
+            other=0.0,
+        )
+        y = tl.dot(x, weight, y, input_precision="ieee")
+    _leave(x_ptr, tails_ptr, row, frame, left, tails_stride, x_stride, FRAMES, C, BK)
     y += tl.load(bias_ptr + column, mask=column < N, other=0.0).to(tl.float32)[None, :]
     if NORM:
         centred = tl.where((column < N)[None, :], y - (tl.sum(y, 1) / N)[:, None], 0.0)
@@ -217,3 +208,16 @@ def _causal_conv(
         y += tl.load(bias2_ptr + column, mask=column < N, other=0.0).to(tl.float32)[None, :]
     out = out_ptr + (row * FRAMES + frame)[:, None] * out_stride + column[None, :]
     tl.store(out, y.to(out_ptr.dtype.element_ty), mask=(frame < FRAMES)[:, None] & (column < N)[None, :])
+
+
+@triton.jit
+def _leave(
+    x_ptr, tails_ptr, row, frame, left, tails_stride, x_stride, FRAMES: tl.constexpr, C: tl.constexpr, BK: tl.constexpr
+):
+    """Keep the last two frames, with which the next chunk of the stream begins."""
+    last = (frame >= FRAMES - 2) & (frame < FRAMES)
+    for begin in range(0, C, BK):
+        k = begin + tl.arange(0, BK)
+        mask = last[:, None] & (k < C)[None, :]
+        x = tl.load(x_ptr + (row * FRAMES + frame)[:, None] * x_stride + k[None, :], mask=mask, other=0.0)
+        tl.store(tails_ptr + (left + row) * tails_stride + k[None, :] * 2 + (frame - FRAMES + 2)[:, None], x, mask=mask)

@@ -1,0 +1,129 @@
+"""Compile what a card would run, without a card: every launch of the released size, for each compute capability.
+
+    python -m tests.cosyvoice.kernels.compiled [CAPABILITY…]
+
+prints a line of JSON for each kernel: shared memory in bytes, registers and spilled bytes of a thread, by ptxas.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import triton
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+from cosyserve.cosyvoice.model.config import MELS, Config
+from cosyserve.cosyvoice.model.flow import Flow
+from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, ROWS, BatchRows, FlowMemory
+from cosyserve.cosyvoice.runtime.fused_estimator import Activations, FusedEstimator, FusedWeights
+
+WIDTHS = (1, 16)
+CAPABILITIES = (80, 86, 89, 90)
+_TYPES = {torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int64: "*i64"}
+_TOOL = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel with what it is compiled for."""
+
+    kernel: Any
+    signature: tuple[tuple[str, str], ...]
+    constants: tuple[tuple[str, Any], ...]
+    divisible: tuple[int, ...]  # arguments that are multiples of 16, which decides how memory is read
+    options: tuple[tuple[str, int], ...]
+
+    def compile(self, capability: int) -> Any:
+        attributes = {(number,): [["tt.divisibility", 16]] for number in self.divisible}
+        source = ASTSource(self.kernel, dict(self.signature), dict(self.constants), attributes)
+        return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=dict(self.options))
+
+
+def launch_of(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Launch:
+    names = kernel.arg_names
+    values = {**dict(zip(names, arguments, strict=False)), **{k: v for k, v in options.items() if k in names}}
+    signature, constants, divisible = [], [], []
+    for number, name in enumerate(names):
+        value = values[name]
+        if isinstance(value, Tensor):
+            signature.append((name, _TYPES[value.dtype]))
+            divisible.append(number)  # what PyTorch allocates, and every view of it here
+        elif name.isupper() or (value == 1 and isinstance(value, int)):
+            signature.append((name, "constexpr"))
+            constants.append((name, value))
+        else:
+            signature.append((name, "fp32" if isinstance(value, float) else "i32"))
+            if isinstance(value, int) and value % 16 == 0:
+                divisible.append(number)
+    others = tuple((k, v) for k, v in options.items() if k.startswith("num_"))
+    return Launch(kernel, tuple(signature), tuple(constants), tuple(divisible), others)
+
+
+def launches(work: Callable[[], object]) -> list[Launch]:
+    """What `work` launches, each once. Nothing of it runs."""
+    found: dict[Launch, None] = {}
+
+    def record(kernel: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
+        found[launch_of(kernel, arguments, options)] = None
+
+    with patch.object(JITFunction, "run", record):
+        work()
+    return list(found)
+
+
+def estimator(width: int) -> Callable[[], object]:
+    """A step of the flow's estimator for so many chunks."""
+    flow = Flow(replace(Config().flow, steps=1)).to(torch.bfloat16)
+    memory, rows = FlowMemory(flow, width, pages=1, width=width), BatchRows(width, 16, torch.device("cpu"))
+    weights = FusedWeights(flow)
+    fused = FusedEstimator(weights, Activations(weights, ROWS * width * CHUNK), memory, rows)
+    chunk = torch.zeros(width, MELS, CHUNK)
+    halved = chunk.to(torch.bfloat16)
+    return lambda: fused.move(chunk, halved, halved[:, :, 0], halved)
+
+
+def usage(cubin: bytes) -> tuple[int, int]:
+    """Registers and spilled bytes of a thread."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        text = subprocess.run([_TOOL, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True)
+    found = re.search(r"REG:(\d+) STACK:(\d+)", text.stdout)
+    assert found is not None, text.stdout
+    return int(found[1]), int(found[2])
+
+
+def report(capabilities: tuple[int, ...]) -> Iterator[dict[str, Any]]:
+    seen: set[Launch] = set()
+    for width in WIDTHS:
+        for launch in set(launches(estimator(width))) - seen:
+            seen.add(launch)
+            for capability in capabilities:
+                made = launch.compile(capability)
+                registers, spilled = usage(made.asm["cubin"])
+                yield {
+                    "kernel": launch.kernel.__name__,
+                    "width": width,
+                    "capability": capability,
+                    "shared": made.metadata.shared,
+                    "registers": registers,
+                    "spilled": spilled,
+                    **{name: value for name, value in launch.constants if name.isupper()},
+                }
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        for line in report(tuple(map(int, sys.argv[1:])) or CAPABILITIES):
+            print(json.dumps(line), flush=True)
