@@ -2,7 +2,7 @@
 
 For each kernel at its released size: how far it is from its reference in float32, of the same rounded numbers, and the
 microseconds of both in a graph. Then a chunk of the whole flow for several widths, by kernels and by PyTorch: the
-milliseconds, and how far the mel is from that of float32. Weights are random. Needs a card, and PyTorch with its Triton.
+milliseconds, and how far the mel is from that of float32. Weights are random. Needs a card and PyTorch with its Triton.
 """
 
 import time

@@ -59,11 +59,16 @@ def load_hift(folder: Path, config: Config, device: str = "cpu") -> Hift:
     with torch.device("meta"):
         hift = Hift(config.hift)
     hift = _filled(hift, folder / FILES["hift"], torch.float32, device)
-    for module in list(hift.modules()):
-        if parametrize.is_parametrized(module):
-            parametrize.remove_parametrizations(module, "weight")
+    fold_weight_norm(hift)
     hift.f0_predictor.double()
     return hift
+
+
+def fold_weight_norm(module: nn.Module) -> None:
+    """Work out once what weight norm makes of the weights."""
+    for each in list(module.modules()):
+        if parametrize.is_parametrized(each):
+            parametrize.remove_parametrizations(each, "weight")
 
 
 def _filled(module: M, path: Path, dtype: torch.dtype, device: str) -> M:
