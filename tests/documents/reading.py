@@ -24,7 +24,7 @@ from tests.running import ROOT
 
 COMMANDS = {"sh", "python", "dotenv", "js", "console"}
 """What a block of commands is called; `console` shows what is answered as well."""
-OTHERS = {"", "json"}
+OTHERS = {"", "json", "mermaid"}
 _MARK = re.compile(
     r"<!-- (?P<what>not run|run by (?P<file>\S+?)|may end with (?P<status>\d+))"
     r"(?:: `(?P<command>[^`]+)`)?(?:: (?P<reason>.+?))? -->"
