@@ -1,13 +1,19 @@
-"""Which source is asked first, and in what environment: pure decisions."""
+"""Which source is asked first, and in what environment."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cosyserve.assets import sources
+from cosyserve.assets import probe, sources
 from cosyserve.machine import Machine
+from tests.assets.hub import COMMIT, REPOSITORY, Behaviour, Hub
+from tests.running import HANGS
 
 MIRROR = "https://mirror.example"
 TURBO = "export no_proxy=localhost\nexport http_proxy=http://turbo:1 && export https_proxy=http://turbo:1\necho ready\n"
@@ -93,3 +99,16 @@ def test_no_secret_of_ours_reaches_a_transfer(tmp_path: Path) -> None:
     environ = sources.environment(FOUND["huggingface"], here)
     assert "COSYSERVE_API_KEYS" not in environ
     assert environ["HF_TOKEN"] == "hf_x"  # noqa: S105
+
+
+def test_what_answers_is_known_to_be_there_before_it_brings_anything() -> None:
+    """On a busy machine nobody may be left to wait for the rest."""
+    with Hub({"flow.pt": b"x" * 100}, Behaviour(hang=True)) as hub:
+        address = f"{hub.url}/{REPOSITORY}/resolve/{COMMIT}/flow.pt"
+        question = json.dumps({"address": address, "seconds": HANGS, "bytes": 1})
+        with subprocess.Popen([sys.executable, "-S", probe.__file__], stdin=PIPE, stdout=PIPE, text=True) as process:
+            assert process.stdin and process.stdout
+            process.stdin.write(question)
+            process.stdin.close()
+            assert process.stdout.readline() == "0.0\n"
+            process.kill()
