@@ -30,10 +30,10 @@ class RmsNorm(nn.Module):
     def __init__(self, width: int, epsilon: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
-        self._epsilon = epsilon
+        self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self._epsilon)
+        return F.rms_norm(x, self.weight.shape, self.weight, self.epsilon)
 
 
 class Attention(nn.Module):
@@ -44,17 +44,17 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(config.hidden, config.kv_heads * config.head_dim)
         self.v_proj = nn.Linear(config.hidden, config.kv_heads * config.head_dim)
         self.o_proj = nn.Linear(config.heads * config.head_dim, config.hidden, bias=False)
-        self._fused: tuple[Tensor, Tensor | None] | None = None
+        self.fused: tuple[Tensor, Tensor | None] | None = None
 
     def fuse(self) -> None:
-        self._fused = fused_linear(self.q_proj, self.k_proj, self.v_proj)
+        self.fused = fused_linear(self.q_proj, self.k_proj, self.v_proj)
 
     def _heads_of(self, x: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (T, H, D), keys and values (T, H', D) of `x` (T, W), the first two turned to their positions."""
-        if self._fused is None:
+        if self.fused is None:
             projected = torch.cat((self.q_proj(x), self.k_proj(x), self.v_proj(x)), dim=1)
         else:
-            projected = F.linear(x, *self._fused)
+            projected = F.linear(x, *self.fused)
         both, value = projected.unflatten(1, (-1, self._dim)).split((self._heads + self._kv_heads, self._kv_heads), 1)
         query, key = _rotated(both, rotary[:, None]).split((self._heads, self._kv_heads), 1)
         return query, key, value
@@ -95,22 +95,30 @@ def _rotated(x: Tensor, rotary: Tensor) -> Tensor:
     return torch.addcmul(x * rotary[..., 0, :], x.roll(x.shape[-1] // 2, -1), rotary[..., 1, :])
 
 
+def rotary(config: LlmConfig, positions: Tensor) -> Tensor:
+    """Cosines and signed sines (T, 2, D) of each place, in float32."""
+    exponent = torch.arange(0, config.head_dim, 2, device=positions.device, dtype=torch.float32) / config.head_dim
+    angle = positions[:, None] / config.rope_theta**exponent
+    cosine, sine = angle.cos(), angle.sin()
+    return torch.cat((cosine, cosine, -sine, sine), dim=1).unflatten(1, (2, -1))
+
+
 class FeedForward(nn.Module):
     def __init__(self, config: LlmConfig) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden, config.feed_forward, bias=False)
         self.up_proj = nn.Linear(config.hidden, config.feed_forward, bias=False)
         self.down_proj = nn.Linear(config.feed_forward, config.hidden, bias=False)
-        self._fused: tuple[Tensor, Tensor | None] | None = None
+        self.fused: tuple[Tensor, Tensor | None] | None = None
 
     def fuse(self) -> None:
-        self._fused = fused_linear(self.gate_proj, self.up_proj)
+        self.fused = fused_linear(self.gate_proj, self.up_proj)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._fused is None:
+        if self.fused is None:
             gate, up = self.gate_proj(x), self.up_proj(x)
         else:
-            gate, up = F.linear(x, *self._fused).chunk(2, dim=1)
+            gate, up = F.linear(x, *self.fused).chunk(2, dim=1)
         return self.down_proj(F.silu(gate) * up)
 
 
@@ -148,15 +156,15 @@ class Llm(nn.Module):
 
     def tie(self) -> None:
         """The text head is the text embedding, and of no use here: speech has a head of its own."""
-        self.llm.model.lm_head.weight = self._qwen.embed_tokens.weight  # type: ignore[union-attr]
+        self.llm.model.lm_head.weight = self.qwen.embed_tokens.weight  # type: ignore[union-attr]
 
     @property
-    def _qwen(self) -> Qwen2:
+    def qwen(self) -> Qwen2:
         return self.llm.model.model  # type: ignore[return-value, union-attr]
 
     def fuse(self) -> None:
         """Make one product of those that share an input. To be done where the weights are to stay."""
-        for layer in self._qwen.layers:
+        for layer in self.qwen.layers:
             layer.self_attn.fuse()  # type: ignore[union-attr, operator]
             layer.mlp.fuse()  # type: ignore[union-attr, operator]
 
@@ -166,7 +174,7 @@ class Llm(nn.Module):
     def prompt(self, text: Tensor, speech: Tensor) -> Tensor:
         """Text ids (T,) and the prompt's speech tokens (P,) as embeddings: sos, text, task, speech (T + P + 2, W)."""
         marks = self.llm_embedding.weight
-        text, speech = self._qwen.embed_tokens(text), self.speech_embedding(speech)
+        text, speech = self.qwen.embed_tokens(text), self.speech_embedding(speech)
         return torch.cat((marks[_SOS : _SOS + 1], text, marks[_TASK : _TASK + 1], speech))
 
     @torch.inference_mode()
@@ -175,10 +183,10 @@ class Llm(nn.Module):
         length = len(prompt)
         rotary = self._rotary(torch.arange(length, device=prompt.device))
         x = prompt
-        for layer, kept in zip(self._qwen.layers, cache.layers, strict=True):
+        for layer, kept in zip(self.qwen.layers, cache.layers, strict=True):
             x = x + layer.self_attn.prefill(layer.input_layernorm(x), rotary, kept[:, slot, :, :length])  # type: ignore[union-attr, operator]
             x = x + layer.mlp(layer.post_attention_layernorm(x))  # type: ignore[operator]
-        return self.llm_decoder(self._qwen.norm(x[-1:]))[0]
+        return self.llm_decoder(self.qwen.norm(x[-1:]))[0]
 
     @torch.inference_mode()
     def extend(self, piece: Tensor, begin: Tensor, last: Tensor, cache: Cache, span: int) -> Tensor:
@@ -188,11 +196,11 @@ class Llm(nn.Module):
         seen = torch.arange(span, device=piece.device) <= positions[:, None]
         mask = torch.zeros_like(seen, dtype=piece.dtype).masked_fill_(~seen, -torch.inf)
         rotary, x = self._rotary(positions), piece
-        for layer, kept in zip(self._qwen.layers, cache.layers, strict=True):
+        for layer, kept in zip(self.qwen.layers, cache.layers, strict=True):
             normed = layer.input_layernorm(x)  # type: ignore[operator]
             x = x + layer.self_attn.extend(normed, rotary, positions, mask, kept[:, 0, :, :span])  # type: ignore[union-attr, operator]
             x = x + layer.mlp(layer.post_attention_layernorm(x))  # type: ignore[operator]
-        return self.llm_decoder(self._qwen.norm(x.index_select(0, last)))[0]
+        return self.llm_decoder(self.qwen.norm(x.index_select(0, last)))[0]
 
     @torch.inference_mode()
     def decode(self, tokens: Tensor, positions: Tensor, cache: Cache, span: int | None = None) -> Tensor:
@@ -207,17 +215,11 @@ class Llm(nn.Module):
         mask = torch.zeros_like(seen, dtype=self.speech_embedding.weight.dtype).masked_fill_(~seen, -torch.inf)
         mask = mask[:, None, None]
         x = self.speech_embedding(tokens)
-        for layer, kept in zip(self._qwen.layers, cache.layers, strict=True):
+        for layer, kept in zip(self.qwen.layers, cache.layers, strict=True):
             normed = layer.input_layernorm(x)  # type: ignore[operator]
             x = x + layer.self_attn.decode(normed, rotary, positions, mask, kept[:, :, :, :span])  # type: ignore[union-attr, operator]
             x = x + layer.mlp(layer.post_attention_layernorm(x))  # type: ignore[operator]
-        return self.llm_decoder(self._qwen.norm(x))
+        return self.llm_decoder(self.qwen.norm(x))
 
     def _rotary(self, positions: Tensor) -> Tensor:
-        """Cosines and signed sines (T, 2, D) of each place."""
-        dim = self.config.head_dim
-        exponent = torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32) / dim
-        angle = positions[:, None] / self.config.rope_theta**exponent
-        cosine, sine = angle.cos(), angle.sin()
-        both = torch.cat((cosine, cosine, -sine, sine), dim=1).unflatten(1, (2, -1))
-        return both.to(self.speech_embedding.weight.dtype)
+        return rotary(self.config, positions).to(self.speech_embedding.weight.dtype)

@@ -3,6 +3,8 @@
 A token is drawn from the nucleus; one that was heard in the last ten is drawn anew from everything else. All requests
 of a batch are drawn together, each from random numbers of its own that depend on its seed and its step alone, so a
 request is repeatable whatever else runs beside it.
+
+`kernels/draw.py` does the same as one kernel: what changes here changes there.
 """
 
 from dataclasses import dataclass

@@ -4,6 +4,7 @@ One step advances every slot by one token, on the device alone: scores, draw, an
 reads tokens while the next step runs, so that the device never waits for it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -107,10 +108,17 @@ class TokenGenerator(Protocol):
 
 class Generator:
     """`slots` requests of at most `length` positions each, whose prompts are read in pieces of `piece` positions: by
-    default on a GPU alone. Not to be used from two threads."""
+    default on a GPU alone. With `kernels` Triton's make the steps. Not to be used from two threads."""
 
     def __init__(
-        self, llm: Llm, slots: int, length: int, nucleus: Nucleus = Nucleus(), piece: int | None = None
+        self,
+        llm: Llm,
+        slots: int,
+        length: int,
+        nucleus: Nucleus = Nucleus(),
+        piece: int | None = None,
+        *,
+        kernels: bool = False,
     ) -> None:
         self._llm, self._nucleus = llm, nucleus
         llm.fuse()
@@ -132,6 +140,8 @@ class Generator:
         self._token, self._position, self._step, self._seed, self._least = (each(torch.long) for _ in range(5))
         self._temperature = each(torch.float32)
         self._recent = torch.full((slots, nucleus.window), -1, device=self._device)
+        self._grows = length if kernels else _SPAN  # with kernels, attention is as long as each slot's own by itself
+        self._one_step = self._by_kernels() if kernels else self._by_torch
 
     @property
     def slots(self) -> int:
@@ -148,7 +158,7 @@ class Generator:
     def graphs(self) -> list[Make]:
         if self._device.type != "cuda":
             return []
-        steps = {min(span, self._cache.length) for span in _spans(self._cache.length)}
+        steps = {min(span, self._cache.length) for span in _spans(self._cache.length, self._grows)}
         pieces = _spans(self._spare.length) if self._piece is not None else []
         return [
             *(partial(self._graph, span) for span in sorted(steps)),
@@ -227,7 +237,9 @@ class Generator:
     def remove(self, slot: Slot) -> None:
         """A request that is done, or that nobody waits for any more, frees its slot."""
         slot.done = True
-        self._slots = {number: each for number, each in self._slots.items() if each is not slot}
+        for number in [number for number, each in self._slots.items() if each is slot]:
+            del self._slots[number]
+            self._position[number].fill_(0)  # so that the kernels see nothing behind it
         self._reading = [each for each in self._reading if each.slot is not slot]
 
     @torch.inference_mode()
@@ -269,7 +281,7 @@ class Generator:
         """One step of every slot, free ones too: shapes never change, so a request's numbers do not hang on how many
         others there are, and what free slots compute is never looked at."""
         furthest = max(self._positions[number] for number in self._slots)
-        span = min(self._cache.length, (furthest // _SPAN + 1) * _SPAN)
+        span = min(self._cache.length, (furthest // self._grows + 1) * self._grows)
         if self._device.type != "cuda":
             self._one_step(span)
         else:
@@ -277,10 +289,25 @@ class Generator:
         for number in self._slots:
             self._positions[number] += 1
 
-    def _one_step(self, span: int) -> None:
+    def _by_torch(self, span: int) -> None:
         scores = self._llm.decode(self._token, self._position.clamp(max=span - 1), self._cache, span)
         self._draw(scores, slice(None))
         self._position += 1
+
+    def _by_kernels(self) -> Callable[[int], None]:
+        # Triton is imported where a card is, and only then.
+        from cosyserve.cosyvoice.kernels.draw import Draws, draw
+        from cosyserve.cosyvoice.runtime.fused_decoder import FusedDecoder
+
+        decoder = FusedDecoder(self._llm, self._cache)
+        draws = Draws(self._token, self._position, self._step, self._seed, self._least, self._temperature, self._recent)
+        top = self._nucleus
+
+        def one_step(span: int) -> None:
+            scores = decoder.step(self._token, self._position)
+            draw(scores, draws, SPEECH_TOKENS, top.top_k, top.top_p, top.repeated_from)
+
+        return one_step
 
     def _draw(self, scores: Tensor, rows: slice) -> None:
         """Draw a token for each row and remember it."""
@@ -310,6 +337,6 @@ class Generator:
         return self._token, self._position, self._step, self._recent
 
 
-def _spans(length: int) -> list[int]:
+def _spans(length: int, each: int = _SPAN) -> list[int]:
     """By how many positions attention grows up to such a length."""
-    return list(range(_SPAN, length + _SPAN, _SPAN))
+    return list(range(each, length + each, each))

@@ -1,0 +1,182 @@
+"""Attention of one new token of each slot over the slot's cache, with the rotary embedding and the append before it.
+
+Two kernels, as one program for each slot and key head would leave a card idle: the positions of a slot are split among
+several, and each leaves a part of a softmax that the second kernel puts together.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from cosyserve.cosyvoice.kernels.tile import power_of_two
+
+_KEYS = 64  # that a program looks at at once
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What each split of a slot's positions found, in float32: `found` (S, heads, splits, D), the weighted sum of its
+    values; `total` (S, heads, splits), the sum of the weights; `most`, like it, the score whose weight is 1."""
+
+    found: Tensor
+    total: Tensor
+    most: Tensor
+
+    @classmethod
+    def of(cls, slots: int, heads: int, splits: int, dim: int, like: Tensor) -> "Parts":
+        found = torch.zeros(slots, heads, splits, dim, dtype=torch.float32, device=like.device)
+        return cls(found, torch.zeros_like(found[..., 0]), torch.zeros_like(found[..., 0]))
+
+
+def decode_attention(
+    qkv: Tensor, rotary: Tensor, positions: Tensor, kept: Tensor, parts: Parts, out: Tensor, keys: int | None = None
+) -> None:
+    """Attention of each slot's new token over the positions 0 to its own, into `out` (S, heads · D). Its key and value
+    go into `kept` (2, S, H, length, D) at its position, or at the last where that is beyond it.
+
+    `qkv` (S, (heads + 2 · H) · D) holds queries, keys and values; `rotary` (length, 2, D) the cosines and signed sines
+    of all positions, in float32; `positions` is (S,). The queries of heads / H heads share a key head.
+
+    Reads 2 · H · D for each position of each slot; 4 · heads · D operations for each.
+    """
+    slots, heads, splits, dim = parts.found.shape
+    _, _, kv_heads, length, _ = kept.shape
+    assert qkv.is_contiguous() and out.is_contiguous() and rotary.is_contiguous()  # noqa: S101 - the callers' own layout
+    assert kept.is_contiguous()  # noqa: S101
+    _attend[slots * kv_heads, splits](
+        qkv,
+        rotary,
+        positions,
+        kept,
+        parts.found,
+        parts.total,
+        parts.most,
+        kept.stride(0),
+        length,
+        1 / (math.sqrt(dim) * math.log(2)),
+        H=kv_heads,
+        GROUP=heads // kv_heads,
+        D=dim,
+        SPLITS=splits,
+        BG=power_of_two(heads // kv_heads),
+        BN=keys or _KEYS,
+        BD=power_of_two(dim),
+    )
+    _combine[slots * heads,](
+        parts.found, parts.total, parts.most, out, D=dim, SPLITS=splits, BS=power_of_two(splits), BD=power_of_two(dim)
+    )
+
+
+def reference(qkv: Tensor, rotary: Tensor, positions: Tensor, kept: Tensor, heads: int) -> Tensor:
+    """The same by PyTorch, (S, heads · D); it writes to `kept` likewise."""
+    _, slots, kv_heads, length, dim = kept.shape
+    positions = positions.clamp(max=length - 1)
+    both, value = qkv.unflatten(1, (-1, dim)).split((heads + kv_heads, kv_heads), 1)
+    cosine, sine = rotary[positions, :, None].unbind(1)
+    query, key = (both * cosine + both.roll(dim // 2, -1) * sine).to(qkv.dtype).split((heads, kv_heads), 1)
+    each = torch.arange(slots, device=qkv.device)
+    kept[0, each, :, positions], kept[1, each, :, positions] = key, value
+    seen = torch.arange(length, device=qkv.device) <= positions[:, None]
+    out = F.scaled_dot_product_attention(query.unflatten(1, (kv_heads, -1)), kept[0], kept[1], seen[:, None, None])
+    return out.flatten(1)
+
+
+@triton.jit
+def _attend(
+    qkv_ptr,
+    rotary_ptr,
+    positions_ptr,
+    kept_ptr,
+    found_ptr,
+    total_ptr,
+    most_ptr,
+    values_stride,
+    length,
+    scale,
+    H: tl.constexpr,
+    GROUP: tl.constexpr,
+    D: tl.constexpr,
+    SPLITS: tl.constexpr,
+    BG: tl.constexpr,
+    BN: tl.constexpr,
+    BD: tl.constexpr,
+):
+    slot, kv_head, split = tl.program_id(0) // H, tl.program_id(0) % H, tl.program_id(1)
+    group, d = tl.arange(0, BG), tl.arange(0, BD)
+    position = tl.minimum(tl.load(positions_ptr + slot), length - 1).to(tl.int32)
+    inside = (group < GROUP)[:, None] & (d < D)[None, :]
+    row = qkv_ptr + slot * ((GROUP + 2) * H * D)
+    cosine = tl.load(rotary_ptr + position * (2 * D) + d, mask=d < D, other=0.0)
+    sine = tl.load(rotary_ptr + position * (2 * D) + D + d, mask=d < D, other=0.0)
+    other = (d + D // 2) % D  # the half that the sine goes with
+    heads = row + (kv_head * GROUP + group)[:, None] * D
+    turned = tl.load(heads + other[None, :], mask=inside, other=0.0).to(tl.float32) * sine[None, :]
+    query = tl.load(heads + d[None, :], mask=inside, other=0.0).to(tl.float32) * cosine[None, :] + turned
+    query = query.to(kept_ptr.dtype.element_ty)
+
+    # The new token is the first split's, which makes its key, uses it and stores it: the others look at those before.
+    new_at = row + (GROUP * H + kv_head) * D
+    turned = tl.load(new_at + other, mask=d < D, other=0.0).to(tl.float32) * sine
+    key = tl.load(new_at + d, mask=d < D, other=0.0).to(tl.float32) * cosine + turned
+    key = key.to(kept_ptr.dtype.element_ty)
+    value = tl.load(new_at + H * D + d, mask=d < D, other=0.0)
+    keys = kept_ptr + (slot * H + kv_head).to(tl.int64) * length * D
+    values = keys + values_stride
+    is_first = group * 0 + split == 0
+    tl.store(keys + position * D + d, key, mask=(d < D) & (d * 0 + split == 0))
+    tl.store(values + position * D + d, value, mask=(d < D) & (d * 0 + split == 0))
+    score = tl.sum(query.to(tl.float32) * key.to(tl.float32)[None, :], 1) * scale
+    most = tl.where(is_first, score, -float("inf"))
+    total = tl.where(is_first, 1.0, 0.0)
+    found = tl.where(is_first[:, None], value.to(tl.float32)[None, :], 0.0)
+
+    # Whole blocks of those before, shared out anew at every length. A split without any keeps the weight zero.
+    each = tl.cdiv(tl.cdiv(position, BN), SPLITS) * BN
+    end = tl.minimum((split + 1) * each, position)
+    for begin in range(split * each, end, BN):
+        at = begin + tl.arange(0, BN)
+        place = at[:, None] * D + d[None, :]
+        mask = (at < end)[:, None] & (d < D)[None, :]
+        past_keys = tl.load(keys + place, mask=mask, other=0.0)
+        past_values = tl.load(values + place, mask=mask, other=0.0)
+        scores = tl.dot(query, tl.trans(past_keys), input_precision="ieee") * scale
+        scores = tl.where((at < end)[None, :], scores, -float("inf"))
+        higher = tl.maximum(most, tl.max(scores, 1))  # a block has a position that counts, so it is finite
+        weights, fading = tl.exp2(scores - higher[:, None]), tl.exp2(most - higher)
+        total = total * fading + tl.sum(weights, 1)
+        found = tl.dot(weights.to(past_values.dtype), past_values, found * fading[:, None], input_precision="ieee")
+        most = higher
+
+    part = ((slot * H + kv_head) * GROUP + group) * SPLITS + split
+    tl.store(found_ptr + part[:, None] * D + d[None, :], found, mask=inside)
+    tl.store(total_ptr + part, total, mask=group < GROUP)
+    tl.store(most_ptr + part, most, mask=group < GROUP)
+
+
+@triton.jit
+def _combine(
+    found_ptr,
+    total_ptr,
+    most_ptr,
+    out_ptr,
+    D: tl.constexpr,
+    SPLITS: tl.constexpr,
+    BS: tl.constexpr,
+    BD: tl.constexpr,
+):
+    """One head of one slot."""
+    head = tl.program_id(0)
+    split, d = tl.arange(0, BS), tl.arange(0, BD)
+    part = head * SPLITS + split
+    most = tl.load(most_ptr + part, mask=split < SPLITS, other=-float("inf"))
+    total = tl.load(total_ptr + part, mask=split < SPLITS, other=0.0)
+    inside = (split < SPLITS)[:, None] & (d < D)[None, :]
+    found = tl.load(found_ptr + part[:, None] * D + d[None, :], mask=inside, other=0.0)
+    weight = tl.exp2(most - tl.max(most, 0))  # the first split's score is finite
+    out = tl.sum(found * weight[:, None], 0) / tl.sum(total * weight, 0)
+    tl.store(out_ptr + head * D + d, out.to(out_ptr.dtype.element_ty), mask=d < D)
