@@ -88,9 +88,9 @@ def cases(width: int, dtype: torch.dtype) -> list[Case]:
     return [
         Case(
             "norm, linear, GELU",
-            lambda: norm_linear.norm_linear(x, norm, first, hidden, added, activation="gelu"),
+            lambda: norm_linear.norm_linear(x, norm, first, hidden, added, gelu=True),
             hidden,
-            lambda like: norm_linear.reference(like(x), norm_in(like), like(first), like(added), activation="gelu"),
+            lambda like: norm_linear.reference(like(x), norm_in(like), like(first), like(added), gelu=True),
         ),
         Case(
             "linear, residual",

@@ -103,9 +103,9 @@ def test_no_secret_of_ours_reaches_a_transfer(tmp_path: Path) -> None:
 
 def test_what_answers_is_known_to_be_there_before_it_brings_anything() -> None:
     """On a busy machine nobody may be left to wait for the rest."""
-    with Hub({"flow.pt": b"x" * 100}, Behaviour(hang=True)) as hub:
+    with Hub({"flow.pt": b"x" * 100_000}, Behaviour(pause=HANGS)) as hub:
         address = f"{hub.url}/{REPOSITORY}/resolve/{COMMIT}/flow.pt"
-        question = json.dumps({"address": address, "seconds": HANGS, "bytes": 1})
+        question = json.dumps({"address": address, "seconds": HANGS, "bytes": 100_000})
         with subprocess.Popen([sys.executable, "-S", probe.__file__], stdin=PIPE, stdout=PIPE, text=True) as process:
             assert process.stdin and process.stdout
             process.stdin.write(question)

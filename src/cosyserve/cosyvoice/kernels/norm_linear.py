@@ -1,4 +1,4 @@
-"""A norm and the linear layer behind it, in one kernel.
+"""A layer norm and the linear layer behind it, in one kernel.
 
 Each program normalises its rows anew, in registers: that costs less than to write them to memory and read them back.
 """
@@ -44,20 +44,19 @@ def norm_linear(
     out: Tensor,
     bias: Tensor | None = None,
     *,
-    activation: str = "none",
+    gelu: bool = False,
     append: Append | None = None,
     tile: Tile | None = None,
 ) -> None:
-    """`activation(norm(x) @ weight.T + bias)` into `out`.
+    """`norm(x) @ weight.T + bias` into `out`, or its GELU.
 
-    `x` is (M, K), `weight` (N, K), `out` (M, N); rows may be further apart than they are long. The activation is
-    "none", "gelu", or "swiglu": silu of the first half of the columns times the second half, with `out` (M, N / 2).
-    With `append`, `out` has the first columns and the past all others.
+    `x` is (M, K), `weight` (N, K), `out` (M, N); rows may be further apart than they are long. With
+    `append`, `out` has the first columns and the past all others.
 
     Reads M·K for each tile of columns and N·K for each tile of rows, writes M·N; 2·M·N·K operations.
     """
-    rows, depth = x.shape
-    columns = out.shape[1] if activation == "swiglu" else len(weight)
+    assert norm.bias is not None  # noqa: S101 - else `rms_linear` is the kernel
+    (rows, depth), columns = x.shape, len(weight)
     tile = tile or (_SMALL if rows <= 512 else _LARGE)
     columns_at_once = min(tile.columns, power_of_two(columns))
     if append is not None:  # a tile goes to one place
@@ -67,7 +66,7 @@ def norm_linear(
     _norm_linear[triton.cdiv(columns, columns_at_once), triton.cdiv(rows, tile.rows)](
         x,
         norm.weight,
-        norm.weight if norm.bias is None else norm.bias,
+        norm.bias,
         weight,
         weight if bias is None else bias,
         out,
@@ -82,9 +81,8 @@ def norm_linear(
         K=depth,
         FRAMES=1 if append is None else past.shape[1],
         KEPT=0 if append is None else past.shape[2],
-        RMS=norm.bias is None,
         BIAS=bias is not None,
-        ACTIVATION=activation,
+        GELU=gelu,
         APPEND=append is not None,
         BM=tile.rows,
         BN=columns_at_once,
@@ -93,13 +91,10 @@ def norm_linear(
     )
 
 
-def reference(x: Tensor, norm: Norm, weight: Tensor, bias: Tensor | None = None, *, activation: str = "none") -> Tensor:
+def reference(x: Tensor, norm: Norm, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
     """The same by PyTorch, without `append`."""
     y = F.linear(norm(x), weight, bias)
-    if activation == "swiglu":
-        gate, up = y.chunk(2, dim=1)
-        return F.silu(gate) * up
-    return F.gelu(y) if activation == "gelu" else y
+    return F.gelu(y) if gelu else y
 
 
 @triton.jit
@@ -121,9 +116,8 @@ def _norm_linear(
     K: tl.constexpr,
     FRAMES: tl.constexpr,
     KEPT: tl.constexpr,
-    RMS: tl.constexpr,
     BIAS: tl.constexpr,
-    ACTIVATION: tl.constexpr,
+    GELU: tl.constexpr,
     APPEND: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
@@ -132,19 +126,16 @@ def _norm_linear(
     row = tl.program_id(1) * BM + tl.arange(0, BM)
     column = tl.program_id(0) * BN + tl.arange(0, BN)
     k = tl.arange(0, BK)
-    weights = weight_ptr + column[None, :] * K + k[:, None]
     inside = (column < columns)[None, :] & (k < K)[:, None]
-    weight = tl.load(weights, mask=inside, other=0.0)  # before all else: it is what takes long
+    # Before all else: it is what takes long.
+    weight = tl.load(weight_ptr + column[None, :] * K + k[:, None], mask=inside, other=0.0)
     x = tl.load(x_ptr + row[:, None] * x_stride + k[None, :], mask=(row < rows)[:, None] & (k < K)[None, :], other=0.0)
-    normed = _normed(x.to(tl.float32), gamma_ptr, beta_ptr, epsilon, k, K, RMS).to(weight.dtype)
+    normed = _normed(x.to(tl.float32), gamma_ptr, beta_ptr, epsilon, k, K).to(weight.dtype)
     y = tl.dot(normed, weight, input_precision="ieee")
     if BIAS:
         y += tl.load(bias_ptr + column, mask=column < columns, other=0.0).to(tl.float32)[None, :]
-    if ACTIVATION == "gelu":
+    if GELU:
         y = 0.5 * y * (1 + tl.erf(y * 0.7071067811865476))
-    if ACTIVATION == "swiglu":
-        up = tl.dot(normed, tl.load(weights + columns * K, mask=inside, other=0.0), input_precision="ieee")
-        y = y / (1 + tl.exp(-y)) * up
     written = (row < rows)[:, None] & (column < columns)[None, :]
     y = y.to(out_ptr.dtype.element_ty)
     if APPEND and tl.program_id(0) * BN >= split:
@@ -156,11 +147,9 @@ def _norm_linear(
 
 
 @triton.jit
-def _normed(x, gamma_ptr, beta_ptr, epsilon, k, K: tl.constexpr, RMS: tl.constexpr):
+def _normed(x, gamma_ptr, beta_ptr, epsilon, k, K: tl.constexpr):
     """Rows (BM, BK) of K values each, the others zero, in float32."""
     gamma = tl.load(gamma_ptr + k, mask=k < K, other=0.0).to(tl.float32)
-    if RMS:
-        return x * tl.rsqrt(tl.sum(x * x, 1) / K + epsilon)[:, None] * gamma[None, :]
     centred = tl.where((k < K)[None, :], x - (tl.sum(x, 1) / K)[:, None], 0.0)
     beta = tl.load(beta_ptr + k, mask=k < K, other=0.0).to(tl.float32)
     scale = tl.rsqrt(tl.sum(centred * centred, 1) / K + epsilon)

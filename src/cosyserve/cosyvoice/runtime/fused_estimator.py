@@ -163,7 +163,7 @@ class _Step:
         norm_linear(x, layer.norm, layer.qkv, acts.query, append=Append(past, self.rows.page))
         paged_attention(acts.query, past, table, acts.found, layer.heads)
         linear_residual(acts.found, *layer.out, x)
-        norm_linear(x, layer.norm_ff, layer.wide[0], acts.hidden, layer.wide[1], activation="gelu")
+        norm_linear(x, layer.norm_ff, layer.wide[0], acts.hidden, layer.wide[1], gelu=True)
         linear_residual(acts.hidden, *layer.narrow, x)
 
 
