@@ -2,7 +2,7 @@
 
     python -m tests.cosyvoice.kernels.compiled [CAPABILITY…]
 
-prints a line of JSON for each kernel: shared memory in bytes, registers and spilled bytes of a thread, by ptxas.
+prints a line of JSON for each kernel: shared memory in bytes, and registers and stack of a thread, by ptxas.
 """
 
 import json
@@ -25,11 +25,14 @@ from triton.runtime.jit import JITFunction
 
 from cosyserve.cosyvoice.model.config import MELS, Config
 from cosyserve.cosyvoice.model.flow import Flow
+from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, ROWS, BatchRows, FlowMemory
 from cosyserve.cosyvoice.runtime.fused_estimator import Activations, FusedEstimator, FusedWeights
+from cosyserve.cosyvoice.runtime.generation import Generator
 
 WIDTHS = (1, 16)
 CAPABILITIES = (80, 86, 89, 90)
+_POSITIONS = 2048
 _TYPES = {torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int64: "*i64"}
 _TOOL = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
@@ -93,8 +96,15 @@ def estimator(width: int) -> Callable[[], object]:
     return lambda: fused.move(chunk, halved, halved[:, :, 0], halved)
 
 
+def decoder(slots: int) -> Callable[[], object]:
+    """A step of the language model for so many slots, with one layer of its 24."""
+    llm = Llm(replace(Config().llm, layers=1, vocabulary=1)).to(torch.bfloat16)
+    generator = Generator(llm, slots, _POSITIONS, kernels=True)
+    return lambda: generator._one_step(_POSITIONS)
+
+
 def usage(cubin: bytes) -> tuple[int, int]:
-    """Registers and spilled bytes of a thread."""
+    """Registers, and bytes of the stack, of a thread. What registers have no room for is spilled there."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
@@ -107,18 +117,18 @@ def usage(cubin: bytes) -> tuple[int, int]:
 def report(capabilities: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     seen: set[Launch] = set()
     for width in WIDTHS:
-        for launch in set(launches(estimator(width))) - seen:
+        for launch in {*launches(estimator(width)), *launches(decoder(width))} - seen:
             seen.add(launch)
             for capability in capabilities:
                 made = launch.compile(capability)
-                registers, spilled = usage(made.asm["cubin"])
+                registers, stack = usage(made.asm["cubin"])
                 yield {
                     "kernel": launch.kernel.__name__,
                     "width": width,
                     "capability": capability,
                     "shared": made.metadata.shared,
                     "registers": registers,
-                    "spilled": spilled,
+                    "stack": stack,
                     **{name: value for name, value in launch.constants if name.isupper()},
                 }
 
