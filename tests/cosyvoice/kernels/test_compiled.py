@@ -10,17 +10,17 @@ import pytest
 
 from tests.running import HANGS, ROOT
 
-# Shared memory that a program may have, in bytes: CUDA's programming guide, technical specifications by capability.
-# What fits 8.6 fits 8.0 and 8.9, which are compiled for alike: `python -m tests.cosyvoice.kernels.compiled` shows all.
+# The least that there is: what fits 8.6 fits 8.0, 8.9 and 9.0, for which `python -m tests.cosyvoice.kernels.compiled`
+# compiles as well. Shared memory of a program in bytes: CUDA's programming guide, specifications by compute capability.
+_CAPABILITY, _SHARED = 86, 99 << 10
 _STACK = 16  # bytes, which hold an address or two; what is spilled takes hundreds
-SHARED = {86: 99 << 10, 90: 227 << 10}
 
 
 @pytest.mark.slow
 def test_it_fits_in_shared_memory_and_in_registers(tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.cosyvoice.kernels.compiled", *map(str, SHARED)],
+        [sys.executable, "-m", "tests.cosyvoice.kernels.compiled", str(_CAPABILITY)],
         cwd=ROOT,
         env={**environ, "TRITON_CACHE_DIR": str(tmp_path)},
         capture_output=True,
@@ -29,5 +29,5 @@ def test_it_fits_in_shared_memory_and_in_registers(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     kernels = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {each["capability"] for each in kernels} == set(SHARED)
-    assert [each for each in kernels if each["shared"] > SHARED[each["capability"]] or each["stack"] > _STACK] == []
+    assert len({each["kernel"] for each in kernels}) == 9  # one file has two
+    assert [each for each in kernels if each["shared"] > _SHARED or each["stack"] > _STACK] == []
