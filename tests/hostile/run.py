@@ -81,7 +81,8 @@ def _attacked(folder: Path, locked: str, attacks: list[Attack], settings: dict[s
         try:
             eventually(lambda: watch.memory() < outcome.before + _LEFT)
         except AssertionError:
-            outcome.problems.append("memory is still held")
+            held = {name: size >> 20 for name, size in watch.memory_by_process().items()}
+            outcome.problems.append(f"memory is still held, {outcome.before >> 20} MiB before, now {held}")
         outcome.after = watch.memory()
         _examine(server, outcome)
     return outcome

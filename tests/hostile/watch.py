@@ -68,11 +68,14 @@ class Watch:
 
     def memory(self) -> int:
         """Of the server and all that belong to it."""
-        total = 0
+        return sum(self.memory_by_process().values())
+
+    def memory_by_process(self) -> dict[str, int]:
+        held: dict[str, int] = {}
         for each in (self._process, *self._process.children(recursive=True)):
             with suppress(psutil.Error):
-                total += each.memory_info().rss
-        return total
+                held[f"{each.pid} {' '.join(each.cmdline()[-3:])}"] = each.memory_info().rss
+        return held
 
     def _ask(self) -> None:
         with httpx.Client(timeout=HANGS) as client:

@@ -34,7 +34,7 @@ def run(folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.parametrize("options", [[], ["--numprocesses", "2"], ["--numprocesses", "2", "--dist", "loadgroup"]])
+@pytest.mark.parametrize("options", [[], ["--numprocesses", "2", "--dist", "loadgroup"]])
 def test_what_passes_by_itself_is_named_and_passes(tmp_path: Path, options: list[str]) -> None:
     done = run(tmp_path, *options)
     assert done.returncode == 0, done.stdout + done.stderr

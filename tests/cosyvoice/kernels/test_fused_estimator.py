@@ -48,10 +48,10 @@ class Streams:
 
 
 BATCHES: list[dict[int, list[int]]] = [
-    {0: [CHUNK, CHUNK], 1: [CHUNK]},  # two chunks of one stream at once, as of a recording
-    {1: [7], 0: [CHUNK], 2: [CHUNK]},  # the end of a stream, and another that begins
-    {0: [CHUNK], 2: [CHUNK, 1]},
-    {0: [CHUNK]},  # more chunks than the stream has pages
+    {0: [CHUNK, CHUNK]},  # two chunks of one stream at once, as of a recording
+    {0: [CHUNK], 1: [CHUNK]},
+    {1: [7], 0: [CHUNK]},  # the end of a stream
+    {0: [CHUNK], 2: [9]},  # more chunks than the stream has pages, and another one that begins
 ]
 TILES = {
     norm_linear: ("_SMALL", "_LARGE"),
