@@ -17,6 +17,7 @@ from cosyserve.cosyvoice.model.untrained import untrained
 from cosyserve.cosyvoice.runtime.encoder_batch import EncodedStream, EncoderBatch
 from cosyserve.cosyvoice.runtime.graphs import new_pool
 from cosyserve.cosyvoice.runtime.memory import encoder_bytes
+from cosyserve.measure.timing import seconds_of
 
 _TOKENS = 2250
 _WIDTHS = (1, 4, 16, 32)
@@ -35,14 +36,7 @@ def recording(tokens: int, seed: int) -> Recording:
 
 
 def median_ms(work: Callable[[], object]) -> float:
-    took = []
-    for _ in range(_CALLS):
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        work()
-        torch.cuda.synchronize()
-        took.append(1000 * (time.perf_counter() - began))
-    return sorted(took)[_CALLS // 2]
+    return 1000 * seconds_of(work, _CALLS)[_CALLS // 2]
 
 
 def step_ms(batch: EncoderBatch, voice: EncodedStream, width: int) -> float:

@@ -5,7 +5,6 @@ microseconds of both in a graph. Then a chunk of the whole flow for several widt
 milliseconds, and how far the mel is from that of float32. Weights are random. Needs a card and PyTorch with its Triton.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -23,6 +22,7 @@ from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch, FlowState, Work
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
 from cosyserve.cosyvoice.runtime.graphs import captured, new_pool
 from cosyserve.cosyvoice.runtime.memory import pages_behind
+from cosyserve.measure.timing import seconds_of
 
 _WIDTHS = (1, 4, 16)
 _PAST_FRAMES = 750  # 15 s
@@ -136,14 +136,7 @@ def microseconds(work: Callable[[], object]) -> float:
 
 
 def _best(work: Callable[[], object]) -> float:
-    took = []
-    for _ in range(_CALLS):
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        work()
-        torch.cuda.synchronize()
-        took.append(time.perf_counter() - began)
-    return min(took)
+    return seconds_of(work, _CALLS)[0]
 
 
 def chunks(batch: FlowBatch, width: int) -> tuple[list[FlowState], Callable[[], list[Tensor]]]:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
 
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, MELS, SAMPLE_RATE, Config
@@ -24,6 +23,7 @@ from cosyserve.cosyvoice.runtime.memory import pages_behind
 from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.utterance import Pcm, Utterance
 from cosyserve.measure.model import PROMPT_TOKENS, UTTERANCE_TOKENS, speech, voice
+from cosyserve.measure.timing import seconds_of
 
 _SLOTS = (1, 8, 32)
 _STREAMS = (1, 4, 16)
@@ -128,15 +128,8 @@ def _chunk(flow: Flow, token2wav: BatchedToken2Wav, streams: int) -> float:
             batch.end(state)
 
 
-def _best(work: Callable[[], Tensor]) -> float:
-    took = []
-    for _ in range(_CALLS):
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        work()
-        torch.cuda.synchronize()
-        took.append(time.perf_counter() - began)
-    return min(took)
+def _best(work: Callable[[], object]) -> float:
+    return seconds_of(work, _CALLS)[0]
 
 
 class _Listener:

@@ -90,7 +90,7 @@ def estimator(width: int) -> Callable[[], object]:
     flow = Flow(replace(Config().flow, steps=1)).to(torch.bfloat16)
     memory, rows = FlowMemory(flow, width, pages=1, width=width), BatchRows(width, 16, torch.device("cpu"))
     weights = FusedWeights(flow)
-    fused = FusedEstimator(weights, Activations(weights, ROWS * width * CHUNK), memory, rows)
+    fused = FusedEstimator(weights, Activations.of(weights, ROWS * width * CHUNK), memory, rows)
     chunk = torch.zeros(width, MELS, CHUNK)
     halved = chunk.to(torch.bfloat16)
     return lambda: fused.move(chunk, halved, halved[:, :, 0], halved)

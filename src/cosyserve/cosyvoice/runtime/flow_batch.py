@@ -204,7 +204,7 @@ def _by_kernels(flow: Flow, memory: FlowMemory, width: int) -> Callable[[BatchRo
     from cosyserve.cosyvoice.runtime.fused_estimator import Activations, FusedEstimator, FusedWeights
 
     weights = FusedWeights(flow)
-    activations = Activations(weights, ROWS * width * CHUNK)
+    activations = Activations.of(weights, ROWS * width * CHUNK)
     return lambda rows: FusedEstimator(weights, activations, memory, rows)
 
 

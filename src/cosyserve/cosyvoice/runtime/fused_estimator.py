@@ -4,7 +4,7 @@ It computes what `Flow.move` does, in 5 kernels for a transformer, 2 for a resid
 and 1 for the end of a step. Activations are (rows · frames, channels): the channels of a frame lie side by side.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -68,25 +68,30 @@ class FusedWeights:
         self.durations, self.guidance = [duration for _, duration in flow.times()], flow.guidance
 
 
+@dataclass(frozen=True)
 class Activations:
     """What lies between the kernels, for so many frames of all rows together."""
 
-    def __init__(self, weights: FusedWeights, frames: int) -> None:
-        some = weights.down.transformers[0]
-        self.channels, inner = weights.project[0].shape[1], some.out[0].shape[1]
+    input: Tensor
+    joined: Tensor
+    """What the way up begins with: the middle's output, beside that of the way down."""
+    even: Tensor
+    odd: Tensor
+    between: Tensor
+    query: Tensor
+    found: Tensor
+    hidden: Tensor
 
-        def buffer(columns: int) -> Tensor:
-            return some.qkv.new_zeros(frames, columns)
-
-        self.input, self.joined = buffer(4 * MELS), buffer(2 * self.channels)
-        self.even, self.odd, self.between = (buffer(self.channels) for _ in range(3))
-        self.query, self.found, self.hidden = buffer(inner), buffer(inner), buffer(4 * self.channels)
+    @classmethod
+    def of(cls, weights: FusedWeights, frames: int) -> "Activations":
+        some, channels = weights.down.transformers[0], weights.project[0].shape[1]
+        inner = some.out[0].shape[1]
+        columns = (4 * MELS, 2 * channels, channels, channels, channels, inner, inner, 4 * channels)
+        return cls(*(some.qkv.new_zeros(frames, each) for each in columns))
 
     def first(self, frames: int) -> "Activations":
         """The same memory, for fewer frames."""
-        part = object.__new__(Activations)
-        vars(part).update({k: v[:frames] if isinstance(v, Tensor) else v for k, v in vars(self).items()})
-        return part
+        return Activations(*(getattr(self, each.name)[:frames] for each in fields(self)))
 
 
 class FusedEstimator:
@@ -125,7 +130,7 @@ class _Step:
     def estimate(self) -> Tensor:
         """What the last projection makes the flow of, (R · frames, C)."""
         weights, acts = self.weights, self.acts
-        middle, skip = acts.joined.split(acts.channels, dim=1)
+        middle, skip = acts.joined.chunk(2, dim=1)
         self._stage(weights.down, acts.input, skip, acts.even)
         x, other = acts.even, acts.odd
         for stage in weights.middle[:-1]:
