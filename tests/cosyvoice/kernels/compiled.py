@@ -23,17 +23,18 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
+from cosyserve.cosyvoice.kernels.kernels import Kernels
 from cosyserve.cosyvoice.model.config import MELS, Config
 from cosyserve.cosyvoice.model.flow import Flow
 from cosyserve.cosyvoice.model.qwen2 import Llm
-from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, ROWS, BatchRows, FlowMemory
-from cosyserve.cosyvoice.runtime.fused_estimator import Activations, FusedEstimator, FusedWeights
+from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, BatchRows, FlowMemory
+from cosyserve.cosyvoice.runtime.fused_estimator import FusedEstimator
 from cosyserve.cosyvoice.runtime.generation import Generator
 
-WIDTHS = (1, 16)
+WIDTHS = (1, 4, 16)
 CAPABILITIES = (80, 86, 89, 90)
 _POSITIONS = 2048
-_TYPES = {torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int64: "*i64"}
+_TYPES = {torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int64: "*i64", torch.int32: "*i32"}
 _TOOL = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
 
@@ -49,7 +50,8 @@ class Launch:
 
     def compile(self, capability: int) -> Any:
         attributes = {(number,): [["tt.divisibility", 16]] for number in self.divisible}
-        source = ASTSource(self.kernel, dict(self.signature), dict(self.constants), attributes)
+        constants = {**dict(self.constants), "DEPENDENT": capability >= 90}
+        source = ASTSource(self.kernel, dict(self.signature), constants, attributes)
         return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=dict(self.options))
 
 
@@ -89,8 +91,7 @@ def estimator(width: int) -> Callable[[], object]:
     """A step of the flow's estimator for so many chunks."""
     flow = Flow(replace(Config().flow, steps=1)).to(torch.bfloat16)
     memory, rows = FlowMemory(flow, width, pages=1, width=width), BatchRows(width, 16, torch.device("cpu"))
-    weights = FusedWeights(flow)
-    fused = FusedEstimator(weights, Activations.of(weights, ROWS * width * CHUNK), memory, rows)
+    fused = FusedEstimator(flow, memory, width, Kernels())(rows)
     chunk = torch.zeros(width, MELS, CHUNK)
     halved = chunk.to(torch.bfloat16)
     return lambda: fused.move(chunk, halved, halved[:, :, 0], halved)
@@ -99,7 +100,7 @@ def estimator(width: int) -> Callable[[], object]:
 def decoder(slots: int) -> Callable[[], object]:
     """A step of the language model for so many slots, with one layer of its 24."""
     llm = Llm(replace(Config().llm, layers=1, vocabulary=1)).to(torch.bfloat16)
-    generator = Generator(llm, slots, _POSITIONS, kernels=True)
+    generator = Generator(llm, slots, _POSITIONS, kernels=Kernels())
     return lambda: generator._one_step(_POSITIONS)
 
 

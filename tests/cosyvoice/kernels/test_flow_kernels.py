@@ -5,10 +5,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cosyserve.cosyvoice.kernels import causal_conv, euler_step, linear_residual, norm_linear, paged_attention
-from cosyserve.cosyvoice.kernels.causal_conv import Conv, Residual, Tails
+from cosyserve.cosyvoice.kernels import (
+    causal_conv,
+    euler_step,
+    linear_residual,
+    norm_linear,
+    norm_mish,
+    paged_attention,
+)
+from cosyserve.cosyvoice.kernels.causal_conv import Conv, Tails
 from cosyserve.cosyvoice.kernels.norm_linear import Append, Norm
+from cosyserve.cosyvoice.kernels.norm_mish import Branch
 from cosyserve.cosyvoice.kernels.paged_attention import PageTable
+from cosyserve.cosyvoice.kernels.split import Parts
 from cosyserve.cosyvoice.kernels.tile import Tile
 from tests.cosyvoice.kernels.unshrunk import UNSHRUNK
 
@@ -70,7 +79,33 @@ def test_norm_and_linear(
     added = random(columns) if bias else None
     out = random(rows, columns + 3)[:, :columns]
     norm_linear.norm_linear(x, norm, weight, out, added, gelu=gelu, tile=tile)
-    close(out, norm_linear.reference(x, norm, weight, added, gelu=gelu))
+    expected = torch.empty_like(out)
+    norm_linear.reference(x, norm, weight, expected, added, gelu=gelu)
+    close(out, expected)
+
+
+@FEW
+@given(
+    seed=SEEDS,
+    dtype=TYPES,
+    rows=st.integers(1, 20),
+    depth=st.integers(3, 300),
+    columns=st.integers(1, 40),
+    swiglu=st.booleans(),
+    bias=st.booleans(),
+    tile=TILES,
+)
+def test_rms_norm_and_linear(
+    seed: int, dtype: torch.dtype, rows: int, depth: int, columns: int, swiglu: bool, bias: bool, tile: Tile
+) -> None:
+    random = Random(seed, dtype)
+    x, norm = random(rows, depth), random.norm(depth, rms=True)
+    weight = random.weights(2 * columns if swiglu else columns, depth)
+    added = random(columns) if bias and not swiglu else None
+    out, expected = (torch.empty(rows, columns, dtype=dtype) for _ in range(2))
+    norm_linear.norm_linear(x, norm, weight, out, added, swiglu=swiglu, tile=tile)
+    norm_linear.reference(x, norm, weight, expected, added, swiglu=swiglu)
+    close(out, expected)
 
 
 @FEW
@@ -83,13 +118,13 @@ def test_keys_and_values_go_into_their_pages_and_queries_do_not(
     x, norm, weight = random(rows * frames, 24), random.norm(24), random.weights(3 * inner, 24)
     query, past = torch.empty(rows * frames, inner), random(pages, frames, 2 * inner)
     written = torch.randperm(pages, generator=torch.Generator().manual_seed(seed))[:rows]
-    expected = norm_linear.reference(x, norm, weight)
-    others = [page for page in range(pages) if page not in written.tolist()]
-    before = past[others].clone()
+    expected, expected_past = torch.empty_like(query), past.clone()
+    norm_linear.reference(x, norm, weight, expected, append=Append(expected_past, written))
     norm_linear.norm_linear(x, norm, weight, query, append=Append(past, written), tile=tile)
-    close(query, expected[:, :inner])
-    close(past[written].flatten(0, 1), expected[:, inner:])
-    assert torch.equal(past[others], before)
+    close(query, expected)
+    close(past[written], expected_past[written])
+    others = [page for page in range(pages) if page not in written.tolist()]
+    assert torch.equal(past[others], expected_past[others])
 
 
 @FEW
@@ -101,16 +136,20 @@ def test_keys_and_values_go_into_their_pages_and_queries_do_not(
     columns=st.integers(1, 40),
     bias=st.booleans(),
     tile=TILES,
+    splits=st.integers(1, 3),
 )
 def test_linear_and_residual(
-    seed: int, dtype: torch.dtype, rows: int, depth: int, columns: int, bias: bool, tile: Tile
+    seed: int, dtype: torch.dtype, rows: int, depth: int, columns: int, bias: bool, tile: Tile, splits: int
 ) -> None:
     random = Random(seed, dtype)
     a, weight, added = random(rows, depth), random.weights(columns, depth), random(columns) if bias else None
     x = random(rows, columns + 5)[:, :columns]
-    expected = linear_residual.reference(a, weight, added, x)
-    linear_residual.linear_residual(a, weight, added, x, tile)
+    expected = x.clone()
+    linear_residual.reference(a, weight, added, expected)
+    parts = Parts.of(splits * 64 * 64, 16, x.device) if splits > 1 else None
+    linear_residual.linear_residual(a, weight, added, x, parts, (tile, splits))
     close(x, expected)
+    assert parts is None or not parts.arrived.any()
 
 
 @FEW
@@ -124,6 +163,7 @@ def test_linear_and_residual(
     heads=st.integers(1, 3),
     dim=st.sampled_from((8, 16, 24)),
     tile=TILES,
+    splits=st.integers(1, 4),
 )
 def test_attention_over_pages(
     data: st.DataObject,
@@ -135,6 +175,7 @@ def test_attention_over_pages(
     heads: int,
     dim: int,
     tile: Tile,
+    splits: int,
 ) -> None:
     random = Random(seed, dtype)
     pages = rows * span + 1
@@ -145,8 +186,11 @@ def test_attention_over_pages(
     hidden = torch.stack((begin, torch.minimum(begin + data.draw(st.integers(0, frames)), filled)), dim=1)
     table = PageTable(random.integers(0, pages, rows * span).unflatten(0, (rows, span)), filled, hidden)
     out = torch.empty_like(query)
-    paged_attention.paged_attention(query, past, table, out, heads, tile)
-    close(out, paged_attention.reference(query, past, table, heads))
+    parts = Parts.of(rows * heads * splits * 32 * (32 + 2), 2 * rows * heads, out.device) if splits > 1 else None
+    paged_attention.paged_attention(query, past, table, out, heads, parts, (tile, splits))
+    expected = torch.empty_like(out)
+    paged_attention.reference(query, past, table, expected, heads)
+    close(out, expected)
 
 
 @FEW
@@ -158,7 +202,6 @@ def test_attention_over_pages(
     frames=st.integers(2, 21),
     channels=st.integers(1, 40),
     columns=st.integers(2, 40),
-    around=st.sampled_from(("nothing", "norm", "time", "residual")),
 )
 def test_causal_convolution(
     data: st.DataObject,
@@ -168,7 +211,6 @@ def test_causal_convolution(
     frames: int,
     channels: int,
     columns: int,
-    around: str,
 ) -> None:
     random = Random(seed, dtype)
     x = random(rows * frames, channels + 3)[:, :channels]
@@ -182,18 +224,35 @@ def test_causal_convolution(
         data.draw(st.integers(0, slots - 1) | st.integers(slots, slots + row - 1)) if row else 0 for row in range(rows)
     ]
     tails = Tails(kept, torch.tensor(read), left=slots)
-    norm = None if around == "nothing" else random.norm(columns)
-    time = random(columns) if around == "time" else None
-    residual = None
-    if around == "residual":
-        residual = Residual(random(rows * frames, 7), random.weights(columns, 7), random(columns))
-    expected, left = causal_conv.reference(x, conv, tails, norm, time, residual)
-    before = kept[:slots].clone()
+    expected, expected_kept = torch.empty(rows * frames, columns, dtype=dtype), kept.clone()
+    causal_conv.reference(x, conv, Tails(expected_kept, tails.read, slots), expected)
     out = torch.empty(rows * frames, columns + 2, dtype=dtype)[:, :columns]
-    causal_conv.causal_conv(x, conv, tails, out, norm, time, residual, Tile(16, 0, 16))
+    causal_conv.causal_conv(x, conv, tails, out, Tile(16, 16, 16))
     close(out, expected)
-    assert torch.equal(kept[slots:], left)
-    assert torch.equal(kept[:slots], before)
+    assert torch.equal(kept, expected_kept)
+
+
+@FEW
+@given(
+    seed=SEEDS,
+    dtype=TYPES,
+    rows=st.integers(1, 40),
+    columns=st.integers(2, 40),
+    around=st.sampled_from(("nothing", "time", "branch")),
+    tile=TILES,
+)
+def test_norm_and_mish(seed: int, dtype: torch.dtype, rows: int, columns: int, around: str, tile: Tile) -> None:
+    random = Random(seed, dtype)
+    y, norm = random(rows, columns), random.norm(columns)
+    time = random(columns) if around == "time" else None
+    branch = None
+    if around == "branch":
+        branch = Branch(random(rows, 10)[:, :7], random.weights(columns, 7), random(columns))
+    out = random(rows, columns + 2)[:, :columns]
+    norm_mish.norm_mish(y, norm, out, time, branch, tile)
+    expected = torch.empty_like(out)
+    norm_mish.reference(y, norm, expected, time, branch)
+    close(out, expected)
 
 
 @FEW
@@ -202,10 +261,9 @@ def test_an_euler_step(seed: int, dtype: torch.dtype, chunks: int, frames: int, 
     random, mels = Random(seed, dtype), 10
     h, weight, bias = random(2 * chunks * frames, channels), random.weights(mels, channels), random(mels)
     x, following = random(chunks, frames, mels).float(), random(2 * chunks * frames, mels + 4)
-    others = following[:, mels:].clone()
-    expected = euler_step.reference(h, weight, bias, x, 0.3, 0.7)
+    expected, expected_following = x.clone(), following.clone()
+    euler_step.reference(h, weight, bias, expected, expected_following, 0.3, 0.7)
     euler_step.euler_step(h, weight, bias, x, following, 0.3, 0.7)
     close(x, expected, dtype)
-    both = x.to(dtype)[:, None].expand(-1, 2, -1, -1).flatten(0, 2)
-    assert torch.equal(following[:, :mels], both)
-    assert torch.equal(following[:, mels:], others)
+    close(following[:, :mels], expected_following[:, :mels])
+    assert torch.equal(following[:, mels:], expected_following[:, mels:])

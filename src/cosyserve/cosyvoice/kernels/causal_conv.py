@@ -1,5 +1,8 @@
-"""A causal convolution over chunks of several streams, with what stands around it in the flow: norm, Mish, and either
-the time of the Euler step or a residual branch. One kernel."""
+"""A causal convolution over chunks of several streams, in one kernel.
+
+The norm behind it is another kernel's (`norm_mish`): it needs all channels of a frame, and if each program made whole
+frames, few of them would work.
+"""
 
 from dataclasses import dataclass
 
@@ -9,13 +12,12 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from cosyserve.cosyvoice.kernels.norm_linear import Norm
+from cosyserve.cosyvoice.kernels.dependent import dependent, prefetch, wait
 from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two
 
 _TAPS = 3
 _BEHIND = _TAPS - 1  # frames that a convolution looks back
-# A norm needs all channels of a frame, so a program makes whole frames: short tiles, or few would work.
-_TILE = Tile(16, 256, warps=8)
+_SMALL, _LARGE = Tile(16, 32, 128), Tile(16, 128, 128)  # for 100 and for 400 frames: docs/model.md, "Kernels"
 
 
 @dataclass(frozen=True)
@@ -36,92 +38,48 @@ class Conv:
     bias: Tensor
 
 
-@dataclass(frozen=True)
-class Residual:
-    """A linear layer (N, C') with its bias, of an `x` (R · frames, C')."""
+def causal_conv(x: Tensor, conv: Conv, tails: Tails, out: Tensor, tile: Tile | None = None) -> None:
+    """The convolution of `x` (R · frames, C) into `out` (R · frames, N), which must not be `x`. Rows of both may be
+    further apart.
 
-    x: Tensor
-    weight: Tensor
-    bias: Tensor
-
-
-def causal_conv(
-    x: Tensor,
-    conv: Conv,
-    tails: Tails,
-    out: Tensor,
-    norm: Norm | None = None,
-    time: Tensor | None = None,
-    residual: Residual | None = None,
-    tile: Tile | None = None,
-) -> None:
-    """`mish(norm(conv(x)))` + `time` or + `residual`, into `out`; without a norm the convolution alone.
-
-    `x` is (R · frames, C), `out` (R · frames, N), whose rows may be further apart, and must not be `x`; `time` is (N,).
-
-    Reads 3 · C · N of weights for each tile of frames; 6 · R · frames · C · N operations.
+    Reads 3 · C · N of weights for each tile of frames and `x` for each of columns; 6 · R · frames · C · N operations.
     """
     rows = len(tails.read)
     frames, channels, columns = len(x) // rows, x.shape[1], conv.weight.shape[1]
-    tile = tile or _TILE
-    branch = residual or Residual(x, conv.weight, conv.bias)
-    assert out.stride(1) == x.stride(1) == branch.x.stride(1) == 1  # noqa: S101 - the callers' own layout
-    assert conv.weight.is_contiguous() and branch.weight.is_contiguous()  # noqa: S101
-    _causal_conv[rows, triton.cdiv(frames, tile.rows)](
+    tile = tile or (_SMALL if rows <= 4 else _LARGE)
+    columns_at_once = min(tile.columns, power_of_two(columns))
+    assert out.stride(1) == x.stride(1) == 1 and conv.weight.is_contiguous()  # noqa: S101 - the callers' own layout
+    _causal_conv[rows, triton.cdiv(frames, tile.rows), triton.cdiv(columns, columns_at_once)](
         x,
         conv.weight,
         conv.bias,
-        conv.bias if norm is None else norm.weight,
-        conv.bias if norm is None or norm.bias is None else norm.bias,
-        conv.bias if time is None else time,
-        branch.x,
-        branch.weight,
-        branch.bias,
         tails.kept,
         tails.read,
         out,
         tails.left,
         tails.kept.stride(0),
         x.stride(0),
-        branch.x.stride(0),
         out.stride(0),
-        1e-5 if norm is None else norm.epsilon,
         FRAMES=frames,
         C=channels,
-        C2=branch.x.shape[1],
         N=columns,
-        NORM=norm is not None,
-        TIME=time is not None,
-        RESIDUAL=residual is not None,
         BM=tile.rows,
-        BN=power_of_two(columns),
+        BN=columns_at_once,
         BK=min(tile.depth, power_of_two(channels)),
         num_warps=tile.warps,
         num_stages=tile.stages,
+        **dependent(x.device),
     )
 
 
-def reference(
-    x: Tensor,
-    conv: Conv,
-    tails: Tails,
-    norm: Norm | None = None,
-    time: Tensor | None = None,
-    residual: Residual | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The same by PyTorch, and the tails (R, C · 2) that it leaves."""
+def reference(x: Tensor, conv: Conv, tails: Tails, out: Tensor) -> None:
+    """The same by PyTorch."""
     rows = x.unflatten(0, (len(tails.read), -1)).transpose(1, 2)
     left = rows[..., -_BEHIND:]
     behind = torch.cat((tails.kept[: tails.left].unflatten(1, (-1, _BEHIND)), left)).index_select(0, tails.read)
     y = F.conv1d(torch.cat((behind, rows), dim=2), conv.weight.permute(1, 2, 0), conv.bias)
-    y = y.transpose(1, 2).flatten(0, 1)
-    if norm is not None:
-        y = F.mish(norm(y))
-    if time is not None:
-        y = y + time
-    if residual is not None:
-        y = y + F.linear(residual.x, residual.weight, residual.bias)
-    return y, left.flatten(1)
+    out.copy_(y.transpose(1, 2).flatten(0, 1))
+    tails.kept[tails.left : tails.left + len(left)] = left.flatten(1)
 
 
 @triton.jit
@@ -129,49 +87,39 @@ def _causal_conv(
     x_ptr,
     weight_ptr,
     bias_ptr,
-    gamma_ptr,
-    beta_ptr,
-    time_ptr,
-    x2_ptr,
-    weight2_ptr,
-    bias2_ptr,
     tails_ptr,
     read_ptr,
     out_ptr,
     left,
     tails_stride,
     x_stride,
-    x2_stride,
     out_stride,
-    epsilon,
     FRAMES: tl.constexpr,
     C: tl.constexpr,
-    C2: tl.constexpr,
     N: tl.constexpr,
-    NORM: tl.constexpr,
-    TIME: tl.constexpr,
-    RESIDUAL: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
     row = tl.program_id(0)
     frame = tl.program_id(1) * BM + tl.arange(0, BM)
-    column = tl.arange(0, BN)
+    column = tl.program_id(2) * BN + tl.arange(0, BN)
+    for number in tl.static_range(3):
+        strip = weight_ptr + (number * N + tl.program_id(2) * BN) * C
+        prefetch(strip, BN, C, C, weight_ptr + 3 * N * C, DEPENDENT)
+    wait(DEPENDENT)
     source = tl.load(read_ptr + row)
     goes_on = frame * 0 + source >= left  # from another row of the batch
     y = tl.zeros((BM, BN), tl.float32)
     for part in range(0, 3 * tl.cdiv(C, BK)):  # one loop, or all taps would lie in shared memory
         tap, k = part % 3, part // 3 * BK + tl.arange(0, BK)
         at = frame + tap - 2
-        x = tl.load(
-            x_ptr + (row * FRAMES + at)[:, None] * x_stride + k[None, :],
-            mask=((at >= 0) & (at < FRAMES))[:, None] & (k < C)[None, :],
-            other=0.0,
-        )
         # Before the chunk: the end of an earlier row's, which still lies in x, or what was kept of one.
-        in_batch = x_ptr + ((source - left) * FRAMES + FRAMES + at)[:, None] * x_stride + k[None, :]
-        x += tl.load(in_batch, mask=((at < 0) & goes_on)[:, None] & (k < C)[None, :], other=0.0)
+        source_row = tl.where(at >= 0, row, source - left)
+        in_batch = ((at >= 0) & (at < FRAMES)) | ((at < 0) & goes_on)
+        x_at = x_ptr + (source_row * FRAMES + tl.where(at >= 0, at, FRAMES + at))[:, None] * x_stride + k[None, :]
+        x = tl.load(x_at, mask=in_batch[:, None] & (k < C)[None, :], other=0.0)
         kept = tails_ptr + source * tails_stride + k[None, :] * 2 + (at + 2)[:, None]
         x += tl.load(kept, mask=((at < 0) & ~goes_on)[:, None] & (k < C)[None, :], other=0.0)
         weight = tl.load(
@@ -180,32 +128,9 @@ def _causal_conv(
             other=0.0,
         )
         y = tl.dot(x, weight, y, input_precision="ieee")
-    _leave(x_ptr, tails_ptr, row, frame, left, tails_stride, x_stride, FRAMES, C, BK)
+    if tl.program_id(2) == 0:
+        _leave(x_ptr, tails_ptr, row, frame, left, tails_stride, x_stride, FRAMES, C, BK)
     y += tl.load(bias_ptr + column, mask=column < N, other=0.0).to(tl.float32)[None, :]
-    if NORM:
-        centred = tl.where((column < N)[None, :], y - (tl.sum(y, 1) / N)[:, None], 0.0)
-        gamma = tl.load(gamma_ptr + column, mask=column < N, other=0.0).to(tl.float32)
-        beta = tl.load(beta_ptr + column, mask=column < N, other=0.0).to(tl.float32)
-        scale = tl.rsqrt(tl.sum(centred * centred, 1) / N + epsilon)
-        y = centred * scale[:, None] * gamma[None, :] + beta[None, :]
-        # Mish: y · tanh(softplus(y)), of which the tanh is n / (n + 2) with n = e^y · (e^y + 2).
-        power = tl.exp(tl.minimum(y, 20.0))
-        n = power * (power + 2)
-        y = y * n / (n + 2)
-    if TIME:
-        y += tl.load(time_ptr + column, mask=column < N, other=0.0).to(tl.float32)[None, :]
-    if RESIDUAL:
-        for begin in range(0, C2, BK):
-            k = begin + tl.arange(0, BK)
-            x = tl.load(
-                x2_ptr + (row * FRAMES + frame)[:, None] * x2_stride + k[None, :],
-                mask=(frame < FRAMES)[:, None] & (k < C2)[None, :],
-                other=0.0,
-            )
-            mask = (column < N)[None, :] & (k < C2)[:, None]
-            weight = tl.load(weight2_ptr + column[None, :] * C2 + k[:, None], mask=mask, other=0.0)
-            y = tl.dot(x, weight, y, input_precision="ieee")
-        y += tl.load(bias2_ptr + column, mask=column < N, other=0.0).to(tl.float32)[None, :]
     out = out_ptr + (row * FRAMES + frame)[:, None] * out_stride + column[None, :]
     tl.store(out, y.to(out_ptr.dtype.element_ty), mask=(frame < FRAMES)[:, None] & (column < N)[None, :])
 

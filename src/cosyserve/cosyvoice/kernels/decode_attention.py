@@ -1,11 +1,10 @@
 """Attention of one new token of each slot over the slot's cache, with the rotary embedding and the append before it.
 
-Two kernels, as one program for each slot and key head would leave a card idle: the positions of a slot are split among
-several, and each leaves a part of a softmax that the second kernel puts together.
+One program for each slot and key head would leave a card idle: the positions of a slot are split among several, and the
+last of them puts the parts of the softmax together.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 import triton
@@ -13,39 +12,34 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from cosyserve.cosyvoice.kernels.dependent import dependent, wait
+from cosyserve.cosyvoice.kernels.split import Parts, is_last
 from cosyserve.cosyvoice.kernels.tile import power_of_two
 
-_KEYS = 64  # that a program looks at at once
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What each split of a slot's positions found, in float32: `found` (S, heads, splits, D), the weighted sum of its
-    values; `total` (S, heads, splits), the sum of the weights; `most`, like it, the score whose weight is 1."""
-
-    found: Tensor
-    total: Tensor
-    most: Tensor
-
-    @classmethod
-    def of(cls, slots: int, heads: int, splits: int, dim: int, like: Tensor) -> "Parts":
-        found = torch.zeros(slots, heads, splits, dim, dtype=torch.float32, device=like.device)
-        return cls(found, torch.zeros_like(found[..., 0]), torch.zeros_like(found[..., 0]))
+_KEYS = 128  # that a program looks at at once: docs/model.md, "Kernels"
+_PROGRAMS, _MOST_SPLITS = 64, 8
 
 
 def decode_attention(
-    qkv: Tensor, rotary: Tensor, positions: Tensor, kept: Tensor, parts: Parts, out: Tensor, keys: int | None = None
+    qkv: Tensor,
+    rotary: Tensor,
+    positions: Tensor,
+    kept: Tensor,
+    out: Tensor,
+    parts: Parts,
+    splits: int | None = None,
 ) -> None:
     """Attention of each slot's new token over the positions 0 to its own, into `out` (S, heads · D). Its key and value
     go into `kept` (2, S, H, length, D) at its position, or at the last where that is beyond it.
 
     `qkv` (S, (heads + 2 · H) · D) holds queries, keys and values; `rotary` (length, 2, D) the cosines and signed sines
     of all positions, in float32; `positions` is (S,). The queries of heads / H heads share a key head.
+    `parts` is `parts_for` them: several programs share the positions of a slot.
 
     Reads 2 · H · D for each position of each slot; 4 · heads · D operations for each.
     """
-    slots, heads, splits, dim = parts.found.shape
-    _, _, kv_heads, length, _ = kept.shape
+    _, slots, kv_heads, length, dim = kept.shape
+    heads, splits = out.shape[1] // dim, splits or _splits(slots * kv_heads)
     assert qkv.is_contiguous() and out.is_contiguous() and rotary.is_contiguous()  # noqa: S101 - the callers' own layout
     assert kept.is_contiguous()  # noqa: S101
     _attend[slots * kv_heads, splits](
@@ -53,9 +47,9 @@ def decode_attention(
         rotary,
         positions,
         kept,
+        out,
         parts.found,
-        parts.total,
-        parts.most,
+        parts.arrived,
         kept.stride(0),
         length,
         1 / (math.sqrt(dim) * math.log(2)),
@@ -64,17 +58,30 @@ def decode_attention(
         D=dim,
         SPLITS=splits,
         BG=power_of_two(heads // kv_heads),
-        BN=keys or _KEYS,
+        BN=_KEYS,
         BD=power_of_two(dim),
-    )
-    _combine[slots * heads,](
-        parts.found, parts.total, parts.most, out, D=dim, SPLITS=splits, BS=power_of_two(splits), BD=power_of_two(dim)
+        **dependent(qkv.device),
     )
 
 
-def reference(qkv: Tensor, rotary: Tensor, positions: Tensor, kept: Tensor, heads: int) -> Tensor:
-    """The same by PyTorch, (S, heads · D); it writes to `kept` likewise."""
+def _splits(works: int) -> int:
+    return min(_MOST_SPLITS, max(2, _PROGRAMS // works))
+
+
+def parts_for(kept: Tensor, heads: int) -> Parts:
+    """For that cache, and so many heads of queries."""
+    _, slots, kv_heads, _, dim = kept.shape
+    works = slots * kv_heads
+    values = works * _MOST_SPLITS * power_of_two(heads // kv_heads) * (power_of_two(dim) + 2)
+    return Parts.of(values, works, kept.device)
+
+
+def reference(
+    qkv: Tensor, rotary: Tensor, positions: Tensor, kept: Tensor, out: Tensor, parts: Parts | None = None
+) -> None:
+    """The same by PyTorch."""
     _, slots, kv_heads, length, dim = kept.shape
+    heads = out.shape[1] // dim
     positions = positions.clamp(max=length - 1)
     both, value = qkv.unflatten(1, (-1, dim)).split((heads + kv_heads, kv_heads), 1)
     cosine, sine = rotary[positions, :, None].unbind(1)
@@ -82,8 +89,8 @@ def reference(qkv: Tensor, rotary: Tensor, positions: Tensor, kept: Tensor, head
     each = torch.arange(slots, device=qkv.device)
     kept[0, each, :, positions], kept[1, each, :, positions] = key, value
     seen = torch.arange(length, device=qkv.device) <= positions[:, None]
-    out = F.scaled_dot_product_attention(query.unflatten(1, (kv_heads, -1)), kept[0], kept[1], seen[:, None, None])
-    return out.flatten(1)
+    found = F.scaled_dot_product_attention(query.unflatten(1, (kv_heads, -1)), kept[0], kept[1], seen[:, None, None])
+    out.copy_(found.flatten(1))
 
 
 @triton.jit
@@ -92,9 +99,9 @@ def _attend(
     rotary_ptr,
     positions_ptr,
     kept_ptr,
-    found_ptr,
-    total_ptr,
-    most_ptr,
+    out_ptr,
+    parts_ptr,
+    arrived_ptr,
     values_stride,
     length,
     scale,
@@ -105,7 +112,9 @@ def _attend(
     BG: tl.constexpr,
     BN: tl.constexpr,
     BD: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    wait(DEPENDENT)
     slot, kv_head, split = tl.program_id(0) // H, tl.program_id(0) % H, tl.program_id(1)
     group, d = tl.arange(0, BG), tl.arange(0, BD)
     position = tl.minimum(tl.load(positions_ptr + slot), length - 1).to(tl.int32)
@@ -152,31 +161,23 @@ def _attend(
         found = tl.dot(weights.to(past_values.dtype), past_values, found * fading[:, None], input_precision="ieee")
         most = higher
 
-    part = ((slot * H + kv_head) * GROUP + group) * SPLITS + split
-    tl.store(found_ptr + part[:, None] * D + d[None, :], found, mask=inside)
-    tl.store(total_ptr + part, total, mask=group < GROUP)
-    tl.store(most_ptr + part, most, mask=group < GROUP)
-
-
-@triton.jit
-def _combine(
-    found_ptr,
-    total_ptr,
-    most_ptr,
-    out_ptr,
-    D: tl.constexpr,
-    SPLITS: tl.constexpr,
-    BS: tl.constexpr,
-    BD: tl.constexpr,
-):
-    """One head of one slot."""
-    head = tl.program_id(0)
-    split, d = tl.arange(0, BS), tl.arange(0, BD)
-    part = head * SPLITS + split
-    most = tl.load(most_ptr + part, mask=split < SPLITS, other=-float("inf"))
-    total = tl.load(total_ptr + part, mask=split < SPLITS, other=0.0)
-    inside = (split < SPLITS)[:, None] & (d < D)[None, :]
-    found = tl.load(found_ptr + part[:, None] * D + d[None, :], mask=inside, other=0.0)
-    weight = tl.exp2(most - tl.max(most, 0))  # the first split's score is finite
-    out = tl.sum(found * weight[:, None], 0) / tl.sum(total * weight, 0)
-    tl.store(out_ptr + head * D + d, out.to(out_ptr.dtype.element_ty), mask=d < D)
+    work = tl.program_id(0)
+    parts, totals = parts_ptr + work * (SPLITS * BG * (BD + 2)), SPLITS * BG * BD
+    places = parts + group[:, None] * BD + d[None, :]
+    tl.store(places + split * (BG * BD), found)
+    tl.store(parts + totals + split * (2 * BG) + group, total)
+    tl.store(parts + totals + split * (2 * BG) + BG + group, most)
+    if is_last(arrived_ptr + work, SPLITS):
+        most = tl.full((BG,), -float("inf"), tl.float32)
+        for part in range(SPLITS):
+            mosts = parts + totals + part * (2 * BG) + BG + group
+            most = tl.maximum(most, tl.load(mosts, cache_modifier=".cg"))
+        total = tl.zeros((BG,), tl.float32)
+        found = tl.zeros((BG, BD), tl.float32)
+        for part in range(SPLITS):
+            part_total = parts + totals + part * (2 * BG) + group
+            weight = tl.exp2(tl.load(part_total + BG, cache_modifier=".cg") - most)  # the first split's score is finite
+            total += weight * tl.load(part_total, cache_modifier=".cg")
+            found += weight[:, None] * tl.load(places + part * (BG * BD), cache_modifier=".cg")
+        out = out_ptr + (slot * H * GROUP + kv_head * GROUP + group)[:, None] * D + d[None, :]
+        tl.store(out, (found / total[:, None]).to(out_ptr.dtype.element_ty), mask=inside)

@@ -1,7 +1,7 @@
 """The draw of each slot's next token from its scores, and what the next step needs of it, in one kernel.
 
-`model.sampling.sample` is its reference: the same token for the same scores, but where a random number falls within
-rounding of the boundary of two tokens. Among equal scores the lower token comes first, which PyTorch leaves open.
+The same token as `model.sampling.sample` draws for the same scores, but where a random number falls within rounding of
+the boundary of two tokens. Among equal scores the lower token comes first, which PyTorch leaves open.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,10 @@ from dataclasses import dataclass
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from cosyserve.cosyvoice.kernels.dependent import dependent, wait
+from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
+from cosyserve.cosyvoice.model.sampling import Nucleus, sample
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,8 @@ class Draws:
     recent: Tensor
 
 
-def draw(scores: Tensor, draws: Draws, stops: int, top_k: int, top_p: float, repeated_from: float) -> None:
-    """A token for each row of `scores` (S, V), of which those from `stops` on end an utterance.
+def draw(scores: Tensor, draws: Draws, nucleus: Nucleus) -> None:
+    """A token for each row of `scores` (S, V).
 
     One program for each slot, which holds its row in registers: it reads V once, looks through it for each token of
     the nucleus, and sums it up where what it drew is a repetition.
@@ -46,17 +50,28 @@ def draw(scores: Tensor, draws: Draws, stops: int, top_k: int, top_p: float, rep
         draws.temperature,
         draws.recent,
         scores.stride(0),
-        stops,
-        top_p,
-        repeated_from,
+        SPEECH_TOKENS,
+        nucleus.top_p,
+        nucleus.repeated_from,
         V=columns,
-        TOP_K=top_k,
+        TOP_K=nucleus.top_k,
         WINDOW=draws.recent.shape[1],
         BV=triton.next_power_of_2(columns),
-        BK=triton.next_power_of_2(top_k),
+        BK=triton.next_power_of_2(nucleus.top_k),
         BW=triton.next_power_of_2(draws.recent.shape[1]),
         num_warps=8,
+        **dependent(scores.device),
     )
+
+
+def reference(scores: Tensor, draws: Draws, nucleus: Nucleus) -> None:
+    """The same by PyTorch."""
+    may_stop = draws.step >= draws.least
+    drawn = sample(scores, draws.recent, draws.seed, draws.step, may_stop, draws.temperature, nucleus)
+    draws.recent.scatter_(1, (draws.step % draws.recent.shape[1])[:, None], drawn[:, None])
+    draws.token.copy_(drawn)
+    draws.step.add_(1)
+    draws.position.add_(draws.position > 0)
 
 
 @triton.jit
@@ -79,12 +94,14 @@ def _draw(
     BV: tl.constexpr,
     BK: tl.constexpr,
     BW: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
+    wait(DEPENDENT)
     slot = tl.program_id(0)
     step, temperature = tl.load(step_ptr + slot), tl.load(temperature_ptr + slot)
     index, place = tl.arange(0, BV), tl.arange(0, BW)
     # Without leave to stop there are fewer tokens.
-    columns = tl.where(step >= tl.load(least_ptr + slot), V, stops)
+    columns = tl.where(step >= tl.load(least_ptr + slot), V, tl.minimum(stops, V))
     within = index < index * 0 + columns
     scores = tl.load(scores_ptr + slot * scores_stride + index, mask=within, other=-float("inf")).to(tl.float32)
     recent = tl.load(recent_ptr + slot * WINDOW + place, mask=place < WINDOW, other=-1)

@@ -5,6 +5,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from cosyserve.cosyvoice.kernels.dependent import dependent, wait
 from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two
 
 _TILE = Tile(16, 128)
@@ -38,14 +39,18 @@ def euler_step(
         BN=power_of_two(mels),
         BK=min(_TILE.depth, power_of_two(channels)),
         num_warps=_TILE.warps,
+        **dependent(h.device),
     )
 
 
-def reference(h: Tensor, weight: Tensor, bias: Tensor, x: Tensor, duration: float, guidance: float) -> Tensor:
-    """The same by PyTorch: the new `x`."""
+def reference(
+    h: Tensor, weight: Tensor, bias: Tensor, x: Tensor, following: Tensor, duration: float, guidance: float
+) -> None:
+    """The same by PyTorch."""
     flows = F.linear(h, weight, bias).float().unflatten(0, (len(x), 2, -1))
     conditional, unconditional = flows.unbind(1)
-    return x + duration * ((1 + guidance) * conditional - guidance * unconditional)
+    x += duration * ((1 + guidance) * conditional - guidance * unconditional)
+    following[:, : x.shape[2]] = x[:, None].expand(-1, 2, -1, -1).flatten(0, 2)
 
 
 @triton.jit
@@ -64,10 +69,12 @@ def _euler_step(
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
     chunk = tl.program_id(0)
     frame = tl.program_id(1) * BM + tl.arange(0, BM)
     column = tl.arange(0, BN)
+    wait(DEPENDENT)
     conditional = tl.zeros((BM, BN), tl.float32)
     unconditional = tl.zeros((BM, BN), tl.float32)
     row = (2 * chunk * FRAMES + frame)[:, None]  # with the conditions; without them it is FRAMES further

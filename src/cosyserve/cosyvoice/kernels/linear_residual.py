@@ -1,46 +1,80 @@
 """A linear layer whose result is added to what was there, in one kernel."""
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from cosyserve.cosyvoice.kernels.dependent import dependent, prefetch, wait
+from cosyserve.cosyvoice.kernels.split import Parts, is_last
 from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two
 
-_SMALL, _LARGE = Tile(16, 32), Tile(64, 64)
+# The flow at 100, 400 and 1,600 rows; the language model's few rows; and where these are long as well, how many
+# programs share the sum. docs/model.md, "Kernels".
+_SMALL, _MIDDLE, _LARGE, _FEW = Tile(16, 32, 128), Tile(64, 32, 128), Tile(64, 64), Tile(16, 16, 128, warps=2, stages=4)
+_LONG, _SPLITS = Tile(16, 16, 512, warps=2), 5
 
 
-def linear_residual(a: Tensor, weight: Tensor, bias: Tensor | None, x: Tensor, tile: Tile | None = None) -> None:
+def linear_residual(
+    a: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    x: Tensor,
+    parts: Parts | None = None,
+    each: tuple[Tile, int] | None = None,
+) -> None:
     """`x += a @ weight.T + bias`: `a` is (M, K), `weight` (N, K), `x` (M, N); rows of `x` may be further apart.
+
+    With `parts`, which are `parts_for` it, several programs share the sum of a tile where that is faster.
 
     Reads M·K for each tile of columns and N·K for each tile of rows, reads and writes M·N; 2·M·N·K operations.
     """
     rows, depth = a.shape
     columns = len(weight)
-    tile = tile or (_SMALL if rows <= 512 else _LARGE)
+    tile, splits = each or _choice(rows, depth)
+    splits = splits if parts is not None else 1
     columns_at_once = min(tile.columns, power_of_two(columns))
+    depth_at_once = min(tile.depth, power_of_two(depth))
     assert x.stride(1) == weight.stride(1) == 1 and a.is_contiguous()  # noqa: S101 - the callers' own layout
-    _linear_residual[triton.cdiv(columns, columns_at_once), triton.cdiv(rows, tile.rows)](
+    _linear_residual[triton.cdiv(columns, columns_at_once), triton.cdiv(rows, tile.rows), splits](
         a,
         weight,
         weight if bias is None else bias,
         x,
+        x if parts is None else parts.found,
+        x if parts is None else parts.arrived,
         rows,
         columns,
         x.stride(0),
         K=depth,
+        EACH=triton.cdiv(depth, splits * depth_at_once) * depth_at_once,
+        SPLITS=splits,
         BIAS=bias is not None,
         BM=tile.rows,
         BN=columns_at_once,
-        BK=min(tile.depth, power_of_two(depth)),
+        BK=depth_at_once,
         num_warps=tile.warps,
         num_stages=tile.stages,
+        **dependent(x.device),
     )
 
 
-def reference(a: Tensor, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    """The same by PyTorch, as a tensor of its own."""
-    return x + F.linear(a, weight, bias)
+def _choice(rows: int, depth: int) -> tuple[Tile, int]:
+    if rows <= 64:
+        return (_LONG, _SPLITS) if depth > 2048 else (_FEW, 1)
+    return _SMALL if rows <= 200 else _MIDDLE if rows <= 800 else _LARGE, 1
+
+
+def parts_for(rows: int, columns: int, device: torch.device) -> Parts:
+    """For so many rows, if they are few and long."""
+    tiles = triton.cdiv(rows, _LONG.rows) * triton.cdiv(columns, _LONG.columns)
+    return Parts.of(_SPLITS * tiles * _LONG.rows * _LONG.columns, tiles, device)
+
+
+def reference(a: Tensor, weight: Tensor, bias: Tensor | None, x: Tensor, parts: Parts | None = None) -> None:
+    """The same by PyTorch."""
+    x += F.linear(a, weight, bias)
 
 
 @triton.jit
@@ -49,24 +83,49 @@ def _linear_residual(
     weight_ptr,
     bias_ptr,
     x_ptr,
+    parts_ptr,
+    arrived_ptr,
     rows,
     columns,
     x_stride,
     K: tl.constexpr,
+    EACH: tl.constexpr,
+    SPLITS: tl.constexpr,
     BIAS: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
     row = tl.program_id(1) * BM + tl.arange(0, BM)
     column = tl.program_id(0) * BN + tl.arange(0, BN)
+    split = tl.program_id(2)
+    strip = weight_ptr + tl.program_id(0) * BN * K + split * EACH
+    prefetch(strip, BN, K, EACH, weight_ptr + columns * K, DEPENDENT)
+    wait(DEPENDENT)
     y = tl.zeros((BM, BN), tl.float32)
-    for begin in range(0, K, BK):
-        k = begin + tl.arange(0, BK)
+    for begin in range(0, EACH, BK):
+        k = split * EACH + begin + tl.arange(0, BK)
         a = tl.load(a_ptr + row[:, None] * K + k[None, :], mask=(row < rows)[:, None] & (k < K)[None, :], other=0.0)
         mask = (column < columns)[None, :] & (k < K)[:, None]
         weight = tl.load(weight_ptr + column[None, :] * K + k[:, None], mask=mask, other=0.0)
         y = tl.dot(a, weight, y, input_precision="ieee")
+    if SPLITS == 1:
+        _add(y, x_ptr, bias_ptr, row, column, rows, columns, x_stride, BIAS)
+    else:
+        tile = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
+        place = tl.arange(0, BM)[:, None] * BN + tl.arange(0, BN)[None, :]
+        parts = parts_ptr + tile * (SPLITS * BM * BN) + place
+        tl.store(parts + split * (BM * BN), y)
+        if is_last(arrived_ptr + tile, SPLITS):
+            y = tl.zeros((BM, BN), tl.float32)
+            for part in range(SPLITS):
+                y += tl.load(parts + part * (BM * BN), cache_modifier=".cg")
+            _add(y, x_ptr, bias_ptr, row, column, rows, columns, x_stride, BIAS)
+
+
+@triton.jit
+def _add(y, x_ptr, bias_ptr, row, column, rows, columns, x_stride, BIAS: tl.constexpr):
     if BIAS:
         y += tl.load(bias_ptr + column, mask=column < columns, other=0.0).to(tl.float32)[None, :]
     place = x_ptr + row[:, None] * x_stride + column[None, :]

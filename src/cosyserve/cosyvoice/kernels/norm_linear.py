@@ -1,4 +1,4 @@
-"""A layer norm and the linear layer behind it, in one kernel.
+"""A norm and the linear layer behind it, in one kernel.
 
 Each program normalises its rows anew, in registers: that costs less than to write them to memory and read them back.
 """
@@ -10,9 +10,13 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two
+from cosyserve.cosyvoice.kernels.dependent import dependent, wait
+from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two, shared_bytes
 
-_SMALL, _LARGE = Tile(16, 64), Tile(64, 128, warps=8)  # best at 100 and at 1,600 rows: docs/model.md, "Kernels"
+# The flow at 100, 400 and 1,600 rows, and the language model, whose rows are few and long: docs/model.md, "Kernels".
+_SMALL, _MIDDLE, _LARGE, _LONG = Tile(16, 64), Tile(32, 128), Tile(64, 128, warps=8), Tile(16, 32)
+_NARROW = Tile(16, 16)  # where two tiles of weights have to fit in the 99 KB that capability 8.6 and 8.9 have
+_WIDE_BYTES = 160 << 10
 
 
 @dataclass(frozen=True)
@@ -45,19 +49,20 @@ def norm_linear(
     bias: Tensor | None = None,
     *,
     gelu: bool = False,
+    swiglu: bool = False,
     append: Append | None = None,
     tile: Tile | None = None,
 ) -> None:
-    """`norm(x) @ weight.T + bias` into `out`, or its GELU.
+    """`norm(x) @ weight.T + bias` into `out`, or its GELU, or with `swiglu` silu of the first half of its columns times
+    the second.
 
-    `x` is (M, K), `weight` (N, K), `out` (M, N); rows may be further apart than they are long. With
-    `append`, `out` has the first columns and the past all others.
+    `x` is (M, K), `weight` (N, K), `out` (M, N), or (M, N / 2) with `swiglu`; rows may be further apart than they are
+    long. With `append`, `out` has the first columns and the past all others.
 
     Reads M·K for each tile of columns and N·K for each tile of rows, writes M·N; 2·M·N·K operations.
     """
-    assert norm.bias is not None  # noqa: S101 - else `rms_linear` is the kernel
-    (rows, depth), columns = x.shape, len(weight)
-    tile = tile or (_SMALL if rows <= 512 else _LARGE)
+    (rows, depth), columns = x.shape, len(weight) // 2 if swiglu else len(weight)
+    tile = tile or _tile(rows, depth, swiglu and shared_bytes(x.device) < _WIDE_BYTES)
     columns_at_once = min(tile.columns, power_of_two(columns))
     if append is not None:  # a tile goes to one place
         columns_at_once = min(columns_at_once, out.shape[1] & -out.shape[1])
@@ -66,7 +71,7 @@ def norm_linear(
     _norm_linear[triton.cdiv(columns, columns_at_once), triton.cdiv(rows, tile.rows)](
         x,
         norm.weight,
-        norm.bias,
+        norm.weight if norm.bias is None else norm.bias,
         weight,
         weight if bias is None else bias,
         out,
@@ -81,20 +86,47 @@ def norm_linear(
         K=depth,
         FRAMES=1 if append is None else past.shape[1],
         KEPT=0 if append is None else past.shape[2],
+        RMS=norm.bias is None,
         BIAS=bias is not None,
         GELU=gelu,
+        SWIGLU=swiglu,
         APPEND=append is not None,
         BM=tile.rows,
         BN=columns_at_once,
         BK=power_of_two(depth),
         num_warps=tile.warps,
+        **dependent(x.device),
     )
 
 
-def reference(x: Tensor, norm: Norm, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
-    """The same by PyTorch, without `append`."""
+def _tile(rows: int, depth: int, narrow: bool) -> Tile:
+    if depth > 512:
+        return _NARROW if narrow else _LONG
+    return _SMALL if rows <= 200 else _MIDDLE if rows <= 800 else _LARGE
+
+
+def reference(
+    x: Tensor,
+    norm: Norm,
+    weight: Tensor,
+    out: Tensor,
+    bias: Tensor | None = None,
+    *,
+    gelu: bool = False,
+    swiglu: bool = False,
+    append: Append | None = None,
+) -> None:
+    """The same by PyTorch."""
     y = F.linear(norm(x), weight, bias)
-    return F.gelu(y) if gelu else y
+    if swiglu:
+        gate, up = y.chunk(2, dim=1)
+        y = F.silu(gate) * up
+    if gelu:
+        y = F.gelu(y)
+    if append is not None:
+        y, kept = y.split((out.shape[1], y.shape[1] - out.shape[1]), dim=1)
+        append.past[append.pages] = kept.unflatten(0, (len(append.pages), -1))
+    out.copy_(y)
 
 
 @triton.jit
@@ -116,24 +148,33 @@ def _norm_linear(
     K: tl.constexpr,
     FRAMES: tl.constexpr,
     KEPT: tl.constexpr,
+    RMS: tl.constexpr,
     BIAS: tl.constexpr,
     GELU: tl.constexpr,
+    SWIGLU: tl.constexpr,
     APPEND: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
     BK: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):
     row = tl.program_id(1) * BM + tl.arange(0, BM)
     column = tl.program_id(0) * BN + tl.arange(0, BN)
     k = tl.arange(0, BK)
     inside = (column < columns)[None, :] & (k < K)[:, None]
     # Before all else: it is what takes long.
-    weight = tl.load(weight_ptr + column[None, :] * K + k[:, None], mask=inside, other=0.0)
+    weights = weight_ptr + column[None, :] * K + k[:, None]
+    weight = tl.load(weights, mask=inside, other=0.0)
+    if SWIGLU:
+        up_weight = tl.load(weights + columns * K, mask=inside, other=0.0)
+    wait(DEPENDENT)
     x = tl.load(x_ptr + row[:, None] * x_stride + k[None, :], mask=(row < rows)[:, None] & (k < K)[None, :], other=0.0)
-    normed = _normed(x.to(tl.float32), gamma_ptr, beta_ptr, epsilon, k, K).to(weight.dtype)
-    y = tl.dot(normed, weight, input_precision="ieee")
+    rows_normed = normed(x.to(tl.float32), gamma_ptr, beta_ptr, epsilon, k, K, RMS).to(weight.dtype)
+    y = tl.dot(rows_normed, weight, input_precision="ieee")
     if BIAS:
         y += tl.load(bias_ptr + column, mask=column < columns, other=0.0).to(tl.float32)[None, :]
+    if SWIGLU:
+        y = y / (1 + tl.exp(-y)) * tl.dot(rows_normed, up_weight, input_precision="ieee")
     if GELU:
         y = 0.5 * y * (1 + tl.erf(y * 0.7071067811865476))
     written = (row < rows)[:, None] & (column < columns)[None, :]
@@ -147,10 +188,12 @@ def _norm_linear(
 
 
 @triton.jit
-def _normed(x, gamma_ptr, beta_ptr, epsilon, k, K: tl.constexpr):
+def normed(x, gamma_ptr, beta_ptr, epsilon, k, K: tl.constexpr, RMS: tl.constexpr):
     """Rows (BM, BK) of K values each, the others zero, in float32."""
     gamma = tl.load(gamma_ptr + k, mask=k < K, other=0.0).to(tl.float32)
-    centred = tl.where((k < K)[None, :], x - (tl.sum(x, 1) / K)[:, None], 0.0)
-    beta = tl.load(beta_ptr + k, mask=k < K, other=0.0).to(tl.float32)
-    scale = tl.rsqrt(tl.sum(centred * centred, 1) / K + epsilon)
-    return centred * scale[:, None] * gamma[None, :] + beta[None, :]
+    if not RMS:
+        x = tl.where((k < K)[None, :], x - (tl.sum(x, 1) / K)[:, None], 0.0)
+    y = x * tl.rsqrt(tl.sum(x * x, 1) / K + epsilon)[:, None] * gamma[None, :]
+    if not RMS:
+        y += tl.load(beta_ptr + k, mask=k < K, other=0.0).to(tl.float32)[None, :]
+    return y

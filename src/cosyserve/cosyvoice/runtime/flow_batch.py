@@ -12,7 +12,7 @@ was spoken longest ago makes room. Until then the result equals `Flow.mel(…, c
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -21,10 +21,13 @@ from torch.nn import functional as F  # noqa: N812
 from cosyserve.cosyvoice.model.config import MELS
 from cosyserve.cosyvoice.model.flow import Chunk, Flow
 from cosyserve.cosyvoice.runtime.eager_estimator import EagerEstimator
-from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, ROWS, BatchRows, FlowMemory
+from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, BatchRows, FlowMemory
 from cosyserve.cosyvoice.runtime.graphs import Make, Pool, captured
 from cosyserve.cosyvoice.runtime.memory import pages_behind
 from cosyserve.cosyvoice.runtime.pages import Pages
+
+if TYPE_CHECKING:
+    from cosyserve.cosyvoice.kernels.kernels import Kernels
 
 _CHAIN = 8  # chunks of one recording that are moved at once, however few streams there are
 
@@ -92,22 +95,50 @@ class _Row:
         return min(state.moved + self.ahead + 1, len(state.table))
 
 
+class Estimator(Protocol):
+    """All Euler steps of the chunks of a batch, whoever computes them."""
+
+    def prepare(self) -> None:
+        """The rows have changed."""
+        ...
+
+    def move(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor) -> Tensor:
+        """The mel (B, 80, 50); `noise`, `mean` and `prompt` are like it, `speaker` is (B, 80)."""
+        ...
+
+
 class FlowBatch:
     """`streams` at once, each with about `frames` frames behind it, in `pages` pages. Not to be used from two
     threads."""
 
     def __init__(
-        self, flow: Flow, streams: int, pages: int, frames: int, pool: Pool | None = None, *, kernels: bool = False
+        self,
+        flow: Flow,
+        streams: int,
+        pages: int,
+        frames: int,
+        pool: Pool | None = None,
+        kernels: "Kernels | None" = None,
     ) -> None:
+        """Without `kernels` PyTorch moves it."""
         flow.fuse()
         self._flow, self._device, self._pool = flow, flow.encoder_proj.weight.device, pool
         self.streams, self.pages_behind, self.pages = streams, pages_behind(frames), Pages(pages)
         self.width = max(_CHAIN, 1 << (streams - 1).bit_length())
         self.memory = FlowMemory(flow, streams, pages, self.width)
-        self.make_estimator = _by_kernels(flow, self.memory, self.width) if kernels else _eager(flow, self.memory)
-        self._ragged = kernels
+        self.make_estimator = self._eager() if kernels is None else self._fused(kernels)
+        self._ragged = kernels is not None
         self._free = list(range(streams))
         self._batches: dict[tuple[int, int], _Batch] = {}
+
+    def _eager(self) -> Callable[[BatchRows], Estimator]:
+        return lambda rows: EagerEstimator(self._flow, self.memory, rows)
+
+    def _fused(self, kernels: "Kernels") -> Callable[[BatchRows], Estimator]:
+        # Triton is imported where a card is, and only then.
+        from cosyserve.cosyvoice.runtime.fused_estimator import FusedEstimator
+
+        return FusedEstimator(self._flow, self.memory, self.width, kernels)
 
     def begin(self, recording: Sequence[int] = (), tails: Tensor | None = None) -> FlowState:
         """A stream in a voice: the pages of its recording are shared. Without `tails` they are still to be filled, and
@@ -181,31 +212,6 @@ def _rows(works: Sequence[Work]) -> list[_Row]:
         of_stream[work.state.slot] = ahead + 1
         rows.append((work, work.state.position(ahead), ahead))
     return [_Row(work, position, ahead, last=ahead + 1 == of_stream[work.state.slot]) for work, position, ahead in rows]
-
-
-class Estimator(Protocol):
-    """All Euler steps of the chunks of a batch, whoever computes them."""
-
-    def prepare(self) -> None:
-        """The rows have changed."""
-        ...
-
-    def move(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor) -> Tensor:
-        """The mel (B, 80, 50); `noise`, `mean` and `prompt` are like it, `speaker` is (B, 80)."""
-        ...
-
-
-def _eager(flow: Flow, memory: FlowMemory) -> Callable[[BatchRows], Estimator]:
-    return lambda rows: EagerEstimator(flow, memory, rows)
-
-
-def _by_kernels(flow: Flow, memory: FlowMemory, width: int) -> Callable[[BatchRows], Estimator]:
-    # Triton is imported where a card is, and only then.
-    from cosyserve.cosyvoice.runtime.fused_estimator import Activations, FusedEstimator, FusedWeights
-
-    weights = FusedWeights(flow)
-    activations = Activations.of(weights, ROWS * width * CHUNK)
-    return lambda rows: FusedEstimator(weights, activations, memory, rows)
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """A step of the language model by Triton's kernels: one token of every slot of a `Cache`.
 
-It computes what `Llm.decode` does, in 6 kernels for a layer, one for the embedding and one for the head. Positions are
+It computes what `Llm.decode` does, in 5 kernels for a layer, one for the embedding and one for the head. Positions are
 read on the device and attention is as long as each slot's own, so that one graph serves all lengths.
 """
 
@@ -10,16 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosyserve.cosyvoice.kernels.decode_attention import Parts, decode_attention
-from cosyserve.cosyvoice.kernels.linear_residual import linear_residual
+from cosyserve.cosyvoice.kernels import decode_attention, linear_residual
+from cosyserve.cosyvoice.kernels.kernels import Kernels
 from cosyserve.cosyvoice.kernels.norm_linear import Norm
-from cosyserve.cosyvoice.kernels.rms_linear import rms_linear
-from cosyserve.cosyvoice.kernels.tile import Tile
 from cosyserve.cosyvoice.model.qwen2 import Cache, Llm, rotary
-
-_TILE = Tile(16, 16, depth=256, stages=4)  # few rows and much to read: narrow ones keep more of a card busy
-_PROGRAMS = 128  # that attention is split into, about what a card runs at once
-_MOST_SPLITS = 32
 
 
 @dataclass(frozen=True)
@@ -37,16 +31,17 @@ class _Layer:
 class FusedDecoder:
     """Not to be used from two threads."""
 
-    def __init__(self, llm: Llm, cache: Cache) -> None:
+    def __init__(self, llm: Llm, cache: Cache, kernels: Kernels) -> None:
         llm.fuse()
+        self._kernels = kernels
         config, qwen = llm.config, llm.qwen
         self._layers = [_layer(*each) for each in zip(qwen.layers, cache.layers, strict=True)]
         self._embedding, self._norm = llm.speech_embedding.weight.detach(), _norm(qwen.norm)
         self._head, self._head_bias = llm.llm_decoder.weight.detach(), llm.llm_decoder.bias.detach()
         like = self._embedding
         self._rotary = rotary(config, torch.arange(cache.length, device=like.device))
-        splits = min(_MOST_SPLITS, max(1, _PROGRAMS // (cache.slots * config.kv_heads)))
-        self._parts = Parts.of(cache.slots, config.heads, splits, config.head_dim, like)
+        self._attention_parts = decode_attention.parts_for(cache.layers[0], config.heads)
+        self._down_parts = linear_residual.parts_for(cache.slots, config.hidden, like.device)
 
         def buffer(columns: int) -> Tensor:
             return like.new_zeros(cache.slots, columns)
@@ -65,13 +60,14 @@ class FusedDecoder:
         A slot that is not in use may hold anything and be anywhere, and its scores mean nothing.
         """
         x = torch.index_select(self._embedding, 0, tokens, out=self._x)
+        by = self._kernels
         for layer in self._layers:
-            rms_linear(x, layer.norm, layer.qkv, self._qkv, layer.qkv_bias)
-            decode_attention(self._qkv, self._rotary, positions, layer.kept, self._parts, self._found)
-            linear_residual(self._found, layer.out, None, x, _TILE)
-            rms_linear(x, layer.norm_ff, layer.gate_up, self._hidden, swiglu=True)
-            linear_residual(self._hidden, layer.down, None, x, _TILE)
-        rms_linear(x, self._norm, self._head, self._scores, self._head_bias)
+            by.norm_linear(x, layer.norm, layer.qkv, self._qkv, layer.qkv_bias)
+            by.decode_attention(self._qkv, self._rotary, positions, layer.kept, self._found, self._attention_parts)
+            by.linear_residual(self._found, layer.out, None, x)
+            by.norm_linear(x, layer.norm_ff, layer.gate_up, self._hidden, swiglu=True)
+            by.linear_residual(self._hidden, layer.down, None, x, self._down_parts)
+        by.norm_linear(x, self._norm, self._head, self._scores, self._head_bias)
         return self._scores
 
 

@@ -1,7 +1,7 @@
 """The estimator by Triton's kernels: all Euler steps of a batch of chunks, in the pages and slots of a `FlowBatch`.
 
-It computes what `Flow.move` does, in 5 kernels for a transformer, 2 for a residual block, 1 for each other convolution
-and 1 for the end of a step. Activations are (rows · frames, channels): the channels of a frame lie side by side.
+It computes what `Flow.move` does, in 5 kernels for a transformer, 4 for a residual block, 1 or 2 for each other
+convolution and 1 for the end of a step. Activations are (rows · frames, channels).
 """
 
 from dataclasses import dataclass, fields
@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cosyserve.cosyvoice.kernels.causal_conv import Conv, Residual, Tails, causal_conv
-from cosyserve.cosyvoice.kernels.euler_step import euler_step
-from cosyserve.cosyvoice.kernels.linear_residual import linear_residual
-from cosyserve.cosyvoice.kernels.norm_linear import Append, Norm, norm_linear
-from cosyserve.cosyvoice.kernels.paged_attention import PageTable, paged_attention
+from cosyserve.cosyvoice.kernels.causal_conv import Conv, Tails
+from cosyserve.cosyvoice.kernels.kernels import Kernels
+from cosyserve.cosyvoice.kernels.norm_linear import Append, Norm
+from cosyserve.cosyvoice.kernels.norm_mish import Branch
+from cosyserve.cosyvoice.kernels.paged_attention import PageTable, parts_for
+from cosyserve.cosyvoice.kernels.split import Parts
 from cosyserve.cosyvoice.model.config import MELS
 from cosyserve.cosyvoice.model.flow import Flow
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, ROWS, BatchRows, FlowMemory
@@ -26,7 +27,14 @@ Linear = tuple[Tensor, Tensor]  # weight (N, K) and bias (N,)
 class _Convolution:
     layer: nn.Module  # whose tails it reads and leaves
     conv: Conv
-    norm: Norm | None = None  # with Mish behind it
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A convolution with its norm and Mish."""
+
+    conv: _Convolution
+    norm: Norm
 
 
 @dataclass(frozen=True)
@@ -43,9 +51,9 @@ class _Transformer:
 
 @dataclass(frozen=True)
 class _Stage:
-    first: _Convolution
+    first: _Block
     times: Tensor  # what the time of each Euler step adds behind it, (steps, C)
-    second: _Convolution
+    second: _Block
     branch: Linear
     transformers: list[_Transformer]
     last: _Convolution | None  # but for the middle
@@ -63,7 +71,7 @@ class FusedWeights:
             (down,), (up,) = estimator.down_blocks, estimator.up_blocks
             self.down, self.up = _stage(down, times), _stage(up, times)
             self.middle = [_stage(stage, times) for stage in estimator.mid_blocks]
-            self.final = _convolution(estimator.final_block)
+            self.final = _block(estimator.final_block)
             self.project = estimator.final_proj.weight.squeeze(2), estimator.final_proj.bias
         self.durations, self.guidance = [duration for _, duration in flow.times()], flow.guidance
 
@@ -77,7 +85,9 @@ class Activations:
     """What the way up begins with: the middle's output, beside that of the way down."""
     even: Tensor
     odd: Tensor
+    convolved: Tensor
     between: Tensor
+    """The two convolutions of a residual block."""
     query: Tensor
     found: Tensor
     hidden: Tensor
@@ -86,20 +96,48 @@ class Activations:
     def of(cls, weights: FusedWeights, frames: int) -> "Activations":
         some, channels = weights.down.transformers[0], weights.project[0].shape[1]
         inner = some.out[0].shape[1]
-        columns = (4 * MELS, 2 * channels, channels, channels, channels, inner, inner, 4 * channels)
+        columns = (4 * MELS, 2 * channels, channels, channels, channels, channels, inner, inner, 4 * channels)
         return cls(*(some.qkv.new_zeros(frames, each) for each in columns))
 
-    def first(self, frames: int) -> "Activations":
+    def beginning(self, frames: int) -> "Activations":
         """The same memory, for fewer frames."""
         return Activations(*(getattr(self, each.name)[:frames] for each in fields(self)))
 
 
 class FusedEstimator:
-    """For the rows of one batch. Not to be used from two threads."""
+    """Makes what moves the rows of a batch, for batches of up to `width` chunks. Not to be used from two threads."""
 
-    def __init__(self, weights: FusedWeights, activations: Activations, memory: FlowMemory, rows: BatchRows) -> None:
-        self._weights, self._acts = weights, activations.first(len(rows.page) * CHUNK)
-        self._steps = [_Step(weights, self._acts, memory, rows, step) for step in range(len(weights.durations))]
+    def __init__(self, flow: Flow, memory: FlowMemory, width: int, kernels: Kernels) -> None:
+        self._memory, self._kernels = memory, kernels
+        self._weights = FusedWeights(flow)
+        self._acts = Activations.of(self._weights, ROWS * width * CHUNK)
+        some = self._weights.down.transformers[0]
+        dim = some.out[0].shape[1] // some.heads
+        self._parts = parts_for(ROWS * width, CHUNK, some.heads, dim, memory.like.device)
+
+    def __call__(self, rows: BatchRows) -> "FusedBatch":
+        acts = self._acts.beginning(len(rows.page) * CHUNK)
+        return FusedBatch(_Work(self._weights, acts, self._parts, self._memory, rows, self._kernels))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all Euler steps of a batch share."""
+
+    weights: FusedWeights
+    acts: Activations
+    parts: Parts
+    memory: FlowMemory
+    rows: BatchRows
+    kernels: Kernels
+
+
+class FusedBatch:
+    """The rows of one batch. Not to be used from two threads."""
+
+    def __init__(self, work: _Work) -> None:
+        self._work = work
+        self._steps = [_Step(work, step) for step in range(len(work.weights.durations))]
 
     def prepare(self) -> None:
         """The kernels read the rows themselves."""
@@ -110,10 +148,11 @@ class FusedEstimator:
         conditions = torch.cat((mean, speaker[..., None].expand_as(mean), prompt), dim=1).transpose(1, 2)
         rows = torch.cat((x.to(mean.dtype), conditions), dim=2)[:, None].repeat(1, ROWS, 1, 1)
         rows[:, 1, :, MELS:] = 0  # without the conditions
-        self._acts.input.copy_(rows.flatten(0, 2))
-        for step, duration in zip(self._steps, self._weights.durations, strict=True):
+        weights, following = self._work.weights, self._work.acts.input
+        following.copy_(rows.flatten(0, 2))
+        for step, duration in zip(self._steps, weights.durations, strict=True):
             h = step.estimate()
-            euler_step(h, *self._weights.project, x, self._acts.input, duration, self._weights.guidance)
+            self._work.kernels.euler_step(h, *weights.project, x, following, duration, weights.guidance)
         return x.transpose(1, 2)
 
 
@@ -121,15 +160,12 @@ class FusedEstimator:
 class _Step:
     """One pass of the estimator."""
 
-    weights: FusedWeights
-    acts: Activations
-    memory: FlowMemory
-    rows: BatchRows
+    work: _Work
     number: int
 
     def estimate(self) -> Tensor:
         """What the last projection makes the flow of, (R · frames, C)."""
-        weights, acts = self.weights, self.acts
+        weights, acts = self.work.weights, self.work.acts
         middle, skip = acts.joined.chunk(2, dim=1)
         self._stage(weights.down, acts.input, skip, acts.even)
         x, other = acts.even, acts.odd
@@ -138,55 +174,53 @@ class _Step:
             x, other = other, x
         self._stage(weights.middle[-1], x, middle)
         self._stage(weights.up, acts.joined, acts.even, acts.odd)
-        self._convolve(weights.final, acts.odd, acts.even)
+        self._convolve(weights.final.conv, acts.odd, acts.convolved)
+        self.work.kernels.norm_mish(acts.convolved, weights.final.norm, acts.even)
         return acts.even
 
     def _stage(self, stage: _Stage, x: Tensor, out: Tensor, convolved: Tensor | None = None) -> None:
         """`x` through a residual block and transformers into `out`, and what comes of that into `convolved`."""
-        self._convolve(stage.first, x, self.acts.between, time=stage.times[self.number])
-        self._convolve(stage.second, self.acts.between, out, residual=Residual(x, *stage.branch))
+        y, between, by = self.work.acts.convolved, self.work.acts.between, self.work.kernels
+        self._convolve(stage.first.conv, x, y)
+        by.norm_mish(y, stage.first.norm, between, time=stage.times[self.number])
+        self._convolve(stage.second.conv, between, y)
+        by.norm_mish(y, stage.second.norm, out, branch=Branch(x, *stage.branch))
         for transformer in stage.transformers:
             self._transform(transformer, out)
         if stage.last is not None and convolved is not None:
             self._convolve(stage.last, out, convolved)
 
-    def _convolve(
-        self,
-        convolution: _Convolution,
-        x: Tensor,
-        out: Tensor,
-        time: Tensor | None = None,
-        residual: Residual | None = None,
-    ) -> None:
-        kept = self.memory.tails(convolution.layer, self.number).flatten(1)
-        tails = Tails(kept, self.rows.read, self.memory.left)
-        causal_conv(x, convolution.conv, tails, out, convolution.norm, time, residual)
+    def _convolve(self, convolution: _Convolution, x: Tensor, out: Tensor) -> None:
+        memory = self.work.memory
+        tails = Tails(memory.tails(convolution.layer, self.number).flatten(1), self.work.rows.read, memory.left)
+        self.work.kernels.causal_conv(x, convolution.conv, tails, out)
 
     def _transform(self, layer: _Transformer, x: Tensor) -> None:
-        acts, past = self.acts, self.memory.past(layer.attention, self.number)
-        table = PageTable(self.rows.pages, self.rows.filled, self.rows.padding)
-        norm_linear(x, layer.norm, layer.qkv, acts.query, append=Append(past, self.rows.page))
-        paged_attention(acts.query, past, table, acts.found, layer.heads)
-        linear_residual(acts.found, *layer.out, x)
-        norm_linear(x, layer.norm_ff, layer.wide[0], acts.hidden, layer.wide[1], gelu=True)
-        linear_residual(acts.hidden, *layer.narrow, x)
+        acts, rows, by = self.work.acts, self.work.rows, self.work.kernels
+        past = self.work.memory.past(layer.attention, self.number)
+        table = PageTable(rows.pages, rows.filled, rows.padding)
+        by.norm_linear(x, layer.norm, layer.qkv, acts.query, append=Append(past, rows.page))
+        by.paged_attention(acts.query, past, table, acts.found, layer.heads, self.work.parts)
+        by.linear_residual(acts.found, *layer.out, x)
+        by.norm_linear(x, layer.norm_ff, layer.wide[0], acts.hidden, layer.wide[1], gelu=True)
+        by.linear_residual(acts.hidden, *layer.narrow, x)
 
 
 def _stage(stage: Any, times: Tensor) -> _Stage:
     residual, transformers, *last = stage
     return _Stage(
-        _convolution(residual.block1),
+        _block(residual.block1),
         residual.mlp(times),
-        _convolution(residual.block2),
+        _block(residual.block2),
         (residual.res_conv.weight.squeeze(2), residual.res_conv.bias),
         [_transformer(each) for each in transformers],
         _Convolution(last[0], _conv(last[0])) if last else None,
     )
 
 
-def _convolution(block: Any) -> _Convolution:
+def _block(block: Any) -> _Block:
     layer, norm = block.block["0"], block.block["2"]
-    return _Convolution(layer, _conv(layer), _norm(norm))
+    return _Block(_Convolution(layer, _conv(layer)), _norm(norm))
 
 
 def _conv(layer: Any) -> Conv:

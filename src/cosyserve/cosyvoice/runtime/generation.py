@@ -7,7 +7,7 @@ reads tokens while the next step runs, so that the device never waits for it.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.sampling import Nucleus, length_limits, sample
 from cosyserve.cosyvoice.runtime.graphs import Graphed, Make, captured, new_pool
+
+if TYPE_CHECKING:
+    from cosyserve.cosyvoice.kernels.kernels import Kernels
 
 _SPAN = 256  # positions by which attention grows; on a GPU each width is a graph of its own
 _PIECE = 256  # positions of a prompt that a GPU reads at once, so that the tokens of others do not stop
@@ -108,7 +111,7 @@ class TokenGenerator(Protocol):
 
 class Generator:
     """`slots` requests of at most `length` positions each, whose prompts are read in pieces of `piece` positions: by
-    default on a GPU alone. With `kernels` Triton's make the steps. Not to be used from two threads."""
+    default on a GPU alone. Without `kernels` PyTorch makes the steps. Not to be used from two threads."""
 
     def __init__(
         self,
@@ -117,8 +120,7 @@ class Generator:
         length: int,
         nucleus: Nucleus = Nucleus(),
         piece: int | None = None,
-        *,
-        kernels: bool = False,
+        kernels: "Kernels | None" = None,
     ) -> None:
         self._llm, self._nucleus = llm, nucleus
         llm.fuse()
@@ -140,8 +142,8 @@ class Generator:
         self._token, self._position, self._step, self._seed, self._least = (each(torch.long) for _ in range(5))
         self._temperature = each(torch.float32)
         self._recent = torch.full((slots, nucleus.window), -1, device=self._device)
-        self._grows = length if kernels else _SPAN  # with kernels, attention is as long as each slot's own by itself
-        self._one_step = self._by_kernels() if kernels else self._by_torch
+        self._grows = _SPAN if kernels is None else length  # kernels look at each slot's own
+        self._one_step = self._by_torch if kernels is None else self._by_kernels(kernels)
 
     @property
     def slots(self) -> int:
@@ -294,18 +296,16 @@ class Generator:
         self._draw(scores, slice(None))
         self._position += 1
 
-    def _by_kernels(self) -> Callable[[int], None]:
+    def _by_kernels(self, kernels: "Kernels") -> Callable[[int], None]:
         # Triton is imported where a card is, and only then.
-        from cosyserve.cosyvoice.kernels.draw import Draws, draw
+        from cosyserve.cosyvoice.kernels.draw import Draws
         from cosyserve.cosyvoice.runtime.fused_decoder import FusedDecoder
 
-        decoder = FusedDecoder(self._llm, self._cache)
+        decoder = FusedDecoder(self._llm, self._cache, kernels)
         draws = Draws(self._token, self._position, self._step, self._seed, self._least, self._temperature, self._recent)
-        top = self._nucleus
 
         def one_step(span: int) -> None:
-            scores = decoder.step(self._token, self._position)
-            draw(scores, draws, SPEECH_TOKENS, top.top_k, top.top_p, top.repeated_from)
+            kernels.draw(decoder.step(self._token, self._position), draws, self._nucleus)
 
         return one_step
 

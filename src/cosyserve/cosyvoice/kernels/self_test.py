@@ -1,0 +1,205 @@
+"""Each kernel against its reference, at the sizes of the model and on the card that will speak.
+
+What a kernel writes has to be as near to the reference in float32 as the type allows; all else has to stay as it was. A
+kernel that does not compile or is off gives way to its reference.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cosyserve.cosyvoice.kernels import decode_attention, linear_residual, paged_attention
+from cosyserve.cosyvoice.kernels.causal_conv import Conv, Tails
+from cosyserve.cosyvoice.kernels.draw import Draws
+from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernel, Kernels
+from cosyserve.cosyvoice.kernels.norm_linear import Append, Norm
+from cosyserve.cosyvoice.kernels.norm_mish import Branch
+from cosyserve.cosyvoice.kernels.paged_attention import PageTable
+from cosyserve.cosyvoice.kernels.split import Parts
+from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS, SPEECH_TOKENS, STOP_TOKENS, Config
+from cosyserve.cosyvoice.model.sampling import Nucleus
+
+_CHUNK = CHUNK_TOKENS * FRAMES_PER_TOKEN
+_ROWS = (2, 8, 32)  # of 1, 4 and 16 streams: one for each set of tiles
+_SLOTS = (1, 32)
+_SPAN, _POSITIONS = 3, 700
+_LONGEST_PROBLEM = 300  # characters
+# Of the norm, in the type: the result is rounded, and so is what lies between a norm and the product behind it.
+LIMITS = {torch.float32: 1e-5, torch.bfloat16: 4e-3, torch.float16: 1e-3}
+
+
+class Case(NamedTuple):
+    """Arguments of a kernel, some of which it writes to."""
+
+    kernel: str
+    size: str
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> "Case":
+        """The same of other tensors."""
+        return self._replace(arguments=_mapped(self.arguments, change), options=_mapped(self.options, change))
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [*_tensors(self.arguments), *_tensors(self.options)]
+
+
+@dataclass(frozen=True)
+class Random:
+    """Tensors like one of a type and a device."""
+
+    like: Tensor
+
+    def __call__(self, *shape: int, scale: float = 1.0) -> Tensor:
+        return (scale * torch.randn(*shape, device=self.like.device)).to(self.like.dtype)
+
+    def weights(self, rows: int, width: int) -> Tensor:
+        return self(rows, width, scale=width**-0.5)
+
+    def norm(self, width: int, *, rms: bool = False) -> Norm:
+        return Norm(1 + self(width, scale=0.1), None if rms else self(width, scale=0.1), 1e-5)
+
+    def integers(self, *values: int) -> Tensor:
+        return torch.tensor(values, device=self.like.device)
+
+
+def flow_cases(config: Config, like: Tensor, rows: int) -> Iterator[Case]:
+    """What the flow does for so many rows."""
+    random, estimator = Random(like), config.flow.estimator
+    channels, heads, dim = estimator.channels, estimator.heads, estimator.head_dim
+    frames, inner, size = rows * _CHUNK, heads * dim, f"{rows} rows"
+    x, norm, bias = random(frames, channels), random.norm(channels), random(channels)
+    past, pages = random(rows * _SPAN + 1, _CHUNK, 2 * inner), torch.randperm(rows * _SPAN, device=like.device)
+    written = Append(past.clone(), pages[:rows])
+    qkv = random.weights(3 * inner, channels)
+    yield Case("norm_linear", f"{size}, into pages", (x, norm, qkv, random(frames, inner)), {"append": written})
+    wide, hidden = random.weights(4 * channels, channels), random(frames, 4 * channels)
+    yield Case("norm_linear", f"{size}, GELU", (x, norm, wide, hidden, random(4 * channels)), {"gelu": True})
+    ends = [_SPAN * _CHUNK - row % 2 * _CHUNK for row in range(rows)]
+    hidden_frames = torch.tensor([[end - 5, end] for end in ends], device=like.device)
+    table = PageTable(pages.view(rows, _SPAN), random.integers(*ends), hidden_frames)
+    parts = paged_attention.parts_for(rows, _CHUNK, heads, dim, like.device)
+    query = random(frames, inner)
+    yield Case("paged_attention", size, (query, past, table, torch.empty_like(query), heads, parts), {})
+    narrow = random.weights(channels, 4 * channels)
+    yield Case("linear_residual", size, (random(frames, 4 * channels), narrow, bias, random(frames, channels)), {})
+    for width in (4 * MELS, channels, 2 * channels):
+        tails = Tails(random(2 * rows, 2 * width), torch.arange(rows, device=like.device), left=rows)
+        weight = random(3, channels, width, scale=(3 * width) ** -0.5)
+        out = random(frames, channels)
+        conv = Conv(weight, bias)
+        yield Case("causal_conv", f"{size}, {width} channels", (random(frames, width), conv, tails, out), {})
+    branch = Branch(random(frames, 2 * channels), random.weights(channels, 2 * channels), bias)
+    yield Case("norm_mish", f"{size}, time", (x, norm, random(frames, channels)), {"time": bias})
+    yield Case("norm_mish", f"{size}, branch", (x, norm, random(frames, channels)), {"branch": branch})
+    following, moved = random(frames, 4 * MELS), random(rows // 2, _CHUNK, MELS).float()
+    yield Case("euler_step", size, (x, random.weights(MELS, channels), random(MELS), moved, following, 0.1, 0.7), {})
+
+
+def decode_cases(config: Config, like: Tensor, slots: int) -> Iterator[Case]:
+    """What a step of the language model does."""
+    random, llm, size = Random(like), config.llm, f"{slots} slots"
+    hidden, heads, kv_heads, dim = llm.hidden, llm.heads, llm.kv_heads, llm.head_dim
+    x, norm, columns = random(slots, hidden), random.norm(hidden, rms=True), (heads + 2 * kv_heads) * dim
+    qkv = random(slots, columns)
+    yield Case("norm_linear", f"{size}, QKV", (x, norm, random.weights(columns, hidden), qkv, random(columns)), {})
+    gate_up, between = random.weights(2 * llm.feed_forward, hidden), random(slots, llm.feed_forward)
+    yield Case("norm_linear", f"{size}, SwiGLU", (x, norm, gate_up, between), {"swiglu": True})
+    yield Case("linear_residual", size, (x.clone(), random.weights(hidden, hidden), None, x.clone()), {})
+    parts, down = linear_residual.parts_for(slots, hidden, like.device), random.weights(hidden, llm.feed_forward)
+    yield Case("linear_residual", f"{size}, long", (between.clone(), down, None, x.clone(), parts), {})
+    kept, out = random(2, slots, kv_heads, _POSITIONS, dim), random(slots, heads * dim)
+    positions = random.integers(*(_POSITIONS - 1 - 7 * slot for slot in range(slots)))
+    turned = torch.randn(_POSITIONS, 2, dim, device=like.device)
+    parts = decode_attention.parts_for(kept, heads)
+    yield Case("decode_attention", size, (qkv, turned, positions, kept, out, parts), {})
+    scores = 4 * torch.randn(slots, SPEECH_TOKENS + len(STOP_TOKENS), device=like.device)
+    yield Case("draw", size, (scores, _draws(random, slots), Nucleus()), {})
+
+
+def _draws(random: Random, slots: int) -> Draws:
+    def each(value: int) -> Tensor:
+        return random.integers(*range(value, value + slots))
+
+    temperature = torch.linspace(0, 1.5, slots, device=random.like.device)
+    recent = torch.full((slots, Nucleus().window), -1, device=random.like.device)
+    return Draws(each(0), each(1), each(0), each(1 << 40), each(2), temperature, recent)
+
+
+def cases(config: Config, like: Tensor) -> Iterator[Case]:
+    """Arguments at the model's sizes, in the type and on the device of `like`."""
+    for rows in _ROWS:
+        yield from flow_cases(config, like, rows)
+    for slots in _SLOTS:
+        yield from decode_cases(config, like, slots)
+
+
+def distance(case: Case, kernel: Kernel) -> float:
+    """How far what `kernel` leaves is from what its reference makes of the same numbers in float32, by the norm of the
+    difference. Infinite where it writes what it should not."""
+    ours = case.mapped(Tensor.clone)
+    theirs = ours.mapped(lambda each: each.float() if each.is_floating_point() else each).mapped(Tensor.clone)
+    kernel(*ours.arguments, **ours.options)
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        getattr(REFERENCES, case.kernel)(*theirs.arguments, **theirs.options)
+    return max(map(_apart, ours.tensors, theirs.tensors, case.tensors))
+
+
+def _apart(ours: Tensor, theirs: Tensor, before: Tensor) -> float:
+    written = theirs != before
+    if not torch.equal(ours[~written], before[~written]):
+        return math.inf
+    if not ours.is_floating_point():
+        return 0.0 if torch.equal(ours, theirs) else math.inf
+    difference, norm = (ours - theirs)[written].norm(), theirs[written].norm()
+    return float(difference / norm) if written.any() else 0.0
+
+
+def self_tested(
+    config: Config, like: Tensor, broken: Collection[str] = (), begins: Callable[[str], object] = lambda name: None
+) -> tuple[Kernels, dict[str, str]]:
+    """The kernels that passed, beside the references of the others; and why each of those did not pass.
+
+    `broken` are known not to work, and are not tried; `begins` is told the name of each before it is, as one that takes
+    the process with it can't say so afterwards.
+    """
+    problems = dict.fromkeys(broken, "it ended the process before")
+    for case in cases(config, like):
+        if case.kernel not in problems:
+            begins(case.kernel)
+            if problem := _problem(case):
+                problems[case.kernel] = problem
+    return replace(Kernels(), **{name: getattr(REFERENCES, name) for name in problems}), problems
+
+
+def _problem(case: Case) -> str:
+    try:
+        apart = distance(case, getattr(Kernels(), case.kernel))
+    except Exception as problem:  # of Triton's compiler, the driver, the card
+        return f"{case.size}: {type(problem).__name__}: {' '.join(str(problem).split())}"[:_LONGEST_PROBLEM]
+    limit = LIMITS[case.arguments[0].dtype]
+    return "" if apart <= limit else f"{case.size}: {apart:.1e} from its reference, which is more than {limit:.0e}"
+
+
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """`value` with all tensors in it changed, but for parts, which are nobody's result."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(_mapped(each, change) for each in value)
+    if isinstance(value, dict):
+        return {name: _mapped(each, change) for name, each in value.items()}
+    if is_dataclass(value) and not isinstance(value, Parts | type):
+        return replace(value, **{field.name: _mapped(getattr(value, field.name), change) for field in fields(value)})
+    return value
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    _mapped(value, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    return found
