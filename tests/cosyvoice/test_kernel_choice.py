@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 import torch
 
+from cosyserve.cosyvoice.model.config import Config
 from cosyserve.host import gpu, kernels
 from cosyserve.host.gpu import Card
 from cosyserve.host.kernels import Lack
@@ -23,7 +24,8 @@ from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
 from cosyserve.speech.kernel_choice import KernelChoice, KernelsInUse, choose
 from cosyserve.speech.parts import MakeGenerator, Parts
 from cosyserve.speech.runtime_config import config_for
-from cosyserve.store.kernels import SelfTest, folder_of, recall
+from cosyserve.store.kernel_tests import SelfTest, recall
+from cosyserve.store.kernels import folder_of
 from cosyserve.store.manifest import MODEL_FOLDER
 from tests.cosyvoice.seeded import TINY, seeded
 
@@ -36,10 +38,14 @@ class StandIn:
     draw: str = "triton"
 
 
-Test = Callable[[torch.device, torch.dtype], tuple[StandIn, dict[str, str]]]
+Found = tuple[StandIn, dict[str, str]]
+Begins = Callable[[str], object]
+Test = Callable[[Config, torch.Tensor, list[str], Begins], Found]
 
 
-def passed(device: torch.device, dtype: torch.dtype) -> tuple[StandIn, dict[str, str]]:
+def passed(config: Config, like: torch.Tensor, broken: list[str], begins: Begins) -> Found:
+    for name in ("flow", "draw"):
+        begins(name)
     return StandIn(), {}
 
 
@@ -47,6 +53,8 @@ def passed(device: torch.device, dtype: torch.dtype) -> tuple[StandIn, dict[str,
 def card(monkeypatch: pytest.MonkeyPatch) -> Callable[[Test], None]:
     """A card with all that is needed; called with another self-test it has that one."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 9))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch, "empty", lambda *_, dtype, device: torch.zeros(0, dtype=dtype))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "by its own name")
     monkeypatch.setattr(gpu, "first_card", lambda _: CARD)
     monkeypatch.setattr(kernel_choice, "lack", lambda *_: None)
@@ -64,7 +72,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Callable[[Test], None]:
 
 
 def on_card(state_dir: Path, dtype: torch.dtype = torch.bfloat16) -> KernelChoice:
-    return choose("cuda", dtype, state_dir)
+    return choose("cuda", dtype, TINY, state_dir)
 
 
 def kernels_of(chosen: KernelChoice) -> object:
@@ -77,7 +85,7 @@ def found_in(state_dir: Path) -> SelfTest | None:
 
 
 def test_a_processor_has_pytorchs_and_nothing_is_looked_for(tmp_path: Path) -> None:
-    chosen = choose("cpu", torch.bfloat16, tmp_path)
+    chosen = choose("cpu", torch.bfloat16, TINY, tmp_path)
     assert chosen.kernels is None
     assert (chosen.in_use.by, chosen.in_use.reason) == ("torch", "processor")
     assert list(tmp_path.iterdir()) == []
@@ -114,6 +122,8 @@ def test_a_triton_that_cannot_be_loaded(tmp_path: Path, card: object, monkeypatc
     monkeypatch.setitem(sys.modules, "triton", None)
     chosen = on_card(tmp_path)
     assert (chosen.kernels, chosen.in_use.reason) == (None, "triton")
+    found = found_in(tmp_path)
+    assert found is not None and "cannot be loaded" in found.problem
 
 
 def test_a_kernel_that_is_off_is_replaced_and_named(tmp_path: Path, card: Callable[[Test], None]) -> None:
@@ -122,12 +132,12 @@ def test_a_kernel_that_is_off_is_replaced_and_named(tmp_path: Path, card: Callab
     assert kernels_of(chosen) == StandIn(draw="torch")
     assert chosen.in_use.by == "triton"
     assert chosen.in_use.replaced == {"draw": "off by 0.5"}
-    assert "draw: off by 0.5" in chosen.in_use.why
-    assert "draw: off by 0.5" in chosen.in_use.why_zh
+    assert "(draw)" in chosen.in_use.why
+    assert "（draw）" in chosen.in_use.why_zh
     assert found_in(tmp_path) == SelfTest(replaced={"draw": "off by 0.5"})
 
 
-def raising(device: torch.device, dtype: torch.dtype) -> tuple[StandIn, dict[str, str]]:
+def raising(config: Config, like: torch.Tensor, broken: list[str], begins: Begins) -> Found:
     raise RuntimeError("ptxas died\nwith much to say")
 
 
@@ -143,8 +153,35 @@ def test_where_none_is_right_pytorchs_path_speaks(tmp_path: Path, card: Callable
     assert found_in(tmp_path) == SelfTest(problem="ptxas died")
 
 
+def test_what_spoils_the_card_ends_this_process_and_is_left_out_by_the_next(
+    tmp_path: Path, card: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[list[str]] = []
+
+    def spoiling(config: Config, like: torch.Tensor, broken: list[str], begins: Begins) -> Found:
+        known.append(broken)
+        assert (config, like.dtype) == (TINY, torch.bfloat16)
+        if broken:
+            return StandIn(flow="torch"), {"flow": "it ended the process before"}
+        begins("flow")
+        begins("draw")
+        return StandIn("torch", "torch"), {"flow": "illegal access", "draw": "illegal access"}
+
+    def out_of_order() -> None:
+        raise RuntimeError("CUDA error")
+
+    card(spoiling)
+    with monkeypatch.context() as spoilt, pytest.raises(RuntimeError):
+        spoilt.setattr(torch.cuda, "synchronize", out_of_order)
+        on_card(tmp_path)
+    chosen = on_card(tmp_path)
+    assert known == [[], ["flow"]]
+    assert kernels_of(chosen) == StandIn(flow="torch")
+    assert "flow" in chosen.in_use.replaced
+
+
 def test_what_is_compiled_is_kept_in_the_state_folder(tmp_path: Path, card: Callable[[Test], None]) -> None:
-    def compiling(device: torch.device, dtype: torch.dtype) -> tuple[StandIn, dict[str, str]]:
+    def compiling(*_: object) -> Found:
         (Path(os.environ["TRITON_CACHE_DIR"]) / "compiled").write_text("")
         return StandIn(), {}
 

@@ -10,7 +10,8 @@ from cosyserve.host.kernels import KERNELS, Reason, examine, lack
 from cosyserve.host.report import Finding, Verdict
 from cosyserve.machine import Machine
 from cosyserve.settings import Settings
-from cosyserve.store.kernels import SelfTest, folder_of, open_folder, remember
+from cosyserve.store.kernel_tests import SelfTest, remember
+from cosyserve.store.kernels import folder_of, open_folder
 from tests.host.test_gpu import H100, stand_in
 from tests.test_machine import machine
 
@@ -106,8 +107,14 @@ def test_without_pytorch_there_is_nothing_to_say(tmp_path: Path, monkeypatch: py
     ("found", "state", "words", "words_zh"),
     [
         (None, Verdict.OK, "first start", "首次启动"),
+        (SelfTest(trying="draw"), Verdict.OK, "first start", "首次启动"),
         (SelfTest(), Verdict.OK, "tested at the last start", "已通过自检"),
-        (SelfTest(replaced={"draw": "off by 0.5"}), Verdict.WARN, "draw: off by 0.5", "其中 1 个由 PyTorch 代替"),
+        (
+            SelfTest(replaced={"draw": "off by 0.5"}),
+            Verdict.WARN,
+            "PyTorch's instead (draw)",
+            "由 PyTorch 代替（draw）",
+        ),
         (SelfTest(problem="ptxas died"), Verdict.WARN, "PyTorch's, as Triton's failed", "未通过自检（ptxas died）"),
     ],
 )
@@ -125,3 +132,5 @@ def test_the_doctor_knows_what_the_last_start_found(
     assert (finding.id, finding.state) == (KERNELS.id, state)
     assert words in finding.cause
     assert words_zh in finding.cause_zh
+    if found is not None and found.replaced:
+        assert finding.facts["seen"] == ["draw: off by 0.5"]

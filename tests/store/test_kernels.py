@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from cosyserve.store.kernels import SelfTest, folder_of, open_folder, recall, remember
+from cosyserve.store.kernels import folder_of, open_folder
 
 KEY = ("NVIDIA GeForce RTX 4090 (D)", "8.9", "driver-550.54.14", "triton-3.3.1", "torch-2.7.1+cu128")
 
@@ -66,16 +66,3 @@ def test_what_nobody_has_used_for_a_month_goes(tmp_path: Path) -> None:
     open_folder(current)
     assert sorted(each.name for each in (tmp_path / "kernels").iterdir()) == ["current", "recent"]
     assert (current / "compiled").exists()
-
-
-def test_what_the_self_test_found_is_remembered_for_this_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert recall(tmp_path) is None
-    found = SelfTest(replaced={"draw": "off by 0.5"})
-    remember(tmp_path, found)
-    assert recall(tmp_path) == found
-    (tmp_path / "self-test.json").write_text('{"problem": 7')
-    assert recall(tmp_path) is None
-    remember(tmp_path, SelfTest(problem="it does not compile", cosyserve="0.0.1"))
-    assert recall(tmp_path) is None

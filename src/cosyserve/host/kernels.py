@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
@@ -18,7 +18,8 @@ from cosyserve.host.report import NOTHING, Check, Finding, Text
 from cosyserve.host.system import installed
 from cosyserve.machine import Machine
 from cosyserve.settings import Settings
-from cosyserve.store.kernels import SelfTest, folder_of, recall
+from cosyserve.store.kernel_tests import SelfTest, recall
+from cosyserve.store.kernels import folder_of
 
 KERNELS = Check("CS-GPU-006", Text("Kernels", "计算内核"))
 
@@ -100,20 +101,21 @@ def _as_tested(found: SelfTest | None) -> Finding:
     if found is not None and found.problem:
         return _by_torch(untested(found.problem))
     facts: dict[str, object] = {"by": "triton", "reason": "available"}
-    if found is None:
+    if found is None or found.trying:
         first = Text("Triton's, which the first start compiles and tests", "使用 Triton 内核，首次启动时编译并自检")
         return KERNELS.ok(first, **facts)
     if not found.replaced:
         return KERNELS.ok(Text("Triton's, tested at the last start", "使用 Triton 内核，上次启动时已通过自检"), **facts)
-    return KERNELS.warn(but_for(found.replaced), _REPORT, **facts, replaced=dict(found.replaced))
+    seen = [f"{name}: {reason}" for name, reason in sorted(found.replaced.items())]
+    return KERNELS.warn(but_for(found.replaced), _REPORT, **facts, replaced=dict(found.replaced), seen=seen)
 
 
-def but_for(replaced: Mapping[str, str]) -> Text:
-    """Triton's kernels, of which a few are not used, each with the reason."""
-    why = "; ".join(f"{name}: {reason}" for name, reason in sorted(replaced.items()))
+def but_for(replaced: Iterable[str]) -> Text:
+    """Triton's kernels, of which a few are not used."""
+    names = ", ".join(sorted(replaced))
     return Text(
-        f"Triton's, but for {len(replaced)} whose place PyTorch takes ({why})",
-        f"使用 Triton 内核，其中 {len(replaced)} 个由 PyTorch 代替（{why}）",
+        f"Triton's, but for what failed its self-test and is PyTorch's instead ({names})",
+        f"使用 Triton 内核，其中未通过自检的由 PyTorch 代替（{names}）",
     )
 
 

@@ -67,7 +67,7 @@ class CosyVoice2Synthesizer:
             if self._tokenizer.size > sizes.llm.vocabulary:
                 raise WeightsError(f"the tokenizer has {self._tokenizer.size} tokens, the model {sizes.llm.vocabulary}")
             self._positions = _POSITIONS
-            chosen = choose(config.device, config.dtype, config.state_dir)
+            chosen = choose(config.device, config.dtype, sizes, config.state_dir)
             generator = self._generator(folder, sizes, config, engine, chosen)
             self._prompts = Prompts(voices, folder, prompt_encoder, self._tokenizer.size)
             self.library = Library(voices, learn=self._prompts.of)

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from cosyserve.cosyvoice.model.config import Config
 from cosyserve.host import gpu
 from cosyserve.host.gpu import Card
 from cosyserve.host.kernels import PROCESSOR, Lack, Reason, but_for, key, lack, untested, without_triton
 from cosyserve.host.report import NOTHING, Text
 from cosyserve.machine import Machine
-from cosyserve.store.kernels import SelfTest, folder_of, open_folder, remember
+from cosyserve.store.kernel_tests import Trial, trial
+from cosyserve.store.kernels import folder_of, open_folder
 
 if TYPE_CHECKING:
     import torch
@@ -52,16 +54,17 @@ class KernelChoice:
     in_use: KernelsInUse
 
 
-def choose(device: str, dtype: "torch.dtype", state_dir: Path) -> KernelChoice:
-    """Compile and test the kernels where they can be used; what is compiled is kept for the next start."""
+def choose(device: str, dtype: "torch.dtype", sizes: Config, state_dir: Path) -> KernelChoice:
+    """Compile and test the kernels where they can be used, at the sizes of the model; what is compiled is kept for the
+    next start. Raises `RuntimeError` where one of them has spoilt the card for this process: the next one leaves it."""
     if not device.startswith("cuda"):
         return _by_torch(PROCESSOR)
-    chosen = _chosen(device, dtype, state_dir)
+    chosen = _chosen(device, dtype, sizes, state_dir)
     log.info("%s", chosen.in_use.why)
     return chosen
 
 
-def _chosen(device: str, dtype: "torch.dtype", state_dir: Path) -> KernelChoice:
+def _chosen(device: str, dtype: "torch.dtype", sizes: Config, state_dir: Path) -> KernelChoice:
     import torch
 
     capability = float("{}.{}".format(*torch.cuda.get_device_capability(device)))
@@ -69,14 +72,12 @@ def _chosen(device: str, dtype: "torch.dtype", state_dir: Path) -> KernelChoice:
     if lacks is not None:
         return _by_torch(lacks)
     card = gpu.first_card(Machine()) or Card(torch.cuda.get_device_name(device), "unknown", capability, None, None)
-    folder = _kept_in(state_dir, card)
-    lacks = _lack_of_triton()
-    if lacks is not None:
-        return _by_torch(lacks)
-    kernels, found = _tested(torch.device(device), dtype)
-    torch.cuda.empty_cache()  # what the test took is room for streams
-    _keep(folder, found)
-    return _by_torch(untested(found.problem)) if kernels is None else _by_triton(kernels, found.replaced)
+    with trial(_kept_in(state_dir, card)) as under_way:
+        lacks = _lack_of_triton()
+        if lacks is not None:
+            under_way.ends(lacks.cause.en, {})
+            return _by_torch(lacks)
+        return _tested(sizes, torch.empty(0, dtype=dtype, device=device), under_way)
 
 
 def _lack_of_triton() -> Lack | None:
@@ -109,29 +110,30 @@ def _keep_until_the_end() -> None:
         atexit.register(shutil.rmtree, os.environ[_CACHE], ignore_errors=True)
 
 
-def _tested(device: "torch.device", dtype: "torch.dtype") -> "tuple[Kernels | None, SelfTest]":
-    """The kernels that can be used, and what was found. Where there is none, PyTorch's own path is faster than their
-    references are."""
-    try:
-        from cosyserve.cosyvoice.kernels.self_test import self_tested  # type: ignore[import-not-found]
+def _tested(sizes: Config, like: "torch.Tensor", under_way: Trial) -> KernelChoice:
+    """Those that passed. Where there is none, PyTorch's own path is faster than the references of all are."""
+    import torch
 
-        kernels, replaced = self_tested(device, dtype)
+    try:
+        from cosyserve.cosyvoice.kernels.self_test import self_tested
+
+        kernels, replaced = self_tested(sizes, like, under_way.broken, under_way.begins)
     except Exception as problem:  # speech goes on by PyTorch
         log.warning("Triton's kernels could not be tested", exc_info=True)
-        return None, SelfTest(problem=_said(problem))
-    if len(replaced) == len(fields(kernels)):
-        return None, SelfTest(problem=next(iter(replaced.values())))
-    return kernels, SelfTest(replaced=replaced)
-
-
-def _keep(folder: Path | None, found: SelfTest) -> None:
-    """For the doctor, who looks from another process."""
-    if folder is None:
-        return
+        kernels, replaced = None, {under_way.trying: _said(problem)}
     try:
-        remember(folder, found)
-    except OSError as problem:
-        log.warning("What the kernels' self-test found could not be kept in %s: %s", folder, problem)
+        torch.cuda.synchronize()
+    except RuntimeError:  # an error that stays, for all that this process asks of the card
+        known = under_way.broken
+        under_way.blame(next((name for name in replaced if name not in known), under_way.trying))
+        raise
+    torch.cuda.empty_cache()  # what the test took is room for streams
+    if kernels is None or len(replaced) == len(fields(kernels)):
+        first = next(iter(replaced.values()))
+        under_way.ends(first, {})
+        return _by_torch(untested(first))
+    under_way.ends("", replaced)
+    return _by_triton(kernels, replaced)
 
 
 def _by_torch(lacks: Lack) -> KernelChoice:

@@ -1,41 +1,26 @@
-"""Compiled kernels as they lie in the state folder, and what their self-test found at the last start.
+"""Compiled kernels as they lie in the state folder.
 
-    kernels/KEY/    Triton's cache for one card, driver and version of what compiles, and `self-test.json`
+    kernels/KEY/    Triton's cache for one card, driver and version of what compiles, beside what its self-test found
 
 Nothing in it but could be made again. Code is loaded from there, so a folder is this user's alone or is not used.
 """
 
 import errno
-import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
-from cosyserve import __version__
-from cosyserve.files import new_file, temporary_name, write_atomically
+from cosyserve.files import new_file, temporary_name
 
 FOLDER = "kernels"
 
-_FOUND = "self-test.json"
 _PRIVATE = 0o700
 _ROOM = 64 << 20  # bytes, several times what all kernels take
 _KEPT_SECONDS = 30 * 24 * 3600  # since the last start with it: another server may share the state folder
 _LONGEST = 48  # characters of one part of a key: a name has 255 at most
-
-
-@dataclass(frozen=True)
-class SelfTest:
-    """`problem` says why no kernel could be used, empty where some can; `replaced` why single ones cannot."""
-
-    problem: str = ""
-    replaced: Mapping[str, str] = field(default_factory=dict)
-    cosyserve: str = __version__
 
 
 def folder_of(state_dir: Path, key: Sequence[str]) -> Path:
@@ -68,17 +53,3 @@ def _remove_old(current: Path) -> None:
     for other in current.parent.iterdir():
         if other != current and time.time() - other.stat().st_mtime > _KEPT_SECONDS:
             shutil.rmtree(other, ignore_errors=True)
-
-
-def remember(folder: Path, found: SelfTest) -> None:
-    """Raises `OSError`."""
-    write_atomically(folder / _FOUND, json.dumps(asdict(found)), mode=0o600)
-
-
-def recall(folder: Path) -> SelfTest | None:
-    """What the last start found with this very version of ours; None where there was none."""
-    try:
-        found = TypeAdapter(SelfTest).validate_json((folder / _FOUND).read_bytes())
-    except (OSError, ValidationError):
-        return None
-    return found if found.cosyserve == __version__ else None
