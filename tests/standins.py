@@ -8,6 +8,7 @@ import numpy as np
 
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.capacity import Capacity
+from cosyserve.speech.kernel_choice import KernelsInUse
 from cosyserve.speech.synthesizer import Capability, Options
 from cosyserve.speech.voices import Voice
 
@@ -25,6 +26,7 @@ class ToneSynthesizer:
     broken = ""
     preparing = ""
     capacity: Capacity | None = None
+    kernels: KernelsInUse | None = None
 
     def __init__(self) -> None:
         self.voices: Mapping[str, Voice] = {"tone": Voice("tone", "Tone", "音", ("en", "zh"))}

@@ -216,7 +216,7 @@ class Settings(BaseSettings):
     )
     state_dir: Path = Field(
         Path("~/.local/state/cosyserve"),
-        description="Folder for files that CosyServe makes itself, such as an API key.",
+        description="Folder for files that CosyServe makes itself, such as an API key and compiled kernels.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much to log.")
     log_format: Literal["auto", "text", "json"] = Field(

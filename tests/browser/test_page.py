@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from cosyserve.speech.capacity import by_processor, by_setting, capacity_of
 from cosyserve.speech.encoders import FORMATS
+from cosyserve.speech.kernel_choice import KernelsInUse
 from tests.conftest import Serving
 from tests.running import GREETING, HANGS, Server
 from tests.signals import decoded_by_ffmpeg
@@ -190,6 +191,14 @@ def test_what_bounds_the_streams_is_told(browser: Browser, serving: Serving, lan
     with serving(synthesizer) as url, opened(browser, url, language) as page:
         expect(page.locator("#why")).to_contain_text(words)
         expect(page.locator("#state-text")).to_contain_text("2")
+
+
+@pytest.mark.parametrize(("language", "words"), [("en-US", "no C compiler"), ("zh-CN", "没有 C 编译器")])
+def test_what_a_card_computes_with_is_told(browser: Browser, serving: Serving, language: str, words: str) -> None:
+    synthesizer = ToneSynthesizer()
+    synthesizer.kernels = KernelsInUse("torch", "compiler", "There is no C compiler.", "没有 C 编译器。")
+    with serving(synthesizer) as url, opened(browser, url, language) as page:
+        expect(page.locator("#why")).to_contain_text(words)
 
 
 def test_no_text_is_told_in_words(browser: Browser, server: Server) -> None:

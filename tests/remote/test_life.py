@@ -269,10 +269,12 @@ def test_when_nobody_needs_it_the_instance_is_switched_off(instance: StandIn) ->
 
 def test_uninstalled_it_leaves_nothing_but_what_it_says(instance: StandIn) -> None:
     instance.runs(f"mkdir -p {HOME}/shared/voices && touch {HOME}/shared/voices/mine.wav")
+    instance.runs(f"mkdir -p {HOME}/shared/state/kernels/card")
     said = instance.told("uninstall")
     assert f"kept: {HOME}/shared" in said
     assert instance.runs(f"ls {HOME}") == "shared"
     assert "mine.wav" in instance.runs(f"ls {HOME}/shared/voices")
+    assert "kernels" not in instance.runs(f"ls {HOME}/shared/state")
     assert instance.runs("ls /etc/autodl.sh || true") == ""
     everything = instance.runs("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
     assert "cosyserve" not in everything

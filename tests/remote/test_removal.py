@@ -10,6 +10,7 @@ from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.remote.deployment import uninstall
 from cosyserve.remote.machine import Here
+from cosyserve.store.kernels import FOLDER
 
 RELEASE = '{"version": "1", "flavour": "preview"}'
 
@@ -34,9 +35,12 @@ def removed(folder: Path, *, everything: bool) -> str:
 def test_what_was_kept_is_named_and_goes_with_all(folder: Path) -> None:
     write(folder, "shared/.env", text="# settings\nCOSYSERVE_STATE_DIR=state\n")
     write(folder, "shared/state/api_key", "shared/pretrained_models/CosyVoice2-0.5B/llm.pt")
+    write(folder, f"shared/state/{FOLDER}/card/compiled.so")  # which could be made again
     said = removed(folder, everything=False)
     assert f"kept: {folder}/shared" in said
     assert "--all" in said
+    assert f"{folder}/shared/state/{FOLDER}" in said
+    assert not (folder / "shared/state" / FOLDER).exists()
     assert (folder / "shared/state/api_key").exists()
     assert "nothing is left" in removed(folder, everything=True)
     assert not folder.exists()

@@ -15,6 +15,7 @@ from cosyserve.scale import wire
 from cosyserve.scale.wire import Description, Segment
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import Capacity
+from cosyserve.speech.kernel_choice import KernelsInUse
 from cosyserve.speech.synthesizer import Options, ReferenceAudio
 from cosyserve.speech.voices import Voice
 
@@ -52,10 +53,10 @@ def test_every_failure_arrives_with_all_it_says(fault: errors.Fault) -> None:
 def test_a_description_arrives_as_it_was_sent() -> None:
     voices = (Voice("a", "A", "甲", ("zh", "en")),)
     capacity = Capacity(2, "processor", "because", "因为", voices=1, past_seconds=15.0)
-    described = Description(
-        "preview", "preview", "cpu", ("clone",), voices, False, "python", "because", "因为", capacity
-    )
-    assert Description.decode(described.encode()) == described
+    told = ("preview", "preview", "cpu", ("clone",), voices, False, "python", "because", "因为", capacity)
+    for kernels in (None, KernelsInUse("triton", "available", "because", "因为", {"draw": "off by 0.5"})):
+        described = Description(*told, kernels)
+        assert Description.decode(described.encode()) == described
 
 
 @given(st.lists(st.binary(max_size=100), max_size=5))

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cosyserve.server.service import Service
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
+from cosyserve.speech.kernel_choice import KernelsInUse
 from tests.conftest import Serving
 from tests.standins import FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
 
@@ -23,6 +24,19 @@ def test_readiness_says_what_serves_and_why(client: httpx.Client) -> None:
     assert "CosyVoice2" in ready.json()["why"]
     assert "cosyserve fetch" in ready.json()["why_zh"]
     assert client.get("/health").json() == ready.json()
+
+
+def test_readiness_says_what_a_card_computes_with(serving: Serving) -> None:
+    synthesizer = ToneSynthesizer()
+    synthesizer.kernels = KernelsInUse("triton", "available", "but for one", "其中一个", {"draw": "off by 0.5"})
+    with serving(synthesizer) as url:
+        assert httpx.get(f"{url}/readyz").json()["kernels"] == {
+            "by": "triton",
+            "reason": "available",
+            "why": "but for one",
+            "why_zh": "其中一个",
+            "replaced": {"draw": "off by 0.5"},
+        }
 
 
 class SilentAtFirst(GatedSynthesizer):

@@ -8,7 +8,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
 from cosyserve import __version__
-from cosyserve.host import folders, gpu, models, mpi, network, system, wsl
+from cosyserve.host import folders, gpu, kernels, models, mpi, network, system, wsl
 from cosyserve.host.report import Check, Finding, Report, Text, worst
 from cosyserve.machine import Machine, is_container, platform_of
 from cosyserve.settings import Settings
@@ -70,6 +70,7 @@ def _questions(
         system.text_encoding,
         lambda: wsl.examine(machine, folder.absolute(), settings.port),
         lambda: gpu.examine(machine, settings.past_seconds, settings.flow_steps, needed=for_card),
+        lambda: kernels.examine(machine, settings),
         lambda: mpi.tools(machine),
         lambda: mpi.gl_plugin(machine),
         lambda: mpi.leftover_variables(machine),

@@ -19,6 +19,7 @@ from cosyserve.instance.home import Home, Release
 from cosyserve.instance.servers import Running, Say
 from cosyserve.machine import Machine
 from cosyserve.settings import PREFIX, Settings, env_text, settings_in
+from cosyserve.store.kernels import FOLDER as KERNELS
 
 _CHECK_SECONDS = 180
 _BESIDE = 1.2  # free memory, as a share of what the running server has, with which a second one is started
@@ -121,7 +122,8 @@ def uninstall(home: Home, *, everything: bool, say: Say) -> None:
     """Remove what was installed; models, voices and settings stay unless `everything` is to go."""
     servers.stop(home, servers.running(home), say)
     hook.remove()
-    for name in ("current", "releases", "run", "tools", "cache", *(["shared"] if everything else [])):
+    made = ("current", "releases", "run", "tools", "cache", f"shared/{_FIRST_SETTINGS['STATE_DIR']}/{KERNELS}")
+    for name in (*made, *(["shared"] if everything else [])):
         path = home.root / name
         path.unlink() if path.is_symlink() else shutil.rmtree(path, ignore_errors=True)
     kept = home.shared if home.shared.exists() else None

@@ -35,7 +35,7 @@ if [ -f /etc/autodl.sh ] && grep -q '^\[ ! -f .*  # CosyServe$' /etc/autodl.sh; 
   sed -i '/^\[ ! -f .*  # CosyServe$/d' /etc/autodl.sh
   [ "$(cat /etc/autodl.sh)" != '#!/bin/bash' ] || rm /etc/autodl.sh
 fi
-for name in current releases run tools cache ${all:+shared}; do
+for name in current releases run tools cache shared/state/kernels ${all:+shared}; do
   [ -e "$root/$name" ] || [ -L "$root/$name" ] || continue
   echo "removed · 已删除: $root/$name"
   rm -rf "${root:?}/$name"

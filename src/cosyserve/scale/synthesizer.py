@@ -35,6 +35,7 @@ class ScaledSynthesizer:
         self.name, self.model, self.device = described.name, described.model, described.device
         self.capabilities = described.capability_set
         self.capacity = described.capacity.times(most)
+        self.kernels = described.kernels
         self.library = Library(voices_dir, learn=self._learn) if described.has_library else None
         self._voices = {voice.id: voice for voice in described.voices}
 

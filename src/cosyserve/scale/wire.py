@@ -14,6 +14,7 @@ from cosyserve.errors import CosyError
 from cosyserve.errors.passing import packed, unpacked
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import Capacity
+from cosyserve.speech.kernel_choice import KernelsInUse
 from cosyserve.speech.synthesizer import Capability, Options, ReferenceAudio
 from cosyserve.speech.voices import Entry, Voice
 
@@ -74,6 +75,7 @@ class Description:
     why: str
     why_zh: str
     capacity: Capacity
+    kernels: KernelsInUse | None = None
 
     def encode(self) -> bytes:
         return DESCRIBE + json.dumps(asdict(self)).encode()
@@ -83,7 +85,9 @@ class Description:
         held = json.loads(data[1:])
         voices = tuple(Voice(**{**each, "languages": tuple(each["languages"])}) for each in held.pop("voices"))
         capacity, capabilities = Capacity(**held.pop("capacity")), tuple(held.pop("capabilities"))
-        return cls(**held, capabilities=capabilities, capacity=capacity, voices=voices)
+        kernels = held.pop("kernels")
+        in_use = None if kernels is None else KernelsInUse(**kernels)
+        return cls(**held, capabilities=capabilities, capacity=capacity, voices=voices, kernels=in_use)
 
     @property
     def capability_set(self) -> frozenset[Capability]:

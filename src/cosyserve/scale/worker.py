@@ -113,6 +113,7 @@ class _Worker:
             why=choice.why,
             why_zh=choice.why_zh,
             capacity=self._service.capacity,
+            kernels=synthesizer.kernels,
         )
 
 

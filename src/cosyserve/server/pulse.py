@@ -6,6 +6,7 @@ from contextlib import aclosing, contextmanager
 
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import Capacity
+from cosyserve.speech.kernel_choice import KernelsInUse
 from cosyserve.speech.synthesizer import Options, Synthesizer
 from cosyserve.speech.voices import Library, Voice
 
@@ -63,6 +64,10 @@ class WatchedSynthesizer:
     @property
     def capacity(self) -> Capacity | None:
         return self._synthesizer.capacity
+
+    @property
+    def kernels(self) -> KernelsInUse | None:
+        return self._synthesizer.kernels
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         async with aclosing(self._synthesizer.synthesize(segment, voice, options)) as chunks:

@@ -27,6 +27,7 @@ from cosyserve.cosyvoice.runtime.utterance import Utterance
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.engine_tokens import open_engine
+from cosyserve.speech.kernel_choice import KernelChoice, KernelsInUse, choose
 from cosyserve.speech.parts import MakeGenerator, Parts
 from cosyserve.speech.prompts import Prompts, VoicePrompt
 from cosyserve.speech.runtime_config import RuntimeConfig
@@ -66,14 +67,16 @@ class CosyVoice2Synthesizer:
             if self._tokenizer.size > sizes.llm.vocabulary:
                 raise WeightsError(f"the tokenizer has {self._tokenizer.size} tokens, the model {sizes.llm.vocabulary}")
             self._positions = _POSITIONS
-            generator = self._generator(folder, sizes, config, engine)
+            chosen = choose(config.device, config.dtype, sizes, config.state_dir)
+            generator = self._generator(folder, sizes, config, engine, chosen)
             self._prompts = Prompts(voices, folder, prompt_encoder, self._tokenizer.size)
             self.library = Library(voices, learn=self._prompts.of)
         except WeightsError as error:
             raise CosyError(errors.MODEL_UNUSABLE, reason=error) from error
         self.device = torch.cuda.get_device_name(config.device) if config.device.startswith("cuda") else config.device
         self._config = config
-        self._parts = Parts(generator, sizes, flow, hift, config)
+        self.kernels: KernelsInUse | None = chosen.in_use
+        self._parts = Parts(generator, sizes, flow, hift, config, chosen.kernels)
         parts, self.capacity = self._parts.made()
         self._runtime = Runtime(*parts, config.threads, config.device)
         self._closing = threading.Event()
@@ -117,7 +120,9 @@ class CosyVoice2Synthesizer:
         finally:
             self._runtime.cancel(utterance)
 
-    def _generator(self, folder: Path, sizes: Config, config: RuntimeConfig, engine: Path | None) -> MakeGenerator:
+    def _generator(
+        self, folder: Path, sizes: Config, config: RuntimeConfig, engine: Path | None, chosen: KernelChoice
+    ) -> MakeGenerator:
         """What makes the generator, once it is known for how many streams there is room."""
         if engine is not None:
             opened = open_engine(engine, config, self._tokenizer.size)
@@ -125,7 +130,7 @@ class CosyVoice2Synthesizer:
             return lambda streams: opened
         llm = load_llm(folder, sizes, torch.bfloat16 if config.int8 else config.dtype, config.device)
         llm = quantised(llm) if config.int8 else llm
-        return lambda streams: Generator(llm, streams, _POSITIONS)
+        return lambda streams: Generator(llm, streams, _POSITIONS, kernels=chosen.kernels)  # type: ignore[arg-type]
 
     def _wait_for_room(self) -> None:
         """As long as others that hold memory of the card, a predecessor say, may let go of it."""

@@ -1,6 +1,7 @@
 """What CosyVoice2's runtime is made of on a device, and how many streams it has room for."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,6 +19,9 @@ from cosyserve.errors import CosyError
 from cosyserve.speech.capacity import Capacity, by_engine, by_memory, capacity_of
 from cosyserve.speech.runtime_config import RuntimeConfig
 
+if TYPE_CHECKING:
+    from cosyserve.cosyvoice.kernels.kernels import Kernels
+
 _VOICES = 1  # on a processor, whose recordings are kept as they are after the flow: some hundred megabytes each
 _OTHERS = 2**30  # bytes of a card in use by other processes, from which on it counts as shared
 
@@ -27,8 +31,17 @@ MakeGenerator = Callable[[int], TokenGenerator]  # for so many streams
 class Parts:
     """On a GPU for as many streams as its memory has room for at that moment; on a processor one after the other."""
 
-    def __init__(self, generator: MakeGenerator, sizes: Config, flow: Flow, hift: Hift, config: RuntimeConfig) -> None:
+    def __init__(
+        self,
+        generator: MakeGenerator,
+        sizes: Config,
+        flow: Flow,
+        hift: Hift,
+        config: RuntimeConfig,
+        kernels: "Kernels | None" = None,
+    ) -> None:
         self._generator, self._sizes, self._flow, self._hift, self._config = generator, sizes, flow, hift, config
+        self._kernels = kernels
         self._frames = frames_behind(config.keep_tokens)
 
     @property
@@ -66,7 +79,8 @@ class Parts:
         bounds = [self._config.bound, by_memory(share.streams, there, share.stream_bytes, seconds)]
         streams = min(bound.streams for bound in bounds)
         token2wav = BatchedToken2Wav(
-            *(self._flow, self._hift, Hops(), streams, share.pages, self._frames, self._config.recording_tokens)
+            *(self._flow, self._hift, Hops(), streams, share.pages, self._frames, self._config.recording_tokens),
+            kernels=self._kernels,
         )
         generator = self._generator(streams)
         bounds.append(by_engine(generator.slots))

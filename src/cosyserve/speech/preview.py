@@ -37,6 +37,7 @@ class PreviewSynthesizer:
     library = None
     broken = ""
     preparing = ""
+    kernels = None
     capacity = None
 
     def __init__(self) -> None:

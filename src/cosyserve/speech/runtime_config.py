@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -27,6 +28,7 @@ class RuntimeConfig:
     int8: bool  # the language model's weights in eight bits, whatever the type of all else is
     threads: int
     bound: Bound  # of the streams that are spoken at the same time; more wait
+    state_dir: Path  # where compiled kernels are kept
     keep_tokens: int | None  # how far back the flow sees, see `Past`
     flow_steps: int = FlowConfig.steps
     trim_silence: bool = False
@@ -64,6 +66,7 @@ def config_for(settings: Settings, threads: int) -> RuntimeConfig:
         bound=by_setting(settings.max_streams)
         if on_gpu or settings.max_streams <= _STREAMS_ON_CPU
         else by_processor(_STREAMS_ON_CPU),
+        state_dir=settings.state_dir,
         keep_tokens=round(settings.past_seconds * TOKENS_PER_SECOND) or None,
         flow_steps=settings.flow_steps,
         recording_tokens=_recording_tokens(settings),

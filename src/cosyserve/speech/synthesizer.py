@@ -9,6 +9,7 @@ from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import Capacity
+from cosyserve.speech.kernel_choice import KernelsInUse
 from cosyserve.speech.names import found as found
 from cosyserve.speech.voices import Library, Voice
 
@@ -67,6 +68,11 @@ class Synthesizer(Protocol):
     @property
     def capacity(self) -> Capacity | None:
         """How many are spoken to at once, by now; None where nothing bounds that but the setting."""
+        ...
+
+    @property
+    def kernels(self) -> KernelsInUse | None:
+        """What it computes with, and why; None where there is nothing to choose."""
         ...
 
     @property

@@ -304,7 +304,8 @@ def test_a_request_that_fails_in_the_engine_is_one_clients_error(
         save_file({"bias": vocabulary.bias(head_bias(folder))}, into / BIAS)
 
     engine = Engines(tmp_path).build(KEY, write)
-    way = RuntimeConfig("cpu", torch.float32, int8=False, threads=1, bound=by_setting(4), keep_tokens=None)
+    bound = by_setting(4)
+    way = RuntimeConfig("cpu", torch.float32, int8=False, threads=1, bound=bound, state_dir=tmp_path, keep_tokens=None)
     synthesizer = CosyVoice2Synthesizer(folder, tmp_path / "voices", way, engine.folder)
     voice = next(iter(synthesizer.voices.values()))
 

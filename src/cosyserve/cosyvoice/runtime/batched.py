@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from cosyserve.cosyvoice.runtime.pages import NoPagesError
 from cosyserve.cosyvoice.runtime.token2wav import Hop, Token2WavStream
 from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
 from cosyserve.cosyvoice.runtime.whole import WholeFlow, WholeTokens
+
+if TYPE_CHECKING:  # with them comes Triton, which is imported where a card is
+    from cosyserve.cosyvoice.kernels.kernels import Kernels
 
 _VOICES = 64  # at most; how many there are is for the pages to say
 T = TypeVar("T")
@@ -83,9 +86,11 @@ class BatchedToken2Wav:
         pages: int,
         frames: int,
         recording_tokens: int | None = None,
+        *,
+        kernels: "Kernels | None" = None,
     ) -> None:
         """`frames` bounds what an utterance has behind it, `recording_tokens` how much of that is a recording; by
-        default half of it."""
+        default half of it. With `kernels` Triton's make the flow, else PyTorch's."""
         torch.backends.cudnn.deterministic = True  # a seed gives the same samples, whoever else speaks
         self.width = streams
         self.slots: float = streams
@@ -93,7 +98,7 @@ class BatchedToken2Wav:
         self._flow, pool = flow, new_pool(first=True)  # somebody listens to it, or will soon
         self._encoder = EncoderBatch(flow, streams + 1, ENCODER_TOKENS, pool)  # and a slot to hear a recording in
         self._hearing = streams
-        self.batch = FlowBatch(flow, streams, pages, frames, pool)
+        self.batch = FlowBatch(flow, streams, pages, frames, pool, kernels=kernels)  # type: ignore[arg-type]
         self._vocoder = VocoderBatch(hift, streams, FRAMES_PER_TOKEN * self._hops.first, CHUNK, pool)
         tokens = self.batch.pages_behind * CHUNK_TOKENS
         wanted = tokens // 2 if recording_tokens is None else recording_tokens

@@ -11,6 +11,7 @@ from cosyserve.server.failures import RESPONSES
 from cosyserve.server.fleet import Load
 from cosyserve.server.service import ServerState, service_of
 from cosyserve.speech.capacity import Capacity
+from cosyserve.speech.kernel_choice import KernelsInUse
 
 router = APIRouter()
 
@@ -37,6 +38,7 @@ class Readiness(Status):
     rung: str
     why: str
     why_zh: str
+    kernels: KernelsInUse | None
     preparing: str
     restarts: int
     restart_reason: str
@@ -83,6 +85,7 @@ async def readyz(request: Request, response: Response) -> Readiness | Status:
         rung=service.rung,
         why=service.choice.why,
         why_zh=service.choice.why_zh,
+        kernels=service.synthesizer.kernels,
         preparing=service.synthesizer.preparing,
         restarts=service.restarts,
         restart_reason=service.restart_reason,

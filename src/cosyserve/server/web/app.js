@@ -57,9 +57,11 @@ async function refreshState() {
   $("state-text").textContent = state.status === "ready" ? described(state) : starting;
   $("idle").hidden = state.seconds_to_shutdown == null;
   $("idle-text").textContent = texts.switchedOff(Math.ceil(state.seconds_to_shutdown / 60));
-  // What bounds the streams is worth a sentence where it is not what the owner has set.
-  const told = [state, ...(state.capacity?.bound_by === "setting" ? [] : [state.capacity])];
-  $("why").textContent = told.map((each) => (isChinese ? each?.why_zh : each?.why) ?? "").join(isChinese ? "" : " ");
+  // What bounds the streams is worth a sentence where it is not what the owner has set, the kernels on a card.
+  const told = [state];
+  if (state.kernels && state.kernels.reason !== "processor") told.push(state.kernels);
+  if (state.capacity && state.capacity.bound_by !== "setting") told.push(state.capacity);
+  $("why").textContent = told.map((each) => (isChinese ? each.why_zh : each.why) ?? "").join(isChinese ? "" : " ");
 }
 
 async function keepOn() {
