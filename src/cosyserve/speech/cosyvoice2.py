@@ -130,7 +130,7 @@ class CosyVoice2Synthesizer:
             return lambda streams: opened
         llm = load_llm(folder, sizes, torch.bfloat16 if config.int8 else config.dtype, config.device)
         llm = quantised(llm) if config.int8 else llm
-        return lambda streams: Generator(llm, streams, _POSITIONS, kernels=chosen.kernels)  # type: ignore[arg-type]
+        return lambda streams: Generator(llm, streams, _POSITIONS, kernels=chosen.kernels)
 
     def _wait_for_room(self) -> None:
         """As long as others that hold memory of the card, a predecessor say, may let go of it."""

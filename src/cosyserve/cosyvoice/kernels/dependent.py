@@ -11,7 +11,11 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+try:
+    from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+except ImportError:  # before Triton 3.4
+    gdc_launch_dependents = gdc_wait = None
 
 _CAPABILITY = (9, 0)
 _LINE = tl.constexpr(128)  # bytes that the second-level cache reads at once
@@ -24,7 +28,7 @@ def dependent(device: torch.device) -> dict[str, Any]:
 
 @cache
 def _capable(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= _CAPABILITY
+    return gdc_wait is not None and device.type == "cuda" and torch.cuda.get_device_capability(device) >= _CAPABILITY
 
 
 @triton.jit

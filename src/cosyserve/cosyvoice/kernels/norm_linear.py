@@ -15,8 +15,8 @@ from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two, shared_bytes
 
 # The flow at 100, 400 and 1,600 rows, and the language model, whose rows are few and long: docs/model.md, "Kernels".
 _SMALL, _MIDDLE, _LARGE, _LONG = Tile(16, 64), Tile(32, 128), Tile(64, 128, warps=8), Tile(16, 32)
-_NARROW = Tile(16, 16)  # where two tiles of weights have to fit in the 99 KB that capability 8.6 and 8.9 have
-_WIDE_BYTES = 160 << 10
+_LONGEST = 512  # of the flow's
+_NARROW = Tile(16, 16)  # where a program has not enough shared memory for long tiles: cards of capability 8.6 and 8.9
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def norm_linear(
     Reads M·K for each tile of columns and N·K for each tile of rows, writes M·N; 2·M·N·K operations.
     """
     (rows, depth), columns = x.shape, len(weight) // 2 if swiglu else len(weight)
-    tile = tile or _tile(rows, depth, swiglu and shared_bytes(x.device) < _WIDE_BYTES)
+    tile = tile or (_tile(rows) if depth <= _LONGEST else _long_tile(x, 2 if swiglu else 1))
     columns_at_once = min(tile.columns, power_of_two(columns))
     if append is not None:  # a tile goes to one place
         columns_at_once = min(columns_at_once, out.shape[1] & -out.shape[1])
@@ -99,10 +99,13 @@ def norm_linear(
     )
 
 
-def _tile(rows: int, depth: int, narrow: bool) -> Tile:
-    if depth > 512:
-        return _NARROW if narrow else _LONG
+def _tile(rows: int) -> Tile:
     return _SMALL if rows <= 200 else _MIDDLE if rows <= 800 else _LARGE
+
+
+def _long_tile(x: Tensor, weights: int) -> Tile:
+    values = (_LONG.rows + weights * _LONG.columns) * power_of_two(x.shape[1])
+    return _LONG if values * x.element_size() <= shared_bytes(x.device) else _NARROW
 
 
 def reference(

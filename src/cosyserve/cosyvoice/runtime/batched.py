@@ -98,7 +98,7 @@ class BatchedToken2Wav:
         self._flow, pool = flow, new_pool(first=True)  # somebody listens to it, or will soon
         self._encoder = EncoderBatch(flow, streams + 1, ENCODER_TOKENS, pool)  # and a slot to hear a recording in
         self._hearing = streams
-        self.batch = FlowBatch(flow, streams, pages, frames, pool, kernels=kernels)  # type: ignore[arg-type]
+        self.batch = FlowBatch(flow, streams, pages, frames, pool, kernels=kernels)
         self._vocoder = VocoderBatch(hift, streams, FRAMES_PER_TOKEN * self._hops.first, CHUNK, pool)
         tokens = self.batch.pages_behind * CHUNK_TOKENS
         wanted = tokens // 2 if recording_tokens is None else recording_tokens
