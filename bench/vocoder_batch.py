@@ -1,6 +1,6 @@
 """The vocoder of many streams on a card: its batches as graphs, against one stream after the other, kernel by kernel.
 
-    python -m bench.vocoder_batch [--most 32]
+    python -m bench.vocoder_batch [--most 32] [--kernels]
 
 For each kind of hop and number of streams: milliseconds of a batch, of the same streams one by one, and the greatest
 difference between the samples of both. Untrained weights of the released size; needs nothing but PyTorch and a card.
@@ -78,6 +78,7 @@ def one_by_one(hift: Hift, streams: int) -> Push:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--most", type=int, default=max(_STREAMS))
+    parser.add_argument("--kernels", action="store_true", help="with Triton's, as a server has it where it can")
     parser.add_argument("--exact", action="store_true", help="as where COSYSERVE_DTYPE is float32")
     options = parser.parse_args()
     most = options.most
@@ -86,7 +87,12 @@ def main() -> None:
     hift.exact = options.exact
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}")
     before, began = torch.cuda.memory_reserved(), time.perf_counter()
-    batch = VocoderBatch(hift, most, _FIRST, _LATER, new_pool())
+    kernels = None
+    if options.kernels:
+        from cosyserve.cosyvoice.kernels.kernels import Kernels
+
+        kernels = Kernels()
+    batch = VocoderBatch(hift, most, _FIRST, _LATER, new_pool(), kernels)
     for make in batch.graphs():
         make()
     torch.cuda.synchronize()

@@ -77,16 +77,23 @@ def flow_steps(as_json: bool) -> None:
 @bench.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), default="bfloat16", show_default=True)
-def gpu(as_json: bool, dtype: str) -> None:
-    """Measure a CUDA device: each part, then 1, 4 and 16 streams side by side. Takes about two minutes."""
+@click.option(
+    "--compare", is_flag=True, help="Measure PyTorch's kernels as well, beside those that a server uses here."
+)
+def gpu(as_json: bool, dtype: str, compare: bool) -> None:
+    """Measure a CUDA device: each part, then 1 to 32 streams side by side. Takes about two minutes."""
     _expect_torch()
     import torch
 
+    from cosyserve.cosyvoice.model.config import Config
     from cosyserve.measure import gpu as measured
+    from cosyserve.speech.kernel_choice import choose
 
     if not torch.cuda.is_available():
         raise CosyError(errors.NO_CUDA)
-    _print_measured(measured.gpu(getattr(torch, dtype)), as_json)
+    number_type = getattr(torch, dtype)
+    chosen = choose("cuda", number_type, Config(), load_settings().state_dir)
+    _print_measured(measured.gpu(number_type, chosen.kernels, compare=compare), as_json)
 
 
 @bench.command()

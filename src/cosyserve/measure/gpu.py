@@ -1,70 +1,144 @@
 """What a CUDA device makes of the model: each part, then whole streams side by side. For `cosyserve bench gpu`."""
 
+import gc
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
-from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, MELS, SAMPLE_RATE, Config
+from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS, SAMPLE_RATE, Config
 from cosyserve.cosyvoice.model.flow import Chunk, Flow
 from cosyserve.cosyvoice.model.hift import Hift
-from cosyserve.cosyvoice.model.past import Past
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.untrained import untrained
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
-from cosyserve.cosyvoice.runtime.flow_batch import Work
+from cosyserve.cosyvoice.runtime.encoder_batch import EncoderBatch
+from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch, Work
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
+from cosyserve.cosyvoice.runtime.graphs import new_pool
 from cosyserve.cosyvoice.runtime.hops import Hops
-from cosyserve.cosyvoice.runtime.memory import pages_behind
+from cosyserve.cosyvoice.runtime.memory import ENCODER_TOKENS, VOICE_PAGES, pages_behind
 from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.utterance import Pcm, Utterance
-from cosyserve.measure.model import PROMPT_TOKENS, UTTERANCE_TOKENS, speech, voice
+from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
+from cosyserve.measure.model import PROMPT_TOKENS, speech, voice
 from cosyserve.measure.timing import seconds_of
 
-_SLOTS = (1, 8, 32)
-_STREAMS = (1, 4, 16)
+if TYPE_CHECKING:
+    from cosyserve.cosyvoice.kernels.kernels import Kernels
+
+_SLOTS = (1, 16, 32)
+_STREAMS = (1, 4, 16, 32)
 _POSITIONS = 1024
 _STEPS = 200
 _TEXT_TOKENS = 5  # which untrained weights speak for its longest, 100 tokens: 4 s
 _CALLS = 10
 _PAST_FRAMES = 750  # 15 s
-_PAGES = (max(_STREAMS) + 1) * pages_behind(_PAST_FRAMES)
+_BEHIND = pages_behind(_PAST_FRAMES)
+_PAGES = max(_STREAMS) * (_BEHIND - VOICE_PAGES) + _BEHIND  # all in one voice
 _COPY_BYTES = 2 << 30
+_MATRIX = 8192  # rows and columns of a product
+_HERTZ = 150.0  # of untrained weights, which would be silent
+_HOPS = 6  # of the vocoder
 
 
-def gpu(dtype: torch.dtype) -> Iterator[tuple[str, object]]:
-    """Names and values as they become known."""
+@dataclass(frozen=True)
+class _Device:
+    """What it can do, measured: bytes, and operations in that type, a second."""
+
+    bandwidth: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class _Models:
+    llm: Llm
+    flow: Flow
+    hift: Hift
+
+
+def gpu(dtype: torch.dtype, kernels: "Kernels | None", *, compare: bool = False) -> Iterator[tuple[str, object]]:
+    """Names and values as they become known; without `kernels` by PyTorch's. With `compare` all once more by PyTorch's,
+    and how much longer those take."""
     device = torch.device("cuda")
-    config = Config()
-    bandwidth = _bandwidth(device)
+    can = _Device(_bandwidth(device), _rate(device, dtype))
     yield "device", torch.cuda.get_device_name(device)
     yield "type", str(dtype).removeprefix("torch.")
-    yield "memory bandwidth of a copy, GB/s", round(bandwidth / 1e9)
-    llm = untrained(Llm(config.llm)).to(device, dtype)
-    floor = _step_bytes(llm) / bandwidth
-    for slots in _SLOTS:
-        seconds = _step(llm, slots)
-        yield f"LLM: tokens a second, {slots} slots", round(slots / seconds)
-        yield f"LLM: floor of the memory bandwidth ÷ step, {slots} slots", round(floor / seconds, 2)
-    flow = untrained(Flow(config.flow)).to(device, dtype)
+    yield "kernels", "PyTorch's" if kernels is None else "Triton's"
+    yield "memory bandwidth of a copy, GB/s", round(can.bandwidth / 1e9)
+    yield "products, TFLOP/s", round(can.rate / 1e12)
+    found: dict[str, object] = {}
+    for name, value in _measured(dtype, kernels, can):
+        found[name] = value
+        yield name, value
+    if compare and kernels is not None:
+        for name, value in _measured(dtype, None, can):
+            yield f"{name}, PyTorch", value
+            mine = found[name]
+            if isinstance(value, int | float) and isinstance(mine, int | float) and mine:
+                yield f"{name}, PyTorch ÷ Triton", round(value / mine, 2)
+    yield "peak GPU memory, GiB", round(torch.cuda.max_memory_allocated() / 2**30, 2)
+
+
+def _measured(dtype: torch.dtype, kernels: "Kernels | None", can: _Device) -> Iterator[tuple[str, object]]:
+    models = _models(dtype)
+    yield from _parts(models, kernels, can)
+    gc.collect()  # what is out of use has references in circles, and most of a card's memory
+    torch.cuda.empty_cache()
+    yield from _streams(models, kernels)
+    del models
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def _models(dtype: torch.dtype) -> _Models:
+    config = Config()
+    flow, hift = untrained(Flow(config.flow)).to("cuda", dtype), untrained(Hift(config.hift))
     flow.noise = flow.noise.float()
-    hift = untrained(Hift(config.hift)).to(device)
-    frames = FRAMES_PER_TOKEN * (PROMPT_TOKENS + UTTERANCE_TOKENS)
-    yield f"flow: ms an estimator call, 2 × {frames} frames", round(1000 * _estimator_call(flow, frames), 2)
+    torch.nn.init.constant_(hift.f0_predictor.classifier.bias, _HERTZ)
+    hift.exact = dtype == torch.float32
+    llm = untrained(Llm(config.llm)).to("cuda", dtype)
+    return _Models(llm.requires_grad_(False), flow.requires_grad_(False), hift.to("cuda").requires_grad_(False))
+
+
+def _parts(models: _Models, kernels: "Kernels | None", can: _Device) -> Iterator[tuple[str, object]]:
+    floor = _step_bytes(models.llm) / can.bandwidth
+    for slots in _SLOTS:
+        seconds = _step(models.llm, slots, kernels)
+        yield f"LLM: ms a step, {slots} slots", round(1000 * seconds, 3)
+        yield f"LLM: tokens a second, {slots} slots", round(slots / seconds)
+        yield f"LLM: step ÷ floor, {slots} slots", round(seconds / floor, 1)
+    batch = FlowBatch(models.flow, max(_STREAMS), max(_STREAMS) * _BEHIND, _PAST_FRAMES, new_pool(), kernels)
+    for streams in _STREAMS:
+        seconds = _chunk(batch, streams)
+        yield f"flow: ms a chunk of {streams} streams", round(1000 * seconds, 1)
+        yield f"flow: chunk of {streams} streams ÷ floor", round(seconds / _chunk_floor(models.flow, streams, can), 1)
+    del batch
+    gc.collect()
+    torch.cuda.empty_cache()
+    for streams in _STREAMS:
+        yield f"encoder: ms a hop of {streams} streams", round(1000 * _encoder_hop(models.flow, streams), 2)
+    for streams in _STREAMS:
+        yield f"vocoder: ms a hop of {streams} streams", round(1000 * _vocoder_hop(models.hift, streams, kernels), 2)
+
+
+def _streams(models: _Models, kernels: "Kernels | None") -> Iterator[tuple[str, object]]:
     given = voice()
     prompt = Prompt(given.tokens[0], given.mel[0], given.embedding[0])
-    token2wav = BatchedToken2Wav(flow, hift, Hops(), max(_STREAMS), _PAGES, _PAST_FRAMES)
+    most = max(_STREAMS)
     began = time.perf_counter()
-    for make in token2wav.graphs():
+    token2wav = BatchedToken2Wav(models.flow, models.hift, Hops(), most, _PAGES, _PAST_FRAMES, kernels=kernels)
+    generator = Generator(models.llm, most, _POSITIONS, kernels=kernels)
+    for make in (*generator.graphs(), *token2wav.graphs()):
         make()
-    yield "flow: seconds to make all graphs", round(time.perf_counter() - began, 1)
-    for streams in _STREAMS:
-        yield f"flow: ms a chunk of {streams} streams, in a graph", round(1000 * _chunk(flow, token2wav, streams), 1)
-    runtime = Runtime(Generator(llm, max(_STREAMS), _POSITIONS), token2wav, torch.get_num_threads(), device.type)
+    yield "seconds to make all graphs", round(time.perf_counter() - began, 1)
+    runtime = Runtime(generator, token2wav, torch.get_num_threads(), "cuda")
     try:
         for streams in _STREAMS:
             first, audio, seconds = _side_by_side(runtime, streams, prompt)
@@ -72,7 +146,6 @@ def gpu(dtype: torch.dtype) -> Iterator[tuple[str, object]]:
             yield f"{streams} streams: seconds of audio in a second", round(audio / seconds, 1)
     finally:
         runtime.close()
-    yield "peak GPU memory, GiB", round(torch.cuda.max_memory_allocated() / 2**30, 2)
 
 
 def _bandwidth(device: torch.device) -> float:
@@ -82,18 +155,25 @@ def _bandwidth(device: torch.device) -> float:
     return 2 * _COPY_BYTES / _best(lambda: target.copy_(source))
 
 
+def _rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations in a second of a large product, the best of several."""
+    matrix = torch.randn(_MATRIX, _MATRIX, device=device).to(dtype)
+    return 2 * _MATRIX**3 / _best(lambda: matrix @ matrix)
+
+
 def _step_bytes(llm: Llm) -> int:
     """What one step has to read: all weights but the embeddings, of which it looks up a row."""
     looked_up = {id(each.weight) for each in llm.modules() if isinstance(each, torch.nn.Embedding)}
     return sum(each.numel() * each.element_size() for each in llm.parameters() if id(each) not in looked_up)
 
 
-def _step(llm: Llm, slots: int) -> float:
-    generator = Generator(llm, slots, _POSITIONS)
+def _step(llm: Llm, slots: int, kernels: "Kernels | None") -> float:
+    """Seconds of a step of so many slots, all in use."""
+    generator = Generator(llm, slots, _POSITIONS, kernels=kernels)
     for seed in range(slots):
         generator.add(_request(seed, text=30))
-    for _ in range(5):
-        generator.advance()
+    while len(generator.advance()) < slots:
+        pass
     torch.cuda.synchronize()
     began = time.perf_counter()
     for _ in range(_STEPS):
@@ -108,24 +188,58 @@ def _request(seed: int, text: int = _TEXT_TOKENS) -> Request:
 
 
 @torch.inference_mode()
-def _estimator_call(flow: Flow, frames: int) -> float:
-    x = torch.randn(2, MELS, frames).to(flow.encoder_proj.weight)
-    t = torch.tensor(0.3, device=x.device)
-    return _best(lambda: flow.estimator(x, x, t, x[:, :, 0], x, Past()))
-
-
-def _chunk(flow: Flow, token2wav: BatchedToken2Wav, streams: int) -> float:
-    """Seconds for a chunk of 50 frames, all ten steps, of so many streams."""
-    noise = flow.noise[:, :, :CHUNK]
-    mean, speaker = noise.to(flow.encoder_proj.weight), noise[:, :, 0].to(flow.encoder_proj.weight)
-    batch = token2wav.batch
+def _chunk(batch: FlowBatch, streams: int) -> float:
+    """Seconds for a chunk of 50 frames, all Euler steps, of so many streams that have their whole past."""
+    noise = batch.flow.noise[:, :, :CHUNK]
+    mean, speaker = noise.to(batch.memory.like), noise[:, :, 0].to(batch.memory.like)
     states = [batch.begin() for _ in range(streams)]
-    works = [Work(state, Chunk(0, mean, mean, 0), speaker) for state in states]
+
+    def move() -> None:
+        batch.move([Work(state, Chunk(CHUNK * (state.moved % _BEHIND), mean, mean, 0), speaker) for state in states])
+
     try:
-        return _best(lambda: batch.move(works)[0].mel)
+        for _ in range(_BEHIND):
+            move()
+        return _best(move)
     finally:
         for state in states:
             batch.end(state)
+
+
+def _chunk_floor(flow: Flow, streams: int, can: _Device) -> float:
+    """Seconds that a chunk of so many streams takes at least: for its products and its attention, or to read the
+    weights and the past."""
+    config = Config().flow
+    weights = sum(each.numel() for each in flow.estimator.parameters() if each.dim() > 1)
+    rows, inner = 2 * streams, config.estimator.heads * config.estimator.head_dim
+    attentions = config.estimator.transformers * (config.estimator.mid_blocks + 2)
+    operations = rows * CHUNK * (2 * weights + 4 * attentions * _PAST_FRAMES * inner)
+    values = weights + rows * attentions * _PAST_FRAMES * 2 * inner
+    size = flow.encoder_proj.weight.element_size()
+    return config.steps * max(operations / can.rate, values * size / can.bandwidth)
+
+
+@torch.inference_mode()
+def _encoder_hop(flow: Flow, streams: int) -> float:
+    """Seconds for 25 tokens of so many streams behind one recording."""
+    given, batch = voice(), EncoderBatch(flow, streams + 1, ENCODER_TOKENS, new_pool())
+    recording = batch.begin(streams, given.tokens, given.mel.to("cuda"), given.embedding)
+    batch.push([(recording, False)])
+    going = [batch.resume(batch.keep(recording), slot) for slot in range(streams)]
+    for each in going:
+        each.add(speech(CHUNK_TOKENS))
+    return _best(lambda: batch.push([(replace(each), False) for each in going]))
+
+
+def _vocoder_hop(hift: Hift, streams: int, kernels: "Kernels | None") -> float:
+    """Seconds for a second of each of so many streams."""
+    batch = VocoderBatch(hift, streams, FRAMES_PER_TOKEN * Hops().first, CHUNK, new_pool(), kernels)
+    going = [batch.stream(seed) for seed in range(streams)]
+    mel = torch.randn(1, MELS, CHUNK, device="cuda")
+    batch.push([(each, mel[:, :, : FRAMES_PER_TOKEN * Hops().first], False) for each in going])
+    for _ in range(2):  # the second is as all that follow are
+        batch.push([(each, mel, False) for each in going])
+    return seconds_of(lambda: batch.push([(each, mel, False) for each in going]), _HOPS)[0]
 
 
 def _best(work: Callable[[], object]) -> float:

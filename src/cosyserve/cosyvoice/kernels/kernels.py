@@ -12,6 +12,7 @@ from cosyserve.cosyvoice.kernels import (
     norm_linear,
     norm_mish,
     paged_attention,
+    snake,
 )
 
 Kernel = Callable[..., None]
@@ -29,6 +30,7 @@ class Kernels:
     norm_linear: Kernel = norm_linear.norm_linear
     norm_mish: Kernel = norm_mish.norm_mish
     paged_attention: Kernel = paged_attention.paged_attention
+    snake: Kernel = snake.snake
 
 
 REFERENCES = Kernels(
@@ -40,4 +42,5 @@ REFERENCES = Kernels(
     norm_linear.reference,
     norm_mish.reference,
     paged_attention.reference,
+    snake.reference,
 )

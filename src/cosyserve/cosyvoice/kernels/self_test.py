@@ -85,7 +85,7 @@ def flow_cases(config: Config, like: Tensor, rows: int) -> Iterator[Case]:
     table = PageTable(pages.view(rows, _SPAN), random.integers(*ends), hidden_frames)
     parts = paged_attention.parts_for(rows, _CHUNK, heads, dim, like.device)
     query = random(frames, inner)
-    yield Case("paged_attention", size, (query, past, table, torch.empty_like(query), heads, parts), {})
+    yield Case("paged_attention", size, (query, past, table, random(frames, inner), heads, parts), {})
     narrow = random.weights(channels, 4 * channels)
     yield Case("linear_residual", size, (random(frames, 4 * channels), narrow, bias, random(frames, channels)), {})
     for width in (4 * MELS, channels, 2 * channels):
@@ -131,10 +131,24 @@ def _draws(random: Random, slots: int) -> Draws:
     return Draws(each(0), each(1), each(0), each(1 << 40), each(2), temperature, recent)
 
 
+def vocoder_cases(config: Config, like: Tensor, streams: int) -> Iterator[Case]:
+    """What the vocoder does, which is float32."""
+    random, frames = Random(like.float()), _CHUNK
+    for level, rate in enumerate(config.hift.up_rates):
+        channels, frames = config.hift.channels // 2 ** (level + 1), frames * rate
+        x, new, moved = (random(streams, channels, frames) for _ in range(3))
+        inside = (torch.arange(frames, device=like.device) > 5).float().expand(streams, 1, -1).contiguous()
+        alpha, bias, out = 1 + random(channels, scale=0.1), random(channels), random(*x.shape)
+        size = f"{streams} streams, {channels} channels"
+        yield Case("snake", size, (x, alpha, out, inside), {})
+        yield Case("snake", f"{size}, sum", (x, alpha, out, inside, new, bias, moved), {})
+
+
 def cases(config: Config, like: Tensor) -> Iterator[Case]:
     """Arguments at the model's sizes, in the type and on the device of `like`."""
     for rows in _ROWS:
         yield from flow_cases(config, like, rows)
+        yield from vocoder_cases(config, like, rows // 2)
     for slots in _SLOTS:
         yield from decode_cases(config, like, slots)
 

@@ -4,6 +4,8 @@ Mel (B, 80, T) at 50 frames a second to a waveform of 480 T samples at 24 kHz.
 """
 
 import math
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +27,27 @@ class Snake(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.alpha = nn.Parameter(torch.ones(channels))
+        self.bias: Tensor | None = None
+        """(C,) of the convolution before it, if that does not add it itself."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        alpha = self.alpha[:, None]
-        return x + (alpha * x).sin().square() / (alpha + 1e-9)
+
+Snaked = Callable[[Snake, Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor]]
+
+
+def snaked(snake: Snake, x: Tensor, inside: Tensor | None, new: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`x` (B, C, T) with `new` added to it, and Snake of the sum; both are zero outside `inside` (B, 1, T)."""
+    if snake.bias is not None:
+        x, new = (x + snake.bias[:, None], None) if new is None else (x, new + snake.bias[:, None])
+    x = added(x, new, inside)
+    alpha = snake.alpha[:, None]
+    return x, within(x + (alpha * x).sin().square() / (alpha + 1e-9), inside)
+
+
+def added(x: Tensor, new: Tensor | None, inside: Tensor | None) -> Tensor:
+    """`x`, which is zero outside `inside`, and what of `new` lies inside."""
+    if new is None:
+        return x
+    return x + new if inside is None else torch.addcmul(x, new, inside)
 
 
 class ResidualBlock(nn.Module):
@@ -44,14 +63,22 @@ class ResidualBlock(nn.Module):
         self.activations1 = nn.ModuleList(Snake(channels) for _ in dilations)
         self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
 
-    def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, inside: Tensor | None = None, snake: Snaked = snaked) -> Tensor:
         """`x` (B, C, T) has to be zero outside `inside` (B, 1, T), as the result is."""
+        new: Tensor | None = None
         for conv1, conv2, snake1, snake2 in zip(
             self.convs1, self.convs2, self.activations1, self.activations2, strict=True
         ):
-            new = conv2(within(snake2(conv1(snake1(x))), inside))
-            x = x + new if inside is None else torch.addcmul(x, new, inside)
-        return x
+            x, activated = snake(cast("Snake", snake1), x, inside, new)
+            new = conv2(snake(cast("Snake", snake2), conv1(activated), inside, None)[1])
+        return added(x, new, inside)
+
+    def leave_biases(self) -> None:
+        """To the activations behind the convolutions, for a `snake` that adds them."""
+        convs = [*self.convs1, *list(self.convs2)[:-1]]
+        for conv, snake in zip(convs, [*self.activations2, *list(self.activations1)[1:]], strict=True):
+            if isinstance(conv, nn.Conv1d) and conv.bias is not None:
+                snake.bias, conv.bias = conv.bias.detach(), None
 
 
 class Hift(nn.Module):
@@ -83,6 +110,7 @@ class Hift(nn.Module):
         self.f0_predictor = F0Predictor(config.f0_channels)
         self.register_buffer("window", torch.hann_window(config.fft, device="cpu"), persistent=False)
         self.window: Tensor
+        self.snake: Snaked = snaked
         self.exact = True
         """Whether a GPU multiplies in float32. Else its convolutions take TF32, as upstream's do: three times as fast,
         with ten bits of the mantissa. The pitch and what it turns are float64 and float32 all the same."""
@@ -149,9 +177,9 @@ class Hift(nn.Module):
             if level == len(self.ups) - 1:
                 x, inside = self._one_longer(x, begin, rate), sounding
             excited = within(self.source_downs[level](excitation), inside)
-            x = within(x, inside) + self.source_resblocks[level](excited, inside)
+            x = within(x, inside) + self.source_resblocks[level](excited, inside, self.snake)
             blocks = self.resblocks[level * self._kernels : (level + 1) * self._kernels]
-            x = torch.stack([block(x, inside) for block in blocks]).mean(0)
+            x = torch.stack([block(x, inside, self.snake) for block in blocks]).mean(0)
         x = self.conv_post(F.leaky_relu(x))
         bins = self._fft // 2 + 1
         magnitude = x[:, :bins].exp().clip(max=_LOUDEST)

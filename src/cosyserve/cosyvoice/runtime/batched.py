@@ -99,7 +99,7 @@ class BatchedToken2Wav:
         self._encoder = EncoderBatch(flow, streams + 1, ENCODER_TOKENS, pool)  # and a slot to hear a recording in
         self._hearing = streams
         self.batch = FlowBatch(flow, streams, pages, frames, pool, kernels=kernels)
-        self._vocoder = VocoderBatch(hift, streams, FRAMES_PER_TOKEN * self._hops.first, CHUNK, pool)
+        self._vocoder = VocoderBatch(hift, streams, FRAMES_PER_TOKEN * self._hops.first, CHUNK, pool, kernels)
         tokens = self.batch.pages_behind * CHUNK_TOKENS
         wanted = tokens // 2 if recording_tokens is None else recording_tokens
         self._recording_tokens = min(wanted, tokens - 2 * CHUNK_TOKENS)  # the rest is a ring of whole chunks

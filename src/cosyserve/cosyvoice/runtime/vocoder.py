@@ -6,14 +6,18 @@ A hop lies at the end of a window that may be longer, so first and last hops of 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, LOOK_AHEAD
-from cosyserve.cosyvoice.model.hift import Hift
+from cosyserve.cosyvoice.model.hift import Hift, ResidualBlock, Snake, Snaked
 from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HiftStream, Hop, Rows, Spoken, Window, together
 from cosyserve.cosyvoice.runtime.graphs import Make, Pool, captured
+
+if TYPE_CHECKING:
+    from cosyserve.cosyvoice.kernels.kernels import Kernels
 
 Work = tuple[HiftStream, Tensor, bool]  # a stream, the mel (1, 80, T) that comes next, and whether it is the last
 
@@ -21,9 +25,21 @@ Work = tuple[HiftStream, Tensor, bool]  # a stream, the mel (1, 80, T) that come
 class VocoderBatch:
     """Up to `streams` that are spoken together. Not to be used from two threads."""
 
-    def __init__(self, hift: Hift, streams: int, first: int, later: int, pool: Pool | None = None) -> None:
-        """`first` and `later` are the frames of a stream's hops."""
+    def __init__(
+        self,
+        hift: Hift,
+        streams: int,
+        first: int,
+        later: int,
+        pool: Pool | None = None,
+        kernels: "Kernels | None" = None,
+    ) -> None:
+        """`first` and `later` are the frames of a stream's hops. With `kernels` they make the activations."""
         self._hift, self._pool = hift, pool
+        if kernels is not None:
+            hift.snake = _snaked_by(kernels)
+            for block in (*hift.source_resblocks, *hift.resblocks):
+                cast("ResidualBlock", block).leave_biases()
         self._windows = _windows(first, later)
         self._width = _power_of_two(streams)
         self._memory = Rows.of(hift, self._width, self._windows[-1])
@@ -72,6 +88,16 @@ class VocoderBatch:
         if (frames, count) not in self._batches:
             self._batches[frames, count] = _Batch(self._hift, self._memory.part(count, frames), self._pool)
         return self._batches[frames, count]
+
+
+def _snaked_by(kernels: "Kernels") -> Snaked:
+    def snaked(snake: Snake, x: Tensor, inside: Tensor | None, new: Tensor | None) -> tuple[Tensor, Tensor]:
+        moved = None if new is None else torch.empty_like(x)
+        out = torch.empty_like(x)
+        kernels.snake(x, snake.alpha, out, inside, new, snake.bias, moved)
+        return x if moved is None else moved, out
+
+    return snaked
 
 
 class _Batch:
