@@ -94,14 +94,15 @@ def estimator(width: int) -> Callable[[], object]:
     fused = FusedEstimator(flow, memory, width, Kernels())(rows)
     chunk = torch.zeros(width, MELS, CHUNK)
     halved = chunk.to(torch.bfloat16)
-    return lambda: fused.move(chunk, halved, halved[:, :, 0], halved)
+    moves = fused.moves(chunk, halved, halved[:, :, 0], halved, chunk)
+    return lambda: [move() for move in moves]
 
 
 def decoder(slots: int) -> Callable[[], object]:
     """A step of the language model for so many slots, with one layer of its 24."""
     llm = Llm(replace(Config().llm, layers=1, vocabulary=1)).to(torch.bfloat16)
     generator = Generator(llm, slots, _POSITIONS, kernels=Kernels())
-    return lambda: generator._one_step(_POSITIONS)
+    return lambda: generator._steps.step(slots)
 
 
 def usage(cubin: bytes) -> tuple[int, int]:

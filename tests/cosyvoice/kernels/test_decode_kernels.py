@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cosyserve.cosyvoice.kernels import decode_attention
-from cosyserve.cosyvoice.kernels.draw import Draws, draw, reference
+from cosyserve.cosyvoice.kernels.draw import draw, reference
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
-from cosyserve.cosyvoice.model.sampling import Nucleus
+from cosyserve.cosyvoice.model.sampling import Draws, Nucleus
 from tests.cosyvoice.kernels.test_flow_kernels import SEEDS, TYPES, Random, close
 from tests.cosyvoice.kernels.unshrunk import UNSHRUNK
 

@@ -17,7 +17,7 @@ from cosyserve.cosyvoice.kernels.split import Parts, is_last
 from cosyserve.cosyvoice.kernels.tile import power_of_two
 
 _KEYS = 128  # that a program looks at at once: docs/model.md, "Kernels"
-_PROGRAMS, _MOST_SPLITS = 64, 8
+_SPLITS = 4  # programs that share a slot: within a tenth of the best from 1 to 32 slots, and the same for all of them
 
 
 def decode_attention(
@@ -27,7 +27,7 @@ def decode_attention(
     kept: Tensor,
     out: Tensor,
     parts: Parts,
-    splits: int | None = None,
+    splits: int = _SPLITS,
 ) -> None:
     """Attention of each slot's new token over the positions 0 to its own, into `out` (S, heads · D). Its key and value
     go into `kept` (2, S, H, length, D) at its position, or at the last where that is beyond it.
@@ -39,9 +39,9 @@ def decode_attention(
     Reads 2 · H · D for each position of each slot; 4 · heads · D operations for each.
     """
     _, slots, kv_heads, length, dim = kept.shape
-    heads, splits = out.shape[1] // dim, splits or _splits(slots * kv_heads)
+    heads = out.shape[1] // dim
     assert qkv.is_contiguous() and out.is_contiguous() and rotary.is_contiguous()  # noqa: S101 - the callers' own layout
-    assert kept.is_contiguous()  # noqa: S101
+    assert kept[0].is_contiguous()  # noqa: S101 - of fewer slots than there are
     _attend[slots * kv_heads, splits](
         qkv,
         rotary,
@@ -64,15 +64,11 @@ def decode_attention(
     )
 
 
-def _splits(works: int) -> int:
-    return min(_MOST_SPLITS, max(2, _PROGRAMS // works))
-
-
 def parts_for(kept: Tensor, heads: int) -> Parts:
     """For that cache, and so many heads of queries."""
     _, slots, kv_heads, _, dim = kept.shape
     works = slots * kv_heads
-    values = works * _MOST_SPLITS * power_of_two(heads // kv_heads) * (power_of_two(dim) + 2)
+    values = works * _SPLITS * power_of_two(heads // kv_heads) * (power_of_two(dim) + 2)
     return Parts.of(values, works, kept.device)
 
 

@@ -4,36 +4,20 @@ The same token as `model.sampling.sample` draws for the same scores, but where a
 the boundary of two tokens. Among equal scores the lower token comes first, which PyTorch leaves open.
 """
 
-from dataclasses import dataclass
-
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from cosyserve.cosyvoice.kernels.dependent import dependent, wait
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
-from cosyserve.cosyvoice.model.sampling import Nucleus, sample
-
-
-@dataclass(frozen=True)
-class Draws:
-    """What is drawn for each slot and what that hangs on, (S,) each, and the last tokens `recent` (S, window).
-
-    A draw reads all but the tokens. It writes the token, remembers it in the window, and counts the step and the
-    position on; but a slot at position 0 is free and stays there, so that attention has nothing to read for it.
-    """
-
-    token: Tensor
-    position: Tensor
-    step: Tensor
-    seed: Tensor
-    least: Tensor  # steps before a stop token may come
-    temperature: Tensor  # float32; 0 is greedy
-    recent: Tensor
+from cosyserve.cosyvoice.model.sampling import Draws, Nucleus, sample
 
 
 def draw(scores: Tensor, draws: Draws, nucleus: Nucleus) -> None:
     """A token for each row of `scores` (S, V).
+
+    It reads all of `draws` but the tokens. It writes the token, remembers it in the window, and counts the step and the
+    position on; but a slot at position 0 is free and stays there.
 
     One program for each slot, which holds its row in registers: it reads V once, looks through it for each token of
     the nucleus, and sums it up where what it drew is a repetition.

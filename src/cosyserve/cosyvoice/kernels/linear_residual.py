@@ -14,6 +14,7 @@ from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two
 # programs share the sum. docs/model.md, "Kernels".
 _SMALL, _MIDDLE, _LARGE, _FEW = Tile(16, 32, 128), Tile(64, 32, 128), Tile(64, 64), Tile(16, 16, 128, warps=2, stages=4)
 _LONG, _SPLITS = Tile(16, 16, 512, warps=2), 5
+_FLOWS = 512  # columns that the flow's have at most
 
 
 def linear_residual(
@@ -32,7 +33,7 @@ def linear_residual(
     """
     rows, depth = a.shape
     columns = len(weight)
-    tile, splits = each or _choice(rows, depth)
+    tile, splits = each or _choice(rows, columns, depth)
     splits = splits if parts is not None else 1
     columns_at_once = min(tile.columns, power_of_two(columns))
     depth_at_once = min(tile.depth, power_of_two(depth))
@@ -60,14 +61,14 @@ def linear_residual(
     )
 
 
-def _choice(rows: int, depth: int) -> tuple[Tile, int]:
-    if rows <= 64:
+def _choice(rows: int, columns: int, depth: int) -> tuple[Tile, int]:
+    if columns > _FLOWS:  # whatever the rows, so that a slot's numbers do not hang on how many there are
         return (_LONG, _SPLITS) if depth > 2048 else (_FEW, 1)
     return _SMALL if rows <= 200 else _MIDDLE if rows <= 800 else _LARGE, 1
 
 
 def parts_for(rows: int, columns: int, device: torch.device) -> Parts:
-    """For so many rows, if they are few and long."""
+    """For so many long rows, of the language model."""
     tiles = triton.cdiv(rows, _LONG.rows) * triton.cdiv(columns, _LONG.columns)
     return Parts.of(_SPLITS * tiles * _LONG.rows * _LONG.columns, tiles, device)
 

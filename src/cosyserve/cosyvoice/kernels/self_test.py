@@ -14,14 +14,13 @@ from torch import Tensor
 
 from cosyserve.cosyvoice.kernels import decode_attention, linear_residual, paged_attention
 from cosyserve.cosyvoice.kernels.causal_conv import Conv, Tails
-from cosyserve.cosyvoice.kernels.draw import Draws
 from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernel, Kernels
 from cosyserve.cosyvoice.kernels.norm_linear import Append, Norm
 from cosyserve.cosyvoice.kernels.norm_mish import Branch
 from cosyserve.cosyvoice.kernels.paged_attention import PageTable
 from cosyserve.cosyvoice.kernels.split import Parts
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS, SPEECH_TOKENS, STOP_TOKENS, Config
-from cosyserve.cosyvoice.model.sampling import Nucleus
+from cosyserve.cosyvoice.model.sampling import Draws, Nucleus
 
 _CHUNK = CHUNK_TOKENS * FRAMES_PER_TOKEN
 _ROWS = (2, 8, 32)  # of 1, 4 and 16 streams: one for each set of tiles

@@ -7,7 +7,7 @@ request is repeatable whatever else runs beside it.
 `kernels/draw.py` does the same as one kernel: what changes here changes there.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -29,6 +29,34 @@ class Nucleus:
     @property
     def repeated_from(self) -> float:
         return self.window * self.tau
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is drawn for each slot and what that hangs on, (S,) each, and the last tokens `recent` (S, window).
+
+    A free slot is at position 0, so that kernels have nothing to look at for it.
+    """
+
+    token: Tensor
+    position: Tensor
+    step: Tensor
+    seed: Tensor
+    least: Tensor  # steps before a stop token may come
+    temperature: Tensor  # float32; 0 is greedy
+    recent: Tensor  # −1 where there was none
+
+    @classmethod
+    def of(cls, slots: int, window: int, device: torch.device) -> "Draws":
+        def zeros(dtype: torch.dtype = torch.long) -> Tensor:
+            return torch.zeros(slots, dtype=dtype, device=device)
+
+        recent = torch.full((slots, window), -1, device=device)
+        return cls(zeros(), zeros(), zeros(), zeros(), zeros(), zeros(torch.float32), recent)
+
+    def part(self, rows: slice) -> "Draws":
+        """Those of some slots, in the same memory."""
+        return Draws(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def length_limits(text_tokens: int) -> tuple[int, int]:

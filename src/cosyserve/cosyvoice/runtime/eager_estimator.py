@@ -1,5 +1,7 @@
 """The estimator by PyTorch's own kernels: all Euler steps of a batch of chunks, in the pages of a `FlowBatch`."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -7,6 +9,7 @@ from torch.nn import functional as F  # noqa: N812
 from cosyserve.cosyvoice.model.flow import Flow
 from cosyserve.cosyvoice.model.past import Past
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, BatchRows, FlowMemory
+from cosyserve.cosyvoice.runtime.graphs import Make
 
 
 class EagerEstimator:
@@ -24,9 +27,9 @@ class EagerEstimator:
         hidden = (at >= self._rows.filled[:, None]) | ((at >= begin) & (at < end))
         self._bias.zero_().masked_fill_(hidden[:, None, None], -torch.inf)
 
-    def move(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor) -> Tensor:
-        """The mel (B, 80, 50); `noise`, `mean` and `prompt` are like it, `speaker` is (B, 80)."""
-        return self._flow.move(noise, mean, speaker, prompt, self._pasts)
+    def moves(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor, mel: Tensor) -> Sequence[Make]:
+        """All at once."""
+        return [lambda: mel.copy_(self._flow.move(noise, mean, speaker, prompt, self._pasts))]
 
 
 class _StepPast(Past):

@@ -102,8 +102,9 @@ class Estimator(Protocol):
         """The rows have changed."""
         ...
 
-    def move(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor) -> Tensor:
-        """The mel (B, 80, 50); `noise`, `mean` and `prompt` are like it, `speaker` is (B, 80)."""
+    def moves(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor, mel: Tensor) -> Sequence[Make]:
+        """What makes the mel (B, 80, 50) of whatever is in the others then, one after the other; `noise`, `mean` and
+        `prompt` are like it, `speaker` is (B, 80). Each is a graph of its own: while one runs the next is launched."""
         ...
 
 
@@ -240,20 +241,17 @@ class _Batch:
         self._rows = BatchRows(width, span, device)
         self._estimator = owner.make_estimator(self._rows)
         self._mel = torch.zeros_like(self._noise)
-        self._graph = self._captured() if device.type == "cuda" else None
+        made = self._estimator.moves(self._noise, self._mean, self._speaker, self._prompt, self._mel)
+        self._works: list[Make] = [*made, lambda: owner.memory.keep(self._rows.write)]
+        if device.type == "cuda":
+            self._works = self._captured()
 
     def move(self, rows: Sequence[_Row]) -> list[Tensor]:
         self._fill(rows)
-        if self._graph is None:
-            self._step()
-        else:
-            self._graph.replay()
+        for work in self._works:
+            work()
         moved = self._mel.clone()  # the next replay writes into it
         return [moved[number : number + 1, :, : row.size] for number, row in enumerate(rows)]
-
-    def _step(self) -> None:
-        self._mel.copy_(self._estimator.move(self._noise, self._mean, self._speaker, self._prompt))
-        self._owner.memory.keep(self._rows.write)
 
     def _fill(self, rows: Sequence[_Row]) -> None:
         if rows:
@@ -302,10 +300,10 @@ class _Batch:
             tables.write.append(self._owner.streams)
         return tables
 
-    def _captured(self) -> torch.cuda.CUDAGraph:
-        """All ten steps. What the rehearsals leave behind lies in the spare page and slot."""
+    def _captured(self) -> list[Make]:
+        """What the rehearsals leave behind lies in the spare page and slot."""
         self._fill([])
-        return captured(self._step, self._owner.pool)
+        return [captured(work, self._owner.pool).replay for work in self._works]
 
 
 def _padded(frames: Tensor) -> Tensor:

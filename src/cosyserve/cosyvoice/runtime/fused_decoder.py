@@ -54,21 +54,24 @@ class FusedDecoder:
 
     @torch.inference_mode()
     def step(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """One more token (S,) for every slot, at `positions` (S,); the scores (S, 6564) of the next, in float32, until
-        the step after.
+        """One more token (S,) for each of the first slots, at `positions` (S,); the scores (S, 6564) of the next, in
+        float32, until the step after. A slot's numbers do not hang on how many there are.
 
         A slot that is not in use may hold anything and be anywhere, and its scores mean nothing.
         """
-        x = torch.index_select(self._embedding, 0, tokens, out=self._x)
-        by = self._kernels
+        count, by = len(tokens), self._kernels
+        buffers = self._x, self._qkv, self._found, self._hidden, self._scores
+        x, qkv, found, hidden, scores = (each[:count] for each in buffers)
+        torch.index_select(self._embedding, 0, tokens, out=x)
         for layer in self._layers:
-            by.norm_linear(x, layer.norm, layer.qkv, self._qkv, layer.qkv_bias)
-            by.decode_attention(self._qkv, self._rotary, positions, layer.kept, self._found, self._attention_parts)
-            by.linear_residual(self._found, layer.out, None, x)
-            by.norm_linear(x, layer.norm_ff, layer.gate_up, self._hidden, swiglu=True)
-            by.linear_residual(self._hidden, layer.down, None, x, self._down_parts)
-        by.norm_linear(x, self._norm, self._head, self._scores, self._head_bias)
-        return self._scores
+            kept = layer.kept[:, :count]
+            by.norm_linear(x, layer.norm, layer.qkv, qkv, layer.qkv_bias)
+            by.decode_attention(qkv, self._rotary, positions, kept, found, self._attention_parts)
+            by.linear_residual(found, layer.out, None, x)
+            by.norm_linear(x, layer.norm_ff, layer.gate_up, hidden, swiglu=True)
+            by.linear_residual(hidden, layer.down, None, x, self._down_parts)
+        by.norm_linear(x, self._norm, self._head, scores, self._head_bias)
+        return scores
 
 
 def _layer(layer: Any, kept: Tensor) -> _Layer:

@@ -4,7 +4,9 @@ It computes what `Flow.move` does, in 5 kernels for a transformer, 4 for a resid
 convolution and 1 for the end of a step. Activations are (rows · frames, channels).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from cosyserve.cosyvoice.kernels.split import Parts
 from cosyserve.cosyvoice.model.config import MELS
 from cosyserve.cosyvoice.model.flow import Flow
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, ROWS, BatchRows, FlowMemory
+from cosyserve.cosyvoice.runtime.graphs import Make
 
 Linear = tuple[Tensor, Tensor]  # weight (N, K) and bias (N,)
 
@@ -137,23 +140,29 @@ class FusedBatch:
 
     def __init__(self, work: _Work) -> None:
         self._work = work
-        self._steps = [_Step(work, step) for step in range(len(work.weights.durations))]
+        self._x = work.acts.input.new_zeros(len(work.rows.page) // ROWS, CHUNK, MELS, dtype=torch.float32)
 
     def prepare(self) -> None:
         """The kernels read the rows themselves."""
 
-    def move(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor) -> Tensor:
-        """The mel (B, 80, 50); `noise`, `mean` and `prompt` are like it, `speaker` is (B, 80)."""
-        x = noise.transpose(1, 2).contiguous()
+    def moves(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor, mel: Tensor) -> Sequence[Make]:
+        """Its beginning, each Euler step, and its end."""
+        steps = [partial(self._step, number) for number in range(len(self._work.weights.durations))]
+        begin = partial(self._begin, noise, mean, speaker, prompt)
+        return [begin, *steps, lambda: mel.copy_(self._x.transpose(1, 2))]
+
+    def _begin(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor) -> None:
+        self._x.copy_(noise.transpose(1, 2))
         conditions = torch.cat((mean, speaker[..., None].expand_as(mean), prompt), dim=1).transpose(1, 2)
-        rows = torch.cat((x.to(mean.dtype), conditions), dim=2)[:, None].repeat(1, ROWS, 1, 1)
+        rows = torch.cat((self._x.to(mean.dtype), conditions), dim=2)[:, None].repeat(1, ROWS, 1, 1)
         rows[:, 1, :, MELS:] = 0  # without the conditions
+        self._work.acts.input.copy_(rows.flatten(0, 2))
+
+    def _step(self, number: int) -> None:
         weights, following = self._work.weights, self._work.acts.input
-        following.copy_(rows.flatten(0, 2))
-        for step, duration in zip(self._steps, weights.durations, strict=True):
-            h = step.estimate()
-            self._work.kernels.euler_step(h, *weights.project, x, following, duration, weights.guidance)
-        return x.transpose(1, 2)
+        h = _Step(self._work, number).estimate()
+        duration = weights.durations[number]
+        self._work.kernels.euler_step(h, *weights.project, self._x, following, duration, weights.guidance)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ One step advances every slot by one token, on the device alone: scores, draw, an
 reads tokens while the next step runs, so that the device never waits for it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -15,13 +14,13 @@ from torch.nn import functional as F  # noqa: N812
 
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.qwen2 import Llm
-from cosyserve.cosyvoice.model.sampling import Nucleus, length_limits, sample
+from cosyserve.cosyvoice.model.sampling import Draws, Nucleus, length_limits
 from cosyserve.cosyvoice.runtime.graphs import Graphed, Make, captured, new_pool
+from cosyserve.cosyvoice.runtime.steps import KernelSteps, Steps, TorchSteps, spans
 
 if TYPE_CHECKING:
     from cosyserve.cosyvoice.kernels.kernels import Kernels
 
-_SPAN = 256  # positions by which attention grows; on a GPU each width is a graph of its own
 _PIECE = 256  # positions of a prompt that a GPU reads at once, so that the tokens of others do not stop
 _PIECES = 2  # that are read before a step
 
@@ -122,7 +121,7 @@ class Generator:
         piece: int | None = None,
         kernels: "Kernels | None" = None,
     ) -> None:
-        self._llm, self._nucleus = llm, nucleus
+        self._llm = llm
         llm.fuse()
         self._cache = llm.cache(slots, length)
         self._device = llm.speech_embedding.weight.device
@@ -134,16 +133,11 @@ class Generator:
         self._reading: list[_Reading] = []
         self._pool = new_pool()
         if self._piece is not None:
-            self._spare = llm.cache(1, _spans(length + self._piece)[-1])
+            self._spare = llm.cache(1, spans(length + self._piece)[-1])
 
-        def each(dtype: torch.dtype) -> Tensor:
-            return torch.zeros(slots, dtype=dtype, device=self._device)
-
-        self._token, self._position, self._step, self._seed, self._least = (each(torch.long) for _ in range(5))
-        self._temperature = each(torch.float32)
-        self._recent = torch.full((slots, nucleus.window), -1, device=self._device)
-        self._grows = _SPAN if kernels is None else length  # kernels look at each slot's own
-        self._one_step = self._by_torch if kernels is None else self._by_kernels(kernels)
+        self._draws = Draws.of(slots, nucleus.window, self._device)
+        parts = llm, self._cache, self._draws, nucleus
+        self._steps: Steps = TorchSteps(*parts) if kernels is None else KernelSteps(*parts, kernels)
 
     @property
     def slots(self) -> int:
@@ -160,10 +154,9 @@ class Generator:
     def graphs(self) -> list[Make]:
         if self._device.type != "cuda":
             return []
-        steps = {min(span, self._cache.length) for span in _spans(self._cache.length, self._grows)}
-        pieces = _spans(self._spare.length) if self._piece is not None else []
+        pieces = spans(self._spare.length) if self._piece is not None else []
         return [
-            *(partial(self._graph, span) for span in sorted(steps)),
+            *(partial(self._graph, size) for size in self._steps.sizes),
             *(partial(self._rehearse, span) for span in pieces),
         ]
 
@@ -199,24 +192,25 @@ class Generator:
         number, request, length = reading.number, reading.request, len(reading.prompt)
         self._positions[number] = length
         least, _ = length_limits(len(request.text))
+        draws = self._draws
         # Filled, not assigned: that would copy from the host's memory and wait for the device.
         for tensor, value in (
-            (self._position, length),
-            (self._step, 0),
-            (self._seed, request.seed),
-            (self._least, least),
-            (self._temperature, request.temperature),
-            (self._recent, -1),
+            (draws.step, 0),
+            (draws.seed, request.seed),
+            (draws.least, least),
+            (draws.temperature, request.temperature),
+            (draws.recent, -1),
         ):
             tensor[number].fill_(value)
-        self._draw(scores[None], slice(number, number + 1))
+        self._steps.draw(scores, number)
+        draws.position[number].fill_(length)
         self._slots[number] = reading.slot
 
     def _read(self, reading: _Reading, size: int) -> None:
         """The next piece of a prompt, into a slot of its own, from which the whole is copied. What comes after the
         prompt is seen by nothing before it, and is overwritten token by token."""
         piece = reading.prompt[reading.read : reading.read + size]
-        span = next(span for span in _spans(self._spare.length) if span >= reading.read + size)
+        span = next(span for span in spans(self._spare.length) if span >= reading.read + size)
         scores = self._extended(F.pad(piece, (0, 0, 0, size - len(piece))), reading.read, len(piece) - 1, span)
         reading.read += size
         length = len(reading.prompt)
@@ -241,7 +235,7 @@ class Generator:
         slot.done = True
         for number in [number for number, each in self._slots.items() if each is slot]:
             del self._slots[number]
-            self._position[number].fill_(0)  # so that the kernels see nothing behind it
+            self._draws.position[number].fill_(0)  # so that the kernels see nothing behind it
         self._reading = [each for each in self._reading if each.slot is not slot]
 
     @torch.inference_mode()
@@ -258,7 +252,7 @@ class Generator:
         if not spoken:
             return []
         # The copy stands before the next step in the device's queue: waiting for it leaves that step running.
-        tokens = self._token.to("cpu", non_blocking=True, copy=True)
+        tokens = self._draws.token.to("cpu", non_blocking=True, copy=True)
         copied = torch.cuda.Event() if self._device.type == "cuda" else None
         if copied is not None:
             copied.record()
@@ -280,63 +274,30 @@ class Generator:
         """Nothing to let go of but memory."""
 
     def _decode(self) -> None:
-        """One step of every slot, free ones too: shapes never change, so a request's numbers do not hang on how many
-        others there are, and what free slots compute is never looked at."""
+        """One step of all slots up to the last that is in use; what free ones compute is never looked at."""
         furthest = max(self._positions[number] for number in self._slots)
-        span = min(self._cache.length, (furthest // self._grows + 1) * self._grows)
+        size = self._steps.size(max(self._slots) + 1, furthest)
         if self._device.type != "cuda":
-            self._one_step(span)
+            self._steps.step(size)
         else:
-            self._graph(span).replay()
+            self._graph(size).replay()
         for number in self._slots:
             self._positions[number] += 1
 
-    def _by_torch(self, span: int) -> None:
-        scores = self._llm.decode(self._token, self._position.clamp(max=span - 1), self._cache, span)
-        self._draw(scores, slice(None))
-        self._position += 1
+    def _graph(self, size: int) -> torch.cuda.CUDAGraph:
+        if size not in self._graphs:
+            self._graphs[size] = self._captured(size)
+        return self._graphs[size]
 
-    def _by_kernels(self, kernels: "Kernels") -> Callable[[int], None]:
-        # Triton is imported where a card is, and only then.
-        from cosyserve.cosyvoice.kernels.draw import Draws
-        from cosyserve.cosyvoice.runtime.fused_decoder import FusedDecoder
-
-        decoder = FusedDecoder(self._llm, self._cache, kernels)
-        draws = Draws(self._token, self._position, self._step, self._seed, self._least, self._temperature, self._recent)
-
-        def one_step(span: int) -> None:
-            kernels.draw(decoder.step(self._token, self._position), draws, self._nucleus)
-
-        return one_step
-
-    def _draw(self, scores: Tensor, rows: slice) -> None:
-        """Draw a token for each row and remember it."""
-        step, recent = self._step[rows], self._recent[rows]
-        may_stop = step >= self._least[rows]
-        drawn = sample(scores, recent, self._seed[rows], step, may_stop, self._temperature[rows], self._nucleus)
-        recent.scatter_(1, (step % self._nucleus.window)[:, None], drawn[:, None])
-        self._token[rows] = drawn
-        step += 1
-
-    def _graph(self, span: int) -> torch.cuda.CUDAGraph:
-        if span not in self._graphs:
-            self._graphs[span] = self._captured(span)
-        return self._graphs[span]
-
-    def _captured(self, span: int) -> torch.cuda.CUDAGraph:
+    def _captured(self, size: int) -> torch.cuda.CUDAGraph:
         """The step as a graph. What the rehearsals change is put back."""
         kept = [each.clone() for each in self._state]
         try:
-            return captured(lambda: self._one_step(span), self._pool)
+            return captured(lambda: self._steps.step(size), self._pool)
         finally:
             for each, before in zip(self._state, kept, strict=True):
                 each.copy_(before)
 
     @property
     def _state(self) -> tuple[Tensor, ...]:
-        return self._token, self._position, self._step, self._recent
-
-
-def _spans(length: int, each: int = _SPAN) -> list[int]:
-    """By how many positions attention grows up to such a length."""
-    return list(range(each, length + each, each))
+        return self._draws.token, self._draws.position, self._draws.step, self._draws.recent

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cosyserve.cosyvoice.runtime.health import Health
 from cosyserve.cosyvoice.runtime.pages import NoPagesError
-from cosyserve.cosyvoice.runtime.schedule import Decision, schedule
+from cosyserve.cosyvoice.runtime.schedule import Candidate, Decision, can_stand_still, schedule
 from cosyserve.cosyvoice.runtime.token2wav import Token2Wav
 from cosyserve.cosyvoice.runtime.tokens import TokenStage
 from cosyserve.cosyvoice.runtime.utterance import Utterance
@@ -27,6 +27,8 @@ class RenderStage:
         self._waiting: deque[Utterance] = deque()
         self._spoken: list[Utterance] = []
         self._full = False  # nobody can be admitted until somebody ends
+        self.alone = False
+        """Whether it makes first hops, and nobody needs tokens meanwhile, which would take the device from it."""
 
     def add(self, utterance: Utterance) -> None:
         self._waiting.append(utterance)
@@ -37,7 +39,7 @@ class RenderStage:
             return bool(self._waiting or self._spoken), None
         if self._admits or any(each.over for each in (*self._waiting, *self._spoken)):
             return True, None
-        decision = self._decide()[0]
+        decision = self._decide(self._candidates()[0])
         return bool(decision.now), None if math.isinf(decision.wait) else max(0.0, decision.wait - time.monotonic())
 
     @property
@@ -109,8 +111,11 @@ class RenderStage:
     def _speak(self) -> None:
         """The hops that are due."""
         with self._changed:
-            decision, utterances = self._decide()
+            candidates, utterances = self._candidates()
+            decision = self._decide(candidates)
             speaking = [utterances[number] for number in decision.now]
+            firsts = any(not candidates[number].heard for number in decision.now)
+            self.alone = firsts and can_stand_still(candidates, time.monotonic())
         streams = [each.stream for each in speaking if each.stream is not None]
         if not streams:
             return
@@ -120,6 +125,10 @@ class RenderStage:
         except Exception as problem:  # whatever it is, the other requests are none of its business
             self._fail_all(speaking, problem)
             return
+        finally:
+            with self._changed:
+                self.alone = False
+                self._changed.notify_all()
         for utterance, stream, wave, (_, last) in zip(speaking, streams, waves, hops, strict=True):
             if stream.problem is not None:
                 self._fail(utterance, stream.problem)
@@ -136,11 +145,13 @@ class RenderStage:
             self._end(utterance)
             utterance.give(None)
 
-    def _decide(self) -> tuple[Decision, list[Utterance]]:
-        """What is to be done now, in indices of these utterances."""
-        both = [(each, candidate) for each in self._spoken if (candidate := each.candidate()) is not None]
-        decision = schedule([candidate for _, candidate in both], self._token2wav.width, time.monotonic())
-        return decision, [each for each, _ in both]
+    def _candidates(self) -> tuple[list[Candidate], list[Utterance]]:
+        """Those that the schedule chooses from."""
+        both = [(candidate, each) for each in self._spoken if (candidate := each.candidate()) is not None]
+        return [candidate for candidate, _ in both], [each for _, each in both]
+
+    def _decide(self, candidates: Sequence[Candidate]) -> Decision:
+        return schedule(candidates, self._token2wav.width, time.monotonic())
 
     def _end(self, utterance: Utterance) -> None:
         with self._changed:

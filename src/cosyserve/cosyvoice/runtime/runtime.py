@@ -119,7 +119,7 @@ class Runtime:
     def _draw(self) -> None:
         self._prepared.wait()
         with _stream_of_its_own():
-            while self._wait(lambda: (self._tokens.busy, None)):
+            while self._wait(lambda: (self._tokens.busy and not self._render.alone, None)):
                 self._tokens.round()
 
     def _speak(self) -> None:

@@ -48,6 +48,11 @@ def schedule(candidates: Sequence[Candidate], width: int, now: float) -> Decisio
     return Decision(wait=near)
 
 
+def can_stand_still(candidates: Sequence[Candidate], now: float) -> bool:
+    """Whether nobody needs a token soon: everybody's next hop can be made, or has time."""
+    return all(each.ready or (each.heard and each.dry - now > NEAR) for each in candidates)
+
+
 def _latest(each: Candidate, coming: bool) -> float:
     """When its hop may not wait any longer, where first hops of others are coming."""
     if not each.heard:
