@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.chosen import kernels_here
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
@@ -56,8 +57,9 @@ class Client:
 
 def runtime_of(model: Model, streams: int, device: str) -> Runtime:
     pages = (streams + 2) * pages_behind(_FRAMES)
-    token2wav = BatchedToken2Wav(model.flow, model.hift, Hops(), streams, pages, _FRAMES)
-    return Runtime(Generator(model.llm, streams, _POSITIONS), token2wav, 2, device)
+    kernels = kernels_here(model.flow.encoder_proj.weight.dtype) if device == "cuda" else None
+    token2wav = BatchedToken2Wav(model.flow, model.hift, Hops(), streams, pages, _FRAMES, kernels=kernels)
+    return Runtime(Generator(model.llm, streams, _POSITIONS, kernels=kernels), token2wav, 2, device)
 
 
 def differences(model: Model, streams: int, device: str) -> Iterator[tuple[str, float, int]]:

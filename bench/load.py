@@ -31,11 +31,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.utils import parametrize
 
+from bench.chosen import kernels_here
 from bench.listening import (
     Figures,
     Listener,
@@ -65,6 +66,9 @@ from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav, Token2Wav
 from cosyserve.files import write_atomically
 from tests.cosyvoice.seeded import TINY, Model, seeded
+
+if TYPE_CHECKING:
+    from cosyserve.cosyvoice.kernels.kernels import Kernels
 
 # As the settings have them.
 _POSITIONS = 2560
@@ -130,7 +134,7 @@ def from_folder(folder: Path, device: str, dtype: torch.dtype) -> tuple[Config, 
     return config, Model(llm, flow, load_hift(folder, config, device))
 
 
-def runtime_of(config: Config, model: Model, device: str, streams: int) -> Runtime:
+def runtime_of(config: Config, model: Model, device: str, streams: int, kernels: "Kernels | None" = None) -> Runtime:
     """As the synthesizer makes its own, for so many streams or as many as there is room for."""
     never_stopping(model.llm)
     if device == "cpu":
@@ -139,8 +143,10 @@ def runtime_of(config: Config, model: Model, device: str, streams: int) -> Runti
         frames, there = frames_behind(_PAST_TOKENS), room(torch.cuda.mem_get_info()[0])
         share = shared_out(there, config.flow, frames, model.flow.encoder_proj.weight.element_size())
         streams = min(streams, share.streams)
-        token2wav = BatchedToken2Wav(model.flow, model.hift, Hops(), streams, share.pages, frames, _RECORDING_TOKENS)
-    return Runtime(Generator(model.llm, streams, _POSITIONS), token2wav, torch.get_num_threads(), device)
+        parts = model.flow, model.hift, Hops(), streams, share.pages, frames, _RECORDING_TOKENS
+        token2wav = BatchedToken2Wav(*parts, kernels=kernels)
+    generator = Generator(model.llm, streams, _POSITIONS, kernels=kernels)
+    return Runtime(generator, token2wav, torch.get_num_threads(), device)
 
 
 def never_stopping(llm: Llm) -> None:
@@ -311,6 +317,7 @@ def main() -> None:
     kind.add_argument("--untrained", action="store_true", help="the released size, weights that need no file")
     parser.add_argument("--streams", type=int, help=f"default {_STREAMS}, on a processor {_STREAMS_ON_CPU}")
     parser.add_argument("--quick", action="store_true", help="a minute and a half, for a look")
+    parser.add_argument("--torch", action="store_true", help="PyTorch's kernels, even where a server uses Triton's")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="an earlier run on the same machine")
     options = parser.parse_args()
     began = time.perf_counter()
@@ -328,11 +335,13 @@ def main() -> None:
     if before and before["machine"]["device"] != card:
         parser.error(f"{options.compare} was measured on another machine: {before['machine']['device']}, not {card}")
     report = Report(options.output)
-    runtime = runtime_of(config, model, device, streams)
+    kernels = None if options.torch else kernels_here(dtype, config)
+    runtime = runtime_of(config, model, device, streams, kernels)
     machine = {
         "device": card,
         "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
         "torch": torch.__version__,
+        "kernels": "PyTorch's" if kernels is None else "Triton's",
         "model": name,
         "dtype": str(model.flow.encoder_proj.weight.dtype).removeprefix("torch."),
         "streams": runtime.slots,

@@ -13,6 +13,7 @@ import sys
 
 import torch
 
+from bench.chosen import kernels_here
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.config import SAMPLE_RATE, TOKENS_PER_SECOND
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
@@ -46,8 +47,9 @@ def measured(gib: float, past_seconds: float) -> dict[str, object]:
     told: dict[str, object] = {"GiB": gib, "free for pages, GiB": round(there / 2**30, 1)}
     told |= {"streams": streams, "voices": share.voices, "pages": share.pages}
     if streams:
-        token2wav = BatchedToken2Wav(model.flow, model.hift, Hops(), streams, share.pages, frames)
-        generator = Generator(model.llm, streams, _POSITIONS)
+        kernels = kernels_here(torch.bfloat16)
+        token2wav = BatchedToken2Wav(model.flow, model.hift, Hops(), streams, share.pages, frames, kernels=kernels)
+        generator = Generator(model.llm, streams, _POSITIONS, kernels=kernels)
         for make in (*generator.graphs(), *token2wav.graphs()):
             make()
         told["seconds of sound"] = round(_spoken(token2wav, generator), 1)
