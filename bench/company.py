@@ -1,6 +1,6 @@
 """Whether a seed sounds the same alone, in company, and staggered.
 
-    python -m bench.company [--device cuda] [--size full] [--streams 16]
+    python -m bench.company [--device cuda] [--size full] [--streams 16] [--types bfloat16]
 
 Prints, for each number type, the largest relative difference ‖in company − alone‖ / ‖alone‖ over all streams, and how
 many are equal to the last bit. The language model draws the same tokens or not: a difference of 1 means that it did
@@ -104,9 +104,10 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--size", choices=("full", "small"), default="full")
     parser.add_argument("--streams", type=int, default=16)
+    parser.add_argument("--types", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
     options = parser.parse_args()
     print(torch.cuda.get_device_name() if options.device == "cuda" else options.device)
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (getattr(torch, name) for name in options.types):
         model = _model(options.size, options.device, dtype)
         for name, largest, equal in differences(model, options.streams, options.device):
             print(

@@ -1,10 +1,11 @@
-"""All kernels on a card, beside PyTorch's, in one run:  python -m bench.kernels
+"""All kernels on a card, beside PyTorch's, in one run:  python -m bench.kernels [--alone]
 
 For each at its released sizes: how far it and PyTorch are from float32, of the same rounded numbers, and the
 microseconds of both in a graph. Then a chunk of the whole flow for several widths, by kernels and by PyTorch: the
 milliseconds, and how far the mel is from that of float32. Weights are random. Needs a card and PyTorch with its Triton.
 """
 
+import argparse
 import gc
 from collections.abc import Callable
 
@@ -83,13 +84,18 @@ def whole(flow: Flow, kernels: Kernels | None) -> dict[int, tuple[float, Tensor]
 def main() -> None:
     torch.manual_seed(0)
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}")
-    for dtype in (torch.float32, torch.bfloat16):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--alone", action="store_true", help="each kernel in bfloat16, and nothing else")
+    alone = parser.parse_args().alone
+    for dtype in (torch.bfloat16,) if alone else (torch.float32, torch.bfloat16):
         for case in cases(Config(), torch.zeros(1, device="cuda", dtype=dtype)):
             ours, reference = getattr(Kernels(), case.kernel), getattr(REFERENCES, case.kernel)
             name = f"{case.kernel}, {case.size}, {str(dtype).removeprefix('torch.')}"
             print(f"{name}: {distance(case, ours):.1e} from float32, PyTorch {distance(case, reference):.1e};", end=" ")
             mine, torchs = microseconds(case, ours), microseconds(case, reference)
             print(f"{mine:.1f} µs, PyTorch {torchs:.1f}, {mine / torchs:.2f}", flush=True)
+    if alone:
+        return
     flow = untrained(Flow(Config().flow)).to("cuda")
     exact, near = whole(flow, None), whole(flow, Kernels())
     halved = flow.to(torch.bfloat16)
