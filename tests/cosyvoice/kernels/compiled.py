@@ -24,6 +24,7 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from cosyserve.cosyvoice.kernels.kernels import Kernels
+from cosyserve.cosyvoice.kernels.self_test import vocoder_cases
 from cosyserve.cosyvoice.model.config import MELS, Config
 from cosyserve.cosyvoice.model.flow import Flow
 from cosyserve.cosyvoice.model.qwen2 import Llm
@@ -56,7 +57,7 @@ class Launch:
 
 
 def launch_of(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Launch:
-    names = kernel.arg_names
+    names, unspecialized = kernel.arg_names, {each.name for each in kernel.params if each.do_not_specialize}
     values = {**dict(zip(names, arguments, strict=False)), **{k: v for k, v in options.items() if k in names}}
     signature, constants, divisible = [], [], []
     for number, name in enumerate(names):
@@ -64,6 +65,8 @@ def launch_of(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any]) 
         if isinstance(value, Tensor):
             signature.append((name, _TYPES[value.dtype]))
             divisible.append(number)  # what PyTorch allocates, and every view of it here
+        elif name in unspecialized:
+            signature.append((name, "i32"))
         elif name.isupper() or (value == 1 and isinstance(value, int)):
             signature.append((name, "constexpr"))
             constants.append((name, value))
@@ -98,11 +101,22 @@ def estimator(width: int) -> Callable[[], object]:
     return lambda: [move() for move in moves]
 
 
-def decoder(slots: int) -> Callable[[], object]:
-    """A step of the language model for so many slots, with one layer of its 24."""
+def generator_of(slots: int) -> Generator:
+    """With one layer of its 24."""
     llm = Llm(replace(Config().llm, layers=1, vocabulary=1)).to(torch.bfloat16)
-    generator = Generator(llm, slots, _POSITIONS, kernels=Kernels())
+    return Generator(llm, slots, _POSITIONS, kernels=Kernels())
+
+
+def decoder(slots: int) -> Callable[[], object]:
+    """A step of the language model for so many slots."""
+    generator = generator_of(slots)
     return lambda: generator._steps.step(slots)
+
+
+def vocoder() -> None:
+    """Its activations."""
+    for case in vocoder_cases(Config(), torch.zeros(1), streams=1):
+        getattr(Kernels(), case.kernel)(*case.arguments, **case.options)
 
 
 def usage(cubin: bytes) -> tuple[int, int]:
@@ -119,7 +133,7 @@ def usage(cubin: bytes) -> tuple[int, int]:
 def report(capabilities: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     seen: set[Launch] = set()
     for width in WIDTHS:
-        for launch in {*launches(estimator(width)), *launches(decoder(width))} - seen:
+        for launch in {*launches(estimator(width)), *launches(decoder(width)), *launches(vocoder)} - seen:
             seen.add(launch)
             for capability in capabilities:
                 made = launch.compile(capability)

@@ -78,7 +78,7 @@ def reference(a: Tensor, weight: Tensor, bias: Tensor | None, x: Tensor, parts: 
     x += F.linear(a, weight, bias)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _linear_residual(
     a_ptr,
     weight_ptr,

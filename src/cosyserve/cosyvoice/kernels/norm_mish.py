@@ -79,7 +79,7 @@ def reference(y: Tensor, norm: Norm, out: Tensor, time: Tensor | None = None, br
     out.copy_(activated)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _norm_mish(
     y_ptr,
     gamma_ptr,
