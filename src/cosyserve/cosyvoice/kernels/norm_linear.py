@@ -2,7 +2,7 @@
 
 Each program normalises its rows anew, in registers: that costs less than to write them to memory and read them back.
 
-Here as in `linear_residual` no number of rows is compiled in: for a single one Triton would sum up in another order, and
+Here as in `linear_residual` no number of rows is compiled in. For a single one Triton would sum up in another order, and
 a seed would draw other tokens alone than in company.
 """
 
