@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosyserve.cosyvoice.runtime.schedule import NEAR, TOGETHER, Candidate, Decision, schedule
+from cosyserve.cosyvoice.runtime.schedule import NEAR, TOGETHER, Candidate, Decision, can_stand_still, schedule
 
 FIRST, HOP = 0.16, 1.0  # seconds of sound of the first hop and of those after it
 
@@ -160,6 +160,12 @@ def test_the_most_urgent_come_first_and_none_is_left_out(candidates: list[Candid
             if not candidates[number].heard:
                 assert any(not each.ready and not each.heard for each in candidates)
                 assert candidates[number].since + TOGETHER > now
+
+
+@given(candidates=CANDIDATES, now=st.floats(0, 15))
+def test_tokens_stand_still_for_nobody_who_needs_them(candidates: list[Candidate], now: float) -> None:
+    needs = [each for each in candidates if not each.ready and (not each.heard or each.dry - NEAR <= now)]
+    assert can_stand_still(candidates, now) == (not needs)
 
 
 def test_waiting_for_company_makes_fewer_and_wider_batches() -> None:

@@ -23,8 +23,9 @@ class Figures:
     points: Sequence[Point]  # by streams
 
 
-# `python -m bench.load`, its closed loop: bfloat16, tokens by PyTorch; the worst of a few runs (docs/model.md).
-H100 = Figures("NVIDIA H100 80GB HBM3", (Point(1, 96, 11), Point(4, 113, 34), Point(16, 194, 94)))
+# `cosyserve bench gpu` and the closed loop of `python -m bench.load`: bfloat16, Triton's kernels, tokens without
+# TensorRT-LLM; the worse of both (docs/model.md).
+H100 = Figures("NVIDIA H100 80GB HBM3", (Point(1, 34, 24), Point(4, 66, 64), Point(16, 100, 176), Point(32, 171, 156)))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 Each program normalises its rows anew, in registers: that costs less than to write them to memory and read them back.
 
-Here as in `linear_residual` no number of rows is compiled in. For a single one Triton would sum up in another order, and
-a seed would draw other tokens alone than in company.
+Here as in `linear_residual` no number of rows is compiled in: Triton would sum up a single one in another order, and a
+seed would draw other tokens alone than in company.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,83 @@
+"""What the test at the start makes of kernels that are right, off, or fail, by Triton's interpreter."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cosyserve.cosyvoice.kernels import self_test
+from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernels
+from cosyserve.cosyvoice.kernels.self_test import Case, self_tested
+from cosyserve.cosyvoice.model.config import Config
+from tests.cosyvoice.seeded import TINY
+
+LIKE = torch.zeros(1)
+TRIED = ["decode_attention", "draw", "snake"]
+
+
+@pytest.fixture(autouse=True)
+def few_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter takes half a minute for all of them."""
+
+    def few(config: Config, like: Tensor) -> Iterator[Case]:
+        every = (*self_test.decode_cases(config, like, 2), *self_test.vocoder_cases(config, like, 1))
+        yield from (next(case for case in every if case.kernel == name) for name in TRIED)
+
+    monkeypatch.setattr(self_test, "cases", few)
+
+
+def test_kernels_that_are_right_are_used() -> None:
+    tried: list[str] = []
+    assert self_tested(TINY, LIKE, begins=tried.append) == (Kernels(), {})
+    assert tried == TRIED
+
+
+def test_one_that_is_off_gives_way_to_its_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    def off(x: Tensor, alpha: Tensor, out: Tensor, *others: Any) -> None:
+        REFERENCES.snake(x, alpha, out, *others)
+        out.view(-1)[7] += 1
+
+    monkeypatch.setattr(self_test, "Kernels", partial(Kernels, snake=off))
+    kernels, problems = self_tested(TINY, LIKE)
+    assert kernels == Kernels(snake=REFERENCES.snake)
+    assert list(problems) == ["snake"]
+    assert "from its reference" in problems["snake"]
+
+
+def test_one_that_writes_what_it_should_not_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spills(x: Tensor, *others: Any) -> None:
+        REFERENCES.snake(x, *others)
+        x.view(-1)[3] = 100
+
+    monkeypatch.setattr(self_test, "Kernels", partial(Kernels, snake=spills))
+    assert list(self_tested(TINY, LIKE)[1]) == ["snake"]
+
+
+def test_one_that_draws_another_token_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draws(scores: Tensor, draws: Any, *others: Any) -> None:
+        REFERENCES.draw(scores, draws, *others)
+        draws.token[0] += 1
+
+    monkeypatch.setattr(self_test, "Kernels", partial(Kernels, draw=draws))
+    assert list(self_tested(TINY, LIKE)[1]) == ["draw"]
+
+
+def test_one_that_fails_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("ptxas\n  died")
+
+    monkeypatch.setattr(self_test, "Kernels", partial(Kernels, decode_attention=fails))
+    kernels, problems = self_tested(TINY, LIKE)
+    assert kernels.decode_attention == REFERENCES.decode_attention
+    assert problems == {"decode_attention": "2 slots: RuntimeError: ptxas died"}
+
+
+def test_one_that_is_known_to_be_broken_is_not_tried() -> None:
+    tried: list[str] = []
+    kernels, problems = self_tested(TINY, LIKE, ["draw"], tried.append)
+    assert "draw" not in tried
+    assert kernels == Kernels(draw=REFERENCES.draw)
+    assert list(problems) == ["draw"]
