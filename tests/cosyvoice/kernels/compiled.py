@@ -64,7 +64,8 @@ def launch_of(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any]) 
         value = values[name]
         if isinstance(value, Tensor):
             signature.append((name, _TYPES[value.dtype]))
-            divisible.append(number)  # what PyTorch allocates, and every view of it here
+            if name not in unspecialized:
+                divisible.append(number)  # what PyTorch allocates, and every view of it here
         elif name in unspecialized:
             signature.append((name, "i32"))
         elif name.isupper() or (value == 1 and isinstance(value, int)):

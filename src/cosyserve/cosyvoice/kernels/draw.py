@@ -58,7 +58,11 @@ def reference(scores: Tensor, draws: Draws, nucleus: Nucleus) -> None:
     draws.position.add_(draws.position > 0)
 
 
-@triton.jit
+_OF_SLOTS = ["token_ptr", "position_ptr", "step_ptr", "seed_ptr", "least_ptr", "temperature_ptr", "recent_ptr"]
+
+
+# The same program wherever in memory a slot lies, so that none is compiled when a request comes.
+@triton.jit(do_not_specialize=_OF_SLOTS)
 def _draw(
     scores_ptr,
     token_ptr,

@@ -4,6 +4,7 @@ What a kernel writes has to be as near to the reference in float32 as the type a
 kernel that does not compile or is off gives way to its reference.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import fields, is_dataclass, replace
@@ -137,16 +138,17 @@ def _draws(random: Random, slots: int) -> Draws:
 
 
 def vocoder_cases(config: Config, like: Tensor, streams: int) -> Iterator[Case]:
-    """What the vocoder does, which is float32."""
-    random, frames = Random(like.float()), _CHUNK
-    for level, rate in enumerate(config.hift.up_rates):
-        channels, frames = config.hift.channels // 2 ** (level + 1), frames * rate
-        x, new, moved = (random(streams, channels, frames) for _ in range(3))
-        inside = (torch.arange(frames, device=like.device) > 5).float().expand(streams, 1, -1).contiguous()
-        alpha, bias, out = 1 + random(channels, scale=0.1), random(channels), random(*x.shape)
-        size = f"{streams} streams, {channels} channels"
-        yield Case("snake", size, (x, alpha, out, inside), {})
-        yield Case("snake", f"{size}, sum", (x, alpha, out, inside, new, bias, moved), {})
+    """What the vocoder does, which is float32: in windows of any length, at whose beginning there may be nothing."""
+    random, rate = Random(like.float()), math.prod(config.hift.up_rates)
+    channels = config.hift.channels // 2 ** len(config.hift.up_rates)
+    for count, begun in itertools.product((_CHUNK * rate, _CHUNK * rate + 1), (False, True)):
+        x, new, moved, out = (random(streams, channels, count) for _ in range(4))
+        alpha, bias = 1 + random(channels, scale=0.1), random(channels)
+        inside = (torch.arange(count, device=like.device) > 5).float().expand(streams, 1, -1).contiguous()
+        size = f"{streams} streams, {count} samples{', from within' if begun else ''}"
+        for sums in ((), (None, bias), (new, bias, moved)):
+            arguments = x, alpha, out, inside if begun else None, *sums
+            yield Case("snake", f"{size}, {len(sums)}", arguments, {})
 
 
 def cases(config: Config, like: Tensor) -> Iterator[Case]:

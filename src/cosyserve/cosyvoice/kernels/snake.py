@@ -35,7 +35,7 @@ def snake(
         alpha if bias is None else bias,
         out if moved is None else moved,
         count,
-        C=channels,
+        channels,
         INSIDE=inside is not None,
         NEW=new is not None,
         BIAS=bias is not None,
@@ -68,7 +68,7 @@ def reference(
     out.copy_(y if inside is None else y * inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["channels"])
 def _snake(
     x_ptr,
     alpha_ptr,
@@ -78,7 +78,7 @@ def _snake(
     bias_ptr,
     moved_ptr,
     count,
-    C: tl.constexpr,
+    channels,
     INSIDE: tl.constexpr,
     NEW: tl.constexpr,
     BIAS: tl.constexpr,
@@ -86,7 +86,7 @@ def _snake(
     BT: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
-    row, channel = tl.program_id(1) // C, tl.program_id(1) % C
+    row, channel = tl.program_id(1) // channels, tl.program_id(1) % channels
     time = tl.program_id(0) * BT + tl.arange(0, BT)
     mask = time < count
     place = tl.program_id(1).to(tl.int64) * count + time

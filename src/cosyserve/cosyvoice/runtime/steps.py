@@ -77,7 +77,7 @@ class KernelSteps:
         self._kernels.draw(self._decoder.step(draws.token, draws.position), draws, self._nucleus)
 
     def draw(self, scores: Tensor, number: int) -> None:
-        self._kernels.draw(scores[None], self._draws.part(slice(number, number + 1)), self._nucleus)
+        self._kernels.draw(scores[None].float(), self._draws.part(slice(number, number + 1)), self._nucleus)
 
 
 def spans(length: int) -> list[int]:
