@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernel, Kernels
-from cosyserve.cosyvoice.kernels.self_test import Case, cases, distance
+from cosyserve.cosyvoice.kernels.self_test import Case, cases, distance, vocoder_cases
 from cosyserve.cosyvoice.model.config import MELS, Config
 from cosyserve.cosyvoice.model.flow import Chunk, Flow
 from cosyserve.cosyvoice.model.untrained import untrained
@@ -88,7 +88,8 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="each kernel in bfloat16, and nothing else")
     alone = parser.parse_args().alone
     for dtype in (torch.bfloat16,) if alone else (torch.float32, torch.bfloat16):
-        for case in cases(Config(), torch.zeros(1, device="cuda", dtype=dtype)):
+        like = torch.zeros(1, device="cuda", dtype=dtype)
+        for case in (*cases(Config(), like), *vocoder_cases(Config(), like, streams=max(_WIDTHS))):
             ours, reference = getattr(Kernels(), case.kernel), getattr(REFERENCES, case.kernel)
             name = f"{case.kernel}, {case.size}, {str(dtype).removeprefix('torch.')}"
             print(f"{name}: {distance(case, ours):.1e} from float32, PyTorch {distance(case, reference):.1e};", end=" ")

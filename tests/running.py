@@ -106,7 +106,7 @@ class Server:
         stands: list[str] = []
         found: list[str] = []
         while min(len(stands), len(found)) < times:  # the supervisor's line and the server's own, in either order
-            stands, found = re.findall(r"stands on the rung '([\w-]+)'", self.text()), addresses(self.text())
+            stands, found = re.findall(r"runs with launch method '([\w-]+)'", self.text()), addresses(self.text())
             assert time.monotonic() < deadline, self.text()
             assert self.process.poll() is None, self.text()
             time.sleep(0.02)

@@ -27,4 +27,4 @@ def test_the_next_rung_is_tried_where_a_start_cannot_be_ended(
         free = Rung("free", (sys.executable, "-c", READY), os.environ, HANGS, "")
         assert job.run([stuck, free], None, HANGS, Flag()) is None
     assert "cannot be ended, and are left" in caplog.text
-    assert "The rung 'stuck' does not bear" in caplog.text
+    assert "Launch method 'stuck' failed" in caplog.text

@@ -105,7 +105,7 @@ def test_a_rung_that_is_not_there_is_passed_over(tmp_path: Path, monkeypatch: py
         rung, url = supervised.wait_until_it_stands()
         assert rung == "without-mpi"
         assert speaks(url)
-    assert "The rung 'mpirun' cannot be tried" in supervised.text()
+    assert "Launch method 'mpirun' cannot be tried" in supervised.text()
 
 
 @pytest.mark.mpi

@@ -27,7 +27,7 @@ def test_after_so_long_without_a_request_it_ends_and_switches_the_machine_off(
 ) -> None:
     server = Server(tmp_path, idle_shutdown_minutes=0.02)
     assert server.wait() == 0
-    assert "stands on the rung" in server.text()
+    assert "runs with launch method" in server.text()
     assert switched_off.read_text() == "0\n"  # at once: no argument
     assert "Traceback" not in server.text()
 

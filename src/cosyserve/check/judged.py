@@ -87,15 +87,15 @@ def pytorch(seen: Pytorch, version: str) -> list[Line]:
 
 
 def imports(seen: Mapping[str, Imported | Text]) -> list[Line]:
-    """For each rung what was mapped, or why the import did not end well. One rung that bears is enough to serve."""
-    bears = any(isinstance(each, Imported) for each in seen.values())
-    return [_import(rung, each, Verdict.WARN if bears else Verdict.FAIL) for rung, each in seen.items()]
+    """For each rung what was mapped, or why the import did not end well. One rung that works is enough to serve."""
+    works = any(isinstance(each, Imported) for each in seen.values())
+    return [_import(rung, each, Verdict.WARN if works else Verdict.FAIL) for rung, each in seen.items()]
 
 
 def _import(rung: str, seen: Imported | Text, otherwise: Verdict) -> Line:
     trial = Trial(
         f"import-{rung}",
-        Text(f"imported TensorRT-LLM on the rung '{rung}'", f"以“{rung}”方式导入 TensorRT-LLM"),
+        Text(f"imported TensorRT-LLM with launch method '{rung}'", f"以“{rung}”方式导入 TensorRT-LLM"),
         Text("one libmpi, one major version of CUDA", "只有一个 libmpi，只有一个 CUDA 主版本"),
         Text(f"{command()} doctor: its lines CS-MPI-… say why", f"{command()} doctor：CS-MPI-… 各行会说明原因"),
     )

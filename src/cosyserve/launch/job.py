@@ -1,4 +1,4 @@
-"""Runs a piece of work that needs MPI, on the first rung of the ladder that bears."""
+"""Runs a piece of work that needs MPI, on the first rung of the ladder that works."""
 
 import logging
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def run(rungs: Sequence[Rung], tmpdir: str | None, seconds: float, stopping: Fla
         try:
             work = Server(rung, tmpdir, {})
         except OSError as error:  # such as no mpirun on this machine
-            log.warning("The rung '%s' cannot be tried: %s", rung.name, error)
+            log.warning("Launch method '%s' cannot be tried: %s", rung.name, error)
             continue
         try:
             failure = work.wait_until_ready(stopping, seconds)
@@ -33,5 +33,5 @@ def run(rungs: Sequence[Rung], tmpdir: str | None, seconds: float, stopping: Fla
                 return failure
         finally:
             work.end()
-        log.warning("The rung '%s' does not bear: %s", rung.name, failure)
+        log.warning("Launch method '%s' failed: %s", rung.name, failure)
     return f"MPI starts in no way here; {command()} doctor says why"

@@ -114,11 +114,11 @@ class Supervisor:
             try:
                 server = Server(rung, self._tmpdir, {RESTARTS: str(self._restarts), REASON: self._reason})
             except OSError as error:  # such as no mpirun on this machine
-                log.warning("The rung '%s' cannot be tried: %s", rung.name, error)
+                log.warning("Launch method '%s' cannot be tried: %s", rung.name, error)
                 continue
             failure = server.wait_until_ready(self._stopping, self._settings.ready_seconds)
             if failure is None:
-                log.info("The server stands on the rung '%s': %s", rung.name, rung.why)
+                log.info("The server runs with launch method '%s': %s", rung.name, rung.why)
                 memory.remember(self._settings.state_dir, rung.name)
                 if server.address:
                     logs.announcements.info("CosyServe: %s", server.address)  # last, where people look for it
@@ -133,7 +133,7 @@ class Supervisor:
                 return status  # it has said itself what is wrong
             if status == ENGINE_UNUSABLE:
                 return self._climb_without(server)
-            log.warning("The rung '%s' does not bear: %s", rung.name, server.with_last_words(failure))
+            log.warning("Launch method '%s' failed: %s", rung.name, server.with_last_words(failure))
         log.error("%s", CosyError(errors.NO_RUNG))
         return 1
 

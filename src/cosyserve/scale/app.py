@@ -59,7 +59,7 @@ def replicas(settings: Settings, folder: str = ".", **options: Any) -> serve.App
 
 def scaled(settings: Settings, replicas: DeploymentHandle[Any], described: Description, most: int) -> Choice:
     """What speaks for a server before at most `most` replicas."""
-    by = f" Spoken by replicas on Ray Serve, each on the rung '{described.rung}'."
+    by = f" Spoken by replicas on Ray Serve, each with launch method '{described.rung}'."
     by_zh = f"由 Ray Serve 上的副本合成，副本的启动方式为“{described.rung}”。"
     synthesizer = ScaledSynthesizer(replicas, described, settings.voices_dir, most)
     return Choice(synthesizer, described.why + by, described.why_zh + by_zh)

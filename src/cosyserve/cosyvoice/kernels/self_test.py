@@ -137,7 +137,7 @@ def _draws(random: Random, slots: int) -> Draws:
     return Draws(each(0), each(1), each(0), each(1 << 40), each(2), temperature, recent)
 
 
-def vocoder_cases(config: Config, like: Tensor, streams: int) -> Iterator[Case]:
+def vocoder_cases(config: Config, like: Tensor, streams: int = 2) -> Iterator[Case]:
     """What the vocoder does, which is float32: in windows of any length, at whose beginning there may be nothing."""
     random, rate = Random(like.float()), math.prod(config.hift.up_rates)
     channels = config.hift.channels // 2 ** len(config.hift.up_rates)
@@ -155,9 +155,9 @@ def cases(config: Config, like: Tensor) -> Iterator[Case]:
     """Arguments at the model's sizes, in the type and on the device of `like`."""
     for rows in _ROWS:
         yield from flow_cases(config, like, rows)
-        yield from vocoder_cases(config, like, rows // 2)
     for slots in _SLOTS:
         yield from decode_cases(config, like, slots)
+    yield from vocoder_cases(config, like)
 
 
 def distance(case: Case, kernel: Kernel) -> float:
