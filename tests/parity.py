@@ -1,45 +1,57 @@
 """Holds the model against reference outputs of the public implementation, with seeded weights on both sides:
 
-    python -m tests.parity [--config tiny|full] [--reference FILE.npz] [--vocoder FILE.npz] [--device cuda]
+    python -m tests.parity [--config tiny|full|tiny3|full3] [--reference FILE.npz] [--vocoder FILE.npz] [--device cuda]
 
 Prints the relative error ‖ours − reference‖ / ‖reference‖ of every array, of `sines` the largest difference; ends with
-0 when all are within 1e-4, `sines` within 1e-3. The arrays are described in tests/cosyvoice/golden/README.md, where
-they are taken from by default; the prompt and the utterance may be of any length. Without --config the size is the one
-that a file's name begins with.
+0 when all are within what `tolerance` says. The arrays are described in tests/cosyvoice/golden/README.md, where they
+are taken from by default; the prompt and the utterance may be of any length. Without --config the size is the one that
+a file's name begins with.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
-from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
-from cosyserve.cosyvoice.model.flow import FlowStream
+from cosyserve.cosyvoice.model.causal_hift import CausalHift
+from cosyserve.cosyvoice.model.config import SAMPLES_PER_FRAME, SPEECH_TOKENS
+from cosyserve.cosyvoice.model.flow import DitFlow, Flow, FlowStream
+from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.past import Past
-from tests.cosyvoice.seeded import SIZES, Model, seeded
+from cosyserve.cosyvoice.model.qwen2 import Llm
+from tests.cosyvoice.seeded import SIZES, SIZES3, Model, Model3, seeded, seeded3
 
 TOLERANCE = 1e-4
 SINES_TOLERANCE = 1e-3  # of an amplitude of 0.1: the reference sums its phases in float32
+WAVE_TOLERANCE = 1e-3  # of CosyVoice3
+# Of its flow and vocoder together: the seeded pitch turns a difference of the mel's of 6e-7 into one of 9e-4.
+TOGETHER_TOLERANCE = 3e-3
 GOLDEN = Path(__file__).parent / "cosyvoice" / "golden"
 _GREEDY = 16
 _QUIET = 0.25  # of the last layer's gain: nothing is clipped
+_NOISE_SEED, _UNFINISHED, _FASTER = 777, 60, 1.25  # of CosyVoice3's references
 
 
-def outputs(model: Model, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def outputs(model: Model | Model3, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """Every array that the reference has, computed by us from its inputs."""
-    yield from _flow(model, given)
-    yield from _vocoder(model, given)
-    yield from _llm(model, given)
-    yield from _source(model, given)
+    yield from _flow(model.flow, given)
+    if isinstance(model, Model):
+        yield from _vocoder(model.hift, given)
+    else:
+        yield from _causal_vocoder(model.hift, given)
+        yield from _spoken(model, given)
+    yield from _llm(model.llm, given)
+    if isinstance(model, Model):
+        yield from _source(model.hift, given)
 
 
 @torch.inference_mode()
-def _flow(model: Model, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    flow = model.flow
+def _flow(flow: Flow | DitFlow, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     token, prompt, prompt_mel = given["token"].long(), given["prompt_token"].long(), given["prompt_feat"]
     embedding = given["embedding"]
     yield "rand_noise_head", flow.noise[:, :, : given["rand_noise_head"].shape[2]]
@@ -61,26 +73,74 @@ def _flow(model: Model, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tens
 
 
 @torch.inference_mode()
-def _vocoder(model: Model, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    yield "f0", model.hift.f0_predictor(given["mel_offline"])
-    yield "wav", model.hift.decode(given["mel_offline"], given["source"])
+def _vocoder(hift: Hift, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    yield "f0", hift.f0_predictor(given["mel_offline"])
+    yield "wav", hift.decode(given["mel_offline"], given["source"])
+
+
+def _fixed_noise(given: Mapping[str, Tensor]) -> Tensor:
+    """The source's, of CosyVoice3's references."""
+    waves = given["sine_noise_head"].shape[2]
+    generator = torch.Generator().manual_seed(_NOISE_SEED)
+    torch.rand(1, waves, generator=generator)  # where each harmonic begins, which nothing hears
+    noise = torch.rand(1, SAMPLES_PER_FRAME * given["mel_offline"].shape[2], waves, generator=generator)
+    return noise.to(given["sine_noise_head"])
 
 
 @torch.inference_mode()
-def _source(model: Model, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def _causal_vocoder(hift: CausalHift, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    mel, noise = given["mel_offline"], _fixed_noise(given)
+    yield "sine_noise_head", noise[:, : given["sine_noise_head"].shape[1]]
+    f0 = hift.f0_predictor(mel)
+    yield "f0", f0
+    yield "source", hift.source(f0, noise)
+    yield "source_mixed", hift.source(given["f0_mixed"], noise)
+    yield "wav", hift.speak(mel, noise)
+    begun = mel[:, :, :_UNFINISHED]
+    yield "f0_unfinished", hift.f0_predictor(begun, final=False)
+    yield "wav_unfinished", hift.speak(begun, noise, final=False)
+    parts = [mel] * len(given["chunk_frames"])
+    yield "wav_streamed", _in_hops(hift, parts, noise, given)
+
+
+def _in_hops(hift: CausalHift, mels: Sequence[Tensor], noise: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+    """The vocoder over all frames so far at each hop, of the mel that is known by then."""
+    ends = given["chunk_frames"].cumsum(0).tolist()
+    waves: list[Tensor] = []
+    for number, (mel, end) in enumerate(zip(mels, ends, strict=True), 1):
+        wave = hift.speak(mel[:, :, :end], noise, final=number == len(ends))
+        waves.append(wave[:, sum(each.shape[1] for each in waves) :])
+    return torch.cat(waves, dim=1)
+
+
+@torch.inference_mode()
+def _spoken(model: Model3, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Flow and vocoder together. Upstream's last hop sees everything, the others their chunk's end."""
+    arguments = given["token"].long(), given["prompt_token"].long(), given["prompt_feat"], given["embedding"]
+    noise = _fixed_noise(given)
+    whole, masked = model.flow.mel(*arguments), model.flow.mel(*arguments, chunked=True)
+    yield "wav_model", model.hift.speak(whole, noise)
+    before = int(given["chunk_frames"][:-1].sum())
+    last = torch.cat((masked[:, :, :before], whole[:, :, before:]), dim=2)
+    yield "wav_model_stream", _in_hops(model.hift, [*[masked] * (len(given["chunk_frames"]) - 1), last], noise, given)
+    faster = F.interpolate(whole, size=int(whole.shape[2] / _FASTER), mode="linear")
+    yield f"wav_model_speed{_FASTER}", model.hift.speak(faster, noise)
+
+
+@torch.inference_mode()
+def _source(hift: Hift, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """What the vocoder's own file has."""
     if "sines" in given:
         f0 = given["f0_drawn"]
-        yield "sines", model.hift.m_source.sines(f0, model.hift.m_source.turns(f0))
+        yield "sines", hift.m_source.sines(f0, hift.m_source.turns(f0))
     if "wav_quiet" in given:
-        gain = model.hift.conv_post.parametrizations.weight.original0
+        gain = hift.conv_post.parametrizations.weight.original0
         gain *= _QUIET
-        yield "wav_quiet", model.hift.decode(given["mel_offline"], given["source"])
+        yield "wav_quiet", hift.decode(given["mel_offline"], given["source"])
         gain /= _QUIET
 
 
-def _llm(model: Model, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    llm = model.llm
+def _llm(llm: Llm, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     text = torch.cat((given["prompt_text"], given["text"]), dim=1)[0].long()
     prompt = llm.prompt(text, given["prompt_token"][0].long())
     cache = llm.cache(1, len(prompt) + _GREEDY)
@@ -95,7 +155,7 @@ def _llm(model: Model, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tenso
 
 
 def compare(
-    model: Model, reference: Path, device: str = "cpu", vocoder: Path | None = None
+    model: Model | Model3, reference: Path, device: str = "cpu", vocoder: Path | None = None
 ) -> Iterator[tuple[str, float]]:
     """The error of every array; infinite where the shape is another, or where equality is asked for."""
     given = {
@@ -118,28 +178,34 @@ def _error(name: str, ours: Tensor, expected: Tensor) -> float:
     return float(difference.abs().max() if name == "sines" else difference.norm() / expected.float().norm())
 
 
-def tolerance(name: str) -> float:
-    return SINES_TOLERANCE if name == "sines" else TOLERANCE
+def tolerance(name: str, generation: int = 2) -> float:
+    if generation == 2:
+        return SINES_TOLERANCE if name == "sines" else TOLERANCE
+    if name.startswith("wav_model"):
+        return TOGETHER_TOLERANCE
+    return WAVE_TOLERANCE if name.startswith("wav") else TOLERANCE
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Hold the model against reference outputs.")
-    parser.add_argument("--config", choices=SIZES)
+    parser.add_argument("--config", choices=[*SIZES, *SIZES3])
     parser.add_argument("--reference", type=Path)
     parser.add_argument("--vocoder", type=Path)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     reference, vocoder = options.reference, options.vocoder
     names = [options.config or "", *(file.name for file in (reference, vocoder) if file is not None)]
-    size = next((size for name in names for size in SIZES if name.startswith(size)), None)
+    size = next((size for name in names for size in (*SIZES3, *SIZES) if name.startswith(size)), None)
     if size is None:
-        parser.error("which size is it? Add --config tiny or --config full")
+        parser.error("which size is it? Add --config tiny, full, tiny3 or full3")
+    generation = 3 if size in SIZES3 else 2
     if reference is None:
         reference = GOLDEN / f"{size}.npz"
-        vocoder = vocoder or GOLDEN / f"{size}_vocoder.npz"
+        vocoder = vocoder or (GOLDEN / f"{size}_vocoder.npz" if generation == 2 else None)
+    model = seeded3(SIZES3[size]) if generation == 3 else seeded(SIZES[size])
     failed = False
-    for name, error in compare(seeded(SIZES[size]), reference, options.device, vocoder):
-        good = error <= tolerance(name)
+    for name, error in compare(model, reference, options.device, vocoder):
+        good = error <= tolerance(name, generation)
         failed |= not good
         print(f"{'ok  ' if good else 'FAIL'} {name:26} {error:.2e}", flush=True)
     sys.exit(failed)

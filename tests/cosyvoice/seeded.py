@@ -12,8 +12,19 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from cosyserve.cosyvoice.model.config import Config, EncoderConfig, EstimatorConfig, FlowConfig, HiftConfig, LlmConfig
-from cosyserve.cosyvoice.model.flow import Flow
+from cosyserve.cosyvoice.model.causal_hift import CausalHift
+from cosyserve.cosyvoice.model.config import (
+    Config,
+    Config3,
+    DitConfig,
+    DitFlowConfig,
+    EncoderConfig,
+    EstimatorConfig,
+    FlowConfig,
+    HiftConfig,
+    LlmConfig,
+)
+from cosyserve.cosyvoice.model.flow import DitFlow, Flow
 from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.qwen2 import Llm
 
@@ -31,6 +42,15 @@ _FLOW = replace(TINY.flow, encoder=replace(TINY.flow.encoder, up_blocks=2), step
 SHALLOW = replace(TINY, flow=_FLOW)
 M = TypeVar("M", bound=nn.Module)
 SIZES = {"tiny": TINY, "full": FULL}
+_QUIET = 0.25  # of CosyVoice3's last layer, without which most of the waveform would be clipped
+SIZES3 = {
+    "tiny3": Config3(
+        llm=LlmConfig(hidden=64, feed_forward=128, layers=2, heads=4, kv_heads=2, speech_rows=6761, marks=False),
+        flow=DitFlowConfig(DitConfig(width=64, blocks=3, heads=4, head_dim=16, look_ahead=64)),
+        hift=TINY.hift,
+    ),
+    "full3": Config3(),
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +58,22 @@ class Model:
     llm: Llm
     flow: Flow
     hift: Hift
+
+
+@dataclass(frozen=True)
+class Model3:
+    llm: Llm
+    flow: DitFlow
+    hift: CausalHift
+
+
+def seeded3(config: Config3) -> Model3:
+    model = Model3(
+        fill("llm", Llm(config.llm)), fill("flow", DitFlow(config.flow)), fill("hift", CausalHift(config.hift))
+    )
+    with torch.no_grad():
+        model.hift.conv_post.parametrizations.weight.original0.mul_(_QUIET)
+    return model
 
 
 def seeded(config: Config) -> Model:
@@ -48,6 +84,8 @@ def seeded(config: Config) -> Model:
 def fill(name: str, module: M) -> M:
     filled = set()
     for key, tensor in module.state_dict().items():
+        if key.endswith("inv_freq"):  # a constant
+            continue
         if (tensor.data_ptr(), tensor.shape) not in filled:  # a tied one has the value of its first key
             tensor.copy_(_value(name, key, tensor))
             filled.add((tensor.data_ptr(), tensor.shape))

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from cosyserve.cosyvoice.model.flow import Flow
+from cosyserve.cosyvoice.model.causal_hift import CausalHift
+from cosyserve.cosyvoice.model.flow import DitFlow, Flow
 from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.source import Source
-from tests.cosyvoice.seeded import SIZES, seeded
+from tests.cosyvoice.seeded import SIZES, SIZES3, seeded, seeded3
 from tests.parity import GOLDEN, TOLERANCE, compare, tolerance
 
 
@@ -22,15 +23,37 @@ def test_every_array_is_the_reference_s(size: str) -> None:
     assert {name: error for name, error in errors.items() if not error <= tolerance(name)} == {}
 
 
+@pytest.mark.parametrize("size", ["tiny3", pytest.param("full3", marks=pytest.mark.slow)])
+def test_every_array_of_cosyvoice3_is_the_reference_s(size: str) -> None:
+    errors = dict(compare(seeded3(SIZES3[size]), GOLDEN / f"{size}.npz"))
+    assert len(errors) == 22
+    assert {name: error for name, error in errors.items() if not error <= tolerance(name, 3)} == {}
+
+
+@pytest.mark.parametrize("size", SIZES3)
+def test_keys_and_shapes_of_cosyvoice3_are_those_of_the_released_files(size: str) -> None:
+    config = SIZES3[size]
+    with torch.device("meta"):
+        modules: dict[str, nn.Module] = {
+            "llm": Llm(config.llm),
+            "flow": DitFlow(config.flow),
+            "hift": CausalHift(config.hift),
+        }
+    assert keys_of(modules) == json.loads((GOLDEN / f"{size}_keys.json").read_text())
+
+
+def keys_of(modules: dict[str, nn.Module]) -> dict[str, dict[str, list[int]]]:
+    return {
+        name: {key: list(each.shape) for key, each in module.state_dict().items()} for name, module in modules.items()
+    }
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_keys_and_shapes_are_those_of_the_released_files(size: str) -> None:
     config = SIZES[size]
     with torch.device("meta"):
         modules: dict[str, nn.Module] = {"llm": Llm(config.llm), "flow": Flow(config.flow), "hift": Hift(config.hift)}
-    ours = {
-        name: {key: list(each.shape) for key, each in module.state_dict().items()} for name, module in modules.items()
-    }
-    assert ours == json.loads((GOLDEN / f"{size}_keys.json").read_text())
+    assert keys_of(modules) == json.loads((GOLDEN / f"{size}_keys.json").read_text())
 
 
 def test_a_wrong_output_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

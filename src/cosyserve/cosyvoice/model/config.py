@@ -15,7 +15,8 @@ LOOK_AHEAD = 3  # tokens that the encoder sees beyond the last one it finishes
 
 @dataclass(frozen=True)
 class LlmConfig:
-    """Qwen2, with two embeddings and a head for speech."""
+    """Qwen2 with a head for speech and embeddings of speech tokens. Their last rows are marks: those that end an
+    utterance, and those that begin it and its speech, unless `marks` says that these have a table of their own."""
 
     hidden: int = 896
     feed_forward: int = 4864
@@ -25,6 +26,8 @@ class LlmConfig:
     vocabulary: int = 151_936
     rope_theta: float = 1e6
     epsilon: float = 1e-6
+    speech_rows: int = 6564
+    marks: bool = True  # CosyVoice2's: an embedding of their own, and a bias of the head
 
     @property
     def head_dim(self) -> int:
@@ -54,9 +57,31 @@ class EstimatorConfig:
 
 
 @dataclass(frozen=True)
+class DitConfig:
+    """The transformer that estimates CosyVoice3's flow."""
+
+    width: int = 1024
+    blocks: int = 22
+    heads: int = 16
+    head_dim: int = 64
+    feed_forward: int = 2  # times the width
+    look_ahead: int = 1024  # channels between the two convolutions before it
+
+
+@dataclass(frozen=True)
 class FlowConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
+    speaker: int = 192  # CAM++'s embedding
+    steps: int = 10  # of Euler's method
+    guidance: float = 0.7  # classifier-free
+
+
+@dataclass(frozen=True)
+class DitFlowConfig:
+    """CosyVoice3's flow: no encoder but the look-ahead."""
+
+    estimator: DitConfig = field(default_factory=DitConfig)
     speaker: int = 192  # CAM++'s embedding
     steps: int = 10  # of Euler's method
     guidance: float = 0.7  # classifier-free
@@ -82,4 +107,13 @@ class HiftConfig:
 class Config:
     llm: LlmConfig = field(default_factory=LlmConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
+    hift: HiftConfig = field(default_factory=HiftConfig)
+
+
+@dataclass(frozen=True)
+class Config3:
+    """CosyVoice3's."""
+
+    llm: LlmConfig = field(default_factory=lambda: LlmConfig(speech_rows=6761, marks=False))
+    flow: DitFlowConfig = field(default_factory=DitFlowConfig)
     hift: HiftConfig = field(default_factory=HiftConfig)

@@ -41,12 +41,13 @@ class Embed(nn.Module):
 
 
 class LookAhead(nn.Module):
-    """Mixes each token with the three after it: (B, T + 3, W) to (B, T, W)."""
+    """Mixes each token with the three after it: (B, T + 3, W) to (B, T, W), by `channels` between two convolutions."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, channels: int | None = None) -> None:
         super().__init__()
-        self.conv1 = nn.Conv1d(width, width, LOOK_AHEAD + 1)
-        self.conv2 = nn.Conv1d(width, width, 3)
+        channels = channels or width
+        self.conv1 = nn.Conv1d(width, channels, LOOK_AHEAD + 1)
+        self.conv2 = nn.Conv1d(channels, width, 3)
 
     def forward(self, x: Tensor, past: Past) -> Tensor:
         ahead = F.leaky_relu(self.conv1(x.transpose(1, 2)))

@@ -8,7 +8,6 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +20,11 @@ from cosyserve.cosyvoice.model.config import (
     MELS,
     SPEECH_TOKENS,
     TOKENS_PER_SECOND,
+    DitFlowConfig,
     FlowConfig,
 )
-from cosyserve.cosyvoice.model.encoder import Encoder
+from cosyserve.cosyvoice.model.dit import Dit
+from cosyserve.cosyvoice.model.encoder import Encoder, LookAhead
 from cosyserve.cosyvoice.model.estimator import Attention, Estimator
 from cosyserve.cosyvoice.model.past import Bound, Past
 
@@ -37,29 +38,21 @@ def fixed_noise() -> Tensor:
     return torch.randn(1, MELS, _NOISE_FRAMES, generator=generator, device="cpu")
 
 
-class Flow(nn.Module):
-    def __init__(self, config: FlowConfig) -> None:
+class Solver(nn.Module):
+    """Conditional flow matching, whatever estimates the flow and makes its mean: what both generations share."""
+
+    def __init__(self, estimator: nn.Module, speaker: int, steps: int, guidance: float) -> None:
         super().__init__()
-        width = config.encoder.width
-        self.input_embedding = nn.Embedding(SPEECH_TOKENS, width)
-        self.spk_embed_affine_layer = nn.Linear(config.speaker, MELS)
-        self.encoder = Encoder(config.encoder)
-        self.encoder_proj = nn.Linear(width, MELS)
+        self.spk_embed_affine_layer = nn.Linear(speaker, MELS)
         self.decoder = nn.Module()
-        self.decoder.estimator = Estimator(config.estimator)
-        self.steps, self.guidance = config.steps, config.guidance
+        self.decoder.estimator = estimator
+        self.steps, self.guidance = steps, guidance
         self.register_buffer("noise", fixed_noise(), persistent=False)
         self.noise: Tensor
 
     @property
-    def estimator(self) -> Estimator:
+    def estimator(self) -> Estimator | Dit:
         return self.decoder.estimator  # type: ignore[return-value]
-
-    def fuse(self) -> None:
-        """Make one product of those that share an input, for a past that copies what it keeps (`FlowSlots`)."""
-        for each in self.estimator.modules():
-            if isinstance(each, Attention):
-                each.fuse()
 
     def speaker(self, embedding: Tensor) -> Tensor:
         """CAM++'s embedding (B, 192) to (B, 80)."""
@@ -68,14 +61,18 @@ class Flow(nn.Module):
 
     def mean(self, tokens: Tensor, past: Past, *, chunked: bool, final: bool) -> Tensor:
         """Speech tokens (1, T) to the mean of the mel (1, 80, 2T), or 2(T − 3) frames where more tokens follow."""
-        embedded = self.input_embedding(tokens)
-        encoded = self.encoder(embedded, past, chunked=chunked, final=final)
-        return self.encoder_proj(encoded).transpose(1, 2)
+        raise NotImplementedError
 
     def times(self) -> list[tuple[float, float]]:
-        """When each Euler step begins and how long it is: denser towards 0, as 1 − cos(πs/2) of equal s."""
-        at = [1 - math.cos(0.5 * math.pi * step / self.steps) for step in range(self.steps + 1)]
-        return [(begin, end - begin) for begin, end in pairwise(at)]
+        """When each Euler step begins and how long it is: denser towards 0, as 1 − cos(πs/2) of equal s. Rounded as
+        upstream does, which counts the time on in float32: sinusoids of a thousand times it go into the estimator."""
+        ends = 1 - torch.cos(torch.linspace(0, 1, self.steps + 1, device="cpu") * 0.5 * math.pi)
+        begin, found = ends[0], []
+        for end in ends[1:]:
+            duration = end - begin
+            found.append((begin.item(), duration.item()))
+            begin = begin + duration
+        return found
 
     def move(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor, pasts: list[Past] | None) -> Tensor:
         """The mel (B, 80, T), after all steps."""
@@ -127,6 +124,51 @@ class Flow(nn.Module):
             yield mel[:, :, prompt_mel.shape[1] :]
 
 
+class Flow(Solver):
+    """CosyVoice2's: a conformer makes the mean, a U-Net estimates."""
+
+    def __init__(self, config: FlowConfig) -> None:
+        width = config.encoder.width
+        super().__init__(Estimator(config.estimator), config.speaker, config.steps, config.guidance)
+        self.input_embedding = nn.Embedding(SPEECH_TOKENS, width)
+        self.encoder = Encoder(config.encoder)
+        self.encoder_proj = nn.Linear(width, MELS)
+
+    @property
+    def estimator(self) -> Estimator:
+        return self.decoder.estimator  # type: ignore[return-value]
+
+    def fuse(self) -> None:
+        """Make one product of those that share an input, for a past that copies what it keeps (`FlowSlots`)."""
+        for each in self.estimator.modules():
+            if isinstance(each, Attention):
+                each.fuse()
+
+    def mean(self, tokens: Tensor, past: Past, *, chunked: bool, final: bool) -> Tensor:
+        embedded = self.input_embedding(tokens)
+        encoded = self.encoder(embedded, past, chunked=chunked, final=final)
+        return self.encoder_proj(encoded).transpose(1, 2)
+
+
+class DitFlow(Solver):
+    """CosyVoice3's: each token is mixed with the three after it and stands twice, a transformer estimates."""
+
+    def __init__(self, config: DitFlowConfig) -> None:
+        super().__init__(Dit(config.estimator), config.speaker, config.steps, config.guidance)
+        self.input_embedding = nn.Embedding(SPEECH_TOKENS, MELS)
+        self.pre_lookahead_layer = LookAhead(MELS, config.estimator.look_ahead)
+
+    @property
+    def estimator(self) -> Dit:
+        return self.decoder.estimator  # type: ignore[return-value]
+
+    def mean(self, tokens: Tensor, past: Past, *, chunked: bool, final: bool) -> Tensor:
+        embedded = self.input_embedding(tokens)
+        if final:
+            embedded = F.pad(embedded, (0, 0, 0, LOOK_AHEAD))
+        return self.pre_lookahead_layer(embedded, past).repeat_interleave(FRAMES_PER_TOKEN, dim=1).transpose(1, 2)
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Frames of one utterance that are to be moved: their mean and the recording's mel (1, 80, T), from frame `begin`
@@ -152,7 +194,7 @@ class Chunk:
 class MeanStream:
     """The encoder's side of one utterance whose tokens come a few at a time: the recording's, then those spoken."""
 
-    def __init__(self, flow: Flow, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor) -> None:
+    def __init__(self, flow: Solver, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor) -> None:
         self._flow, self._past = flow, Past()
         self.speaker = flow.speaker(embedding)
         self.prompt = prompt_mel.transpose(1, 2)
@@ -192,14 +234,14 @@ class MeanStream:
 
 
 class FlowStream:
-    """One utterance whose tokens come a few at a time; what is finished equals `Flow.mel(…, chunked=True)`.
+    """One utterance whose tokens come a few at a time; what is finished equals `mel(…, chunked=True)`.
 
     With `keep_tokens` the estimator sees about that many tokens: all of the recording, and what was spoken last. The
     encoder always sees everything, as its attention counts distances.
     """
 
     def __init__(
-        self, flow: Flow, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, keep_tokens: int | None = None
+        self, flow: Solver, prompt_tokens: Tensor, prompt_mel: Tensor, embedding: Tensor, keep_tokens: int | None = None
     ) -> None:
         self._flow = flow
         self._means = MeanStream(flow, prompt_tokens, prompt_mel, embedding)

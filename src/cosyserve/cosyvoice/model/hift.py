@@ -15,8 +15,8 @@ from torch.nn.utils.parametrizations import weight_norm
 from cosyserve.cosyvoice.model.config import MELS, SAMPLES_PER_FRAME, HiftConfig
 from cosyserve.cosyvoice.model.source import AHEAD, PITCH_AHEAD, F0Predictor, Noise, Source, within
 
-_SLOPE = 0.1  # of the leaky units between the upsamplings
-_CEILING = 0.99  # samples are clipped there
+SLOPE = 0.1  # of the leaky units between the upsamplings
+CEILING = 0.99  # samples are clipped there
 _LOUDEST = 100.0  # magnitude of one bin
 FADE = 2 * SAMPLES_PER_FRAME  # samples over which a hop passes into the next
 
@@ -50,13 +50,23 @@ def added(x: Tensor, new: Tensor | None, inside: Tensor | None) -> Tensor:
     return x + new if inside is None else torch.addcmul(x, new, inside)
 
 
+def centred(channels: int, kernel: int, dilation: int) -> nn.Module:
+    """A convolution that looks back and ahead alike."""
+    return nn.Conv1d(channels, channels, kernel, dilation=dilation, padding=dilation * (kernel - 1) // 2)
+
+
 class ResidualBlock(nn.Module):
-    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        channels: int,
+        kernel: int,
+        dilations: tuple[int, ...],
+        made: Callable[[int, int, int], nn.Module] = centred,
+    ) -> None:
         super().__init__()
 
         def convolution(dilation: int) -> nn.Module:
-            padding = dilation * (kernel - 1) // 2
-            return weight_norm(nn.Conv1d(channels, channels, kernel, dilation=dilation, padding=padding))
+            return weight_norm(made(channels, kernel, dilation))
 
         self.convs1 = nn.ModuleList(convolution(dilation) for dilation in dilations)
         self.convs2 = nn.ModuleList(convolution(1) for _ in dilations)
@@ -172,7 +182,7 @@ class Hift(nn.Module):
         inside = _from(begin, 1, mel.shape[2])
         x, rate = within(self.conv_pre(within(mel, inside)), inside), 1
         for level, (up, step) in enumerate(zip(self.ups, self._steps, strict=True)):
-            x, rate = up(F.leaky_relu(x, _SLOPE)), rate * step
+            x, rate = up(F.leaky_relu(x, SLOPE)), rate * step
             inside = _from(begin, rate, x.shape[2])
             if level == len(self.ups) - 1:
                 x, inside = self._one_longer(x, begin, rate), sounding
@@ -181,10 +191,7 @@ class Hift(nn.Module):
             blocks = self.resblocks[level * self._kernels : (level + 1) * self._kernels]
             x = torch.stack([block(x, inside, self.snake) for block in blocks]).mean(0)
         x = self.conv_post(F.leaky_relu(x))
-        bins = self._fft // 2 + 1
-        magnitude = x[:, :bins].exp().clip(max=_LOUDEST)
-        phase = x[:, bins:].sin()
-        return self._inverse(torch.polar(magnitude, phase), sounding).clamp(-_CEILING, _CEILING)
+        return self._inverse(voiced_spectra(x), sounding).clamp(-CEILING, CEILING)
 
     @staticmethod
     def _one_longer(x: Tensor, begin: Tensor | None, rate: int) -> Tensor:
@@ -195,15 +202,25 @@ class Hift(nn.Module):
         return x.gather(2, (positions - 1)[:, None].expand(-1, x.shape[1], -1))
 
     def _inverse(self, spectra: Tensor, sounding: Tensor | None) -> Tensor:
-        """The inverse of the spectra (B, bins, T) by overlap and add. torch.istft looks at its window first, for which
-        the host would wait for a GPU."""
-        frames = within(torch.fft.irfft(spectra, self._fft, dim=1) * self.window[:, None], sounding)
-        count = frames.shape[2]
-        size = (1, (count - 1) * self._hop + self._fft)
-        window = within(self.window.square()[None, :, None].expand(-1, -1, count), sounding)
-        added, weight = (F.fold(each, size, (1, self._fft), stride=(1, self._hop)) for each in (frames, window))
-        edge = self._fft // 2
-        return (added / weight)[:, 0, 0, edge:-edge]
+        return inverted(spectra, self.window, self._hop, sounding)
+
+
+def inverted(spectra: Tensor, window: Tensor, hop: int, sounding: Tensor | None = None) -> Tensor:
+    """The inverse of the spectra (B, bins, T) by overlap and add. torch.istft looks at its window first, for which
+    the host would wait for a GPU."""
+    fft = len(window)
+    frames = within(torch.fft.irfft(spectra, fft, dim=1) * window[:, None], sounding)
+    count = frames.shape[2]
+    size = (1, (count - 1) * hop + fft)
+    squares = within(window.square()[None, :, None].expand(-1, -1, count), sounding)
+    summed, weight = (F.fold(each, size, (1, fft), stride=(1, hop)) for each in (frames, squares))
+    return (summed / weight)[:, 0, 0, fft // 2 : -(fft // 2)]
+
+
+def voiced_spectra(x: Tensor) -> Tensor:
+    """The last convolution's output (B, 2 · bins, T) as complex spectra: magnitudes, then phases."""
+    magnitude, phase = x.chunk(2, dim=1)
+    return torch.polar(magnitude.exp().clip(max=_LOUDEST), phase.sin())
 
 
 def _from(begin: Tensor | None, rate: int, count: int) -> Tensor | None:

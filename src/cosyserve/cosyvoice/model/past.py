@@ -32,6 +32,7 @@ class Past:
         self._frames: dict[nn.Module, Tensor] = {}
         self._attended: dict[nn.Module, KeyValues] = {}
         self._kept: dict[nn.Module, int] = {}
+        self._begun: dict[nn.Module, int] = {}
 
     def before(self, layer: nn.Module, x: Tensor, width: int) -> Tensor:
         """`x` (…, T) with the `width` frames before it, zeros at the very beginning: (…, width + T)."""
@@ -60,6 +61,12 @@ class Past:
         new = x.shape[-1]
         return chunk_mask(new, self.seen(layers, new, rate), chunk, x.device)
 
+    def begins(self, layers: nn.Module, new: int) -> int:
+        """At which position of the stream the `new` ones of a call begin, whatever has been forgotten."""
+        begin = self._begun.get(layers, 0)
+        self._begun[layers] = begin + new
+        return begin
+
     def seen(self, layers: nn.Module, new: int, rate: int) -> int:
         """How many positions `layers` will see once `new` more have come: the kept past and the new ones."""
         kept = self._kept.get(layers, 0)
@@ -74,7 +81,7 @@ class Past:
     def fork(self) -> "Past":
         """A past that goes on from here by itself. What both have is held once, as long as this one stays."""
         fork = Past(self._bound)
-        fork._frames, fork._kept = dict(self._frames), dict(self._kept)
+        fork._frames, fork._kept, fork._begun = dict(self._frames), dict(self._kept), dict(self._begun)
         fork._attended = {layer: kept.fork() for layer, kept in self._attended.items()}
         return fork
 

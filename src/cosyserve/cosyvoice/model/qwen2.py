@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from cosyserve.cosyvoice.model.config import SPEECH_TOKENS, STOP_TOKENS, LlmConfig
+from cosyserve.cosyvoice.model.config import SPEECH_TOKENS, LlmConfig
 from cosyserve.cosyvoice.model.fused_linear import fused_linear
 
 _SOS, _TASK = 0, 1  # rows of llm_embedding
-_SPEECH = SPEECH_TOKENS + len(STOP_TOKENS)
+_SOS_ROW, _TASK_ROW = SPEECH_TOKENS, SPEECH_TOKENS + 2  # of the speech embedding, where there is none
 
 
 class Cache:
@@ -145,13 +145,14 @@ class Llm(nn.Module):
     def __init__(self, config: LlmConfig) -> None:
         super().__init__()
         self.config = config
-        self.llm_embedding = nn.Embedding(2, config.hidden)
+        if config.marks:
+            self.llm_embedding = nn.Embedding(2, config.hidden)
         self.llm = nn.Module()
         self.llm.model = nn.Module()
         self.llm.model.model = Qwen2(config)
         self.llm.model.lm_head = nn.Linear(config.hidden, config.vocabulary, bias=False)
-        self.llm_decoder = nn.Linear(config.hidden, _SPEECH)
-        self.speech_embedding = nn.Embedding(_SPEECH, config.hidden)
+        self.llm_decoder = nn.Linear(config.hidden, config.speech_rows, bias=config.marks)
+        self.speech_embedding = nn.Embedding(config.speech_rows, config.hidden)
         self.tie()
 
     def tie(self) -> None:
@@ -173,9 +174,16 @@ class Llm(nn.Module):
 
     def prompt(self, text: Tensor, speech: Tensor) -> Tensor:
         """Text ids (T,) and the prompt's speech tokens (P,) as embeddings: sos, text, task, speech (T + P + 2, W)."""
-        marks = self.llm_embedding.weight
         text, speech = self.qwen.embed_tokens(text), self.speech_embedding(speech)
-        return torch.cat((marks[_SOS : _SOS + 1], text, marks[_TASK : _TASK + 1], speech))
+        sos, task = self._marks
+        return torch.cat((sos[None], text, task[None], speech))
+
+    @property
+    def _marks(self) -> tuple[Tensor, Tensor]:
+        """What begins an utterance, and its speech."""
+        if self.config.marks:
+            return self.llm_embedding.weight[_SOS], self.llm_embedding.weight[_TASK]
+        return self.speech_embedding.weight[_SOS_ROW], self.speech_embedding.weight[_TASK_ROW]
 
     @torch.inference_mode()
     def prefill(self, prompt: Tensor, cache: Cache, slot: int) -> Tensor:

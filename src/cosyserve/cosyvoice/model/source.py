@@ -88,6 +88,19 @@ class Source(nn.Module):
         return self.l_linear(waves).tanh().transpose(1, 2)
 
 
+class HeldSource(Source):
+    """CosyVoice3's: a harmonic stands still for a frame.
+
+    Angles are rounded as upstream rounds them, to float32 before they are taken modulo a turn: within a minute by less
+    than a tenth of a radian. They are summed in float64 all the same, so no hop rounds otherwise than another.
+    """
+
+    def sines(self, f0: Tensor, turns: Tensor, before: Tensor | None = None) -> Tensor:
+        angles = (turns / SAMPLES_PER_FRAME).to(f0.dtype) * 2 * math.pi * SAMPLES_PER_FRAME
+        sines = angles.sin()
+        return sines.repeat_interleave(SAMPLES_PER_FRAME, dim=1) * _SINE * _voiced(f0)
+
+
 def _voiced(f0: Tensor) -> Tensor:
     """1 for samples (B, 480 T, 1) that have a pitch, else 0."""
     return (f0 > _VOICED).to(f0.dtype)[..., None].repeat_interleave(SAMPLES_PER_FRAME, dim=1)
