@@ -1,14 +1,16 @@
 """CosyVoice3's networks, whatever the hops: its flow goes on where it was, and its vocoder changes nothing it gave."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosyserve.cosyvoice.model.causal_hift import MEL_AHEAD, PITCH_AHEAD
+from cosyserve.cosyvoice.model.causal_hift import MEL_AHEAD, PITCH_AHEAD, fixed_noise
 from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, MELS, SAMPLES_PER_FRAME
 from cosyserve.cosyvoice.model.flow import FlowStream
 from tests.cosyvoice.seeded import SIZES3, Model3, seeded3
+from tests.parity import GOLDEN
 
 HELD = PITCH_AHEAD + MEL_AHEAD + 1  # frames that the vocoder keeps until more come
 
@@ -16,6 +18,14 @@ HELD = PITCH_AHEAD + MEL_AHEAD + 1  # frames that the vocoder keeps until more c
 @pytest.fixture(scope="module")
 def model() -> Model3:
     return seeded3(SIZES3["tiny3"])
+
+
+@pytest.mark.parametrize("size", SIZES3)
+def test_the_source_s_noise_is_what_upstream_s_constructors_leave(size: str) -> None:
+    expected = np.load(GOLDEN / f"{size}_native_noise.npz")
+    head = torch.from_numpy(expected["sine_waves_head"])
+    noise = fixed_noise(SIZES3[size], frames=1)
+    assert torch.equal(noise[:, : head.shape[1]], head)
 
 
 @settings(max_examples=10)

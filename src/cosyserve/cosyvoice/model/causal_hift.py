@@ -11,11 +11,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.parametrizations import weight_norm
 
-from cosyserve.cosyvoice.model.config import MELS, SAMPLES_PER_FRAME, HiftConfig
+from cosyserve.cosyvoice.model.config import MELS, SAMPLES_PER_FRAME, SPEECH_TOKENS, Config3, HiftConfig
+from cosyserve.cosyvoice.model.flow import NOISE_FRAMES
 from cosyserve.cosyvoice.model.hift import CEILING, SLOPE, ResidualBlock, inverted, voiced_spectra
 from cosyserve.cosyvoice.model.source import HeldSource
 
 PITCH_AHEAD, MEL_AHEAD = 3, 4  # frames
+
+
+def noise_generator(config: Config3) -> torch.Generator:
+    """What upstream's fixed noise comes from, which is no weight: the default generator, as its configuration leaves it
+    behind. The flow's constructor seeds it, then it draws the flow's own noise and the first weights of all that is
+    made before the source. Only how many are drawn counts."""
+    generator = torch.Generator("cpu").manual_seed(0)
+    hidden = config.hift.f0_channels
+    normal = [(1, MELS, NOISE_FRAMES), (SPEECH_TOKENS, MELS)]
+    first, other, last = (hidden, MELS, PITCH_AHEAD + 1), (hidden, hidden, 3), (1, hidden)
+    uniform = [(MELS, config.flow.speaker), (MELS,), first, (hidden,), *4 * [other, (hidden,)], last, (1,)]
+    for shape in normal:
+        torch.randn(shape, generator=generator, device="cpu")
+    for shape in uniform:
+        torch.rand(shape, generator=generator, device="cpu")
+    torch.rand(1, config.hift.harmonics + 1, generator=generator)  # where each harmonic begins, which nothing hears
+    return generator
+
+
+def fixed_noise(config: Config3, frames: int) -> Tensor:
+    """The source's noise (1, 480 · frames, H) from the beginning of any utterance on, in [0, 1), as upstream's."""
+    samples, waves = SAMPLES_PER_FRAME * frames, config.hift.harmonics + 1
+    return torch.rand(1, samples, waves, generator=noise_generator(config), device="cpu")
 
 
 class LeftConv1d(nn.Conv1d):

@@ -29,13 +29,13 @@ from cosyserve.cosyvoice.model.estimator import Attention, Estimator
 from cosyserve.cosyvoice.model.past import Bound, Past
 
 LONGEST_SECONDS = 300  # prompt included: as far as the noise goes
-_NOISE_FRAMES = LONGEST_SECONDS * TOKENS_PER_SECOND * FRAMES_PER_TOKEN
+NOISE_FRAMES = LONGEST_SECONDS * TOKENS_PER_SECOND * FRAMES_PER_TOKEN
 
 
 def fixed_noise() -> Tensor:
     """(1, 80, 15000): upstream's, which every released weight expects."""
     generator = torch.Generator("cpu").manual_seed(0)
-    return torch.randn(1, MELS, _NOISE_FRAMES, generator=generator, device="cpu")
+    return torch.randn(1, MELS, NOISE_FRAMES, generator=generator, device="cpu")
 
 
 class Solver(nn.Module):
