@@ -33,6 +33,19 @@ _starts = deque([2.0], maxlen=10)  # seconds that the last servers took until th
 _longer = 1  # how many times as long as usual the limits are
 
 
+def asked(read: Callable[[], Answer]) -> Answer | None:
+    """What a process answers; None where it has ended, which it may do at any moment."""
+    try:
+        return read()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it is there, and no zombie."""
+    return asked(process.status) not in (None, psutil.STATUS_ZOMBIE)
+
+
 def starts(count: float) -> float:
     """As many seconds as so many starts of a server take here and now, by the median of the last ten.
 

@@ -13,7 +13,7 @@ from cosyserve import errors
 from cosyserve.confined import Bounds, Confined, NotStartedError, UnfinishedError
 from cosyserve.errors import CosyError
 from cosyserve.speech import recording
-from tests.running import ROOT, eventually
+from tests.running import ROOT, eventually, lives
 
 WORK = "tests.confined_work:obey"
 BOUNDS = Bounds(memory=256 << 20, cpu_seconds=0.2, seconds=60, at_once=4)
@@ -126,4 +126,4 @@ input()
         family = [kept, *kept.parents()[:1]]
         process.kill()
         assert process.stdout.read() == b""  # nobody else holds it
-    eventually(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in family))
+    eventually(lambda: not any(each.is_running() and lives(each) for each in family))

@@ -12,7 +12,7 @@ import httpx
 import psutil
 
 from cosyserve.host import cure, probe
-from tests.running import HANGS, Server
+from tests.running import HANGS, Server, asked, lives
 
 
 class Supervised(Server):
@@ -27,12 +27,12 @@ class Supervised(Server):
         return max(below, key=lambda each: each.create_time())
 
     def below(self, name: str) -> psutil.Process:
-        return next(each for each in psutil.process_iter() if each.name() == name and self._is_ours(each))
+        return next(each for each in psutil.process_iter() if asked(each.name) == name and self._is_ours(each))
 
     def left(self) -> list[str]:
         """What is left of it: every living process with its mark, wherever it has moved itself."""
         living = [each for each in psutil.process_iter() if each != self.process and self._is_ours(each)]
-        return [each.name() for each in living if each.status() != psutil.STATUS_ZOMBIE]
+        return [name for each in living if (name := asked(each.name)) is not None and lives(each)]
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:

@@ -15,7 +15,7 @@ import pytest
 from tests.host.hosts import HOSTS, namespace
 from tests.launch.rungs import MPI_RUNGS, RUNGS, settings_of
 from tests.launch.supervised import Supervised, speaks
-from tests.running import HANGS, ROOT, eventually, starts, with_longer_limits
+from tests.running import HANGS, ROOT, asked, eventually, starts, with_longer_limits
 
 
 @pytest.mark.mpi
@@ -116,9 +116,9 @@ def test_as_process_1_it_collects_orphans(tmp_path: Path) -> None:
         (first,) = supervised.process.children()  # process 1 of the new namespace
         orphan = ["nsenter", "--target", str(first.pid), "--pid", "sh", "-c", "(exec sleep 1000) >&- 2>&- & echo made"]
         subprocess.run(orphan, check=True, capture_output=True)
-        eventually(lambda: any(child.name() == "sleep" for child in first.children()))
+        eventually(lambda: any(asked(child.name) == "sleep" for child in first.children()))
         next(child for child in first.children() if child.name() == "sleep").kill()
-        eventually(lambda: all(child.name() != "sleep" for child in first.children()))
+        eventually(lambda: all(asked(child.name) != "sleep" for child in first.children()))
         assert speaks(supervised.url)
         first.terminate()
         assert supervised.wait() == 0

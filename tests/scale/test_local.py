@@ -15,7 +15,7 @@ import openai
 import psutil
 import pytest
 
-from tests.running import GREETING, HANGS, Server, eventually, meanwhile
+from tests.running import GREETING, HANGS, Server, asked, eventually, meanwhile
 from tests.scale.conftest import Scaled
 from tests.server.test_socket import audio_until, open_socket, send
 from tests.signals import from_s16le, is_speech
@@ -26,7 +26,8 @@ LONG = "Here is a sentence, and it has a number of words. " * 60
 def replicas(server: Server) -> list[psutil.Process]:
     """The actors that speak for it, oldest first."""
     family = server.process.children(recursive=True)
-    return [process for process in family if process.cmdline()[0].startswith("ray::ServeReplica:cosyserve:Replica")]
+    named = ((process, asked(process.cmdline)) for process in family)
+    return [process for process, line in named if line and line[0].startswith("ray::ServeReplica:cosyserve:Replica")]
 
 
 def workers(server: Server) -> list[psutil.Process]:
