@@ -16,6 +16,7 @@ from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two
 # Queries, then keys at a time, of 1, 4 and 16 streams, two rows each; and how many programs share a row's past, as few
 # rows would keep little of a card busy: docs/model.md, "Kernels".
 _SMALL, _MIDDLE, _LARGE = (Tile(32, 128), 8), (Tile(64, 128), 4), (Tile(64, 128, stages=2), 1)
+_FEW, _SOME = 4, 16  # rows up to which the first two are taken
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,17 @@ def paged_attention(
 
 
 def _choice(rows: int) -> tuple[Tile, int]:
-    return _SMALL if rows <= 4 else _MIDDLE if rows <= 16 else _LARGE
+    return _SMALL if rows <= _FEW else _MIDDLE if rows <= _SOME else _LARGE
 
 
 def parts_for(rows: int, frames: int, heads: int, dim: int, device: torch.device) -> Parts:
-    """Enough for batches of up to so many rows."""
-    works = [(rows * heads * triton.cdiv(frames, tile.rows), tile.rows, splits) for tile, splits in (_SMALL, _MIDDLE)]
-    works = [(min(most, 16 * heads), tile, splits) for most, tile, splits in works]
-    values = max(most * splits * tile * (power_of_two(dim) + 2) for most, tile, splits in works)
-    return Parts.of(values, max(most for most, _, _ in works), device)
+    """Enough for batches of up to so many rows, of which the largest share nothing."""
+    values = shared = 0
+    for most, (tile, splits) in ((_FEW, _SMALL), (_SOME, _MIDDLE)):
+        tiles = min(rows, most) * heads * triton.cdiv(frames, tile.rows)
+        values = max(values, tiles * splits * tile.rows * (power_of_two(dim) + 2))
+        shared = max(shared, tiles)
+    return Parts.of(values, shared, device)
 
 
 def reference(

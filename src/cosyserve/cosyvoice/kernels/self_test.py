@@ -132,7 +132,7 @@ def _draws(random: Random, slots: int) -> Draws:
     def each(value: int) -> Tensor:
         return random.integers(*range(value, value + slots))
 
-    temperature = torch.linspace(0, 1.5, slots, device=random.like.device)
+    temperature = torch.linspace(1.5, 0, slots, device=random.like.device)
     recent = torch.full((slots, Nucleus().window), -1, device=random.like.device)
     return Draws(each(0), each(1), each(0), each(1 << 40), each(2), temperature, recent)
 

@@ -6,6 +6,7 @@ position of one fixed tensor. So a chunk can be computed when its tokens are the
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ def fixed_noise() -> Tensor:
     return torch.randn(1, MELS, NOISE_FRAMES, generator=generator, device="cpu")
 
 
-class Solver(nn.Module):
+class Solver(nn.Module, ABC):
     """Conditional flow matching, whatever estimates the flow and makes its mean: what both generations share."""
 
     def __init__(self, estimator: nn.Module, speaker: int, steps: int, guidance: float) -> None:
@@ -59,9 +60,9 @@ class Solver(nn.Module):
         weight = self.spk_embed_affine_layer.weight
         return self.spk_embed_affine_layer(F.normalize(embedding.to(weight), dim=1))
 
+    @abstractmethod
     def mean(self, tokens: Tensor, past: Past, *, chunked: bool, final: bool) -> Tensor:
         """Speech tokens (1, T) to the mean of the mel (1, 80, 2T), or 2(T − 3) frames where more tokens follow."""
-        raise NotImplementedError
 
     def times(self) -> list[tuple[float, float]]:
         """When each Euler step begins and how long it is: denser towards 0, as 1 − cos(πs/2) of equal s. Rounded as
@@ -139,7 +140,7 @@ class Flow(Solver):
         return self.decoder.estimator  # type: ignore[return-value]
 
     def fuse(self) -> None:
-        """Make one product of those that share an input, for a past that copies what it keeps (`FlowSlots`)."""
+        """Make one product of those that share an input, for a past that copies what it keeps (`FlowMemory`)."""
         for each in self.estimator.modules():
             if isinstance(each, Attention):
                 each.fuse()

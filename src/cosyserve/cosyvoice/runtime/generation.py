@@ -134,7 +134,6 @@ class Generator:
         self._pool = new_pool()
         if self._piece is not None:
             self._spare = llm.cache(1, spans(length + self._piece)[-1])
-
         self._draws = Draws.of(slots, nucleus.window, self._device)
         parts = llm, self._cache, self._draws, nucleus
         self._steps: Steps = TorchSteps(*parts) if kernels is None else KernelSteps(*parts, kernels)
