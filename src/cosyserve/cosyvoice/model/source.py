@@ -92,7 +92,7 @@ class HeldSource(Source):
     """CosyVoice3's: a harmonic stands still for a frame.
 
     Angles are rounded as upstream rounds them, to float32 before they are taken modulo a turn: after a minute by up to
-    0.07 rad for a pitch of 150 Hz, and 0.2 for 450. They are summed in float64, so no hop rounds otherwise than another.
+    0.07 rad for a pitch of 150 Hz, 0.2 for 450. They are summed in float64, so no hop rounds otherwise than another.
     """
 
     def sines(self, f0: Tensor, turns: Tensor, before: Tensor | None = None) -> Tensor:
