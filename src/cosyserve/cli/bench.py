@@ -81,7 +81,7 @@ def flow_steps(as_json: bool) -> None:
     "--compare", is_flag=True, help="Measure PyTorch's kernels as well, beside those that a server uses here."
 )
 def gpu(as_json: bool, dtype: str, compare: bool) -> None:
-    """Measure a CUDA device: each part, then 1 to 32 streams side by side. Takes about two minutes."""
+    """Measure a CUDA device: each part, then up to 32 streams side by side. Takes about two minutes."""
     _expect_torch()
     import torch
 

@@ -23,7 +23,7 @@ from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
 from cosyserve.cosyvoice.runtime.graphs import new_pool
 from cosyserve.cosyvoice.runtime.hops import Hops
-from cosyserve.cosyvoice.runtime.memory import ENCODER_TOKENS, VOICE_PAGES, pages_behind
+from cosyserve.cosyvoice.runtime.memory import ENCODER_TOKENS, VOICE_PAGES, Share, pages_behind, room, shared_out
 from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.utterance import Pcm, Utterance
 from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
@@ -41,7 +41,6 @@ _TEXT_TOKENS = 5  # which untrained weights speak for its longest, 100 tokens: 4
 _CALLS = 10
 _PAST_FRAMES = 750  # 15 s
 _BEHIND = pages_behind(_PAST_FRAMES)
-_PAGES = max(_STREAMS) * (_BEHIND - VOICE_PAGES) + _BEHIND  # all in one voice
 _COPY_BYTES = 2 << 30
 _MATRIX = 8192  # rows and columns of a product
 _HERTZ = 150.0  # of untrained weights, which would be silent
@@ -80,7 +79,7 @@ def gpu(dtype: torch.dtype, kernels: "Kernels | None", *, compare: bool = False)
     if compare and kernels is not None:
         for name, value in _measured(dtype, None, can):
             yield f"{name}, PyTorch", value
-            mine = found[name]
+            mine = found.get(name)
             if isinstance(value, int | float) and isinstance(mine, int | float) and mine:
                 yield f"{name}, PyTorch ÷ Triton", round(value / mine, 2)
     yield "peak GPU memory, GiB", round(torch.cuda.max_memory_allocated() / 2**30, 2)
@@ -114,12 +113,7 @@ def _parts(models: _Models, kernels: "Kernels | None", can: _Device) -> Iterator
         yield f"LLM: ms a step, {slots} slots", round(1000 * seconds, 3)
         yield f"LLM: tokens a second, {slots} slots", round(slots / seconds)
         yield f"LLM: step ÷ floor, {slots} slots", round(seconds / floor, 1)
-    batch = FlowBatch(models.flow, max(_STREAMS), max(_STREAMS) * _BEHIND, _PAST_FRAMES, new_pool(), kernels)
-    for streams in _STREAMS:
-        seconds = _chunk(batch, streams)
-        yield f"flow: ms a chunk of {streams} streams", round(1000 * seconds, 1)
-        yield f"flow: chunk of {streams} streams ÷ floor", round(seconds / _chunk_floor(models.flow, streams, can), 1)
-    del batch
+    yield from _chunks(models.flow, kernels, can)
     gc.collect()
     torch.cuda.empty_cache()
     for streams in _STREAMS:
@@ -128,24 +122,47 @@ def _parts(models: _Models, kernels: "Kernels | None", can: _Device) -> Iterator
         yield f"vocoder: ms a hop of {streams} streams", round(1000 * _vocoder_hop(models.hift, streams, kernels), 2)
 
 
+def _chunks(flow: Flow, kernels: "Kernels | None", can: _Device) -> Iterator[tuple[str, object]]:
+    """The flow of as many streams as there is room for, none of which shares its recording."""
+    pages = _room(flow).pages
+    numbers = [streams for streams in _STREAMS if streams * _BEHIND <= pages]
+    if not numbers:
+        return
+    batch = FlowBatch(flow, numbers[-1], numbers[-1] * _BEHIND, _PAST_FRAMES, new_pool(), kernels)
+    for streams in numbers:
+        seconds = _chunk(batch, streams)
+        yield f"flow: ms a chunk of {streams} streams", round(1000 * seconds, 1)
+        yield f"flow: chunk of {streams} streams ÷ floor", round(seconds / _chunk_floor(flow, streams, can), 1)
+
+
 def _streams(models: _Models, kernels: "Kernels | None") -> Iterator[tuple[str, object]]:
     given = voice()
     prompt = Prompt(given.tokens[0], given.mel[0], given.embedding[0])
-    most = max(_STREAMS)
+    most = min(max(_STREAMS), _room(models.flow).streams)
+    yield "most streams at once", most
+    if not most:
+        return
     began = time.perf_counter()
-    token2wav = BatchedToken2Wav(models.flow, models.hift, Hops(), most, _PAGES, _PAST_FRAMES, kernels=kernels)
+    pages = most * (_BEHIND - VOICE_PAGES) + _BEHIND  # all in one voice
+    token2wav = BatchedToken2Wav(models.flow, models.hift, Hops(), most, pages, _PAST_FRAMES, kernels=kernels)
     generator = Generator(models.llm, most, _POSITIONS, kernels=kernels)
     for make in (*generator.graphs(), *token2wav.graphs()):
         make()
     yield "seconds to make all graphs", round(time.perf_counter() - began, 1)
     runtime = Runtime(generator, token2wav, torch.get_num_threads(), "cuda")
     try:
-        for streams in _STREAMS:
+        for streams in (each for each in _STREAMS if each <= most):
             first, audio, seconds = _side_by_side(runtime, streams, prompt)
             yield f"{streams} streams: median ms to the first chunk", round(1000 * first)
             yield f"{streams} streams: seconds of audio in a second", round(audio / seconds, 1)
     finally:
         runtime.close()
+
+
+def _room(flow: Flow) -> Share:
+    """What the card has room for now."""
+    size = flow.encoder_proj.weight.element_size()
+    return shared_out(room(torch.cuda.mem_get_info()[0]), Config().flow, _PAST_FRAMES, size)
 
 
 def _bandwidth(device: torch.device) -> float:
