@@ -24,12 +24,13 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from cosyserve.cosyvoice.kernels.kernels import Kernels
-from cosyserve.cosyvoice.kernels.self_test import vocoder_cases
 from cosyserve.cosyvoice.model.config import MELS, Config
 from cosyserve.cosyvoice.model.flow import Flow
+from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, BatchRows, FlowMemory
 from cosyserve.cosyvoice.runtime.fused_estimator import FusedEstimator
+from cosyserve.cosyvoice.runtime.fused_filter import FusedFilter
 from cosyserve.cosyvoice.runtime.generation import Generator
 
 WIDTHS = (1, 4, 16)
@@ -95,7 +96,7 @@ def estimator(width: int) -> Callable[[], object]:
     """A step of the flow's estimator for so many chunks."""
     flow = Flow(replace(Config().flow, steps=1)).to(torch.bfloat16)
     memory, rows = FlowMemory(flow, width, pages=1, width=width), BatchRows(width, 16, torch.device("cpu"))
-    fused = FusedEstimator(flow, memory, width, Kernels())(rows)
+    fused = FusedEstimator(flow, memory, width, 16, Kernels())(rows)
     chunk = torch.zeros(width, MELS, CHUNK)
     halved = chunk.to(torch.bfloat16)
     moves = fused.moves(chunk, halved, halved[:, :, 0], halved, chunk)
@@ -114,10 +115,13 @@ def decoder(slots: int) -> Callable[[], object]:
     return lambda: generator._steps.step(slots)
 
 
-def vocoder() -> None:
-    """Its activations."""
-    for case in vocoder_cases(Config(), torch.zeros(1), streams=1):
-        getattr(Kernels(), case.kernel)(*case.arguments, **case.options)
+def vocoder(streams: int) -> Callable[[], object]:
+    """Its convolutions, for a second of so many streams."""
+    hift = Hift(Config().hift)
+    filtered = FusedFilter(hift, Kernels())
+    mel, begin = torch.zeros(streams, MELS, CHUNK), torch.zeros(streams, 1, dtype=torch.long)
+    excitation = torch.zeros(streams, Config().hift.fft + 2, 120 * CHUNK + 1)
+    return lambda: filtered(mel, excitation, begin)
 
 
 def usage(cubin: bytes) -> tuple[int, int]:
@@ -134,7 +138,7 @@ def usage(cubin: bytes) -> tuple[int, int]:
 def report(capabilities: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     seen: set[Launch] = set()
     for width in WIDTHS:
-        for launch in {*launches(estimator(width)), *launches(decoder(width)), *launches(vocoder)} - seen:
+        for launch in {*launches(estimator(width)), *launches(decoder(width)), *launches(vocoder(width))} - seen:
             seen.add(launch)
             for capability in capabilities:
                 made = launch.compile(capability)

@@ -185,12 +185,30 @@ def test_attention_over_pages(
     begin = torch.tensor([data.draw(st.integers(1, int(each))) for each in filled])
     hidden = torch.stack((begin, torch.minimum(begin + data.draw(st.integers(0, frames)), filled)), dim=1)
     table = PageTable(random.integers(0, pages, rows * span).unflatten(0, (rows, span)), filled, hidden)
-    out = torch.empty_like(query)
-    parts = Parts.of(rows * heads * splits * 32 * (32 + 2), 2 * rows * heads, out.device) if splits > 1 else None
-    paged_attention.paged_attention(query, past, table, out, heads, parts, (tile, splits))
-    expected = torch.empty_like(out)
+    alone, shared, expected = (torch.empty_like(query) for _ in range(3))
+    paged_attention.paged_attention(query, past, table, alone, heads, None, (tile, 1))
+    blocks = -(-span * frames // tile.columns)
+    parts = Parts.of(rows * heads * 2 * blocks * 32 * (32 + 2), rows * heads * 2, query.device)
+    paged_attention.paged_attention(query, past, table, shared, heads, parts, (tile, splits))
+    assert torch.equal(shared, alone)  # whoever has found it
     paged_attention.reference(query, past, table, expected, heads)
-    close(out, expected)
+    close(alone, expected)
+
+
+@FEW
+@given(seed=SEEDS, dtype=TYPES, rows=st.sampled_from((1, 5, 17)))
+def test_attention_of_a_row_is_the_same_in_any_batch(seed: int, dtype: torch.dtype, rows: int) -> None:
+    random, frames, heads, dim, span = Random(seed, dtype), 5, 1, 16, 2
+    past, query = random(rows * span, frames, 2 * dim), random(rows * frames, dim)
+    filled = frames * random.integers(1, span + 1, rows)
+    table = PageTable(torch.arange(rows * span).view(rows, span), filled, torch.zeros(rows, 2, dtype=torch.long))
+    together, alone = torch.empty_like(query), torch.empty_like(query)
+    for count, out in ((rows, together), (1, alone)):
+        first = PageTable(table.pages[:count], table.filled[:count], table.hidden[:count])
+        parts = paged_attention.parts_for(count, span, frames, heads, dim, query.device)
+        some = count * frames
+        paged_attention.paged_attention(query[:some], past, first, out[:some], heads, parts)
+    assert torch.equal(together[:frames], alone[:frames])
 
 
 @FEW

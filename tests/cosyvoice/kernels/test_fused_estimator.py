@@ -73,8 +73,7 @@ TILES = {
 @pytest.fixture
 def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large tiles, as the interpreter's time goes by the number of programs; but two of them for each past."""
-    for name in ("_SMALL", "_MIDDLE"):
-        monkeypatch.setattr(paged_attention, name, (Tile(128, 256), 2))
+    monkeypatch.setattr(paged_attention, "_CHOICES", ((8, Tile(64, paged_attention._KEYS), 2),))
     for kernel, names in TILES.items():
         for name in names:
             monkeypatch.setattr(kernel, name, Tile(128, 256, 128))

@@ -36,8 +36,8 @@ def test_kernels_that_are_right_are_used() -> None:
 
 
 def test_one_that_is_off_gives_way_to_its_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    def off(x: Tensor, alpha: Tensor, out: Tensor, *others: Any) -> None:
-        REFERENCES.snake(x, alpha, out, *others)
+    def off(x: Tensor, new: Tensor, alpha: Tensor, out: Tensor, *others: Any) -> None:
+        REFERENCES.snake(x, new, alpha, out, *others)
         out.view(-1)[7] += 1
 
     monkeypatch.setattr(self_test, "Kernels", partial(Kernels, snake=off))

@@ -17,12 +17,13 @@ from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two
 
 _TAPS = 3
 _BEHIND = _TAPS - 1  # frames that a convolution looks back
-_SMALL, _LARGE = Tile(16, 32, 128), Tile(16, 128, 128)  # for 100 and for 400 frames: docs/model.md, "Kernels"
+# For 100 and for 1,600 frames: docs/model.md, "Kernels". Of one depth, so that both sum up in the same order.
+_SMALL, _LARGE = Tile(16, 32, 128), Tile(64, 64, 128)
 
 
 @dataclass(frozen=True)
 class Tails:
-    """The last two frames of each stream's chunk before: `kept` (slots, C · 2). Row r of a batch goes on from slot
+    """The last two frames of each stream's chunk before: `kept` (slots, 2 · C). Row r of a batch goes on from slot
     `read[r]` (R,), or where that is `left + s`, from row s of the same batch. It leaves its own in slot `left + r`."""
 
     kept: Tensor
@@ -74,10 +75,10 @@ def causal_conv(x: Tensor, conv: Conv, tails: Tails, out: Tensor, tile: Tile | N
 
 def reference(x: Tensor, conv: Conv, tails: Tails, out: Tensor) -> None:
     """The same by PyTorch."""
-    rows = x.unflatten(0, (len(tails.read), -1)).transpose(1, 2)
-    left = rows[..., -_BEHIND:]
-    behind = torch.cat((tails.kept[: tails.left].unflatten(1, (-1, _BEHIND)), left)).index_select(0, tails.read)
-    y = F.conv1d(torch.cat((behind, rows), dim=2), conv.weight.permute(1, 2, 0), conv.bias)
+    rows = x.unflatten(0, (len(tails.read), -1))
+    left = rows[:, -_BEHIND:]
+    behind = torch.cat((tails.kept[: tails.left].unflatten(1, (_BEHIND, -1)), left)).index_select(0, tails.read)
+    y = F.conv1d(torch.cat((behind, rows), dim=1).transpose(1, 2), conv.weight.permute(1, 2, 0), conv.bias)
     out.copy_(y.transpose(1, 2).flatten(0, 1))
     tails.kept[tails.left : tails.left + len(left)] = left.flatten(1)
 
@@ -115,13 +116,13 @@ def _causal_conv(
     for part in range(0, 3 * tl.cdiv(C, BK)):  # one loop, or all taps would lie in shared memory
         tap, k = part % 3, part // 3 * BK + tl.arange(0, BK)
         at = frame + tap - 2
-        # Before the chunk: the end of an earlier row's, which still lies in x, or what was kept of one.
+        # Before the chunk: the end of an earlier row's, which still lies in x, or what was kept of one. One load from
+        # either, which Triton does ahead of the product; two would be waited for.
         source_row = tl.where(at >= 0, row, source - left)
-        in_batch = ((at >= 0) & (at < FRAMES)) | ((at < 0) & goes_on)
-        x_at = x_ptr + (source_row * FRAMES + tl.where(at >= 0, at, FRAMES + at))[:, None] * x_stride + k[None, :]
-        x = tl.load(x_at, mask=in_batch[:, None] & (k < C)[None, :], other=0.0)
-        kept = tails_ptr + source * tails_stride + k[None, :] * 2 + (at + 2)[:, None]
-        x += tl.load(kept, mask=((at < 0) & ~goes_on)[:, None] & (k < C)[None, :], other=0.0)
+        in_x = x_ptr + (source_row * FRAMES + tl.where(at >= 0, at, FRAMES + at)) * x_stride
+        behind = tails_ptr + (source * tails_stride + (at + 2) * C)
+        rows = tl.where((at >= 0) | goes_on, in_x, behind)
+        x = tl.load(rows[:, None] + k[None, :], mask=(at < FRAMES)[:, None] & (k < C)[None, :], other=0.0)
         weight = tl.load(
             weight_ptr + (tap * N + column)[None, :] * C + k[:, None],
             mask=(column < N)[None, :] & (k < C)[:, None],
@@ -145,4 +146,4 @@ def _leave(
         k = begin + tl.arange(0, BK)
         mask = last[:, None] & (k < C)[None, :]
         x = tl.load(x_ptr + (row * FRAMES + frame)[:, None] * x_stride + k[None, :], mask=mask, other=0.0)
-        tl.store(tails_ptr + (left + row) * tails_stride + k[None, :] * 2 + (frame - FRAMES + 2)[:, None], x, mask=mask)
+        tl.store(tails_ptr + (left + row) * tails_stride + (frame - FRAMES + 2)[:, None] * C + k[None, :], x, mask=mask)

@@ -8,6 +8,7 @@ from cosyserve.cosyvoice.kernels import (
     decode_attention,
     draw,
     euler_step,
+    grouped_conv,
     linear_residual,
     norm_linear,
     norm_mish,
@@ -26,6 +27,7 @@ class Kernels:
     decode_attention: Kernel = decode_attention.decode_attention
     draw: Kernel = draw.draw
     euler_step: Kernel = euler_step.euler_step
+    grouped_conv: Kernel = grouped_conv.grouped_conv
     linear_residual: Kernel = linear_residual.linear_residual
     norm_linear: Kernel = norm_linear.norm_linear
     norm_mish: Kernel = norm_mish.norm_mish
@@ -38,6 +40,7 @@ REFERENCES = Kernels(
     decode_attention.reference,
     draw.reference,
     euler_step.reference,
+    grouped_conv.reference,
     linear_residual.reference,
     norm_linear.reference,
     norm_mish.reference,

@@ -11,7 +11,7 @@ from cosyserve.cosyvoice.kernels.dependent import dependent, prefetch, wait
 from cosyserve.cosyvoice.kernels.norm_linear import Norm
 from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two
 
-_SMALL, _LARGE = Tile(16, 32, 128), Tile(32, 128, warps=8)  # for 100 and 1,600 rows: docs/model.md, "Kernels"
+_SMALL, _LARGE = Tile(16, 32, 128), Tile(32, 128)  # for 100 and 1,600 rows: docs/model.md, "Kernels"
 
 
 @dataclass(frozen=True)

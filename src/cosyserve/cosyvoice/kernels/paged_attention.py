@@ -1,4 +1,10 @@
-"""Attention of the flow over pages, where they lie: nothing is gathered, and no mask is written out."""
+"""Attention of the flow over pages, where they lie: nothing is gathered, and no mask is written out.
+
+Each block of keys has a softmax of its own; these are put together in their order. Few rows would keep little of a card
+busy: there several programs share a row's blocks, and the last of them puts together what all have left. Either way a
+row finds the same to the last bit, whoever else is in the batch. Sums are products with ones for the same reason: a
+tensor core adds in one order, however large a tile is.
+"""
 
 import math
 from dataclasses import dataclass
@@ -13,10 +19,16 @@ from cosyserve.cosyvoice.kernels.dependent import dependent, wait
 from cosyserve.cosyvoice.kernels.split import Parts, is_last
 from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two
 
-# Queries, then keys at a time, of 1, 4 and 16 streams, two rows each; and how many programs share a row's past, as few
-# rows would keep little of a card busy: docs/model.md, "Kernels".
-_SMALL, _MIDDLE, _LARGE = (Tile(32, 128), 8), (Tile(64, 128), 4), (Tile(64, 128, stages=2), 1)
-_FEW, _SOME = 4, 16  # rows up to which the first two are taken
+_KEYS = 128  # of a block
+# For so many rows, two of a stream, the queries of a program, and how many programs share a row's blocks:
+# docs/model.md, "Kernels".
+_CHOICES = (
+    (2, Tile(32, _KEYS, warps=8), 8),
+    (4, Tile(32, _KEYS, stages=2), 8),
+    (8, Tile(64, _KEYS, stages=2), 4),
+)
+_LARGE = Tile(64, _KEYS, stages=2)  # for more, which share nothing
+_NOTHING = tl.constexpr(-1e30)  # the highest score of no frames; finite, so that differences are
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ def paged_attention(
     """What `query` (R · frames, heads · D) finds in `past` (P, frames, 2 · heads · D), keys beside values, into `out`,
     which is like `query`. Frames may be any number, and every row has its own number of pages.
 
-    With `parts`, which are `parts_for` it, several programs share the past of a tile where that is faster.
+    With `parts`, which are `parts_for` it, several programs share a row's past where that is faster.
 
     Reads each row's pages once for each tile of queries; 4 · R · frames · filled · heads · D operations.
     """
@@ -80,15 +92,16 @@ def paged_attention(
 
 
 def _choice(rows: int) -> tuple[Tile, int]:
-    return _SMALL if rows <= _FEW else _MIDDLE if rows <= _SOME else _LARGE
+    return next(((tile, splits) for most, tile, splits in _CHOICES if rows <= most), (_LARGE, 1))
 
 
-def parts_for(rows: int, frames: int, heads: int, dim: int, device: torch.device) -> Parts:
-    """Enough for batches of up to so many rows, of which the largest share nothing."""
+def parts_for(rows: int, span: int, frames: int, heads: int, dim: int, device: torch.device) -> Parts:
+    """Enough for batches of up to so many rows of up to `span` pages. The largest batches share nothing."""
     values = shared = 0
-    for most, (tile, splits) in ((_FEW, _SMALL), (_SOME, _MIDDLE)):
+    for most, tile, _ in _CHOICES:
         tiles = min(rows, most) * heads * triton.cdiv(frames, tile.rows)
-        values = max(values, tiles * splits * tile.rows * (power_of_two(dim) + 2))
+        blocks = triton.cdiv(span * frames, tile.columns)
+        values = max(values, tiles * blocks * tile.rows * (power_of_two(dim) + 2))
         shared = max(shared, tiles)
     return Parts.of(values, shared, device)
 
@@ -128,20 +141,22 @@ def _paged_attention(
 ):
     row, head = tl.program_id(0) // HEADS, tl.program_id(0) % HEADS
     frame = tl.program_id(1) * BM + tl.arange(0, BM)
-    d = tl.arange(0, BD)
+    d, each_row = tl.arange(0, BD), tl.arange(0, BM)
     place = (row * FRAMES + frame)[:, None] * (HEADS * D) + head * D + d[None, :]
     inside = (frame < FRAMES)[:, None] & (d < D)[None, :]
     wait(DEPENDENT)
     query = tl.load(query_ptr + place, mask=inside, other=0.0)
     filled = tl.load(filled_ptr + row).to(tl.int32)
     hidden_from, hidden_to = tl.load(hidden_ptr + 2 * row), tl.load(hidden_ptr + 2 * row + 1)
-    most = tl.full((BM,), -1e30, tl.float32)  # finite, for blocks of which no frame counts
+    blocks = tl.cdiv(filled, BN)
+    tile = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
+    parts = parts_ptr + tile * (tl.cdiv(span * FRAMES, BN) * (BM * (BD + 2)))
+    most = tl.full((BM,), _NOTHING, tl.float32)
     total = tl.zeros((BM,), tl.float32)
     found = tl.zeros((BM, BD), tl.float32)
-    each = tl.cdiv(tl.cdiv(filled, BN), SPLITS) * BN
-    end = tl.minimum((tl.program_id(2) + 1) * each, filled)
-    for begin in range(tl.program_id(2) * each, end, BN):
-        at = begin + tl.arange(0, BN)
+    each = tl.cdiv(blocks, SPLITS)
+    for block in range(tl.program_id(2) * each, tl.minimum((tl.program_id(2) + 1) * each, blocks)):
+        at = block * BN + tl.arange(0, BN)
         page = tl.load(pages_ptr + row * span + at // FRAMES, mask=at < filled, other=0).to(tl.int64)
         key_at = past_ptr + (page * FRAMES + at % FRAMES) * (2 * HEADS * D) + head * D
         mask = (at < filled)[:, None] & (d < D)[None, :]
@@ -150,31 +165,33 @@ def _paged_attention(
         scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
         seen = (at < filled) & ((at < hidden_from) | (at >= hidden_to))
         scores = tl.where(seen[None, :], scores, -float("inf"))
-        higher = tl.maximum(most, tl.max(scores, 1))
-        weights, fading = tl.exp2(scores - higher[:, None]), tl.exp2(most - higher)
-        total = total * fading + tl.sum(weights, 1)
-        found = tl.dot(weights.to(value.dtype), value, found * fading[:, None], input_precision="ieee")
-        most = higher
+        block_most = tl.maximum(tl.max(scores, 1), _NOTHING)
+        weights = tl.exp2(scores - block_most[:, None]).to(value.dtype)
+        ones = tl.full((BN, 16), 1.0, value.dtype)
+        block_total = tl.max(tl.dot(weights, ones, input_precision="ieee"), 1)  # the same in all columns
+        block_found = tl.dot(weights, value, input_precision="ieee")
+        if SPLITS == 1:
+            most, total, found = _together(most, total, found, block_most, block_total, block_found)
+        else:
+            part = parts + block * (BM * (BD + 2))
+            tl.store(part + each_row[:, None] * BD + d[None, :], block_found)
+            tl.store(part + BM * BD + each_row, block_total)
+            tl.store(part + BM * (BD + 1) + each_row, block_most)
     if SPLITS == 1:
         tl.store(out_ptr + place, (found / total[:, None]).to(out_ptr.dtype.element_ty), mask=inside)
-    else:
-        tile = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
-        parts = parts_ptr + tile * (SPLITS * BM * (BD + 2))
-        each_row, totals = tl.arange(0, BM), SPLITS * BM * BD
-        values = parts + each_row[:, None] * BD + d[None, :]
-        tl.store(values + tl.program_id(2) * (BM * BD), found)
-        tl.store(parts + totals + tl.program_id(2) * (2 * BM) + each_row, total)
-        tl.store(parts + totals + tl.program_id(2) * (2 * BM) + BM + each_row, most)
-        if is_last(arrived_ptr + tile, SPLITS):
-            most = tl.full((BM,), -1e30, tl.float32)
-            for part in range(SPLITS):
-                row_most = parts + totals + part * (2 * BM) + BM + each_row
-                most = tl.maximum(most, tl.load(row_most, cache_modifier=".cg"))
-            total = tl.zeros((BM,), tl.float32)
-            found = tl.zeros((BM, BD), tl.float32)
-            for part in range(SPLITS):
-                row_total = parts + totals + part * (2 * BM) + each_row
-                weight = tl.exp2(tl.load(row_total + BM, cache_modifier=".cg") - most)
-                total += weight * tl.load(row_total, cache_modifier=".cg")
-                found += weight[:, None] * tl.load(values + part * (BM * BD), cache_modifier=".cg")
-            tl.store(out_ptr + place, (found / total[:, None]).to(out_ptr.dtype.element_ty), mask=inside)
+    elif is_last(arrived_ptr + tile, SPLITS):
+        for block in range(blocks):
+            part = parts + block * (BM * (BD + 2))
+            block_found = tl.load(part + each_row[:, None] * BD + d[None, :], cache_modifier=".cg")
+            block_total = tl.load(part + BM * BD + each_row, cache_modifier=".cg")
+            block_most = tl.load(part + BM * (BD + 1) + each_row, cache_modifier=".cg")
+            most, total, found = _together(most, total, found, block_most, block_total, block_found)
+        tl.store(out_ptr + place, (found / total[:, None]).to(out_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _together(most, total, found, block_most, block_total, block_found):
+    """What was found so far, and a block more. One without any frame that counts changes nothing."""
+    higher = tl.maximum(most, block_most)
+    fading, weight = tl.exp2(most - higher), tl.exp2(block_most - higher)
+    return higher, total * fading + block_total * weight, found * fading[:, None] + block_found * weight[:, None]

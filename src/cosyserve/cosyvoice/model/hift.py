@@ -5,7 +5,6 @@ Mel (B, 80, T) at 50 frames a second to a waveform of 480 T samples at 24 kHz.
 
 import math
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,27 +26,10 @@ class Snake(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.alpha = nn.Parameter(torch.ones(channels))
-        self.bias: Tensor | None = None
-        """(C,) of the convolution before it, if that does not add it itself."""
 
-
-Snaked = Callable[[Snake, Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor]]
-
-
-def snaked(snake: Snake, x: Tensor, inside: Tensor | None, new: Tensor | None) -> tuple[Tensor, Tensor]:
-    """`x` (B, C, T) with `new` added to it, and Snake of the sum; both are zero outside `inside` (B, 1, T)."""
-    if snake.bias is not None:
-        x, new = (x + snake.bias[:, None], None) if new is None else (x, new + snake.bias[:, None])
-    x = added(x, new, inside)
-    alpha = snake.alpha[:, None]
-    return x, within(x + (alpha * x).sin().square() / (alpha + 1e-9), inside)
-
-
-def added(x: Tensor, new: Tensor | None, inside: Tensor | None) -> Tensor:
-    """`x`, which is zero outside `inside`, and what of `new` lies inside."""
-    if new is None:
-        return x
-    return x + new if inside is None else torch.addcmul(x, new, inside)
+    def forward(self, x: Tensor) -> Tensor:
+        alpha = self.alpha[:, None]
+        return x + (alpha * x).sin().square() / (alpha + 1e-9)
 
 
 def centred(channels: int, kernel: int, dilation: int) -> nn.Module:
@@ -73,22 +55,17 @@ class ResidualBlock(nn.Module):
         self.activations1 = nn.ModuleList(Snake(channels) for _ in dilations)
         self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
 
-    def forward(self, x: Tensor, inside: Tensor | None = None, snake: Snaked = snaked) -> Tensor:
+    def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
         """`x` (B, C, T) has to be zero outside `inside` (B, 1, T), as the result is."""
-        new: Tensor | None = None
         for conv1, conv2, snake1, snake2 in zip(
             self.convs1, self.convs2, self.activations1, self.activations2, strict=True
         ):
-            x, activated = snake(cast("Snake", snake1), x, inside, new)
-            new = conv2(snake(cast("Snake", snake2), conv1(activated), inside, None)[1])
-        return added(x, new, inside)
+            new = conv2(within(snake2(conv1(snake1(x))), inside))
+            x = x + new if inside is None else torch.addcmul(x, new, inside)
+        return x
 
-    def leave_biases(self) -> None:
-        """To the activations behind the convolutions, for a `snake` that adds them."""
-        convs = [*self.convs1, *list(self.convs2)[:-1]]
-        for conv, snake in zip(convs, [*self.activations2, *list(self.activations1)[1:]], strict=True):
-            if isinstance(conv, nn.Conv1d) and conv.bias is not None:
-                snake.bias, conv.bias = conv.bias.detach(), None
+
+Filter = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class Hift(nn.Module):
@@ -120,7 +97,8 @@ class Hift(nn.Module):
         self.f0_predictor = F0Predictor(config.f0_channels)
         self.register_buffer("window", torch.hann_window(config.fft, device="cpu"), persistent=False)
         self.window: Tensor
-        self.snake: Snaked = snaked
+        self.fused: Filter | None = None
+        """What takes the place of `filter`, if something does."""
         self.exact = True
         """Whether a GPU multiplies in float32. Else its convolutions take TF32, as upstream's do: three times as fast,
         with ten bits of the mantissa. The pitch and what it turns are float64 and float32 all the same."""
@@ -179,19 +157,23 @@ class Hift(nn.Module):
         count = excitation.shape[2]
         sounding = _from(begin, SAMPLES_PER_FRAME // self._hop, count)
         excitation = within(excitation, sounding)
+        x = (self.fused or self.filter)(within(mel, _from(begin, 1, mel.shape[2])), excitation, begin)
+        return self._inverse(voiced_spectra(x), sounding).clamp(-CEILING, CEILING)
+
+    def filter(self, mel: Tensor, excitation: Tensor, begin: Tensor | None) -> Tensor:
+        """What the last convolution makes, (B, 18, 120 T + 1), of `mel` (B, 80, T) and the source's spectra."""
         inside = _from(begin, 1, mel.shape[2])
-        x, rate = within(self.conv_pre(within(mel, inside)), inside), 1
+        x, rate = within(self.conv_pre(mel), inside), 1
         for level, (up, step) in enumerate(zip(self.ups, self._steps, strict=True)):
             x, rate = up(F.leaky_relu(x, SLOPE)), rate * step
-            inside = _from(begin, rate, x.shape[2])
             if level == len(self.ups) - 1:
-                x, inside = self._one_longer(x, begin, rate), sounding
+                x = self._one_longer(x, begin, rate)
+            inside = _from(begin, rate, x.shape[2])
             excited = within(self.source_downs[level](excitation), inside)
-            x = within(x, inside) + self.source_resblocks[level](excited, inside, self.snake)
+            x = within(x, inside) + self.source_resblocks[level](excited, inside)
             blocks = self.resblocks[level * self._kernels : (level + 1) * self._kernels]
-            x = torch.stack([block(x, inside, self.snake) for block in blocks]).mean(0)
-        x = self.conv_post(F.leaky_relu(x))
-        return self._inverse(voiced_spectra(x), sounding).clamp(-CEILING, CEILING)
+            x = torch.stack([block(x, inside) for block in blocks]).mean(0)
+        return self.conv_post(F.leaky_relu(x))
 
     @staticmethod
     def _one_longer(x: Tensor, begin: Tensor | None, rate: int) -> Tensor:

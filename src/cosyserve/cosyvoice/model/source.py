@@ -12,7 +12,7 @@ from cosyserve.cosyvoice.model.config import MELS, SAMPLE_RATE, SAMPLES_PER_FRAM
 
 _SINE, _NOISE = 0.1, 0.003  # amplitudes of the harmonics and of the noise on them
 _VOICED = 10.0  # Hz; below that a frame has no pitch
-_BLOCK = 10 * SAMPLES_PER_FRAME  # noise that is drawn at once
+_BLOCK = 50 * SAMPLES_PER_FRAME  # noise that is drawn at once: what a hop needs
 # How far the source looks ahead, in frames: five for the pitch, and it is interpolated towards the frame after.
 PITCH_AHEAD = 5
 AHEAD = PITCH_AHEAD + 1

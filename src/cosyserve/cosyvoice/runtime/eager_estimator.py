@@ -40,7 +40,7 @@ class _StepPast(Past):
         self._memory, self._rows, self._bias, self._step = memory, rows, bias, step
 
     def before(self, layer: nn.Module, x: Tensor, width: int) -> Tensor:
-        tails, left = self._memory.tails(layer, self._step), self._memory.left
+        tails, left = self._memory.tails(layer, self._step).transpose(1, 2), self._memory.left
         tails[left : left + len(x)] = x[..., x.shape[2] - width :]
         return torch.cat((tails.index_select(0, self._rows.read), x), dim=2)
 

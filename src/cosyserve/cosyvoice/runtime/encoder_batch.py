@@ -141,10 +141,9 @@ class EncoderBatch:
         """The chunks that each stream's tokens finish, as soon as the three tokens after them are known; where no more
         come, all that is left. The streams are different ones. Where it raises, another push goes on from there."""
         while ready := [row for row, (stream, final) in enumerate(works) if stream.ready(final=final)]:
-            # The longest first, so that few steps have a long span.
-            ready.sort(key=lambda row: works[row][0].chunks, reverse=True)
-            span = self._span(works[ready[0]][0])
-            rows = ready[: self._widest(span)]
+            # Those of one span: a longer one would sum up a stream's numbers in another order than it does alone.
+            span = max(self._span(works[row][0]) for row in ready)
+            rows = [row for row in ready if self._span(works[row][0]) == span][: self._widest(span)]
             means = self._batch(len(rows), span).means([works[row][0] for row in rows]).split(1)
             for row, mean in zip(rows, means, strict=False):
                 works[row][0].finish(mean)

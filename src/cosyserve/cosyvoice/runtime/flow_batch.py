@@ -139,7 +139,7 @@ class FlowBatch:
         # Triton is imported where a card is, and only then.
         from cosyserve.cosyvoice.runtime.fused_estimator import FusedEstimator
 
-        return FusedEstimator(self._flow, self.memory, self.width, kernels)
+        return FusedEstimator(self._flow, self.memory, self.width, self.pages_behind, kernels)
 
     def begin(self, recording: Sequence[int] = (), tails: Tensor | None = None) -> FlowState:
         """A stream in a voice: the pages of its recording are shared. Without `tails` they are still to be filled, and

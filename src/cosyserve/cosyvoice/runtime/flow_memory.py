@@ -26,8 +26,8 @@ class FlowMemory:
         self._kept = like.new_zeros(len(layers), flow.steps, ROWS * (pages + 1), CHUNK, 2 * heads * dim)
         self._attentions: dict[nn.Module, int] = {layer: number for number, layer in enumerate(layers)}
         convolutions = [each for each in flow.modules() if isinstance(each, CausalConv1d)]
-        shapes = [(each.in_channels, each.kernel_size[0] - 1) for each in convolutions]
-        sizes = [channels * behind for channels, behind in shapes]
+        shapes = [(each.kernel_size[0] - 1, each.in_channels) for each in convolutions]
+        sizes = [behind * channels for behind, channels in shapes]
         # Behind the slots, what each row of the batch leaves, which a row of the same stream takes up.
         self.left = ROWS * (slots + 1)
         self._tails = like.new_zeros(flow.steps, self.left + ROWS * width, sum(sizes))
@@ -51,7 +51,7 @@ class FlowMemory:
         return self._kept[self._attentions[attention], step]
 
     def tails(self, convolution: nn.Module, step: int) -> Tensor:
-        """The last frames (slots, C, W) of a layer, and from `left` on those that rows of a batch have left."""
+        """The last frames (slots, W, C) of a layer, and from `left` on those that rows of a batch have left."""
         return self._tail_of[convolution][step]
 
     def slot(self, number: int) -> Tensor:

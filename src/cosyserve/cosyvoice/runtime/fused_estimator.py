@@ -108,15 +108,16 @@ class Activations:
 
 
 class FusedEstimator:
-    """Makes what moves the rows of a batch, for batches of up to `width` chunks. Not to be used from two threads."""
+    """Makes what moves the rows of a batch, for batches of up to `width` chunks with up to `span` pages each. Not to be
+    used from two threads."""
 
-    def __init__(self, flow: Flow, memory: FlowMemory, width: int, kernels: Kernels) -> None:
+    def __init__(self, flow: Flow, memory: FlowMemory, width: int, span: int, kernels: Kernels) -> None:
         self._memory, self._kernels = memory, kernels
         self._weights = FusedWeights(flow)
         self._acts = Activations.of(self._weights, ROWS * width * CHUNK)
         some = self._weights.down.transformers[0]
         dim = some.out[0].shape[1] // some.heads
-        self._parts = parts_for(ROWS * width, CHUNK, some.heads, dim, memory.like.device)
+        self._parts = parts_for(ROWS * width, span, CHUNK, some.heads, dim, memory.like.device)
 
     def __call__(self, rows: BatchRows) -> "FusedBatch":
         acts = self._acts.beginning(len(rows.page) * CHUNK)

@@ -6,13 +6,13 @@ A hop lies at the end of a window that may be longer, so first and last hops of 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, LOOK_AHEAD
-from cosyserve.cosyvoice.model.hift import Hift, ResidualBlock, Snake, Snaked
+from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HiftStream, Hop, Rows, Spoken, Window, together
 from cosyserve.cosyvoice.runtime.graphs import Make, Pool, captured
 
@@ -34,12 +34,14 @@ class VocoderBatch:
         pool: Pool | None = None,
         kernels: "Kernels | None" = None,
     ) -> None:
-        """`first` and `later` are the frames of a stream's hops. With `kernels` they make the activations."""
+        """`first` and `later` are the frames of a stream's hops. With `kernels` they make the convolutions, else
+        PyTorch's do."""
         self._hift, self._pool = hift, pool
         if kernels is not None:
-            hift.snake = _snaked_by(kernels)
-            for block in (*hift.source_resblocks, *hift.resblocks):
-                cast("ResidualBlock", block).leave_biases()
+            # Triton is imported where a card is, and only then.
+            from cosyserve.cosyvoice.runtime.fused_filter import FusedFilter
+
+            hift.fused = FusedFilter(hift, kernels)
         self._windows = _windows(first, later)
         self._width = _power_of_two(streams)
         self._memory = Rows.of(hift, self._width, self._windows[-1])
@@ -88,16 +90,6 @@ class VocoderBatch:
         if (frames, count) not in self._batches:
             self._batches[frames, count] = _Batch(self._hift, self._memory.part(count, frames), self._pool)
         return self._batches[frames, count]
-
-
-def _snaked_by(kernels: "Kernels") -> Snaked:
-    def snaked(snake: Snake, x: Tensor, inside: Tensor | None, new: Tensor | None) -> tuple[Tensor, Tensor]:
-        moved = None if new is None else torch.empty_like(x)
-        out = torch.empty_like(x)
-        kernels.snake(x, snake.alpha, out, inside, new, snake.bias, moved)
-        return x if moved is None else moved, out
-
-    return snaked
 
 
 class _Batch:
