@@ -30,18 +30,18 @@ lint: ## Style, types and shell checks
 	@scripts/lint
 
 format: ## Format the code
-	@scripts/setup .venv-dev requirements/dev.txt
+	@scripts/setup .venv-dev main dev
 	@.venv-dev/bin/ruff check --fix .
 	@.venv-dev/bin/ruff format .
 	@.venv-dev/bin/shfmt --write --indent 2 $$(scripts/shell-files)
 
 docs: ## Generate the parts of docs/ that come from the code
-	@scripts/setup .venv-dev requirements/dev.txt
+	@scripts/setup .venv-dev main dev
 	@.venv-dev/bin/python scripts/generate_docs.py
 
 lock: ## Compile requirements/ anew after a dependency changed in pyproject.toml
-	@scripts/setup .venv-dev requirements/dev.txt
-	@PATH="$$PWD/.venv-dev/bin:$$PATH" scripts/lock
+	@scripts/setup .venv-dev main dev
+	@PATH="$$PWD/.venv-dev/bin:$$PATH" .venv-dev/bin/python scripts/lock.py
 
 image: ## Build the Docker image (FLAVOUR=cuda12, cuda13, slim or preview), and say how to run it
 	@scripts/image
@@ -56,7 +56,7 @@ compose-up: ## The same by compose, with the same container and volume (ARGS="--
 	@scripts/image compose
 
 bench: ## Measure: the HTTP path against the pipeline, a ten-minute text, the start (as root: on broken hosts too)
-	@scripts/setup .venv-dev requirements/dev.txt
+	@scripts/setup .venv-dev main dev
 	@.venv-dev/bin/python -m bench.http_path
 	@.venv-dev/bin/python -m bench.long_text
 	@.venv-dev/bin/python -m bench.start_up
