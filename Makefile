@@ -6,7 +6,7 @@
 typed := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(typed),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
 
-.PHONY: help run-local deploy-autodl test test-fast test-pins lint format docs lock image docker-run docker-test compose-up bench
+.PHONY: help run-local deploy-autodl test test-fast test-pins lint format docs lock release image docker-run docker-test compose-up bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,10 @@ docs: ## Generate the parts of docs/ that come from the code
 lock: ## Compile requirements/ anew after a dependency changed in pyproject.toml
 	@scripts/setup .venv-dev main dev
 	@PATH="$$PWD/.venv-dev/bin:$$PATH" .venv-dev/bin/python scripts/lock.py
+
+release: ## Give what is committed a version, a date in CHANGELOG.md and a tag: make release VERSION=0.2.0
+	@scripts/setup .venv-dev main dev
+	@.venv-dev/bin/python scripts/release.py
 
 image: ## Build the Docker image (FLAVOUR=cuda12, cuda13, slim or preview), and say how to run it
 	@scripts/image

@@ -182,6 +182,7 @@ def test_the_next_version_takes_the_place_of_the_last_one_whichever_way(
             assert first.ends() == 0  # its streams were finished
             assert "building what has changed" in second.shown
             assert state(clone) == (NEXT, 3)
+            assert engine.images.get(image).labels["org.opencontainers.image.version"] == NEXT
             assert kept(engine.containers.get(clone.name)) == KEPT
             new = engine.images.get(image).attrs["RootFS"]["Layers"]
             assert new != layers

@@ -83,7 +83,7 @@ def test_a_fresh_clone_speaks_and_the_second_start_sets_nothing_up(clone: Path, 
         with (clone / "requirements/main.txt").open("a") as requirements:
             requirements.write("# preview\n    # changed\n")
         with run_local(clone, environment) as (_, printed):
-            assert "bringing .venv up to date with main preview" in printed
+            assert "bringing .venv up to date for main preview" in printed
         assert marker.exists()  # the environment and what else was put into it
 
 
