@@ -37,7 +37,7 @@ def git(clone: Path, *arguments: str) -> str:
 
 
 def releases(clone: Path, version: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, clone / "scripts/release.py"]
+    command: list[str | Path] = [sys.executable, clone / "scripts/release.py"]
     return subprocess.run(command, env={"PATH": "/usr/bin:/bin", "VERSION": version}, capture_output=True, text=True)
 
 

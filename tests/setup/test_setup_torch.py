@@ -12,7 +12,9 @@ NO_BUILD = "".join(f"line {number} of what uv says\n" for number in range(1, 10)
 # What uv says when it is asked (--dry-run), when it installs, and whether each of them works.
 UV = """#!/bin/sh
 echo "uv $*" >>"$TOLD"
-case $* in *--dry-run*) cat "$TOLD.asked" >&2; test ! -s "$TOLD.asked" ;; *) cat "$TOLD.installs" >&2; test ! -s "$TOLD.installs" ;; esac
+case $* in *--dry-run*) says=$TOLD.asked ;; *) says=$TOLD.installs ;; esac
+cat "$says" >&2
+test ! -s "$says"
 """
 PYTHON = """#!/bin/sh
 case $* in *"import sys, torch"*) exit 1 ;; *--version*) exit 0 ;; esac
