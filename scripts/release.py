@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Make a release of what is committed:  make release VERSION=0.2.0
 
-The version stands in src/cosyserve/__init__.py, and `cosyserve --version`, the wheel, the image's label and the name of a
-deployment's release have it from there. CHANGELOG.md's section "Unreleased" gets the version and today's date. Both go
-into one commit, which is tagged; nothing is pushed.
+The version stands in src/cosyserve/__init__.py. `cosyserve --version`, the wheel, the image's label and the name of a
+deployed release have it from there. CHANGELOG.md's section "Unreleased" gets the version and today's date. Both go into
+one commit, which is tagged; nothing is pushed.
 """
 
 import datetime
