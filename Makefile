@@ -61,7 +61,7 @@ compose-up: ## The same by compose, with the same container and volume (ARGS="--
 
 bench: ## Measure: the HTTP path against the pipeline, a ten-minute text, the start (as root: on broken hosts too)
 	@scripts/setup .venv-dev main dev
-	@.venv-dev/bin/python -m bench.http_path
-	@.venv-dev/bin/python -m bench.long_text
-	@.venv-dev/bin/python -m bench.start_up
-	@if [ "$$(id -u)" = 0 ] && command -v mpirun >/dev/null; then .venv-dev/bin/python -m bench.broken_hosts; fi
+	@.venv-dev/bin/python -m bench http_path
+	@.venv-dev/bin/python -m bench long_text
+	@.venv-dev/bin/python -m bench start_up
+	@if [ "$$(id -u)" = 0 ] && command -v mpirun >/dev/null; then .venv-dev/bin/python -m bench broken_hosts; fi

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.listening import Figures
+from bench.common.listening import Figures
+from bench.common.results import Figure
 from cosyserve.files import write_atomically
 
 _NOT_FOUND = ("machine", "protocol")  # parts of a report that were given
@@ -67,6 +68,17 @@ def compared(now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]
             yield f"{name:72} before {earlier[name]:10.3f}   now {value:10.3f}   ratio {value / earlier[name]:.2f}"
         elif name in earlier and value:
             yield f"{name:72} before {0:10.3f}   now {value:10.3f}"
+
+
+_UNITS = {"_ms": "ms", "_s": "s", "_per_s": "s/s"}
+
+
+def quantities(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Figure]]:
+    """The same as figures of the common form: case, name and value."""
+    for path, value in _quantities(tree):
+        case, _, name = path.rpartition(", ")
+        unit = next((unit for end, unit in reversed(_UNITS.items()) if name.endswith(end)), "")
+        yield case, name, Figure(value, unit)
 
 
 def _quantities(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
