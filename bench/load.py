@@ -53,7 +53,7 @@ from bench.common.listening import (
 )
 from bench.common.load_clients import Clients, Gpu
 from bench.common.load_picture import picture
-from bench.common.load_report import Report, compared, head, quantities
+from bench.common.load_report import Report, by_case, compared, head
 from bench.common.results import Results
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS, TOKENS_PER_SECOND, Config
 from cosyserve.cosyvoice.model.flow import Flow
@@ -356,8 +356,8 @@ def measure(options: argparse.Namespace, results: Results) -> None:
         write_atomically(options.plot, picture(report.found))
     for line in compared(report.found, before):
         print(line)
-    for case, name, value in quantities(report.found):
-        results.add(case, **{name: value})
+    for case, found in by_case(report.found).items():
+        results.add(case, **found)
 
 
 BENCHMARK = Benchmark(measure, arguments=arguments)

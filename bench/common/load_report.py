@@ -70,15 +70,17 @@ def compared(now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]
             yield f"{name:72} before {0:10.3f}   now {value:10.3f}"
 
 
-_UNITS = {"_ms": "ms", "_s": "s", "_per_s": "s/s"}
+_UNITS = (("_per_s", "s/s"), ("_ms", "ms"), ("_s", "s"))  # by the end of a name
 
 
-def quantities(tree: Mapping[str, Any]) -> Iterator[tuple[str, str, Figure]]:
-    """The same as figures of the common form: case, name and value."""
+def by_case(tree: Mapping[str, Any]) -> dict[str, dict[str, Figure]]:
+    """The same quantities as figures of the common form."""
+    cases: dict[str, dict[str, Figure]] = {}
     for path, value in _quantities(tree):
         case, _, name = path.rpartition(", ")
-        unit = next((unit for end, unit in reversed(_UNITS.items()) if name.endswith(end)), "")
-        yield case, name, Figure(value, unit)
+        end, unit = next((each for each in _UNITS if name.endswith(each[0])), ("", ""))
+        cases.setdefault(case, {})[name.removesuffix(end)] = Figure(value, unit)
+    return cases
 
 
 def _quantities(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:

@@ -108,7 +108,7 @@ class Results:
             self._columns = columns
             print(" " * _CASE + "".join(f"{column:>{width}}" for column, width in zip(columns, widths, strict=True)))
         cells = zip(figures.values(), widths, strict=True)
-        print(f"{case:{_CASE}}" + "".join(f"{figure!s:>{width}}" for figure, width in cells), flush=True)
+        print(f"{case:{_CASE}}" + "".join(f" {figure!s:>{width - 1}}" for figure, width in cells), flush=True)
 
 
 def _plain(value: object) -> object:

@@ -11,7 +11,8 @@ import pytest
 from bench.common import plot
 from bench.common.benchmark import Benchmark
 from bench.common.index import FOLDER, entries
-from bench.common.results import Results, count, distance, mib, ms, words
+from bench.common.load_report import by_case
+from bench.common.results import Figure, Results, count, distance, mib, ms, words
 from tests.running import ROOT
 
 NAMES = [entry.name for entry in entries()]
@@ -82,3 +83,13 @@ def test_pictures_have_one_style() -> None:
     assert 'fill="#d62">a</text>' in picture
     drawing = [path.name for path in FOLDER.rglob("*.py") if "<svg" in path.read_text(encoding="utf-8")]
     assert drawing == ["plot.py"]
+
+
+def test_a_load_report_has_the_common_form_too() -> None:
+    found = {
+        "machine": {"x": 1.0},
+        "closed loop": {"4 at once": {"first_chunk_p50_ms": 9.5, "sound_per_s": 3.5, "n": 4}},
+    }
+    assert by_case(found) == {
+        "closed loop, 4 at once": {"first_chunk_p50": Figure(9.5, "ms"), "sound": Figure(3.5, "s/s")}
+    }
