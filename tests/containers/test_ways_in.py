@@ -24,8 +24,8 @@ from tests.setup.terminal import Terminal
 
 pytestmark = pytest.mark.containers
 
-MADE_OF = ["docker", "requirements", "src", "scripts/image", "Makefile", "pyproject.toml", "README.md"]
-MADE_OF += ["LICENSE", "NOTICE", ".dockerignore", ".gitignore"]
+MADE_OF = ["docker", "requirements", "src", "scripts/image", "scripts/requirements", "Makefile"]
+MADE_OF += ["pyproject.toml", "README.md", "LICENSE", "NOTICE", ".dockerignore", ".gitignore"]
 NEXT = "99.0.0"
 KEPT = "sesame\nnotes\n"
 
