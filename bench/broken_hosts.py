@@ -1,14 +1,18 @@
 """How a server that needs MPI starts on hosts whose MPI is broken: plain Python, bare mpirun, and CosyServe.
 
-Needs root and Debian's Open MPI. The hosts are the stand-ins of the tests; each cell is one start.
+Needs root and Debian's Open MPI. The hosts are the stand-ins of the tests; each figure is one start: seconds
+until MPI stands, or until CosyServe is ready and with which launch method.
 """
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 import time
 
+from bench.common.benchmark import Benchmark
+from bench.common.results import Results, words
 from cosyserve.host import cure, probe
 from cosyserve.host.probe import Outcome
 from tests.host.hosts import HOSTS, Host
@@ -36,16 +40,21 @@ def supervised(host: Host) -> str:
     if done.returncode:
         return f"did not start ({time.monotonic() - began:.0f} s)"
     came = json.loads(done.stdout.splitlines()[-1])
-    return f"`{came['rung']}`, {came['seconds']:.1f} s"
+    return f"{came['rung']}, {came['seconds']:.1f} s"
 
 
-def main() -> None:
-    print("| host | plain Python | bare mpirun | CosyServe: rung, seconds to ready |")
-    print("| --- | --- | --- | --- |")
+def measure(options: argparse.Namespace, results: Results) -> None:
     for name, host in HOSTS.items():
-        cells = plain(host, ()), plain(host, cure.MPIRUN), supervised(host)
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        results.add(
+            name,
+            plain_Python=words(plain(host, ())),
+            bare_mpirun=words(plain(host, cure.MPIRUN)),
+            CosyServe=words(supervised(host)),
+        )
+
+
+BENCHMARK = Benchmark(measure, needs="root and Debian's Open MPI")
 
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

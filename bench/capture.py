@@ -5,6 +5,7 @@ server captures, both live. Each try has a process of its own, since a capture t
 unusable. Needs a card and nothing but PyTorch; ends with status 0 where it was so each time.
 """
 
+import argparse
 import subprocess
 import sys
 import threading
@@ -13,6 +14,8 @@ from collections.abc import Callable
 
 import torch
 
+from bench.common.benchmark import Benchmark
+from bench.common.results import Results, words
 from cosyserve.cosyvoice.model.config import Config
 from cosyserve.cosyvoice.model.flow import Flow
 from cosyserve.cosyvoice.model.hift import Hift
@@ -21,6 +24,7 @@ from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch
 from cosyserve.cosyvoice.runtime.graphs import captured
 from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
 
+ATTEMPTS = ("alone", "global", "thread-local", "server")
 _TRIES = 3
 _WAITS = 20  # events that the other thread has to get through within a capture
 _SECONDS = 10
@@ -117,23 +121,23 @@ def attempt(what: str) -> str:
     return f"capture: {mine or 'ok'} | other thread: {waiting.problem or f'ok, {waiting.waits} events'}"
 
 
-def main() -> int:
-    if len(sys.argv) > 1:
-        print(attempt(sys.argv[1]), flush=True)  # what follows may abort
-        return 0
-    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}")
+def measure(options: argparse.Namespace, results: Results) -> None:
     as_expected = True
-    for what in ("alone", "global", "thread-local", "server"):
-        for _ in range(_TRIES):
-            done = subprocess.run([sys.executable, "-m", "bench.capture", what], capture_output=True, text=True)
-            said = (done.stdout or done.stderr).strip().splitlines()[-1]
+    for what in ATTEMPTS:
+        for number in range(_TRIES):
+            command = [sys.executable, "-c", f"from bench.capture import attempt; print(attempt({what!r}), flush=True)"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            said = (done.stdout or done.stderr).strip().splitlines()[-1]  # what follows may have aborted
             both = "capture: ok | other thread: ok" in said
             neither = "capture: ok" not in said and "other thread: ok" not in said
             as_expected &= neither if what == "global" else both
-            print(f"{what:13} {said}", flush=True)
-    print("as expected" if as_expected else "NOT as expected")
-    return not as_expected
+            results.add(f"{what}, {number + 1}", came_of_it=words(said))
+    results.add("all", as_expected=words("yes" if as_expected else "NO"))
+    sys.exit(not as_expected)
+
+
+BENCHMARK = Benchmark(measure, needs="a card")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    BENCHMARK.run()

@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.chosen import kernels_here
+from bench.common.benchmark import Benchmark
+from bench.common.chosen import kernels_here
+from bench.common.results import Results, count, distance
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
@@ -99,21 +101,24 @@ def _model(size: str, device: str, dtype: torch.dtype) -> Model:
     return model
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
+def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--size", choices=("full", "small"), default="full")
     parser.add_argument("--streams", type=int, default=16)
     parser.add_argument("--types", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
-    options = parser.parse_args()
-    print(torch.cuda.get_device_name() if options.device == "cuda" else options.device)
-    for dtype in (getattr(torch, name) for name in options.types):
-        model = _model(options.size, options.device, dtype)
-        for name, largest, equal in differences(model, options.streams, options.device):
-            print(
-                f"{dtype}: {name}: largest difference {largest:.1e}, {equal} of {options.streams} equal to the last bit"
+
+
+def measure(options: argparse.Namespace, results: Results) -> None:
+    for name in options.types:
+        model = _model(options.size, options.device, getattr(torch, name))
+        for way, largest, equal in differences(model, options.streams, options.device):
+            results.add(
+                f"{name}, {way}", largest_difference=distance(largest), equal=count(equal), of=count(options.streams)
             )
 
 
+BENCHMARK = Benchmark(measure, needs="a card, or `--device cpu --size small`", arguments=arguments)
+
+
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

@@ -12,6 +12,8 @@ import time
 
 import torch
 
+from bench.common.benchmark import Benchmark
+from bench.common.results import Results, distance, ms
 from cosyserve.cosyvoice.kernels.kernels import Kernels
 from cosyserve.cosyvoice.model.config import Config
 from cosyserve.cosyvoice.model.qwen2 import Llm
@@ -59,19 +61,27 @@ def apart(llm: Llm, exact: Llm, slots: int, positions: int) -> tuple[float, floa
     return by_torch, by_kernels
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
+def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--positions", type=int, default=1024)
-    positions = parser.parse_args().positions
+
+
+def measure(options: argparse.Namespace, results: Results) -> None:
     llm = untrained(Llm(Config().llm)).requires_grad_(False).to("cuda", torch.bfloat16)
-    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}")
     exact = copy.deepcopy(llm).float()
-    print(f"{'slots':>5} {'PyTorch, ms':>12} {'kernels, ms':>12} {'from float32: PyTorch':>22} {'kernels':>8}")
     for slots in _SLOTS:
-        slow, fast = (seconds_a_step(llm, slots, positions, kernels) for kernels in (None, Kernels()))
-        theirs, ours = apart(llm, exact, slots, positions)
-        print(f"{slots:5} {1000 * slow:12.3f} {1000 * fast:12.3f} {theirs:22.1e} {ours:8.1e}", flush=True)
+        slow, fast = (seconds_a_step(llm, slots, options.positions, kernels) for kernels in (None, Kernels()))
+        theirs, ours = apart(llm, exact, slots, options.positions)
+        results.add(
+            f"{slots} slots",
+            PyTorch=ms(slow, ".3f"),
+            kernels=ms(fast, ".3f"),
+            PyTorch_from_float32=distance(theirs),
+            kernels_from_float32=distance(ours),
+        )
+
+
+BENCHMARK = Benchmark(measure, needs="a card", arguments=arguments)
 
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

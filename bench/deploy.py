@@ -5,11 +5,14 @@
 The preview voice, and an index in the same container: what is measured is everything but a real network.
 """
 
+import argparse
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+from bench.common.benchmark import Benchmark
+from bench.common.results import Results, seconds, share
 from tests.remote import standin
 from tests.remote.standin import MIRROR, StandIn
 from tests.running import ROOT
@@ -19,7 +22,7 @@ _NAME = "cosyserve-bench-autodl"
 _PACKAGES = ("packages come from", "the environment is whole")
 
 
-def measure(instance: StandIn, *arguments: str) -> tuple[float, float]:
+def deployed(instance: StandIn, *arguments: str) -> tuple[float, float]:
     """Seconds until it has spoken, or said that it serves already; and how many of them went into packages."""
     command = instance.argv("autodl", "--flavour", "preview", "--index", MIRROR, *arguments)
     began, at = time.monotonic(), dict.fromkeys(_PACKAGES, 0.0)
@@ -34,27 +37,27 @@ def measure(instance: StandIn, *arguments: str) -> tuple[float, float]:
     raise SystemExit("the deployment failed")
 
 
-def main() -> None:
+def measure(options: argparse.Namespace, results: Results) -> None:
     with tempfile.TemporaryDirectory() as computer, tempfile.TemporaryDirectory() as sources:
         try:
             instance = standin.rent(_NAME, Path(computer))
             release = str(standin.another_version(Path(sources) / "9.1", "9.1"))
-            print("| | seconds to the first sound | of them packages | ours |\n| --- | --- | --- | --- |")
             for title, arguments in (
                 ("cold: an empty data disk", ()),
                 ("again: nothing to do", ()),
-                ("warm: another release, packages in the cache", ("--release", release)),
+                ("warm: another release", ("--release", release)),
             ):
-                seconds, packages = measure(instance, *arguments)
-                print(
-                    f"| {title} | {seconds:.1f} | {packages / seconds:.0%} | {1 - packages / seconds:.0%} |", flush=True
-                )
+                took, packages = deployed(instance, *arguments)
+                results.add(title, to_the_first_sound=seconds(took, ".1f"), of_them_packages=share(packages / took))
             began = time.monotonic()
             instance.told("rollback")
-            print(f"| rollback, until the old release serves | {time.monotonic() - began:.1f} | 0% | 100% |")
+            results.add("rollback: the old one serves", took=seconds(time.monotonic() - began, ".1f"))
         finally:
             standin.give_back(_NAME)
 
 
+BENCHMARK = Benchmark(measure, needs="a Docker engine")
+
+
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

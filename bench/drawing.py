@@ -16,6 +16,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from bench.common.benchmark import Benchmark
+from bench.common.results import Figure, Results
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.sampling import Nucleus, sample
 
@@ -97,11 +99,12 @@ def distances(kind: str, candidates: list[Drawing], sequences: int, steps: int) 
     return [each / steps for each in sums]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sequences", type=int, default=24)
     parser.add_argument("--steps", type=int, default=120)
-    given = parser.parse_args()
+
+
+def measure(options: argparse.Namespace, results: Results) -> None:
     penalties = [{"repetition": each} for each in (1.0, 1.05, 1.1, 1.2, 1.4)]
     penalties += [{"presence": each} for each in (0.5, 1.0, 2.0, 3.0)]
     penalties += [{"frequency": each} for each in (0.2, 0.5, 1.0)]
@@ -109,12 +112,15 @@ def main() -> None:
         Drawing(top_k, top_p, **penalty)
         for top_k, top_p, penalty in product((25, 50, 100), (0.8, 0.9, 0.95, 1.0), penalties)
     ]
-    found = [distances(kind, candidates, given.sequences, given.steps) for kind in _PEAK]
-    print(f"| top_k | top_p | repetition | presence | frequency | {' | '.join(_PEAK)} | worst |")
+    found = [distances(kind, candidates, options.sequences, options.steps) for kind in _PEAK]
     for asked, *each in sorted(zip(candidates, *found, strict=True), key=lambda row: max(row[1:])):
-        values = (asked.top_k, asked.top_p, asked.repetition, asked.presence, asked.frequency)
-        print("|", " | ".join(map(str, values)), "|", " | ".join(f"{value:.3f}" for value in (*each, max(each))), "|")
+        case = f"k {asked.top_k} p {asked.top_p} r {asked.repetition} pr {asked.presence} f {asked.frequency}"
+        kinds = {kind: Figure(value, form=".3f") for kind, value in zip(_PEAK, each, strict=True)}
+        results.add(case, **kinds, worst=Figure(max(each), form=".3f"))
+
+
+BENCHMARK = Benchmark(measure, arguments=arguments)
 
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

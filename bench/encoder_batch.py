@@ -5,12 +5,15 @@ time and memory, and how far the chunks are from those that each stream has by i
 nothing but PyTorch.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
+from bench.common.benchmark import Benchmark
+from bench.common.results import Results, distance, mib, ms, seconds
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, LOOK_AHEAD, SPEECH_TOKENS, Config
 from cosyserve.cosyvoice.model.flow import Flow, MeanStream
 from cosyserve.cosyvoice.model.untrained import untrained
@@ -35,26 +38,26 @@ def recording(tokens: int, seed: int) -> Recording:
     return speech, torch.zeros(1, 2 * tokens, 80, device="cuda"), torch.randn(1, 192, generator=generator)
 
 
-def median_ms(work: Callable[[], object]) -> float:
-    return 1000 * seconds_of(work, _CALLS)[_CALLS // 2]
+def median(work: Callable[[], object]) -> float:
+    return seconds_of(work, _CALLS)[_CALLS // 2]
 
 
-def step_ms(batch: EncoderBatch, voice: EncodedStream, width: int) -> float:
+def step_seconds(batch: EncoderBatch, voice: EncodedStream, width: int) -> float:
     """A step of `width` streams behind one recording, again and again from the same place."""
     streams = [batch.resume(batch.keep(voice), slot) for slot in range(width)]
     hop = torch.zeros(1, CHUNK_TOKENS, dtype=torch.long)
     for each in streams:
         each.add(hop)
-    return median_ms(lambda: batch.push([(replace(each), False) for each in streams]))
+    return median(lambda: batch.push([(replace(each), False) for each in streams]))
 
 
-def alone_ms(flow: Flow, given: Recording) -> float:
+def alone_seconds(flow: Flow, given: Recording) -> float:
     """The same hop by a `MeanStream`."""
     voice = mean_stream(flow, given)
     voice.push(given[0][:, :0].cuda())
     hop = torch.zeros(1, CHUNK_TOKENS, dtype=torch.long, device="cuda")
     voice.push(hop)  # so that each fork finds a buffer with room, as it is in a stream
-    return median_ms(lambda: voice.push(hop))
+    return median(lambda: voice.push(hop))
 
 
 def mean_stream(flow: Flow, given: Recording) -> MeanStream:
@@ -82,36 +85,41 @@ def difference(flow: Flow, batch: EncoderBatch) -> float:
     return furthest / largest
 
 
-def measured(dtype: torch.dtype) -> None:
-    config = Config().flow
+def measured(dtype: torch.dtype, results: Results) -> None:
+    config, name = Config().flow, str(dtype).removeprefix("torch.")
     flow = untrained(Flow(config)).to("cuda", dtype)
     slots = max(_WIDTHS) + 1
     batch = EncoderBatch(flow, slots, _TOKENS, new_pool())
     slot = encoder_bytes(config, _TOKENS, flow.encoder_proj.weight.element_size())
-    print(f"{dtype}: {slot / 2**20:.1f} MiB a slot of {_TOKENS} tokens")
     torch.cuda.synchronize()
     before, began = torch.cuda.mem_get_info()[0], time.perf_counter()
     for make in batch.graphs(max(_WIDTHS)):
         make()
     torch.cuda.synchronize()
-    taken = (before - torch.cuda.mem_get_info()[0]) / 2**20
-    print(f"  all graphs: {time.perf_counter() - began:.1f} s, {taken:.0f} MiB")
-    print(f"  largest difference to the same streams alone: {difference(flow, batch):.1e} of the largest mean")
+    results.add(
+        f"{name}, all graphs",
+        made_in=seconds(time.perf_counter() - began, ".1f"),
+        memory=mib(before - torch.cuda.mem_get_info()[0], ".0f"),
+        a_slot=mib(slot),
+        largest_difference=distance(difference(flow, batch)),
+    )
     for chunks in _PAST_CHUNKS:
         given = recording(CHUNK_TOKENS * chunks + LOOK_AHEAD, 0)
         voice = batch.begin(slots - 1, *given)
         batch.push([(voice, False)])
-        steps = ", ".join(f"{width}: {step_ms(batch, voice, width):.2f}" for width in _WIDTHS)
-        alone = alone_ms(flow, given)
-        print(f"  {chunks} chunks behind, ms a step by streams  {steps}  (one alone, no graph: {alone:.2f})")
+        steps = {f"{width}_streams": ms(step_seconds(batch, voice, width), ".2f") for width in _WIDTHS}
+        alone = ms(alone_seconds(flow, given), ".2f")
+        results.add(f"{name}, {chunks} chunks behind", **steps, one_without_a_graph=alone)
 
 
-def main() -> None:
-    print(torch.cuda.get_device_name(), "PyTorch", torch.__version__)
+def measure(options: argparse.Namespace, results: Results) -> None:
     torch.backends.cudnn.allow_tf32 = False  # or float32 would not be
     for dtype in (torch.bfloat16, torch.float32):
-        measured(dtype)
+        measured(dtype, results)
+
+
+BENCHMARK = Benchmark(measure, needs="a card")
 
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

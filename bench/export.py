@@ -3,6 +3,7 @@
 python -m bench.export [FOLDER]
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -11,6 +12,9 @@ import time
 from pathlib import Path
 
 import psutil
+
+from bench.common.benchmark import Benchmark
+from bench.common.results import Figure, Results, mib, seconds
 
 _MAKE = """
 import sys
@@ -34,7 +38,7 @@ export(Path(sys.argv[1]), Path(sys.argv[1]) / "exported")
 _TEXT_IDS = 151_643
 
 
-def main(folder: Path) -> None:
+def exported(folder: Path, results: Results) -> None:
     place = folder / "CosyVoice-BlankEN"
     place.mkdir()
     vocabulary = {chr(0x20000 + number): number for number in range(_TEXT_IDS)}  # as many as the released one has
@@ -49,8 +53,8 @@ def main(folder: Path) -> None:
     if process.returncode:
         raise SystemExit(process.returncode)
     written = (folder / "exported" / "model.safetensors").stat().st_size
-    measured = {"seconds": round(time.monotonic() - began, 1), "peak_mib": peak >> 20, "bytes": written}
-    print(json.dumps(measured))
+    took = seconds(time.monotonic() - began, ".1f")
+    results.add("released size", took=took, peak=mib(peak, ".0f"), written=Figure(written, "bytes", "d"))
 
 
 def _resident(process: psutil.Popen) -> int:
@@ -60,9 +64,20 @@ def _resident(process: psutil.Popen) -> int:
         return 0
 
 
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, nargs="?", help="where the files are kept; default: nowhere")
+
+
+def measure(options: argparse.Namespace, results: Results) -> None:
+    if options.folder is not None:
+        exported(options.folder, results)
+        return
+    with tempfile.TemporaryDirectory() as made:
+        exported(Path(made), results)
+
+
+BENCHMARK = Benchmark(measure, arguments=arguments)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as made:
-            main(Path(made))
+    BENCHMARK.run()

@@ -3,6 +3,7 @@
 python -m bench.fetch_again
 """
 
+import argparse
 import hashlib
 import json
 import os
@@ -13,10 +14,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.common.benchmark import Benchmark
+from bench.common.results import Results, seconds
+
 _PAIRS = 10
 
 
-def main(folder: Path) -> None:
+def pairs_in(folder: Path) -> list[tuple[float, float]]:
     data = b"weights" * 100_000
     file = {"path": "llm.pt", "part": "all", "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     model = {"about": "", "folder": "Model", "hubs": {}, "files": [file]}
@@ -26,11 +30,7 @@ def main(folder: Path) -> None:
     environ = {**os.environ, "_COSYSERVE_MANIFEST": str(folder / "manifest.json"), "COSYSERVE_MODELS_DIR": str(folder)}
     bare, fetch = ["-c", "pass"], ["-m", "cosyserve", "fetch"]
     _seconds(fetch, environ)  # verifies, and remembers
-    pairs = [(_seconds(bare, environ), _seconds(fetch, environ)) for _ in range(_PAIRS)]
-    added = statistics.median(second - first for first, second in pairs)
-    print(
-        f"bare interpreter {statistics.median(first for first, _ in pairs):.3f} s, a complete fetch {added:.3f} s more"
-    )
+    return [(_seconds(bare, environ), _seconds(fetch, environ)) for _ in range(_PAIRS)]
 
 
 def _seconds(command: list[str], environ: dict[str, str]) -> float:
@@ -39,6 +39,16 @@ def _seconds(command: list[str], environ: dict[str, str]) -> float:
     return time.monotonic() - began
 
 
-if __name__ == "__main__":
+def measure(options: argparse.Namespace, results: Results) -> None:
     with tempfile.TemporaryDirectory() as made:
-        main(Path(made))
+        pairs = pairs_in(Path(made))
+    bare = statistics.median(first for first, _ in pairs)
+    added = statistics.median(second - first for first, second in pairs)
+    results.add(f"medians of {_PAIRS} pairs", bare_interpreter=seconds(bare, ".3f"), a_fetch_adds=seconds(added, ".3f"))
+
+
+BENCHMARK = Benchmark(measure)
+
+
+if __name__ == "__main__":
+    BENCHMARK.run()

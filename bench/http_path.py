@@ -4,6 +4,7 @@ Both speak the same text in the same formats, alternately, in one run on one mac
 this process; the server is a process of its own, reached over loopback by a client whose CPU does not count.
 """
 
+import argparse
 import asyncio
 import statistics
 import time
@@ -11,7 +12,9 @@ import time
 import httpx
 import psutil
 
-from bench.serving import cpu_seconds, server
+from bench.common.benchmark import Benchmark
+from bench.common.results import Results, ms, ratio
+from bench.common.serving import cpu_seconds, server
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.pipeline import SpeechRequest, speak
@@ -46,32 +49,38 @@ def over_http(client: httpx.Client, name: str) -> float:
     return first
 
 
-def main() -> None:
+def measure(options: argparse.Namespace, results: Results) -> None:
+    """The preview voice; medians of alternating rounds."""
     synthesizer = PreviewSynthesizer()
     this_process = psutil.Process()
-    print(f"preview voice, {len(TEXT)} characters, median of {ROUNDS} alternating rounds")
-    print(f"{'format':8}{'audio':>8} {'first chunk, ms':^32} {'CPU, ms per s of audio':^32}")
-    print(f"{'':8}{'s':>8} {'pipeline':>10}{'HTTP':>10}{'added':>10} {'pipeline':>12}{'HTTP':>10}{'ratio':>10}")
     with server() as (client, process):
         for name in FORMATS:
             firsts: list[tuple[float, float]] = []
             cpu = [0.0, 0.0]
-            seconds = 0.0
+            sound = 0.0
             for _ in range(ROUNDS):
                 before = cpu_seconds(this_process)
-                first, seconds = asyncio.run(pipeline(synthesizer, name))
+                first, sound = asyncio.run(pipeline(synthesizer, name))
                 cpu[0] += cpu_seconds(this_process) - before
                 before = cpu_seconds(process)
                 firsts.append((first, over_http(client, name)))
                 cpu[1] += cpu_seconds(process) - before
-            alone, served = (1000 * statistics.median(column) for column in zip(*firsts, strict=True))
-            per_second = [1000 * spent / (ROUNDS * seconds) for spent in cpu]
-            print(
-                f"{name:8}{seconds:8.1f} {alone:10.2f}{served:10.2f}{served - alone:10.2f} "
-                f"{per_second[0]:12.2f}{per_second[1]:10.2f}{per_second[1] / per_second[0]:10.2f}"
+            alone, served = (statistics.median(column) for column in zip(*firsts, strict=True))
+            alone_cpu, served_cpu = (spent / (ROUNDS * sound) for spent in cpu)
+            results.add(
+                f"{name}, {sound:.0f} s of sound",
+                first_chunk=ms(alone, ".2f"),
+                over_HTTP=ms(served, ".2f"),
+                added=ms(served - alone, ".2f"),
+                CPU_a_second_of_sound=ms(alone_cpu, ".2f"),
+                CPU_over_HTTP=ms(served_cpu, ".2f"),
+                CPU_ratio=ratio(served_cpu / alone_cpu),
             )
     synthesizer.close()
 
 
+BENCHMARK = Benchmark(measure)
+
+
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

@@ -5,31 +5,19 @@
 needs a Docker engine; NAME=VALUE go into the container's environment.
 """
 
-import sys
+import argparse
 import time
 import uuid
 
 import docker
+from bench.common.benchmark import Benchmark
+from bench.common.results import Figure, Results, seconds
 
 _SECOND = 1_000_000_000
 _HEALTH = {"interval": _SECOND // 5, "timeout": 5 * _SECOND, "retries": 3, "start_period": 600 * _SECOND}
 
 
-def main(image: str, environment: list[str]) -> None:
-    client = docker.from_env()
-    layers = [layer for layer in client.images.get(image).history() if layer["Size"] > 1000]
-    for layer in reversed(layers):
-        print(f"{layer['Size'] / 1e6:10.1f} MB  {' '.join(layer['CreatedBy'].split())[:90] or 'the base'}")
-    print(f"{sum(layer['Size'] for layer in layers) / 1e6:10.1f} MB  {image}")
-    volume = client.volumes.create(f"cosyserve-bench-{uuid.uuid4().hex[:8]}")
-    try:
-        for start in ("cold", "warm"):
-            print(f"{start}: ready after {_seconds(client, image, volume.name, environment):.1f} s")
-    finally:
-        volume.remove(force=True)
-
-
-def _seconds(client: docker.DockerClient, image: str, volume: str, environment: list[str]) -> float:
+def until_ready(client: docker.DockerClient, image: str, volume: str, environment: list[str]) -> float:
     began = time.monotonic()
     container = client.containers.run(
         image, detach=True, environment=environment, volumes={volume: {"bind": "/data"}}, healthcheck=_HEALTH
@@ -45,5 +33,32 @@ def _seconds(client: docker.DockerClient, image: str, volume: str, environment: 
         container.remove(force=True)
 
 
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image")
+    parser.add_argument("environment", nargs="*", metavar="NAME=VALUE", help="of the containers")
+
+
+def measure(options: argparse.Namespace, results: Results) -> None:
+    client = docker.from_env()
+    layers = [layer for layer in client.images.get(options.image).history() if layer["Size"] > 1000]
+    for layer in reversed(layers):
+        results.add(" ".join(layer["CreatedBy"].split())[:90] or "the base", size=megabytes(layer["Size"]))
+    results.add(options.image, size=megabytes(sum(layer["Size"] for layer in layers)))
+    volume = client.volumes.create(f"cosyserve-bench-{uuid.uuid4().hex[:8]}")
+    try:
+        for start in ("cold", "warm"):
+            took = until_ready(client, options.image, volume.name, options.environment)
+            results.add(start, ready_after=seconds(took, ".1f"))
+    finally:
+        volume.remove(force=True)
+
+
+def megabytes(size: float) -> Figure:
+    return Figure(size / 1e6, "MB", ".1f")
+
+
+BENCHMARK = Benchmark(measure, needs="a Docker engine", arguments=arguments)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    BENCHMARK.run()

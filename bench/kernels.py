@@ -12,8 +12,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from bench.common.benchmark import Benchmark
+from bench.common.results import Figure, Results, distance, ms, ratio
 from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernel, Kernels
-from cosyserve.cosyvoice.kernels.self_test import Case, cases, distance, vocoder_cases
+from cosyserve.cosyvoice.kernels.self_test import Case, cases, vocoder_cases
+from cosyserve.cosyvoice.kernels.self_test import distance as case_distance
 from cosyserve.cosyvoice.model.config import MELS, Config
 from cosyserve.cosyvoice.model.flow import Chunk, Flow
 from cosyserve.cosyvoice.model.untrained import untrained
@@ -80,23 +83,35 @@ def whole(flow: Flow, kernels: Kernels | None) -> dict[int, tuple[float, Tensor]
     return found
 
 
-@torch.inference_mode()
-def main() -> None:
-    torch.manual_seed(0)
-    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}")
-    parser = argparse.ArgumentParser()
+def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--alone", action="store_true", help="each kernel in bfloat16, and nothing else")
-    alone = parser.parse_args().alone
-    for dtype in (torch.bfloat16,) if alone else (torch.float32, torch.bfloat16):
-        like = torch.zeros(1, device="cuda", dtype=dtype)
-        for case in (*cases(Config(), like), *vocoder_cases(Config(), like, streams=max(_WIDTHS))):
-            ours, reference = getattr(Kernels(), case.kernel), getattr(REFERENCES, case.kernel)
-            name = f"{case.kernel}, {case.size}, {str(dtype).removeprefix('torch.')}"
-            print(f"{name}: {distance(case, ours):.1e} from float32, PyTorch {distance(case, reference):.1e};", end=" ")
-            mine, torchs = microseconds(case, ours), microseconds(case, reference)
-            print(f"{mine:.1f} µs, PyTorch {torchs:.1f}, {mine / torchs:.2f}", flush=True)
-    if alone:
-        return
+
+
+@torch.inference_mode()
+def measure(options: argparse.Namespace, results: Results) -> None:
+    torch.manual_seed(0)
+    for dtype in (torch.bfloat16,) if options.alone else (torch.float32, torch.bfloat16):
+        each_kernel(dtype, results)
+    if not options.alone:
+        whole_flow(results)
+
+
+def each_kernel(dtype: torch.dtype, results: Results) -> None:
+    like = torch.zeros(1, device="cuda", dtype=dtype)
+    for case in (*cases(Config(), like), *vocoder_cases(Config(), like, streams=max(_WIDTHS))):
+        ours, reference = getattr(Kernels(), case.kernel), getattr(REFERENCES, case.kernel)
+        mine, torchs = microseconds(case, ours), microseconds(case, reference)
+        results.add(
+            f"{case.kernel}, {case.size}, {str(dtype).removeprefix('torch.')}",
+            kernel=Figure(mine, "µs", ".1f"),
+            PyTorch=Figure(torchs, "µs", ".1f"),
+            ratio=ratio(mine / torchs),
+            from_float32=distance(float(case_distance(case, ours))),
+            PyTorch_from_float32=distance(float(case_distance(case, reference))),
+        )
+
+
+def whole_flow(results: Results) -> None:
     flow = untrained(Flow(Config().flow)).to("cuda")
     exact, near = whole(flow, None), whole(flow, Kernels())
     halved = flow.to(torch.bfloat16)
@@ -105,12 +120,19 @@ def main() -> None:
     for width in _WIDTHS:
         reference, single = exact[width][1], near[width][1]
         (before, theirs), (after, ours) = eager[width], fused[width]
-        print(f"a chunk of {width} streams: {1000 * after:.1f} ms, PyTorch {1000 * before:.1f}, {after / before:.2f}")
-        print(
-            f"  its mel: float32 by kernels {_apart(single, reference):.1e} from float32, "
-            f"bfloat16 {_apart(ours, reference):.1e}, PyTorch's {_apart(theirs, reference):.1e}"
+        results.add(
+            f"a chunk of {width} streams",
+            kernels=ms(after),
+            PyTorch=ms(before),
+            ratio=ratio(after / before),
+            mel_float32_by_kernels=distance(_apart(single, reference)),
+            mel_bfloat16=distance(_apart(ours, reference)),
+            mel_bfloat16_by_PyTorch=distance(_apart(theirs, reference)),
         )
 
 
+BENCHMARK = Benchmark(measure, needs="a card", arguments=arguments)
+
+
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

@@ -4,7 +4,7 @@
 
 The model is the small one of the tests, or one in a folder, or (`--untrained`) one of the released size with weights
 that need no file; on a CUDA device where there is one. Clients take what comes at once, as a client that buffers does,
-and play it in real time (`bench.listening`). Parts, in their order:
+and play it in real time (`bench.common.listening`). Parts, in their order:
 
 - alone: one stream after the other; its first chunk, how much later the second comes, the real-time factor;
 - a new voice: its first chunk, with features known and the flow yet to hear the recording, and again once it is known;
@@ -25,6 +25,7 @@ import asyncio
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -36,8 +37,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.utils import parametrize
 
-from bench.chosen import kernels_here
-from bench.listening import (
+from bench.common.benchmark import Benchmark
+from bench.common.chosen import kernels_here
+from bench.common.listening import (
     Figures,
     Listener,
     arrivals,
@@ -49,9 +51,10 @@ from bench.listening import (
     rate_of,
     step_below,
 )
-from bench.load_clients import Clients, Gpu
-from bench.load_picture import picture
-from bench.load_report import Report, compared, head
+from bench.common.load_clients import Clients, Gpu
+from bench.common.load_picture import picture
+from bench.common.load_report import Report, by_case, compared, head
+from bench.common.results import Results
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS, TOKENS_PER_SECOND, Config
 from cosyserve.cosyvoice.model.flow import Flow
 from cosyserve.cosyvoice.model.hift import Hift
@@ -308,9 +311,8 @@ def measured(runtime: Runtime, vocabulary: int, protocol: Protocol, report: Repo
         runtime.close()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.load")
-    parser.add_argument("--output", type=Path, required=True, help="JSON")
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, required=True, help="JSON, as --compare reads it")
     parser.add_argument("--plot", type=Path, help="SVG")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--model", type=Path, metavar="FOLDER", help="released files; the voices are drawn all the same")
@@ -319,7 +321,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a minute and a half, for a look")
     parser.add_argument("--torch", action="store_true", help="PyTorch's kernels, even where a server uses Triton's")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="an earlier run on the same machine")
-    options = parser.parse_args()
+
+
+def measure(options: argparse.Namespace, results: Results) -> None:
     began = time.perf_counter()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
@@ -333,7 +337,7 @@ def main() -> None:
         name, (config, model) = "small", small(device)
     card = torch.cuda.get_device_name() if device == "cuda" else f"{os.cpu_count()} cores"
     if before and before["machine"]["device"] != card:
-        parser.error(f"{options.compare} was measured on another machine: {before['machine']['device']}, not {card}")
+        sys.exit(f"{options.compare} was measured on another machine: {before['machine']['device']}, not {card}")
     report = Report(options.output)
     kernels = None if options.torch else kernels_here(dtype, config)
     runtime = runtime_of(config, model, device, streams, kernels)
@@ -352,7 +356,12 @@ def main() -> None:
         write_atomically(options.plot, picture(report.found))
     for line in compared(report.found, before):
         print(line)
+    for case, found in by_case(report.found).items():
+        results.add(case, **found)
+
+
+BENCHMARK = Benchmark(measure, arguments=arguments)
 
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

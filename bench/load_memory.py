@@ -3,6 +3,7 @@
 python -m bench.load_memory
 """
 
+import argparse
 import resource
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from bench.common.benchmark import Benchmark
+from bench.common.results import Results, gib, ratio
 from cosyserve.cosyvoice.model import loading
 from cosyserve.cosyvoice.model.config import Config
 from cosyserve.cosyvoice.model.flow import Flow
@@ -28,7 +31,8 @@ def make(folder: Path) -> None:
         torch.save(untrained(module).state_dict(), folder / loading.FILES[name])
 
 
-def load(folder: Path, dtype: torch.dtype) -> None:
+def load(folder: Path, dtype: torch.dtype) -> tuple[int, int]:
+    """Bytes that loading took at its peak, and of the weights."""
     config, before = Config(), peak()
     models = [
         loading.load_llm(folder, config, dtype),
@@ -36,24 +40,27 @@ def load(folder: Path, dtype: torch.dtype) -> None:
         loading.load_hift(folder, config),
     ]
     tensors = {each.data_ptr(): each for model in models for each in (*model.parameters(), *model.buffers())}
-    weights = sum(each.numel() * each.element_size() for each in tensors.values())
-    took = peak() - before
-    print(f"{dtype}: peak {took / 2**30:.2f} GiB, {took / weights:.2f} of the weights' {weights / 2**30:.2f} GiB")
+    return peak() - before, sum(each.numel() * each.element_size() for each in tensors.values())
 
 
 def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def main() -> None:
-    if sys.argv[1:]:
-        load(Path(sys.argv[1]), getattr(torch, sys.argv[2]))
-        return
+def measure(options: argparse.Namespace, results: Results) -> None:
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder))
         for dtype in ("float32", "bfloat16"):
-            subprocess.run([sys.executable, "-m", "bench.load_memory", folder, dtype], check=True)
+            # In a process of its own, since a peak stays.
+            code = "import pathlib, torch; from bench.load_memory import load; "
+            code += f"print(*load(pathlib.Path({folder!r}), torch.{dtype}))"
+            done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+            took, weights = map(int, done.stdout.split())
+            results.add(dtype, peak=gib(took), weights=gib(weights), ratio=ratio(took / weights))
+
+
+BENCHMARK = Benchmark(measure)
 
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

@@ -1,15 +1,17 @@
 """Texts of one to ten minutes: how soon the first byte comes, and what the server's memory does meanwhile."""
 
+import argparse
 import threading
 import time
 
 import psutil
 
-from bench.serving import server
+from bench.common.benchmark import Benchmark
+from bench.common.results import Figure, Results, mib, ms, share
+from bench.common.serving import server
 
 SENTENCE = "这是一段很长的文字，它会一句一句地读出来。This is a long text, and it is read one sentence at a time. "
 SECONDS_PER_SENTENCE = 8.2
-MEBIBYTE = 1 << 20
 
 
 class PeakMemory:
@@ -33,9 +35,8 @@ class PeakMemory:
             self.peak = max(self.peak, self._process.memory_info().rss)
 
 
-def main() -> None:
-    print("preview voice over HTTP, pcm, the client reads as fast as it can; limit for first/total: 5 %")
-    print(f"{'audio, min':>10}{'first byte, ms':>16}{'total, ms':>12}{'first/total':>13}{'peak memory, MiB':>18}")
+def measure(options: argparse.Namespace, results: Results) -> None:
+    """The preview voice over HTTP, pcm; the client reads as fast as it can."""
     with server() as (client, process):
         for minutes in (1, 10, 1, 2, 5, 10):
             body = {"input": SENTENCE * round(60 * minutes / SECONDS_PER_SENTENCE), "response_format": "pcm"}
@@ -47,11 +48,18 @@ def main() -> None:
                         first = first or time.perf_counter() - started
                         received += len(piece)
                 total = time.perf_counter() - started
-            print(
-                f"{received / 2 / 24_000 / 60:10.1f}{1000 * first:16.1f}{1000 * total:12.1f}"
-                f"{100 * first / total:12.1f}%{memory.peak / MEBIBYTE:18.1f}"
+            results.add(
+                f"{minutes} minutes",
+                sound=Figure(received / 2 / 24_000 / 60, "min", ".1f"),
+                first_byte=ms(first),
+                total=ms(total),
+                first_of_total=share(first / total),
+                peak_memory=mib(memory.peak),
             )
 
 
+BENCHMARK = Benchmark(measure)
+
+
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

@@ -19,6 +19,8 @@ from pathlib import Path
 import httpx
 import psutil
 
+from bench.common.benchmark import Benchmark
+from bench.common.results import Figure, Results, ms, ratio, seconds
 from cosyserve.store.manifest import MODEL_FOLDER
 from tests.cosyvoice.folder import make_model
 from tests.running import Server, wait_until_warm
@@ -62,12 +64,12 @@ def first_chunk(client: httpx.Client, text: str) -> float:
     return took
 
 
-def throughput(client: httpx.Client, text: str, clients: int, seconds: float) -> float:
+def throughput(client: httpx.Client, text: str, clients: int, lasting: float) -> float:
     began = time.perf_counter()
 
     def listen(_: int) -> int:
         heard = 0
-        while time.perf_counter() - began < seconds:
+        while time.perf_counter() - began < lasting:
             heard += len(client.post("/v1/audio/speech", json=asked(text)).raise_for_status().content)
         return heard
 
@@ -77,14 +79,14 @@ def throughput(client: httpx.Client, text: str, clients: int, seconds: float) ->
 
 
 def measured(
-    text: str, arguments: tuple[str, ...], clients: int, seconds: float, settings: dict[str, object]
+    text: str, arguments: tuple[str, ...], clients: int, lasting: float, settings: dict[str, object]
 ) -> Figures:
     with (
         server(arguments, **settings) as (running, start_up),
         httpx.Client(base_url=running.url, timeout=300) as client,
     ):
         chunks = [first_chunk(client, text) for _ in range(_FIRST_CHUNKS)]
-        spoken = throughput(client, text, clients, seconds)
+        spoken = throughput(client, text, clients, lasting)
         family = [running.process, *running.process.children(recursive=True)]
         return Figures(start_up, sum(map(pss, family)) / 2**20, statistics.median(chunks), spoken)
 
@@ -96,36 +98,43 @@ def pss(process: psutil.Process) -> float:
         return 0.0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
+def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--only", choices=_TEXTS)
-    given = parser.parse_args()
+
+
+def measure(options: argparse.Namespace, results: Results) -> None:
+    """Ratios are to the server without Ray."""
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder) / MODEL_FOLDER)
         small: dict[str, object] = {"synthesizer": "cosyvoice2", "models_dir": folder, "dtype": "float32"}
         preview: dict[str, object] = {"synthesizer": "preview"}
         for name, settings in {"preview": preview, "CosyVoice2, small": small}.items():
-            if given.only not in (None, name):
+            if options.only not in (None, name):
                 continue
-            load = (given.clients, given.seconds)
-            print_table(name, {kind: measured(_TEXTS[name], way, *load, settings) for kind, way in _KINDS.items()})
+            load = (options.clients, options.seconds)
+            found = {kind: measured(_TEXTS[name], way, *load, settings) for kind, way in _KINDS.items()}
+            for kind, each in found.items():
+                add(f"{name}, {kind}", each, found["without Ray"], results)
 
 
-def print_table(name: str, found: dict[str, Figures]) -> None:
-    base = found["without Ray"]
-    print(f"\n{name}: ratios are to the server without Ray")
-    print(f"{'':12} {'start-up':>14} {'memory':>18} {'first chunk':>22} {'throughput':>22}")
-    for kind, each in found.items():
-        print(
-            f"{kind:12} {each.start_up:6.1f} s ({each.start_up / base.start_up:4.1f}) "
-            f"{each.memory:7.0f} MiB ({each.memory / base.memory:4.1f}) "
-            f"{1000 * each.first_chunk:7.1f} ms ({1000 * (each.first_chunk - base.first_chunk):+6.1f} ms) "
-            f"{each.throughput:7.1f} s/s ({each.throughput / base.throughput:4.2f})",
-            flush=True,
-        )
+def add(case: str, found: Figures, base: Figures, results: Results) -> None:
+    results.add(
+        case,
+        start_up=seconds(found.start_up),
+        start_up_ratio=ratio(found.start_up / base.start_up),
+        memory=Figure(found.memory, "MiB", ".0f"),
+        memory_ratio=ratio(found.memory / base.memory),
+        first_chunk=ms(found.first_chunk),
+        first_chunk_added=ms(found.first_chunk - base.first_chunk),
+        throughput=Figure(found.throughput, "s/s", ".1f"),
+        throughput_ratio=ratio(found.throughput / base.throughput),
+    )
+
+
+BENCHMARK = Benchmark(measure, needs="Ray", arguments=arguments)
 
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

@@ -4,6 +4,7 @@ Latencies are at the client: to the first chunk, and to the end of the answer. P
 A second server on the rung `direct` shows how far two equal ones differ.
 """
 
+import argparse
 import contextlib
 import statistics
 import tempfile
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import httpx
 
-from bench.serving import cpu_seconds
+from bench.common.benchmark import Benchmark
+from bench.common.results import Results, ratio
+from bench.common.serving import cpu_seconds
 from tests.launch.rungs import MPI_RUNGS, settings_of
 from tests.launch.supervised import Supervised
 
@@ -40,8 +43,8 @@ def liveness(client: httpx.Client) -> float:
     return time.perf_counter() - began
 
 
-def main() -> None:
-    names = [*MPI_RUNGS, "python", _CONTROL]
+def asked_in_turn(names: list[str]) -> tuple[dict[str, list[tuple[float, ...]]], dict[str, float]]:
+    """Of each server the times of its requests, and the seconds of CPU that it spent."""
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         servers, clients = {}, {}
@@ -62,16 +65,28 @@ def main() -> None:
                 if number >= _WARM_UP:
                     seen[name].append(taken)
         cpu = {name: cpu_seconds(servers[name].server()) - spent[name] for name in names}
-    print(f"{_ROUNDS} requests each, in turn; ratios to the rung 'direct', medians of pairs")
-    print("| rung | first chunk | whole answer | /livez | CPU of the process |")
-    print("| --- | --- | --- | --- | --- |")
+    return seen, cpu
+
+
+def measure(options: argparse.Namespace, results: Results) -> None:
+    names = [*MPI_RUNGS, "python", _CONTROL]
+    seen, cpu = asked_in_turn(names)
     for name in names:
-        ratios = [
+        first, whole, livez = (
             statistics.median(a / b for a, b in zip(column, base, strict=True))
             for column, base in zip(zip(*seen[name], strict=True), zip(*seen["direct"], strict=True), strict=True)
-        ]
-        print(f"| `{name}` | " + " | ".join(f"{ratio:.2f}" for ratio in (*ratios, cpu[name] / cpu["direct"])) + " |")
+        )
+        results.add(
+            name,
+            first_chunk=ratio(first),
+            whole_answer=ratio(whole),
+            livez=ratio(livez),
+            CPU_of_the_process=ratio(cpu[name] / cpu["direct"]),
+        )
+
+
+BENCHMARK = Benchmark(measure, needs="Open MPI")
 
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

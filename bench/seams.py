@@ -15,6 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.common import plot
+from bench.common.benchmark import Benchmark
+from bench.common.results import Results, distance
 from cosyserve.cosyvoice.frontend.features import mel as mel_of
 from cosyserve.cosyvoice.model.config import SAMPLE_RATE, SAMPLES_PER_FRAME
 from cosyserve.cosyvoice.model.hift import Hift
@@ -29,7 +32,7 @@ FIRST, HOP = 20, 50  # frames of a stream's hops, as a GPU takes them
 _OVERLAP = 8  # frames, as it was
 _FADE = 2
 _SHOWN = 2  # frames of the plot on each side of the seam
-_WIDTH, _HEIGHT, _MARGIN = 720, 130, 24
+_HEIGHT, _MARGIN = 130, 24
 
 Joined = tuple[Tensor, Tensor]  # the waveform (n,) and the source (n,)
 
@@ -114,70 +117,73 @@ class Strip:
         begin, end = (self.seam + side * _SHOWN * SAMPLES_PER_FRAME for side in (-1, 1))
         loudest, middle = float(self.signal[begin:end].abs().max()), top + _HEIGHT / 2 + 8
 
-        def line(values: Tensor, colour: str, width: int) -> str:
-            step, scale = (_WIDTH - 2 * _MARGIN) / (end - begin), (_HEIGHT / 2 - 16) / loudest
+        def points(values: Tensor) -> list[tuple[float, float]]:
+            step, scale = (plot.WIDTH - 2 * _MARGIN) / (end - begin), (_HEIGHT / 2 - 16) / loudest
             heights = enumerate(values[begin:end:2].tolist())
-            points = " ".join(f"{_MARGIN + 2 * n * step:.1f},{middle - value * scale:.1f}" for n, value in heights)
-            return f'<polyline fill="none" stroke="{colour}" stroke-width="{width}" points="{points}"/>'
+            return [(_MARGIN + 2 * n * step, middle - value * scale) for n, value in heights]
 
-        yield f'<text x="{_MARGIN}" y="{top + 14}">{self.title}</text>'
-        yield (
-            f'<line x1="{_WIDTH / 2}" x2="{_WIDTH / 2}" y1="{top + 18}" y2="{top + _HEIGHT}" stroke="#aaa" '
-            'stroke-dasharray="3 3"/>'
-        )
+        yield plot.text(_MARGIN, top + 14, self.title)
+        yield plot.rule(plot.WIDTH / 2, top + 18, plot.WIDTH / 2, top + _HEIGHT, dashed=True)
         if self.at_once is not None:
-            yield line(self.at_once, "#bbb", 4)
-        yield line(self.signal, self.colour, 1)
+            yield plot.line(points(self.at_once), "#bbb", width=4)
+        yield plot.line(points(self.signal), self.colour, width=1)
 
 
-def plot(strips: Sequence[Strip]) -> str:
+def drawn(strips: Sequence[Strip]) -> str:
     height = len(strips) * _HEIGHT + _MARGIN
     reach = 1000 * _SHOWN * SAMPLES_PER_FRAME // SAMPLE_RATE
-    left, right = (_MARGIN, "start", f"−{reach} ms"), (_WIDTH - _MARGIN, "end", f"{reach} ms")
-    marks = (left, (_WIDTH // 2, "middle", "seam"), right)
-    return "\n".join(
+    return plot.svg(
+        height,
         (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" '
-            'font-size="12" fill="#444">',
-            f'<rect width="{_WIDTH}" height="{height}" fill="#fff"/>',
-            *(line for row, strip in enumerate(strips) for line in strip.drawn(row * _HEIGHT)),
-            *(f'<text x="{x}" y="{height - 8}" text-anchor="{anchor}">{text}</text>' for x, anchor, text in marks),
-            "</svg>\n",
-        )
+            *(part for row, strip in enumerate(strips) for part in strip.drawn(row * _HEIGHT)),
+            plot.text(_MARGIN, height - 8, f"−{reach} ms"),
+            plot.text(plot.WIDTH / 2, height - 8, "seam", anchor="middle"),
+            plot.text(plot.WIDTH - _MARGIN, height - 8, f"{reach} ms", anchor="end"),
+        ),
     )
 
 
-@torch.inference_mode()
-def main() -> None:
-    parser = argparse.ArgumentParser()
+def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--picture", type=Path)
-    options = parser.parse_args()
+    parser.add_argument("--picture", type=Path, help="SVG")
+
+
+@torch.inference_mode()
+def measure(options: argparse.Namespace, results: Results) -> None:
     hift, mel = quiet(options.size, options.device), recorded(options.device)
     sizes = [FIRST, *(hop.shape[2] for hop in torch.split(mel[:, :, FIRST:], HOP, dim=2))]
     exact, source = at_once(hift, mel, 0)
     joined_before, source_before = before(hift, mel, sizes, 0)
     joined, joined_source = streamed(hift, mel, sizes, FIRST_HELD)
-    print(f"{options.size} on {options.device}, {mel.shape[2]} frames in hops of {FIRST} and {HOP}; off one shot by")
-    print(f"{error(joined_before, exact):.1e} before, its phases being drawn")
-    print(f"{error(streamed(hift, mel, sizes, HELD)[0], exact):.1e} where all hops hold back what may change")
-    print(f"{error(joined, exact):.1e} where the first holds back {FIRST_HELD} frames alone,")
     given = (FIRST - FIRST_HELD) * SAMPLES_PER_FRAME
     frame, rest = slice(given - SAMPLES_PER_FRAME, given), slice(given + _FADE * SAMPLES_PER_FRAME, None)
-    print(f"{error(joined[frame], exact[frame]):.1e} in the last frame that it gives,")
-    print(f"{error(joined[rest], exact[rest]):.1e} after it")
+    for case, off in (
+        ("before, its phases being drawn", error(joined_before, exact)),
+        ("all hops hold back what may change", error(streamed(hift, mel, sizes, HELD)[0], exact)),
+        (f"the first holds back {FIRST_HELD} frames alone", error(joined, exact)),
+        ("- its last frame", error(joined[frame], exact[frame])),
+        ("- after it", error(joined[rest], exact[rest])),
+    ):
+        results.add(case, off_one_shot=distance(off))
     if options.picture is not None:
         strips = [
-            Strip("source, before", "#d62", source_before, None, (FIRST + HOP) * SAMPLES_PER_FRAME),
+            Strip("source, before", plot.ORANGE, source_before, None, (FIRST + HOP) * SAMPLES_PER_FRAME),
             Strip(
-                "source, now; grey: at once", "#06c", joined_source, source, (FIRST + HOP - AHEAD) * SAMPLES_PER_FRAME
+                "source, now; grey: at once",
+                plot.BLUE,
+                joined_source,
+                source,
+                (FIRST + HOP - AHEAD) * SAMPLES_PER_FRAME,
             ),
-            Strip("waveform, before", "#d62", joined_before, None, (FIRST + HOP - _OVERLAP) * SAMPLES_PER_FRAME),
-            Strip("waveform, now, at the first seam; grey: at once", "#06c", joined, exact, given),
+            Strip("waveform, before", plot.ORANGE, joined_before, None, (FIRST + HOP - _OVERLAP) * SAMPLES_PER_FRAME),
+            Strip("waveform, now, at the first seam; grey: at once", plot.BLUE, joined, exact, given),
         ]
-        options.picture.write_text(plot(strips), encoding="utf-8")
+        options.picture.write_text(drawn(strips), encoding="utf-8")
+
+
+BENCHMARK = Benchmark(measure, arguments=arguments)
 
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

@@ -13,7 +13,9 @@ import sys
 
 import torch
 
-from bench.chosen import kernels_here
+from bench.common.benchmark import Benchmark
+from bench.common.chosen import kernels_here
+from bench.common.results import Results, count, gib, seconds, words
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.config import SAMPLE_RATE, TOKENS_PER_SECOND
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
@@ -28,8 +30,9 @@ _POSITIONS = 2560  # as the synthesizer has them
 _RECORDED, _SPOKEN, _TEXT_TOKENS = 5 * TOKENS_PER_SECOND, 20 * TOKENS_PER_SECOND, 25
 
 
-def measured(gib: float, past_seconds: float) -> dict[str, object]:
-    total = gib * 2**30
+def measured(size: float, past_seconds: float) -> dict[str, float]:
+    """On a card of so many GiB: bytes free for pages and at the peak, what has room, and seconds of sound spoken."""
+    total = size * 2**30
     torch.zeros(1, device="cuda")
     free, whole = torch.cuda.mem_get_info()
     context = whole - free - torch.cuda.memory_reserved()
@@ -44,17 +47,15 @@ def measured(gib: float, past_seconds: float) -> dict[str, object]:
     there = room(total - context - torch.cuda.memory_reserved())
     share = shared_out(there, FULL.flow, frames)
     streams = share.streams
-    told: dict[str, object] = {"GiB": gib, "free for pages, GiB": round(there / 2**30, 1)}
-    told |= {"streams": streams, "voices": share.voices, "pages": share.pages}
+    found = {"there": there, "streams": streams, "voices": share.voices, "pages": share.pages, "sound": 0.0}
     if streams:
         kernels = kernels_here(torch.bfloat16)
         token2wav = BatchedToken2Wav(model.flow, model.hift, Hops(), streams, share.pages, frames, kernels=kernels)
         generator = Generator(model.llm, streams, _POSITIONS, kernels=kernels)
         for make in (*generator.graphs(), *token2wav.graphs()):
             make()
-        told["seconds of sound"] = round(_spoken(token2wav, generator), 1)
-    told["peak, GiB"] = round((context + torch.cuda.max_memory_reserved()) / 2**30, 1)
-    return told
+        found["sound"] = _spoken(token2wav, generator)
+    return {**found, "peak": context + torch.cuda.max_memory_reserved()}
 
 
 @torch.inference_mode()
@@ -87,22 +88,34 @@ def _spoken(token2wav: BatchedToken2Wav, generator: Generator) -> float:
     return samples / SAMPLE_RATE
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
+def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gib", type=float, nargs="+", default=[8, 12, 16, 24, 48])
     parser.add_argument("--past-seconds", type=float, default=15)
-    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.measure:
-        print(json.dumps(measured(options.gib[0], options.past_seconds)))
-        return
-    print(torch.cuda.get_device_name())
-    for gib in options.gib:
-        command = [sys.executable, "-m", "bench.small_cards", "--measure", "--gib", str(gib)]
-        command += ["--past-seconds", str(options.past_seconds)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        print(done.stdout.splitlines()[-1] if done.returncode == 0 else f"{gib:g} GiB: {done.stderr.splitlines()[-1]}")
+
+
+def measure(options: argparse.Namespace, results: Results) -> None:
+    for size in options.gib:
+        # In a process of its own, since memory that was once reserved stays so.
+        code = "import json; from bench.small_cards import measured; "
+        code += f"print(json.dumps(measured({size}, {options.past_seconds})))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        if done.returncode:
+            results.add(f"{size:g} GiB", failed=words(done.stderr.splitlines()[-1]))
+            continue
+        found = json.loads(done.stdout.splitlines()[-1])
+        results.add(
+            f"{size:g} GiB",
+            free_for_pages=gib(found["there"]),
+            streams=count(found["streams"]),
+            voices=count(found["voices"]),
+            pages=count(found["pages"]),
+            sound=seconds(found["sound"], ".1f"),
+            peak=gib(found["peak"]),
+        )
+
+
+BENCHMARK = Benchmark(measure, needs="a card", arguments=arguments)
 
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

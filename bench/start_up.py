@@ -4,6 +4,7 @@ Plain is the same server under the same Python, without supervisor and ladder; s
 Seconds are from the start of the process to the first 200 of /readyz.
 """
 
+import argparse
 import os
 import signal
 import statistics
@@ -15,6 +16,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from bench.common.benchmark import Benchmark
+from bench.common.results import Results, seconds
 from cosyserve.server.run import listen
 
 _PAIRS = 10
@@ -30,7 +33,7 @@ run.serve(settings, choose(settings))
 """
 
 
-def seconds(argv: list[str], folder: str) -> float:
+def started(argv: list[str], folder: str) -> float:
     with listen("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
     environ = {**os.environ, "HWLOC_COMPONENTS": "-gl,-opencl", "COSYSERVE_MPI": "always", "COSYSERVE_PORT": str(port)}
@@ -54,18 +57,19 @@ def _ready(port: int) -> bool:
         return False
 
 
-def main() -> None:
+def measure(options: argparse.Namespace, results: Results) -> None:
     with tempfile.TemporaryDirectory() as folder:
         supervised = ["-m", "cosyserve", "serve"]
-        seconds(supervised, folder)  # makes the memory
-        pairs = [(seconds(["-c", _PLAIN], folder), seconds(supervised, folder)) for _ in range(_PAIRS)]
+        started(supervised, folder)  # makes the memory
+        pairs = [(started(["-c", _PLAIN], folder), started(supervised, folder)) for _ in range(_PAIRS)]
         assert (Path(folder) / "launch.json").exists()  # noqa: S101
     plain, watched = (statistics.median(column) for column in zip(*pairs, strict=True))
     added = statistics.median(b - a for a, b in pairs)
-    print(
-        f"{_PAIRS} pairs, medians: plain {plain:.2f} s, supervised {watched:.2f} s, added {added:.2f} s (limit 0.8 s)"
-    )
+    results.add(f"medians of {_PAIRS} pairs", plain=seconds(plain), supervised=seconds(watched), added=seconds(added))
+
+
+BENCHMARK = Benchmark(measure, needs="Open MPI")
 
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

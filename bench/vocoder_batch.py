@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from bench.common.benchmark import Benchmark
+from bench.common.results import Results, distance, gib, ms, seconds
 from cosyserve.cosyvoice.model.config import MELS, Config
 from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HiftStream
@@ -75,38 +77,41 @@ def one_by_one(hift: Hift, streams: int) -> Push:
     return lambda mels, final: [stream.push(mel, final=final) for stream, mel in zip(running, mels, strict=True)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
+def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--most", type=int, default=max(_STREAMS))
     parser.add_argument("--kernels", action="store_true", help="with Triton's, as a server has it where it can")
     parser.add_argument("--exact", action="store_true", help="as where COSYSERVE_DTYPE is float32")
-    options = parser.parse_args()
-    most = options.most
+
+
+def measure(options: argparse.Namespace, results: Results) -> None:
     torch.backends.cudnn.deterministic = True  # as a server has it
     hift = vocoder()
     hift.exact = options.exact
-    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}")
     before, began = torch.cuda.memory_reserved(), time.perf_counter()
     kernels = None
     if options.kernels:
         from cosyserve.cosyvoice.kernels.kernels import Kernels
 
         kernels = Kernels()
-    batch = VocoderBatch(hift, most, _FIRST, _LATER, new_pool(), kernels)
+    batch = VocoderBatch(hift, options.most, _FIRST, _LATER, new_pool(), kernels)
     for make in batch.graphs():
         make()
     torch.cuda.synchronize()
-    took, gib = time.perf_counter() - began, (torch.cuda.memory_reserved() - before) / 2**30
-    print(f"graphs for up to {most} streams: {took:.1f} s, {gib:.2f} GiB")
-    print(f"{'hop':12} {'streams':>7} {'batch, ms':>10} {'one by one':>10} {'difference':>10}")
+    took, size = time.perf_counter() - began, torch.cuda.memory_reserved() - before
+    results.add(f"graphs, up to {options.most} streams", made_in=seconds(took, ".1f"), memory=gib(size))
     for name, (sizes, final) in _KINDS.items():
-        for streams in (each for each in _STREAMS if each <= most):
+        for streams in (each for each in _STREAMS if each <= options.most):
             ours = [spoken(together(batch, streams), streams, sizes, final=final) for _ in range(_TURNS)]
             alone = [spoken(one_by_one(hift, streams), streams, sizes, final=final) for _ in range(2)]
             apart = max(float((a - b).abs().max()) for a, b in zip(ours[-1][1], alone[-1][1], strict=True))
             batched, single = statistics.median(took for took, _ in ours), min(took for took, _ in alone)
-            print(f"{name:12} {streams:7} {1000 * batched:10.1f} {1000 * single:10.1f} {apart:10.1e}")
+            results.add(
+                f"{name}, {streams} streams", batch=ms(batched), one_by_one=ms(single), difference=distance(apart)
+            )
+
+
+BENCHMARK = Benchmark(measure, needs="a card", arguments=arguments)
 
 
 if __name__ == "__main__":
-    main()
+    BENCHMARK.run()

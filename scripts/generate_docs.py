@@ -1,6 +1,8 @@
-"""Writes docs/settings.md and docs/errors.md from the code; `tests/test_docs.py` holds them equal."""
+"""Writes docs/settings.md, docs/errors.md and the table of bench/README.md; `tests/test_docs.py` holds them equal."""
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -10,7 +12,10 @@ from cosyserve.errors import CATALOGUE
 from cosyserve.host.report import Report
 from cosyserve.settings import PREFIX, Settings
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(ROOT))
+from bench.common.index import table  # noqa: E402
 
 _SETTINGS_HEAD = """\
 # Settings
@@ -62,7 +67,20 @@ def doctor_schema() -> str:
     return json.dumps(Report.model_json_schema(), indent=2, sort_keys=True) + "\n"
 
 
-PAGES = {"settings.md": settings_page, "errors.md": errors_page, "doctor.schema.json": doctor_schema}
+def benchmarks_page() -> str:
+    """As it is, with the table as it would be written now."""
+    text = (ROOT / "bench/README.md").read_text(encoding="utf-8")
+    return re.sub(
+        r"(<!-- BEGIN.*? -->\n).*(<!-- END -->)", lambda marks: marks[1] + table() + marks[2], text, flags=re.S
+    )
+
+
+PAGES = {
+    "settings.md": settings_page,
+    "errors.md": errors_page,
+    "doctor.schema.json": doctor_schema,
+    "../bench/README.md": benchmarks_page,
+}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

@@ -16,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.listening import (
+from bench.common.listening import (
     DOWN,
     LATE,
     Listener,
@@ -28,10 +28,10 @@ from bench.listening import (
     rate_of,
     step_below,
 )
+from bench.common.load_clients import Clients, Gpu
+from bench.common.load_picture import picture
+from bench.common.load_report import Report, compared
 from bench.load import Protocol, from_folder, measured, runtime_of, small
-from bench.load_clients import Clients, Gpu
-from bench.load_picture import picture
-from bench.load_report import Report, compared
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from tests.cosyvoice.folder import make_model
 from tests.cosyvoice.seeded import SHALLOW

@@ -27,7 +27,7 @@ const create = AudioContext.prototype.createAnalyser;
 AudioContext.prototype.createAnalyser = function () {
   const analyser = create.call(this);
   const samples = new Float32Array(analyser.fftSize);
-  window.heard = { loud: 0, loudBeforeEnd: 0, responseEnded: false };
+  window.heard = { loud: 0, loudBeforeEnd: 0, responseEnded: false, queued: 0 };
   setInterval(() => {
     analyser.getFloatTimeDomainData(samples);
     const level = Math.sqrt(samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length);
@@ -37,6 +37,11 @@ AudioContext.prototype.createAnalyser = function () {
     }
   }, 20);
   return analyser;
+};
+const createBuffer = AudioContext.prototype.createBuffer;
+AudioContext.prototype.createBuffer = function (channels, length, rate) {
+  window.heard.queued += length / rate;
+  return createBuffer.call(this, channels, length, rate);
 };
 const getReader = ReadableStream.prototype.getReader;
 ReadableStream.prototype.getReader = function (...options) {
@@ -100,6 +105,22 @@ def test_sound_is_heard_while_the_response_still_runs(browser: Browser, serving:
         until(page, "window.heard.responseEnded")
         expect(page.locator("#speak")).to_be_visible()  # it was played to its end
         assert page.evaluate("window.heard.loud") > page.evaluate("window.heard.loudBeforeEnd")
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_a_long_text_is_decoded_as_it_is_heard(browser: Browser, serving: Serving, fmt: str) -> None:
+    """Five minutes that come at once: no more than a minute and a part of them is there as samples."""
+    with serving(ToneSynthesizer()) as url, opened(browser, url) as page:
+        speak(page, "Twenty letters make 2 s. " * 150, fmt)
+        until(page, "window.heard.responseEnded")
+        expect(page.locator("#download")).to_be_visible()
+        until(page, "window.heard.loud > 3")
+        seconds = float(page.locator("#duration").inner_text().split()[0])
+        assert seconds > 250
+        assert 30 < page.evaluate("window.heard.queued") < 100
+        page.click("#stop")
+        expect(page.locator("#speak")).to_be_visible()
+        expect(page.locator("#error")).to_be_hidden()
 
 
 def test_silence_is_not_taken_for_sound(browser: Browser, serving: Serving) -> None:

@@ -21,7 +21,7 @@ def python() -> Path:
     if sys.version_info < (3, 11):
         leave_out("the newest clients need Python 3.11")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    subprocess.run([ROOT / "scripts" / "setup", ".venv-clients", "requirements/clients.txt", version], check=True)
+    subprocess.run([ROOT / "scripts/setup", "--python", version, ".venv-clients", "clients"], check=True)
     return ROOT / ".venv-clients" / "bin" / "python"
 
 

@@ -24,8 +24,8 @@ from tests.setup.terminal import Terminal
 
 pytestmark = pytest.mark.containers
 
-MADE_OF = ["docker", "requirements", "src", "scripts/image", "Makefile", "pyproject.toml", "README.md"]
-MADE_OF += ["LICENSE", "NOTICE", ".dockerignore", ".gitignore"]
+MADE_OF = ["docker", "requirements", "src", "scripts/image", "scripts/requirements", "Makefile"]
+MADE_OF += ["pyproject.toml", "README.md", "LICENSE", "NOTICE", ".dockerignore", ".gitignore"]
 NEXT = "99.0.0"
 KEPT = "sesame\nnotes\n"
 
@@ -182,6 +182,7 @@ def test_the_next_version_takes_the_place_of_the_last_one_whichever_way(
             assert first.ends() == 0  # its streams were finished
             assert "building what has changed" in second.shown
             assert state(clone) == (NEXT, 3)
+            assert engine.images.get(image).labels["org.opencontainers.image.version"] == NEXT
             assert kept(engine.containers.get(clone.name)) == KEPT
             new = engine.images.get(image).attrs["RootFS"]["Layers"]
             assert new != layers

@@ -73,7 +73,7 @@ def test_index_and_folder_reach_the_set_up(clone: Path, index: str, written: str
     folder = clone.parent / "disk/cosyserve"
     typed = " ".join(written.format(*each) for each in (("--folder", folder), ("--index", NOBODY), ("--index", index)))
     (set_up, environ), (command, _) = told(runs(clone, *typed.split(), "--port", "6006"))
-    assert set_up == [f"{folder}/tools/deployer", "requirements/base.txt"]
+    assert set_up == [f"{folder}/tools/deployer", "main", "base"]
     assert (environ["PIP_INDEX_URL"], environ["UV_DEFAULT_INDEX"]) == (index, index)
     assert environ["PIP_CACHE_DIR"].startswith(f"{folder}/")
     assert environ["UV_CACHE_DIR"].startswith(f"{folder}/")

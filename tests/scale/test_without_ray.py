@@ -31,4 +31,4 @@ def test_replicas_without_ray_say_what_to_install(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "CS-RAY-001" in done.stderr
-    assert "requirements/scale.txt" in done.stderr
+    assert "scripts/setup .venv main scale" in done.stderr

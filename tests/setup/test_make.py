@@ -14,8 +14,20 @@ import pytest
 
 from tests.running import ROOT
 
-TARGETS = ["help", "run-local", "deploy-autodl", "test", "image", "docker-run", "compose-up", "lock", "format", "bench"]
-NAMES = ["HOST", "PORT", "ARGS", "FLAVOUR", "MAKEFILE_LIST", "COSYSERVE_PORT", "TORCH_INDEX", "ANYTHING"]
+TARGETS = [
+    "help",
+    "run-local",
+    "deploy-autodl",
+    "test",
+    "image",
+    "docker-run",
+    "compose-up",
+    "lock",
+    "release",
+    "format",
+    "bench",
+]
+NAMES = ["HOST", "PORT", "ARGS", "FLAVOUR", "MAKEFILE_LIST", "COSYSERVE_PORT", "TORCH_INDEX", "VERSION", "ANYTHING"]
 EVIL = [
     "$(touch {0})",
     "$$(touch {0})",

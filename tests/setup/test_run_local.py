@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,21 +76,37 @@ def test_a_fresh_clone_speaks_and_the_second_start_sets_nothing_up(clone: Path, 
             project.write("# changed\n")
         with run_local(clone, environment) as (_, printed):
             assert "nothing is downloaded" in printed
-        with (clone / "requirements/preview.txt").open("a") as requirements:
-            requirements.write("# changed\n")
+        with (clone / "requirements/main.txt").open("a") as requirements:
+            requirements.write("# dev\nof-another-part==1\n")
         with run_local(clone, environment) as (_, printed):
-            assert "bringing .venv up to date with requirements/preview.txt" in printed
+            assert "set-up" not in printed
+        with (clone / "requirements/main.txt").open("a") as requirements:
+            requirements.write("# preview\n    # changed\n")
+        with run_local(clone, environment) as (_, printed):
+            assert "bringing .venv up to date for main preview" in printed
         assert marker.exists()  # the environment and what else was put into it
 
 
-def test_an_environment_of_the_version_before_is_kept(clone: Path, tmp_path: Path) -> None:
-    """PyTorch in it is gigabytes. Version 0.1.0 had one stamp for requirements, project and place."""
-    environment = bare_environment(tmp_path, uv=True)
-    setup = [str(clone / "scripts/setup"), ".venv", "requirements/base.txt"]
-    subprocess.run(setup, cwd=clone, env=environment, check=True)
+def with_a_stamp_for_all(clone: Path) -> None:
     for stamp in (clone / ".venv").glob(".cosyserve-*"):
         stamp.unlink()
     (clone / ".venv/.cosyserve-stamp").write_text(f"1 1 requirements/base.txt\n2 2 pyproject.toml\n{clone} \n")
+
+
+def with_a_stamp_for_each_file(clone: Path) -> None:
+    (clone / ".venv/.cosyserve-main-preview").unlink()
+    (clone / ".venv/.cosyserve-preview.txt").write_text("1 1 requirements/preview.txt\n")
+
+
+@pytest.mark.parametrize("before", [with_a_stamp_for_all, with_a_stamp_for_each_file])
+def test_an_environment_of_the_version_before_is_kept(
+    clone: Path, tmp_path: Path, before: Callable[[Path], None]
+) -> None:
+    """PyTorch in it is gigabytes. There was once one stamp for requirements, project and place."""
+    environment = bare_environment(tmp_path, uv=True)
+    setup = [str(clone / "scripts/setup"), ".venv", "main", "preview"]
+    subprocess.run(setup, cwd=clone, env=environment, check=True)
+    before(clone)
     (clone / ".venv/marker").touch()
     done = subprocess.run(setup, cwd=clone, env=environment, capture_output=True, text=True, check=True)
     assert "bringing .venv up to date" in done.stderr

@@ -14,8 +14,8 @@ import pytest
 from tests.setup.terminal import Terminal
 
 MODEL = "pretrained_models/CosyVoice2-0.5B"
-COSYVOICE2 = ["setup requirements/cosyvoice2.txt", "setup-torch auto"]
-RAY = ["setup requirements/scale.txt"]
+COSYVOICE2 = ["setup main cosyvoice2", "setup-torch auto"]
+RAY = ["setup main scale"]
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def clone(tmp_path: Path) -> Path:
     for name in ("setup", "setup-torch"):
         script = tmp_path / "scripts" / name
         script.parent.mkdir(exist_ok=True)
-        script.write_text(f'#!/bin/sh\necho "{name} $2" >>asked\n')
+        script.write_text(f'#!/bin/sh\nshift\necho "{name} $*" >>asked\n')
         script.chmod(0o755)
     return tmp_path
 

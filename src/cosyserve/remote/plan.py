@@ -52,6 +52,7 @@ class DeployPlan:
     before: str | None
     release: str
     flavour: Flavour
+    needed_mib: int
     port: int
     steps: tuple[Step, ...]
     notes: tuple[Text, ...] = ()
@@ -86,6 +87,7 @@ def plan(instance: Instance, bundle: Bundle, options: Options, why_flavour: Text
         instance.current,
         bundle.name,
         bundle.flavour,
+        needed,
         port,
         tuple(steps),
         (

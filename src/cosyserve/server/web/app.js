@@ -8,6 +8,8 @@ import { Waveform } from "./waveform.js";
 
 const SAMPLE_RATE = 24000;
 const STATE_EVERY = 5000; // ms
+const RUNNING_DRY = 1; // seconds
+const AHEAD = 60; // seconds of sound that are decoded before they are heard
 
 const $ = (id) => document.getElementById(id);
 const waveform = new Waveform($("waveform"));
@@ -124,17 +126,20 @@ async function stream({ abort, player }, format) {
   });
   if (!response.ok) throw new Error(await problemOf(response));
 
-  const decoder = decoderFor(format, player);
+  const decoder = decoderFor(format, player.context);
   const received = [];
-  let seconds = 0;
+  let heard = false;
   const play = (samples) => {
     if (!samples.length) return;
-    if (!seconds) $("first-audio").textContent = `${Math.round(performance.now() - asked)} ms`;
-    seconds += samples.length / player.context.sampleRate;
+    if (!heard) $("first-audio").textContent = `${Math.round(performance.now() - asked)} ms`;
+    heard = true;
     player.queue(samples);
     waveform.add(samples, player.context.sampleRate);
-    $("duration").textContent = `${seconds.toFixed(1)} s`;
-    $("real-time-factor").textContent = ((performance.now() - asked) / 1000 / seconds).toFixed(3);
+  };
+  const arrived = () => {
+    if (!decoder.seconds) return;
+    $("duration").textContent = `${decoder.seconds.toFixed(1)} s`;
+    $("real-time-factor").textContent = ((performance.now() - asked) / 1000 / decoder.seconds).toFixed(3);
   };
   let broken = false;
   try {
@@ -142,7 +147,9 @@ async function stream({ abort, player }, format) {
       const { value, done } = await reader.read();
       if (done) break;
       received.push(value);
-      play(await decoder.push(value));
+      decoder.push(value);
+      arrived();
+      if (isDue(decoder.waiting, player.lead)) play(await decoder.take().catch(() => [])); // too little yet: wait for more
     }
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -150,12 +157,23 @@ async function stream({ abort, player }, format) {
   }
   if (!received.length) throw new Error(texts.lost);
   offer(received, format, response.headers.get("Content-Type"));
+  decoder.end();
+  arrived();
   try {
-    play(await decoder.finish());
+    while (decoder.waiting) {
+      await player.until(AHEAD);
+      if (player.closed) break;
+      play(await decoder.take());
+    }
   } catch {
     throw new Error(texts.unplayable);
   }
   if (broken) show(texts.brokenOff);
+}
+
+// Whether sound is to be decoded: not a breath at a time, unless silence is near, and not long before it is heard.
+function isDue(waiting, lead) {
+  return waiting > 0 && (lead < RUNNING_DRY || (waiting > RUNNING_DRY && lead < AHEAD));
 }
 
 function stop() {

@@ -38,16 +38,25 @@ export class Player {
     this.last = source;
   }
 
+  get closed() {
+    return this.context.state === "closed";
+  }
+
+  // Resolves when less than `lead` seconds are queued, or after close().
+  async until(lead) {
+    while (!this.closed && this.lead >= lead) await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+
   // Resolves when the last queued sound has been heard, or at once after close().
   finished() {
-    if (!this.last || this.context.state === "closed" || !this.lead) return Promise.resolve();
+    if (!this.last || this.closed || !this.lead) return Promise.resolve();
     return new Promise((resolve) => {
       this.last.addEventListener("ended", resolve);
-      this.context.addEventListener("statechange", () => this.context.state === "closed" && resolve());
+      this.context.addEventListener("statechange", () => this.closed && resolve());
     });
   }
 
   close() {
-    if (this.context.state !== "closed") this.context.close();
+    if (!this.closed) this.context.close();
   }
 }

@@ -11,7 +11,7 @@ from itertools import count
 
 import torch
 
-from bench.listening import Listener
+from bench.common.listening import Listener
 from cosyserve.cosyvoice.frontend.prompt_encoder import SPEAKER_SIZE, Prompt
 from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, MELS, SPEECH_TOKENS, TOKENS_PER_SECOND
 from cosyserve.cosyvoice.model.sampling import length_limits

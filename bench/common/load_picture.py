@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _GAP = 720, 200, 64, 16, 44, 52  # of a panel, and what is around it
-_COLOURS = ("#06c", "#d62", "#393", "#939")
-_DASHES = "5 4"
+from bench.common import plot
+
+_HEIGHT, _LEFT, _RIGHT, _TOP, _GAP = 200, 64, 16, 44, 52  # of a panel, and what is around it
 
 Points = Sequence[tuple[float, float]]  # rate and value
 
@@ -43,7 +43,7 @@ class Panel:
     def x(self, rate: float) -> float:
         first, last = math.log(self.rates[0]), math.log(self.rates[-1])
         share = (math.log(rate) - first) / (last - first) if last > first else 0.5
-        return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+        return _LEFT + share * (plot.WIDTH - _LEFT - _RIGHT)
 
     def y(self, value: float) -> float:
         low, high = self._marks[0], self._marks[-1]
@@ -52,19 +52,18 @@ class Panel:
         return self.top + _HEIGHT * (1 - (value - low) / (high - low))
 
     def drawn(self) -> Iterator[str]:
-        yield f'<text x="{_LEFT}" y="{self.top - 10}" font-weight="bold">{self.title}</text>'
+        yield plot.text(_LEFT, self.top - 10, self.title, bold=True)
         for mark in self._marks:
             y = self.y(mark)
-            yield f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
-            yield f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{mark:g}</text>'
+            yield plot.rule(_LEFT, y, plot.WIDTH - _RIGHT, y)
+            yield plot.text(_LEFT - 6, y + 4, f"{mark:g}", anchor="end")
         for rate in self.rates:
-            yield f'<text x="{self.x(rate):.1f}" y="{self.top + _HEIGHT + 16}" text-anchor="middle">{rate:g}</text>'
+            yield plot.text(self.x(rate), self.top + _HEIGHT + 16, f"{rate:g}", anchor="middle")
         for line in self.lines:
-            points = " ".join(f"{self.x(rate):.1f},{self.y(value):.1f}" for rate, value in line.points)
-            dashes = f' stroke-dasharray="{_DASHES}"' if line.dashed else ""
-            yield f'<polyline fill="none" stroke="{line.colour}" stroke-width="2"{dashes} points="{points}"/>'
-            for rate, value in line.points:  # a single one is no line
-                yield f'<circle cx="{self.x(rate):.1f}" cy="{self.y(value):.1f}" r="3" fill="{line.colour}"/>'
+            points = [(self.x(rate), self.y(value)) for rate, value in line.points]
+            yield plot.line(points, line.colour, dashed=line.dashed)
+            for x, y in points:  # a single one is no line
+                yield plot.dot(x, y, line.colour)
 
 
 def picture(report: Mapping[str, Any]) -> str:
@@ -75,7 +74,7 @@ def picture(report: Mapping[str, Any]) -> str:
     }
     rates = sorted({rate for found in loops.values() for rate in found}) or [1.0]
     firsts, silences = list[Line](), list[Line]()
-    for (name, found), colour in zip(loops.items(), _COLOURS, strict=False):
+    for (name, found), colour in zip(loops.items(), plot.COLOURS, strict=False):
         firsts.append(Line(f"{name}, p50", colour, _values(found, "first_chunk_p50_ms")))
         firsts.append(Line(f"{name}, p95 (dashed)", colour, _values(found, "first_chunk_p95_ms"), dashed=True))
         silences.append(Line(name, colour, _values(found, "silence_s")))
@@ -85,20 +84,13 @@ def picture(report: Mapping[str, Any]) -> str:
         Panel("seconds of silence heard, all listeners together", below, silences, rates, logarithmic=False),
     )
     height = below + _HEIGHT + _GAP
-    legend = (
-        f'<text x="{_LEFT + 160 * number}" y="16" fill="{line.colour}">{line.name}</text>'
-        for number, line in enumerate(firsts)
-    )
-    return "\n".join(
+    return plot.svg(
+        height,
         (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" '
-            'font-size="12" fill="#444">',
-            f'<rect width="{_WIDTH}" height="{height}" fill="#fff"/>',
-            *legend,
+            *plot.legend([(line.name, line.colour) for line in firsts], _LEFT),
             *(part for panel in panels for part in panel.drawn()),
-            f'<text x="{_WIDTH - _RIGHT}" y="{height - 10}" text-anchor="end">arrivals a second</text>',
-            "</svg>\n",
-        )
+            plot.text(plot.WIDTH - _RIGHT, height - 10, "arrivals a second", anchor="end"),
+        ),
     )
 
 

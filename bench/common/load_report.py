@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.listening import Figures
+from bench.common.listening import Figures
+from bench.common.results import Figure
 from cosyserve.files import write_atomically
 
 _NOT_FOUND = ("machine", "protocol")  # parts of a report that were given
@@ -67,6 +68,19 @@ def compared(now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]
             yield f"{name:72} before {earlier[name]:10.3f}   now {value:10.3f}   ratio {value / earlier[name]:.2f}"
         elif name in earlier and value:
             yield f"{name:72} before {0:10.3f}   now {value:10.3f}"
+
+
+_UNITS = (("_per_s", "s/s"), ("_ms", "ms"), ("_s", "s"))  # by the end of a name
+
+
+def by_case(tree: Mapping[str, Any]) -> dict[str, dict[str, Figure]]:
+    """The same quantities as figures of the common form."""
+    cases: dict[str, dict[str, Figure]] = {}
+    for path, value in _quantities(tree):
+        case, _, name = path.rpartition(", ")
+        end, unit = next((each for each in _UNITS if name.endswith(each[0])), ("", ""))
+        cases.setdefault(case, {})[name.removesuffix(end)] = Figure(value, unit)
+    return cases
 
 
 def _quantities(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
