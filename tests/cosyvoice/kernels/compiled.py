@@ -24,13 +24,13 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from cosyserve.cosyvoice.kernels.kernels import Kernels
-from cosyserve.cosyvoice.model.config import MELS, Config
+from cosyserve.cosyvoice.model.config import MELS, SAMPLES_PER_FRAME, Config
 from cosyserve.cosyvoice.model.flow import Flow
 from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, BatchRows, FlowMemory
 from cosyserve.cosyvoice.runtime.fused_estimator import FusedEstimator
-from cosyserve.cosyvoice.runtime.fused_filter import FusedFilter
+from cosyserve.cosyvoice.runtime.fused_hift import FusedHift
 from cosyserve.cosyvoice.runtime.generation import Generator
 
 WIDTHS = (1, 4, 16)
@@ -118,10 +118,10 @@ def decoder(slots: int) -> Callable[[], object]:
 def vocoder(streams: int) -> Callable[[], object]:
     """Its convolutions, for a second of so many streams."""
     hift = Hift(Config().hift)
-    filtered = FusedFilter(hift, Kernels())
+    fused = FusedHift(hift, Kernels())
     mel, begin = torch.zeros(streams, MELS, CHUNK), torch.zeros(streams, 1, dtype=torch.long)
-    excitation = torch.zeros(streams, Config().hift.fft + 2, 120 * CHUNK + 1)
-    return lambda: filtered(mel, excitation, begin)
+    source = torch.zeros(streams, 1, SAMPLES_PER_FRAME * CHUNK)
+    return lambda: fused(mel, source, begin)
 
 
 def usage(cubin: bytes) -> tuple[int, int]:

@@ -47,9 +47,12 @@ class Random:
 
 
 def close(ours: Tensor, reference: Tensor, dtype: torch.dtype | None = None) -> None:
-    """Within the rounding of the type: what a kernel keeps in float32, PyTorch rounds between its steps."""
+    """Within the rounding of the type: what a kernel keeps in float32, PyTorch rounds between its steps.
+    Terms are near 1, and a sum of them may be nearly nothing."""
     limit = 1e-5 if (dtype or ours.dtype) == torch.float32 else 5e-3
-    difference = (ours.float() - reference.float()).norm() / reference.float().norm().clamp(min=1e-3)
+    difference = (ours.float() - reference.float()).norm() / reference.float().norm().clamp(
+        min=0.1
+    )  # of terms near 1, which may cancel
     assert difference < limit, difference
 
 

@@ -12,8 +12,9 @@ from cosyserve.cosyvoice.kernels import grouped_conv, snake
 from cosyserve.cosyvoice.kernels.grouped_conv import Begin, Convs, rounded
 from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernel, Kernels
 from cosyserve.cosyvoice.kernels.tile import Tile
-from cosyserve.cosyvoice.model.hift import Filter, Hift
-from cosyserve.cosyvoice.runtime.fused_filter import FusedFilter
+from cosyserve.cosyvoice.model.config import SAMPLES_PER_FRAME
+from cosyserve.cosyvoice.model.hift import Filtered, Hift
+from cosyserve.cosyvoice.runtime.fused_hift import FusedHift
 from tests.cosyvoice.kernels.test_flow_kernels import SEEDS, TILES, Random
 from tests.cosyvoice.kernels.unshrunk import UNSHRUNK
 from tests.cosyvoice.seeded import TINY, fill
@@ -43,6 +44,7 @@ def near(ours: Tensor, reference: Tensor, apart: float = 3e-4) -> None:
     adds=st.booleans(),
     activates=st.booleans(),
     rounds=st.booleans(),
+    exact=st.booleans(),
     tile=TILES,
 )
 def test_convolutions_side_by_side(
@@ -60,12 +62,13 @@ def test_convolutions_side_by_side(
     adds: bool,
     activates: bool,
     rounds: bool,
+    exact: bool,
     tile: Tile,
 ) -> None:
     random, groups, count = Random(seed, torch.float32), len(taps), max(1, length // stride)
     weights = [random(columns, channels, each, scale=(channels * each) ** -0.5) for each in taps]
     lefts = [dilation * (each - 1) // 2 for each in taps]
-    convs = Convs.of(weights, list(random(groups, columns)), lefts, stride)
+    convs = Convs.of(weights, list(random(groups, columns)), lefts, stride, exact=exact)
     x = random(1 if shared else groups, batch, length, channels).expand(groups, -1, -1, -1)
     x = x if rounds else rounded(x)
     new = random(1 if shared else groups, batch, count, columns).expand(groups, -1, -1, -1) if adds else None
@@ -125,35 +128,35 @@ def hift() -> Hift:
     return fill("hift", Hift(TINY.hift))
 
 
-def filtered(by: Filter, *, begins: bool) -> Tensor:
+def wave(by: Filtered, *, begins: bool) -> Tensor:
     """Of two streams, the second of which may begin within its window."""
     random, begin = Random(0, torch.float32), None
-    mel, excitation = random(2, 80, 5), random(2, 18, 5 * 120 + 1)
-    sounding = torch.ones(1)
+    mel, source = random(2, 80, 5), random(2, 1, 5 * SAMPLES_PER_FRAME, scale=0.1)
+    heard = torch.ones(1, dtype=torch.bool)
     if begins:
         begin = torch.tensor([[0, 5], [2, 5]])[:, :1]  # a column, as the vocoder's batches have it
-        sounding = (torch.arange(601) >= begin * 120)[:, None].float()
-        mel, excitation = mel * (torch.arange(5) >= begin)[:, None], excitation * sounding
+        heard = torch.arange(source.shape[2]) >= begin * SAMPLES_PER_FRAME
+        mel = mel * (torch.arange(5) >= begin)[:, None]
     with torch.inference_mode():
-        return by(mel, excitation, begin) * sounding
+        return by(mel, source, begin).where(heard, 0.0)
 
 
 @pytest.mark.parametrize("begins", [False, True])
-def test_the_filter_equals_pytorchs_but_for_rounding(
+def test_but_for_rounding_the_waveform_is_pytorchs(
     hift: Hift, monkeypatch: pytest.MonkeyPatch, *, begins: bool
 ) -> None:
-    exact = filtered(hift.filter, begins=begins)
-    near(filtered(FusedFilter(hift, REFERENCES), begins=begins), exact, 1e-2)
+    exact = wave(hift.filtered, begins=begins)
+    near(wave(FusedHift(hift, REFERENCES), begins=begins), exact, 1e-2)
     for module in (grouped_conv, snake):
         monkeypatch.setattr(module, "rounded", lambda x: x)
-    torch.testing.assert_close(filtered(FusedFilter(hift, REFERENCES), begins=begins), exact, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(wave(FusedHift(hift, REFERENCES), begins=begins), exact, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("begins", [False, True])
-def test_the_filter_by_kernels_equals_its_references(
+def test_by_kernels_the_waveform_is_that_of_their_references(
     hift: Hift, monkeypatch: pytest.MonkeyPatch, *, begins: bool
 ) -> None:
-    expected = filtered(FusedFilter(hift, REFERENCES), begins=begins)
+    expected = wave(FusedHift(hift, REFERENCES), begins=begins)
     monkeypatch.setattr(grouped_conv, "_SMALL", Tile(512, 256))  # the interpreter's time goes by the number of programs
     monkeypatch.setattr(snake, "_VALUES", 1 << 16)
-    near(filtered(FusedFilter(hift, Kernels()), begins=begins), expected, 1e-2)
+    near(wave(FusedHift(hift, Kernels()), begins=begins), expected, 1e-2)

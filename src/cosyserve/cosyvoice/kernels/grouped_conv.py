@@ -32,18 +32,30 @@ class Convs:
     bias: Tensor
     spans: Tensor
     stride: int = 1
+    exact: bool = False
+    """Whether nothing is rounded, which is slower."""
 
     @classmethod
-    def of(cls, weights: Sequence[Tensor], biases: Sequence[Tensor], lefts: Sequence[int], stride: int = 1) -> "Convs":
-        """Of weights (N, C, taps) as PyTorch has them, rounded to TF32."""
+    def of(
+        cls,
+        weights: Sequence[Tensor],
+        biases: Sequence[Tensor],
+        lefts: Sequence[int],
+        stride: int = 1,
+        *,
+        exact: bool = False,
+    ) -> "Convs":
+        """Of weights (N, C, taps) as PyTorch has them."""
         counts = [weight.shape[2] for weight in weights]
         spans = [(sum(counts[:group]), *each) for group, each in enumerate(zip(counts, lefts, strict=True))]
         device = weights[0].device
+        taps = torch.cat([weight.permute(2, 0, 1) for weight in weights]).contiguous()
         return cls(
-            rounded(torch.cat([weight.permute(2, 0, 1) for weight in weights]).contiguous()),
+            taps if exact else rounded(taps),
             torch.stack(list(biases)),
             torch.tensor(spans, dtype=torch.int32, device=device),
             stride,
+            exact,
         )
 
 
@@ -115,7 +127,8 @@ def grouped_conv(
         STRIDE=convs.stride,
         DILATION=dilation,
         SLOPE=slope,
-        ROUND=round_x,
+        ROUND=round_x and not convs.exact,
+        EXACT=convs.exact,
         RATE=0 if begin is None else begin.rate,
         NEW=new is not None,
         OUT=out is not None,
@@ -149,7 +162,7 @@ def reference(
         weight = convs.weight[first : first + taps].permute(1, 2, 0)
         right = (count - 1) * convs.stride + (taps - 1) * dilation + 1 - left - x.shape[2]
         rows = F.leaky_relu(x[group], slope)
-        rows = F.pad((rounded(rows) if round_x else rows).transpose(1, 2), (left, right))
+        rows = F.pad((rounded(rows) if round_x and not convs.exact else rows).transpose(1, 2), (left, right))
         y = F.conv1d(rows, weight, convs.bias[group], convs.stride, dilation=dilation).transpose(1, 2)
         made.append(y if begin is None else y * begin.inside(count))
     y = torch.stack(made)
@@ -188,6 +201,7 @@ def _grouped_conv(
     DILATION: tl.constexpr,
     SLOPE: tl.constexpr,
     ROUND: tl.constexpr,
+    EXACT: tl.constexpr,
     RATE: tl.constexpr,
     NEW: tl.constexpr,
     OUT: tl.constexpr,
@@ -219,7 +233,7 @@ def _grouped_conv(
             x = near(x)
         weights = weight_ptr + (first + tap) * (N * C) + column[:, None] * C + k[None, :]
         weight = tl.load(weights, mask=(column < N)[:, None] & (k < C)[None, :], other=0.0)
-        y = tl.dot(x, tl.trans(weight), y, input_precision="tf32")
+        y = tl.dot(x, tl.trans(weight), y, input_precision="ieee" if EXACT else "tf32")
     y += bias[None, :]
     mask = (time < count)[:, None] & (column < N)[None, :]
     if RATE:

@@ -16,8 +16,10 @@ from torch.nn import functional as F  # noqa: N812
 from cosyserve.cosyvoice.kernels.dependent import dependent, wait
 from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two, shared_bytes
 
-# The flow at 100, 400 and 1,600 rows, and the language model, whose rows are few and long: docs/model.md, "Kernels".
-_SMALL, _MIDDLE, _LARGE, _LONG = Tile(16, 64), Tile(32, 128), Tile(64, 128, warps=8), Tile(16, 32)
+# The flow at 100, 400 and 1,600 rows, of which the last have two, and the language model, whose rows are few and long:
+# docs/model.md, "Kernels".
+_SMALL, _MIDDLE, _LARGE, _LARGE_PAGED = Tile(16, 64), Tile(32, 128), Tile(64, 128), Tile(64, 128, warps=8)
+_LONG = Tile(16, 32)
 _LONGEST = 512  # of the flow's
 _NARROW = Tile(16, 16)  # where a program has not enough shared memory for long tiles: cards of capability 8.6 and 8.9
 
@@ -65,7 +67,7 @@ def norm_linear(
     Reads M·K for each tile of columns and N·K for each tile of rows, writes M·N; 2·M·N·K operations.
     """
     (rows, depth), columns = x.shape, len(weight) // 2 if swiglu else len(weight)
-    tile = tile or (_tile(rows) if depth <= _LONGEST else _long_tile(x, 2 if swiglu else 1))
+    tile = tile or (_tile(rows, append) if depth <= _LONGEST else _long_tile(x, 2 if swiglu else 1))
     columns_at_once = min(tile.columns, power_of_two(columns))
     if append is not None:  # a tile goes to one place
         columns_at_once = min(columns_at_once, out.shape[1] & -out.shape[1])
@@ -102,8 +104,9 @@ def norm_linear(
     )
 
 
-def _tile(rows: int) -> Tile:
-    return _SMALL if rows <= 200 else _MIDDLE if rows <= 800 else _LARGE
+def _tile(rows: int, append: Append | None) -> Tile:
+    large = _LARGE if append is None else _LARGE_PAGED
+    return _SMALL if rows <= 200 else _MIDDLE if rows <= 800 else large
 
 
 def _long_tile(x: Tensor, weights: int) -> Tile:

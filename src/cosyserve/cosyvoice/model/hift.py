@@ -16,7 +16,7 @@ from cosyserve.cosyvoice.model.source import AHEAD, PITCH_AHEAD, F0Predictor, No
 
 SLOPE = 0.1  # of the leaky units between the upsamplings
 CEILING = 0.99  # samples are clipped there
-_LOUDEST = 100.0  # magnitude of one bin
+LOUDEST = 100.0  # magnitude of one bin
 FADE = 2 * SAMPLES_PER_FRAME  # samples over which a hop passes into the next
 
 
@@ -65,13 +65,13 @@ class ResidualBlock(nn.Module):
         return x
 
 
-Filter = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Filtered = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class Hift(nn.Module):
     def __init__(self, config: HiftConfig) -> None:
         super().__init__()
-        self._fft, self._hop, self._kernels = config.fft, config.hop, len(config.kernels)
+        self._fft, self.hop, self._kernels = config.fft, config.hop, len(config.kernels)
         self._steps = config.up_rates
         widths = [config.channels // 2**level for level in range(len(config.up_rates) + 1)]
         self.m_source = Source(config.harmonics)
@@ -97,8 +97,8 @@ class Hift(nn.Module):
         self.f0_predictor = F0Predictor(config.f0_channels)
         self.register_buffer("window", torch.hann_window(config.fft, device="cpu"), persistent=False)
         self.window: Tensor
-        self.fused: Filter | None = None
-        """What takes the place of `filter`, if something does."""
+        self.fused: Filtered | None = None
+        """What takes the place of `filtered`, if something does."""
         self.exact = True
         """Whether a GPU multiplies in float32. Else its convolutions take TF32, as upstream's do: three times as fast,
         with ten bits of the mantissa. The pitch and what it turns are float64 and float32 all the same."""
@@ -152,16 +152,20 @@ class Hift(nn.Module):
     def _decoded(self, mel: Tensor, source: Tensor, begin: Tensor | None) -> Tensor:
         if begin is not None:
             source = source.gather(2, _mirrored(source.shape[2], begin * SAMPLES_PER_FRAME)[:, None])
-        spectra = torch.stft(source.squeeze(1), self._fft, self._hop, self._fft, self.window, return_complex=True)
-        excitation = torch.cat((spectra.real, spectra.imag), dim=1)
-        count = excitation.shape[2]
-        sounding = _from(begin, SAMPLES_PER_FRAME // self._hop, count)
-        excitation = within(excitation, sounding)
-        x = (self.fused or self.filter)(within(mel, _from(begin, 1, mel.shape[2])), excitation, begin)
-        return self._inverse(voiced_spectra(x), sounding).clamp(-CEILING, CEILING)
+        mel = within(mel, _from(begin, 1, mel.shape[2]))
+        return (self.fused or self.filtered)(mel, source, begin).clamp(-CEILING, CEILING)
 
-    def filter(self, mel: Tensor, excitation: Tensor, begin: Tensor | None) -> Tensor:
-        """What the last convolution makes, (B, 18, 120 T + 1), of `mel` (B, 80, T) and the source's spectra."""
+    def filtered(self, mel: Tensor, source: Tensor, begin: Tensor | None) -> Tensor:
+        """The waveform (B, 480 T), not clipped, of `mel` (B, 80, T), zero before `begin`, and a source that is mirrored
+        there."""
+        spectra = torch.stft(source.squeeze(1), self._fft, self.hop, self._fft, self.window, return_complex=True)
+        excitation = torch.cat((spectra.real, spectra.imag), dim=1)
+        sounding = _from(begin, SAMPLES_PER_FRAME // self.hop, excitation.shape[2])
+        x = self._spectra(mel, within(excitation, sounding), begin)
+        return inverted(voiced_spectra(x), self.window, self.hop, sounding)
+
+    def _spectra(self, mel: Tensor, excitation: Tensor, begin: Tensor | None) -> Tensor:
+        """What the last convolution makes, (B, 18, 120 T + 1)."""
         inside = _from(begin, 1, mel.shape[2])
         x, rate = within(self.conv_pre(mel), inside), 1
         for level, (up, step) in enumerate(zip(self.ups, self._steps, strict=True)):
@@ -183,16 +187,17 @@ class Hift(nn.Module):
         positions = _mirrored(x.shape[2] + 1, begin * rate + 1)
         return x.gather(2, (positions - 1)[:, None].expand(-1, x.shape[1], -1))
 
-    def _inverse(self, spectra: Tensor, sounding: Tensor | None) -> Tensor:
-        return inverted(spectra, self.window, self._hop, sounding)
-
 
 def inverted(spectra: Tensor, window: Tensor, hop: int, sounding: Tensor | None = None) -> Tensor:
     """The inverse of the spectra (B, bins, T) by overlap and add. torch.istft looks at its window first, for which
     the host would wait for a GPU."""
     fft = len(window)
-    frames = within(torch.fft.irfft(spectra, fft, dim=1) * window[:, None], sounding)
-    count = frames.shape[2]
+    return overlapped(within(torch.fft.irfft(spectra, fft, dim=1) * window[:, None], sounding), window, hop, sounding)
+
+
+def overlapped(frames: Tensor, window: Tensor, hop: int, sounding: Tensor | None = None) -> Tensor:
+    """The sum (B, samples) of frames (B, fft, T), each of which the window has been laid over twice."""
+    fft, count = len(window), frames.shape[2]
     size = (1, (count - 1) * hop + fft)
     squares = within(window.square()[None, :, None].expand(-1, -1, count), sounding)
     summed, weight = (F.fold(each, size, (1, fft), stride=(1, hop)) for each in (frames, squares))
@@ -202,7 +207,7 @@ def inverted(spectra: Tensor, window: Tensor, hop: int, sounding: Tensor | None 
 def voiced_spectra(x: Tensor) -> Tensor:
     """The last convolution's output (B, 2 · bins, T) as complex spectra: magnitudes, then phases."""
     magnitude, phase = x.chunk(2, dim=1)
-    return torch.polar(magnitude.exp().clip(max=_LOUDEST), phase.sin())
+    return torch.polar(magnitude.exp().clip(max=LOUDEST), phase.sin())
 
 
 def _from(begin: Tensor | None, rate: int, count: int) -> Tensor | None:

@@ -85,7 +85,15 @@ class Source(nn.Module):
         voiced = _voiced(f0)
         level = voiced * _NOISE + (1 - voiced) * _SINE / 3
         waves = self.sines(f0, turns, before) + level * noise
-        return self.l_linear(waves).tanh().transpose(1, 2)
+        return self._mixed(waves).tanh()[:, None]
+
+    def _mixed(self, waves: Tensor) -> Tensor:
+        """`l_linear`, added up wave by wave: a product would add in an order that hangs on how many streams there are,
+        and a seed would sound otherwise in company."""
+        (weights,), (mixed,) = self.l_linear.weight, self.l_linear.bias
+        for wave, weight in zip(waves.unbind(2), weights, strict=True):
+            mixed = torch.addcmul(mixed, wave, weight)
+        return mixed
 
 
 class HeldSource(Source):

@@ -1,6 +1,8 @@
 """Work on a GPU that is launched once instead of kernel by kernel."""
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -42,11 +44,24 @@ def captured(work: Callable[[], object], pool: Pool | None = None, warm_ups: int
     # What other threads do meanwhile is their business: in the global mode an event that TensorRT-LLM waits for would
     # spoil the capture, and the capture what TensorRT-LLM is at.
     with (
+        _garbage_left(),
         torch.cuda.graph(graph, pool=pool.handle, stream=pool.stream, capture_error_mode="thread_local"),
         torch.inference_mode(),
     ):
         work()
     return graph
+
+
+@contextmanager
+def _garbage_left() -> Iterator[None]:
+    """Without garbage collection: a graph that is out of use would be let go of, which spoils a capture."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def fetched(tensors: Sequence[Tensor]) -> list[Tensor]:

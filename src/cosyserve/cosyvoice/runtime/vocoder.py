@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, LOOK_AHEAD
-from cosyserve.cosyvoice.model.hift import Hift
+from cosyserve.cosyvoice.model.hift import Filtered, Hift
 from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HiftStream, Hop, Rows, Spoken, Window, together
 from cosyserve.cosyvoice.runtime.graphs import Make, Pool, captured
 
@@ -37,11 +37,7 @@ class VocoderBatch:
         """`first` and `later` are the frames of a stream's hops. With `kernels` they make the convolutions, else
         PyTorch's do."""
         self._hift, self._pool = hift, pool
-        if kernels is not None:
-            # Triton is imported where a card is, and only then.
-            from cosyserve.cosyvoice.runtime.fused_filter import FusedFilter
-
-            hift.fused = FusedFilter(hift, kernels)
+        hift.fused = None if kernels is None else _fused(hift, kernels)
         self._windows = _windows(first, later)
         self._width = _power_of_two(streams)
         self._memory = Rows.of(hift, self._width, self._windows[-1])
@@ -90,6 +86,13 @@ class VocoderBatch:
         if (frames, count) not in self._batches:
             self._batches[frames, count] = _Batch(self._hift, self._memory.part(count, frames), self._pool)
         return self._batches[frames, count]
+
+
+def _fused(hift: Hift, kernels: "Kernels") -> Filtered:
+    # Triton is imported where a card is, and only then.
+    from cosyserve.cosyvoice.runtime.fused_hift import FusedHift
+
+    return FusedHift(hift, kernels)
 
 
 class _Batch:

@@ -1,9 +1,11 @@
-"""The vocoder's convolutions by Triton's kernels, from mel and spectra to spectra: `Hift.filter`.
+"""The vocoder by Triton's kernels, from mel and source to waveform: `Hift.filtered`.
 
-Activations are (B, T, C). The blocks of a level, which differ in their taps alone, run side by side, so a level is 9
-launches for its blocks and their input, 7 for the source's, and 2 around them.
+Activations are (B, T, C). The blocks of a level, which differ in their taps alone, run side by side, so a level is 7
+launches for its blocks and their input, 7 for the source's, and 1 to get there. Both Fourier transforms are products
+with their matrices: of 16 samples, and in one order for any number of streams.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,7 +17,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from cosyserve.cosyvoice.kernels.grouped_conv import Begin, Convs
 from cosyserve.cosyvoice.kernels.kernels import Kernels
-from cosyserve.cosyvoice.model.hift import SLOPE, Hift
+from cosyserve.cosyvoice.model.config import SAMPLES_PER_FRAME
+from cosyserve.cosyvoice.model.hift import LOUDEST, SLOPE, Hift, overlapped
 
 _LAST_SLOPE = 0.01  # PyTorch's own, before the last convolution
 
@@ -41,7 +44,7 @@ class _Level:
     blocks: list[_Step]
 
 
-class FusedFilter:
+class FusedHift:
     """Not to be used from two threads."""
 
     def __init__(self, hift: Hift, kernels: Kernels) -> None:
@@ -49,23 +52,39 @@ class FusedFilter:
         groups = [list(hift.resblocks)[level * width : (level + 1) * width] for level in range(len(hift.ups))]
         with torch.inference_mode():
             self._pre, self._post = _convs([hift.conv_pre]), _convs([hift.conv_post])
+            self._window, self._hop = hift.window, hift.hop
+            self._analysis, self._synthesis = _fourier(hift.window)
             self._levels = [
                 _level(*each) for each in zip(hift.ups, hift.source_downs, hift.source_resblocks, groups, strict=True)
             ]
 
-    def __call__(self, mel: Tensor, excitation: Tensor, begin: Tensor | None) -> Tensor:
-        """As `Hift.filter`."""
-        frames, rate = None if begin is None else begin.flatten().contiguous(), 1
-        excited = excitation.transpose(1, 2).contiguous()[None]
-        x = mel.new_empty(1, len(mel), mel.shape[2], self._pre.bias.shape[1])
-        self._kernels.grouped_conv(mel.transpose(1, 2).contiguous()[None], self._pre, x, begin=_begin(frames, 1))
+    def __call__(self, mel: Tensor, source: Tensor, begin: Tensor | None) -> Tensor:
+        """As `Hift.filtered`."""
+        frames, fft = None if begin is None else begin.flatten().contiguous(), len(self._window)
+        sounding = _begin(frames, SAMPLES_PER_FRAME // self._hop)
+        pieces = F.pad(source, (fft // 2, fft // 2), mode="reflect").unfold(2, fft, self._hop).transpose(0, 1)
+        spectra = self._spectra(mel, self._made(pieces.contiguous(), self._analysis, sounding), frames)
+        magnitude, phase = spectra.chunk(2, dim=3)
+        voiced = torch.polar(magnitude.exp().clip(max=LOUDEST), phase.sin())
+        pieces = self._made(torch.cat((voiced.real, voiced.imag), dim=3), self._synthesis, sounding)[0]
+        inside = None if sounding is None else sounding.inside(pieces.shape[1]).transpose(1, 2).float()
+        return overlapped(pieces.transpose(1, 2), self._window, self._hop, inside)
+
+    def _made(self, x: Tensor, convs: Convs, begin: Begin | None) -> Tensor:
+        out = x.new_empty(*x.shape[:3], convs.bias.shape[1])
+        self._kernels.grouped_conv(x, convs, out, begin=begin)
+        return out
+
+    def _spectra(self, mel: Tensor, excited: Tensor, frames: Tensor | None) -> Tensor:
+        """What the last convolution makes, (1, B, 120 T + 1, 18), of the source's spectra, which are like it."""
+        rate, x = 1, self._made(mel.transpose(1, 2).contiguous()[None], self._pre, _begin(frames, 1))
         for number, level in enumerate(self._levels, 1):
             rate *= level.rate
             later = 1 if number == len(self._levels) else 0
             x = self._through(level, x, excited, _begin(frames, rate), later)
-        out = x.new_empty(*x.shape[:3], self._post.bias.shape[1])
+        out = torch.empty_like(excited)
         self._kernels.grouped_conv(x, self._post, out, slope=_LAST_SLOPE)
-        return out[0].transpose(1, 2)
+        return out
 
     def _through(self, level: _Level, x: Tensor, excited: Tensor, begin: Begin | None, later: int) -> Tensor:
         """A level of `x` (1, B, T, C); the last is `later` by one value."""
@@ -104,6 +123,23 @@ class FusedFilter:
             alpha, into = (None, None) if following is None else (following.alpha, activated)
             by.grouped_conv(between, step.second, out, begin=begin, new=x, alpha=alpha, activated=into, round_x=False)
             x = out
+
+
+def _fourier(window: Tensor) -> tuple[Convs, Convs]:
+    """Of windowed samples (C = 16) the real parts of the bins and their imaginary parts (N = 18); and back again, the
+    window laid over once more."""
+    fft, device = len(window), window.device
+    angle = 2 * math.pi / fft * torch.outer(torch.arange(fft // 2 + 1), torch.arange(fft)).double()
+    real, imaginary = angle.cos(), -angle.sin()
+    twice = torch.full((fft // 2 + 1, 1), 2.0).double()  # each bin but the first and the last stands for two
+    twice[0] = twice[-1] = 1
+    there = torch.cat((real, imaginary)).float().to(device) * window
+    back = (torch.cat((twice * real, twice * imaginary)) / fft).float().to(device) * window
+    zeros = window.new_zeros(2 * (fft // 2 + 1))
+    return (
+        Convs.of([there[..., None]], [zeros], [0], exact=True),
+        Convs.of([back.T[..., None]], [zeros[:fft]], [0], exact=True),
+    )
 
 
 def _begin(frames: Tensor | None, rate: int) -> Begin | None:
