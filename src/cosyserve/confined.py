@@ -43,7 +43,7 @@ class NotStartedError(UnfinishedError):
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a call may take. The processor's seconds are the bound; the clock's are for what waits for ever."""
+    """What a call may take. Processor time is the main bound; wall-clock time catches a call that waits forever."""
 
     memory: int  # bytes of address space, beyond that of the process that forks
     cpu_seconds: float

@@ -124,7 +124,7 @@ class LogStream(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)
         if self._lost:
-            lost = f"{self._lost} lines of the log were lost, since nobody took them"
+            lost = f"{self._lost} log lines were dropped because nothing read them"
             text = self.format(_own_record(logging.WARNING, lost)) + "\n" + text
         data = (("\n" if self._cut else "") + text + "\n").encode(errors="backslashreplace")
         while data:

@@ -33,7 +33,7 @@ def expect_program(path: Path) -> None:
     """Raises ValueError where it cannot be run, neither as a path nor as a name on the PATH."""
     expect_file(path)
     if shutil.which(path) is None:
-        raise ValueError(f"{path} is no program")
+        raise ValueError(f"{path} is not a program")
 
 
 def text_of(path: Path) -> str:
@@ -51,7 +51,7 @@ def text_of(path: Path) -> str:
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
     if "\0" in text:
-        raise ValueError("it holds a NUL character")
+        raise ValueError("it contains a NUL character")
     return text
 
 

@@ -244,7 +244,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _refuse_unusable_keys(self) -> "Settings":
-        """What was set and comes to nothing would leave the door open."""
+        """Keys that were set but turn out empty would leave the server open to everybody."""
         given = self.api_keys.get_secret_value()
         if given or self.api_keys_file is not None:
             try:

@@ -164,7 +164,7 @@ def _supervise(
 
 
 def _rebuilt(settings: Settings, engine: Engine, stopping: Flag) -> bool:
-    """Make an engine anew that cannot be loaded, unless that has been done before; whether there is one now."""
+    """Rebuild an engine that cannot be loaded, once. Returns whether there is one now."""
     if not Engines(settings.models_dir).give_up(engine):
         return False
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _END_SECONDS = 1.0
-# Looked up here: between fork and exec another thread may hold the loader's lock for ever. Linux alone has it.
+# Looked up here: between fork and exec another thread may hold the loader's lock forever. Only Linux has it.
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 

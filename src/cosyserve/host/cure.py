@@ -1,11 +1,11 @@
 """The environment in which MPI starts wherever it can.
 
 Each line cures a measured cause: hwloc's gl plugin asks X displays :0 to :9, which are the TCP ports 6000 to 6009,
-and waits for ever for an answer; what another launcher left behind sends Open MPI to a daemon that is not there;
+and waits forever for an answer; what another launcher left behind sends Open MPI to a daemon that is not there;
 a TMPDIR that is read-only, full or long cannot hold its session folder. Numbers of threads are made to fit, too, and
 what TensorRT-LLM's import looks for is named.
 
-What else a user has set for MPI is left alone, but for the last resort, `bare`.
+Other MPI settings of the user are kept, except by the last resort, `bare`.
 """
 
 import os
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Set by Slurm, PMI, PMIx, and Open MPI's own launchers for their children; meaningless to anybody else's. What a
-# user sets (…_MCA_…) stays, but for the parameters by which mpirun tells its child who it is.
+# user sets (…_MCA_…) stays, except the parameters by which mpirun tells its child who it is.
 _LEFTOVER = re.compile(
     r"SLURM_|PMI_|PMI2_|PMIX_(?!MCA_)|PRTE_(?!MCA_|ALLOW_)|ORTE_|OPAL_PREFIX$|OPAL_PKG|OPAL_LIBDIR$|OPAL_BINDIR$"
     r"|OMPI_COMM_|OMPI_UNIVERSE_|OMPI_APP_|OMPI_FILE_|OMPI_FIRST_|OMPI_NUM_APP|OMPI_MCA_ess(?:$|_base)|OMPI_MCA_orte_"

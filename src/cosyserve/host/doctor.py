@@ -113,7 +113,7 @@ def _answers(questions: list[Question], deadline: float) -> Iterator[Finding]:
 def _crashed(error: Exception) -> Finding:
     what = f"{type(error).__name__}: {error}"
     return CRASHED.warn(
-        Text(f"a check failed itself ({what})", f"某项检查自身出错（{what}）"),
+        Text(f"the check itself failed ({what})", f"某项检查自身出错（{what}）"),
         Text("please report this line; the other checks are not affected", "欢迎反馈此行；其他检查不受影响"),
     )
 

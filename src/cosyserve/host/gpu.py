@@ -163,7 +163,7 @@ def _absent(machine: Machine, needed: bool) -> Finding:
             )
         )
     return DEVICE.warn(
-        Text("none, and the settings or packages here are for one", "无，但当前的配置或软件包需要显卡"),
+        Text("none, but the settings or packages here need one", "无，但当前的配置或软件包需要显卡"),
         Text(
             "in Docker: docker run --gpus all …; else install NVIDIA's driver",
             "Docker 中请使用 docker run --gpus all …；否则请安装 NVIDIA 驱动",
@@ -182,7 +182,7 @@ def _silent(tool: str | None, answer: str) -> Finding:
         )
     last = (answer.strip().splitlines() or ["no answer"])[-1][:160]
     return DEVICE.warn(
-        Text(f"nvidia-smi answers: {last}", f"nvidia-smi 返回：{last}"),
+        Text(f"nvidia-smi says: {last}", f"nvidia-smi 返回：{last}"),
         Text(
             "nvidia-smi, and reinstall or restart the driver until it lists the card",
             "请运行 nvidia-smi，并重装或重启驱动，直到能列出显卡",
@@ -243,7 +243,7 @@ def _free_memory(cards: list[Card], past_seconds: float, flow_steps: int) -> Fin
                 f"{free} MiB, and CosyVoice2 takes about {_MODEL_MIB}", f"{free} MiB，CosyVoice2 约需 {_MODEL_MIB} MiB"
             ),
             Text(
-                "nvidia-smi shows who holds it; end what is not needed",
+                "nvidia-smi shows which programs use it; end those that you do not need",
                 "可用 nvidia-smi 查看占用者，并结束不需要的程序",
             ),
             free_mib=free,

@@ -30,7 +30,7 @@ _CAPABILITY = 8.0  # the oldest whose tensor cores multiply bfloat16
 _TYPE = "bfloat16"  # cuBLAS multiplies float32 faster than Triton does
 _SECONDS = 30  # for a compiler that reads headers and writes nothing: a tenth of a second where all is well
 _REPORT = Text(
-    "try another driver or version of PyTorch, and report this line; speech is the same, and takes longer",
+    "try another driver or version of PyTorch, and report this line; until then speech is the same, but slower",
     "请尝试其他驱动或 PyTorch 版本，并反馈此行；合成结果不受影响，只是速度较慢",
 )
 
@@ -55,7 +55,7 @@ def lack(machine: Machine, capability: float | None, dtype: str) -> Lack | None:
 
 def untested(problem: str) -> Lack:
     """No kernel passed the self-test."""
-    cause = Text(f"Triton's failed their self-test ({problem})", f"Triton 内核未通过自检（{problem}）")
+    cause = Text(f"Triton's kernels failed their self-test ({problem})", f"Triton 内核未通过自检（{problem}）")
     return Lack("self_test", cause, _REPORT)
 
 
@@ -71,7 +71,7 @@ def without_triton(problem: str) -> Lack:
 
 
 def key(card: Card) -> Sequence[str]:
-    """What compiled code depends on, but for its source, which Triton knows itself."""
+    """What compiled code depends on, except its source, which Triton tracks itself."""
     versions = (f"{package}-{installed(package) or 'none'}" for package in ("triton", "torch"))
     return (card.name, str(card.capability), f"driver-{card.driver}", *versions)
 
@@ -92,7 +92,7 @@ def examine(machine: Machine, settings: Settings) -> Finding:
 
 
 def _by_torch(found: Lack) -> Finding:
-    cause = Text(f"PyTorch's, as {found.cause.en}", f"使用 PyTorch 内核：{found.cause.zh}")
+    cause = Text(f"PyTorch's, because {found.cause.en}", f"使用 PyTorch 内核：{found.cause.zh}")
     facts = {"by": "torch", "reason": found.reason}
     return KERNELS.ok(cause, **facts) if found.remedy is NOTHING else KERNELS.warn(cause, found.remedy, **facts)
 
@@ -114,7 +114,7 @@ def but_for(replaced: Iterable[str]) -> Text:
     """Triton's kernels, of which a few are not used."""
     names = ", ".join(sorted(replaced))
     return Text(
-        f"Triton's, but for what failed its self-test and is PyTorch's instead ({names})",
+        f"Triton's, except those that failed their self-test, which are PyTorch's instead ({names})",
         f"使用 Triton 内核，其中未通过自检的由 PyTorch 代替（{names}）",
     )
 
@@ -131,7 +131,10 @@ def _of_type(dtype: str) -> Lack | None:
         return None
     return Lack(
         "type",
-        Text(f"Triton's are for {_TYPE}, and the number type is {dtype}", f"Triton 内核仅用于 {_TYPE}，当前为 {dtype}"),
+        Text(
+            f"Triton's kernels need {_TYPE}, and the number type is {dtype}",
+            f"Triton 内核仅用于 {_TYPE}，当前为 {dtype}",
+        ),
     )
 
 
@@ -141,7 +144,7 @@ def _of_card(capability: float | None) -> Lack | None:
     return Lack(
         "capability",
         Text(
-            f"the card has compute capability {capability}, and Triton's need {_CAPABILITY}",
+            f"the card has compute capability {capability}, and Triton's kernels need {_CAPABILITY}",
             f"显卡计算能力为 {capability}，Triton 内核需要 {_CAPABILITY}",
         ),
         Text("use a card of the Ampere generation or later", "请更换 Ampere 及更新的显卡"),
@@ -165,7 +168,7 @@ def _of_compiler(machine: Machine) -> Lack | None:
         return _no_headers(headers)
     problem = _problem_of(compiler, str(machine.path(headers)), {**machine.environ, "LC_ALL": "C"})
     if problem:
-        return _no_compiler(Text(f"{compiler} compiles nothing ({problem})", f"{compiler} 无法编译（{problem}）"))
+        return _no_compiler(Text(f"{compiler} cannot compile ({problem})", f"{compiler} 无法编译（{problem}）"))
     return None
 
 

@@ -27,19 +27,21 @@ def weights(models_dir: Path) -> Finding:
         )
     facts = {"folder": str(folder.path)}
     if folder.of_another_size:
-        return WEIGHTS.ok(Text(f"of other sizes in {folder.path}", f"{folder.path} 中为其他规格的模型"), **facts)
+        return WEIGHTS.ok(
+            Text(f"a model of other sizes in {folder.path}", f"{folder.path} 中为其他规格的模型"), **facts
+        )
     wrong = [file.path for file in folder.model.files if folder.state(file) in (FileState.MISSING, FileState.CHANGED)]
     if wrong:
         return WEIGHTS.warn(
             Text(
-                f"missing or not whole in {folder.path}: {', '.join(wrong)}",
+                f"missing or incomplete in {folder.path}: {', '.join(wrong)}",
                 f"{folder.path} 中缺失或不完整：{'、'.join(wrong)}",
             ),
             Text(f"{command()} fetch", f"{command()} fetch"),
             **facts,
             wrong=wrong,
         )
-    return WEIGHTS.ok(Text(f"whole in {folder.path}", f"{folder.path} 中完整"), **facts)
+    return WEIGHTS.ok(Text(f"complete in {folder.path}", f"{folder.path} 中完整"), **facts)
 
 
 def engines(folder: Path) -> Finding:

@@ -139,7 +139,7 @@ def processor(machine: Machine) -> Finding:
         )
     if cores < 2:
         return PROCESSOR.warn(
-            Text(f"{cores:g} cores: audio may come slower than it plays", f"仅 {cores:g} 核：合成可能慢于播放"),
+            Text(f"{cores:g} cores: audio may be made slower than it plays", f"仅 {cores:g} 核：合成可能慢于播放"),
             Text("give the machine or container two cores or more", "请为机器或容器分配两个以上的核"),
             **facts,
         )
@@ -297,7 +297,7 @@ def clock() -> Finding:
     if now < _RELEASED:
         return CLOCK.warn(
             Text(
-                "it is set to before this version was written, so secure connections will fail",
+                "it shows a time before this version was released, so secure connections will fail",
                 "系统时间早于本版本的发布时间，安全连接会失败",
             ),
             Text(

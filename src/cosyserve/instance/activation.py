@@ -35,7 +35,7 @@ def configure(home: Home, changes: Mapping[str, str]) -> None:
     """Write settings into shared/.env, beside whatever else stands there. An empty value takes a line out."""
     file = home.shared / ".env"
     if not file.exists():
-        write_atomically(file, "# docs/settings.md lists what may stand here.\n", _SECRET)
+        write_atomically(file, "# docs/settings.md lists all settings.\n", _SECRET)
         changes = {**_FIRST_SETTINGS, **changes}
     env_text(file)
     for name, value in changes.items():
@@ -59,7 +59,7 @@ def activate(home: Home, release: Release, changes: Mapping[str, str], say: Say)
     What served before does so until then, and where the new one fails, it goes on with the settings it had.
     """
     if not release.complete:
-        raise CosyError(errors.RELEASE_BROKEN, release=release.name, reason="it is not whole", log=home.log)
+        raise CosyError(errors.RELEASE_BROKEN, release=release.name, reason="it is incomplete", log=home.log)
     configure(home, {})
     with _or_as_before(home, say):
         configure(home, changes)
@@ -79,7 +79,7 @@ def put_to_work(home: Home, release: Release, say: Say, machine: Machine | None 
     if wants_model:
         _step(home, release, say, "fetching the model · 下载模型", "fetch")
     if waits_for_card(release, machine or Machine()):
-        say("no GPU: the engine build and the start are left to the next boot with one, by itself")
+        say("no GPU: the next boot with one builds the engine and starts the server by itself")
         say("无卡模式：引擎构建与启动将在下次有卡开机时自动进行")
         return
     if wants_model:
@@ -99,7 +99,7 @@ def roll_back(home: Home, say: Say) -> Release:
 
 
 def restart(home: Home, say: Say) -> None:
-    """The current release anew, as its settings now say."""
+    """Restarts the current release with its settings as they are now."""
     release = current(home)
     with _or_as_before(home, say):
         replace(home, release, say)

@@ -172,9 +172,9 @@ def _seconds_of_sound(data: bytes) -> float:
         with wave.open(BytesIO(data)) as sound:
             samples, rate, width = sound.readframes(1 << 30), sound.getframerate(), sound.getsampwidth()
     except (wave.Error, EOFError) as error:
-        raise OSError(f"what it sends is no sound: {error}") from error
+        raise OSError(f"it did not send audio: {error}") from error
     if not any(samples):
-        raise OSError("what it sends is silent")
+        raise OSError("it sent nothing but silence")
     return float(len(samples) / width / rate)
 
 

@@ -7,7 +7,7 @@ _TICK = 0.2  # seconds; a handler that returns does not end a sleep
 
 class Flag:
     """`threading.Event` is set under a lock, which the thread that is interrupted may hold: two signals at once, or one
-    during a wait, and it stands still for ever."""
+    during a wait, and it stands still forever."""
 
     def __init__(self) -> None:
         self._set = False

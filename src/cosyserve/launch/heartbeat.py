@@ -9,7 +9,8 @@ from pathlib import Path
 
 # Internal to a launch, hence no settings: where to tell, and what a restarted server may tell others.
 SOCKET = "_COSYSERVE_BEAT"
-RESTARTS, REASON = "_COSYSERVE_RESTARTS", "_COSYSERVE_RESTART_REASON"
+RESTARTS = "_COSYSERVE_RESTARTS"
+REASON, REASON_ZH = "_COSYSERVE_RESTART_REASON", "_COSYSERVE_RESTART_REASON_ZH"
 # Which of several installed releases this is, and which start of it.
 RELEASE, START = "_COSYSERVE_RELEASE", "_COSYSERVE_START"
 # The share of a graphics card's memory that a replica has; the rest belongs to others.

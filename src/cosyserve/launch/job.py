@@ -28,10 +28,10 @@ def run(rungs: Sequence[Rung], tmpdir: str | None, seconds: float, stopping: Fla
             if failure is None:
                 work.join()
                 return None
-            failure = work.with_last_words(failure)
+            failure = f"{failure}{work.last_words}"
             if work.has_heartbeat or stopping.is_set():
                 return failure
         finally:
             work.end()
         log.warning("Launch method '%s' failed: %s", rung.name, failure)
-    return f"MPI starts in no way here; {command()} doctor says why"
+    return f"MPI cannot be started here; {command()} doctor says why"

@@ -54,7 +54,7 @@ def plan(
         "direct": rung("direct", "plain Python in the cured environment", cured),
         "isolated": rung("isolated", "an MPI singleton that starts no daemon", cure.isolated(environ, around)),
         "mpirun": rung("mpirun", "a launcher of its own for MPI", under_mpirun, cure.MPIRUN),
-        "bare": rung("bare", "an MPI singleton without any MPI setting made here", cure.bare(environ, around)),
+        "bare": rung("bare", "an MPI singleton that ignores all MPI settings of this host", cure.bare(environ, around)),
     }
     if settings.launch != "auto":
         order: list[str] = [settings.launch]
@@ -64,5 +64,5 @@ def plan(
         order = ["direct", "isolated", "mpirun", "bare"]
     if remembered in order:
         order.sort(key=lambda name: name != remembered)  # stable: the others keep their order
-    last = rung(WITHOUT, "no MPI at all, since it starts in no way here", {**cured, WITHOUT_MPI: "1"})
+    last = rung(WITHOUT, "no MPI, because it could not be started here", {**cured, WITHOUT_MPI: "1"})
     return [*(rungs[name] for name in order), last]

@@ -21,9 +21,10 @@ import psutil
 from cosyserve import errors, logs
 from cosyserve.errors import CosyError
 from cosyserve.host import child, probe
+from cosyserve.host.report import NOTHING, Text
 from cosyserve.launch import memory, stacks
 from cosyserve.launch.flag import Flag
-from cosyserve.launch.heartbeat import REASON, RESTARTS, SOCKET, Heartbeat, Receiver
+from cosyserve.launch.heartbeat import REASON, REASON_ZH, RESTARTS, SOCKET, Heartbeat, Receiver
 from cosyserve.launch.ladder import Rung
 from cosyserve.launch.ledger import Ledger
 from cosyserve.launch.output import Output
@@ -62,14 +63,14 @@ class Supervisor:
         self._breaks = 0
         self._asked_by_a_person, self._asked = False, 0.0
         self._stopping, self._at_once = Flag(), Flag()
-        self._restarts, self._reason = 0, ""
+        self._restarts, self._reason = 0, NOTHING
 
     def run(self) -> int:
         """Serve until told to stop. Returns the exit status: 0 for a stop that was asked for, 130 for one at once."""
         for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(sig) is not signal.SIG_IGN:  # nohup's, for SIGHUP
                 signal.signal(sig, self._stop)
-        falls: list[float] = []  # of servers, whosever fault
+        falls: list[float] = []  # of servers, for any reason
         restarts: list[float] = []  # after falls that no request can have caused
         if not self._keeps_up and memory.falls(self._settings.state_dir, _RESTART_WINDOW) > _RESTARTS_WITH_MPI:
             self._goes_without_mpi()
@@ -77,17 +78,17 @@ class Supervisor:
             server = self._climb()
             if isinstance(server, Server):
                 reason = server.watch(self._stopping, self._settings.heartbeat_seconds)
-                if self._stopping.is_set() or server.leaves:
+                if reason is None or self._stopping.is_set() or server.leaves:
                     return self._let_finish(server)
                 server.end()
-                reason = server.with_last_words(reason)
+                reason = Text(reason.en + server.last_words, reason.zh + server.last_words)
                 self._count_break(server)
             elif self._stopping.is_set() or not falls:
                 return server
             else:  # it has run here, so what is in its way may pass: a port or a card that is not free yet
-                reason = "could not be started"
+                reason = Text("could not be started", "无法启动")
             if not self._keeps_up:
-                log.error("The server %s", reason)
+                log.error("The server %s", reason.en)
                 memory.note_fall(self._settings.state_dir, _RESTART_WINDOW)
                 return 1
             falls = _recent(falls)
@@ -95,16 +96,20 @@ class Supervisor:
                 falls, restarts = falls[-1:], []
             if isinstance(server, Server) and server.requests:
                 # Whoever can bring a server down by a request could otherwise bring it down for good.
-                reason = f"{reason}, while it served {server.requests} request{'s' * (server.requests != 1)}"
+                reason = _while_it_served(reason, server.requests)
             else:
                 restarts = _recent(restarts)
             if len(restarts) > _RESTARTS:
-                log.error("%s", CosyError(errors.CRASH_LOOP, count=_RESTARTS, reason=reason))
+                log.error("%s", CosyError(errors.CRASH_LOOP, count=_RESTARTS, reason=reason.en, reason_zh=reason.zh))
                 return 1
-            log.error("The server %s, and is started again", reason)
+            log.error("The server %s; it is started again", reason.en)
             self._restarts, self._reason = self._restarts + 1, reason
             self._stopping.wait(_BACK_OFF[max(0, min(len(restarts), len(_BACK_OFF)) - 1)])
         return 0
+
+    def _told(self) -> dict[str, str]:
+        """What the next server may tell about those before it."""
+        return {RESTARTS: str(self._restarts), REASON: self._reason.en, REASON_ZH: self._reason.zh}
 
     def _climb(self) -> "Server | int":
         """The first rung whose server becomes ready, or the exit status where none does."""
@@ -112,7 +117,7 @@ class Supervisor:
             if self._stopping.is_set():
                 return 0
             try:
-                server = Server(rung, self._tmpdir, {RESTARTS: str(self._restarts), REASON: self._reason})
+                server = Server(rung, self._tmpdir, self._told())
             except OSError as error:  # such as no mpirun on this machine
                 log.warning("Launch method '%s' cannot be tried: %s", rung.name, error)
                 continue
@@ -133,13 +138,13 @@ class Supervisor:
                 return status  # it has said itself what is wrong
             if status == ENGINE_UNUSABLE:
                 return self._climb_without(server)
-            log.warning("Launch method '%s' failed: %s", rung.name, server.with_last_words(failure))
+            log.warning("Launch method '%s' failed: %s", rung.name, f"{failure}{server.last_words}")
         log.error("%s", CosyError(errors.NO_RUNG))
         return 1
 
     def _climb_without(self, server: "Server") -> "Server | int":
         """The engine cannot be loaded, on whatever rung: a new one is made once, else PyTorch speaks."""
-        log.error("The engine cannot be used: %s", server.with_last_words("it does not load"))
+        log.error("The engine cannot be used: it does not load%s", server.last_words)
         if not self._mend(self._stopping):
             self._rungs = self._rungs[-1:]
         return self._climb()
@@ -154,7 +159,7 @@ class Supervisor:
         """Take the last rung, where there is no MPI and no engine, unless it is the only one already."""
         if len(self._rungs) == 1:
             return False
-        log.error("That was once too often: from now on the server goes without MPI, and PyTorch speaks")
+        log.error("It broke again: from now on the server runs without MPI and uses PyTorch")
         self._rungs = self._rungs[-1:]
         return True
 
@@ -236,22 +241,23 @@ class Server:
                 return f"it hangs, {'before MPI was up' if self._last is None else 'not ready'} after {passed:.1f} s"
         return "it was told to stop"
 
-    def watch(self, stopping: Flag, heartbeat_seconds: float) -> str:
-        """Return what happened to it, or an empty text once it is told to stop."""
+    def watch(self, stopping: Flag, heartbeat_seconds: float) -> Text | None:
+        """What happened to it, in words that follow "the server"; None once it is told to stop."""
         silent = 0.0  # by the supervisor's own ticks: a host that slept must not be taken for a server that hangs
         while not stopping.is_set():
             if self._receive():
                 silent = 0.0
                 if self._last is not None and self._last.state == "stalled":
-                    return "stood still in its synthesis"
+                    return Text("was stuck in its synthesis", "合成停滞")
                 if self.broke:
-                    return "lost its engine"
+                    return Text("lost its engine", "引擎失效")
             elif (status := self._process.poll()) is not None:
-                return f"ended with status {status}"
+                return Text(f"ended with status {status}", f"以状态 {status} 退出")
             elif (silent := silent + _TICK) > heartbeat_seconds:
                 self._look()
-                return f"was not heard of for {heartbeat_seconds:g} s"
-        return ""
+                seconds = f"{heartbeat_seconds:g}"
+                return Text(f"sent no heartbeat for {seconds} s", f"{seconds} 秒没有心跳")
+        return None
 
     def stop(self, seconds: float, at_once: Flag) -> None:
         """Let it finish unless `at_once` is set, then end what is left.
@@ -307,8 +313,10 @@ class Server:
         self._folder.cleanup()
         return ended if status is None else status
 
-    def with_last_words(self, reason: str) -> str:
-        return f"{reason} ({self._output.last_words})" if self._output.last_words else reason
+    @property
+    def last_words(self) -> str:
+        """The last line it wrote, in brackets; empty where it wrote none."""
+        return f" ({self._output.last_words})" if self._output.last_words else ""
 
     def _receive(self) -> bool:
         _collect_orphans(self._process.pid)
@@ -324,6 +332,11 @@ class Server:
             log.error("    %s", stuck.line())
         for line in [*probe.python_stack(processes).splitlines(), *stacks.ask(Path(self._folder.name))]:
             log.error("    %s", line)
+
+
+def _while_it_served(reason: Text, requests: int) -> Text:
+    served = f"{requests} request{'s' * (requests != 1)}"
+    return Text(f"{reason.en}, while it served {served}", f"{reason.zh}，当时正在处理 {requests} 个请求")
 
 
 def _collect_orphans(own: int) -> None:

@@ -72,7 +72,7 @@ def _run(machine: Machine, script: str, data: bytes = b"", take: Take | None = N
 
 
 def _follow(machine: Machine, folder: str, take: Take) -> int:
-    """Show the job's output, each byte once however often the connection is made anew; its status."""
+    """Show the job's output, each byte once, however often it has to reconnect; returns its status."""
     seen = 0
     while True:
         head: bytes | None = b""

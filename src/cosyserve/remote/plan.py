@@ -16,7 +16,7 @@ DATA_DISK = "/root/autodl-tmp"
 DEFAULT_FOLDER = f"{DATA_DISK}/cosyserve"
 DEFAULT_PORT = 6008
 _UNLESS_WRITTEN = {"PORT": str(DEFAULT_PORT), "HOST": "127.0.0.1", "IDLE_SHUTDOWN_MINUTES": "0"}
-# Room for an environment and what is downloaded for it. Estimates but for the preview's, which was measured.
+# Room for an environment and its downloads. The preview's was measured, the others are estimates.
 _NEEDED_MIB: dict[Flavour, int] = {"preview": 500, "slim": 10_000, "cuda12": 25_000, "cuda13": 25_000}
 
 

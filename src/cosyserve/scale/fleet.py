@@ -51,7 +51,7 @@ class ServeFleet:
         try:
             told = await asked.results_async(timeout_s=_ANSWER_SECONDS, return_exceptions=True)
         except (RayError, RayServeException, TimeoutError) as error:
-            log.warning("The other servers cannot be asked: %s", type(error).__name__)
+            log.warning("The other servers cannot be reached: %s", type(error).__name__)
             return []
         return [report for report in told if not isinstance(report, BaseException)]
 

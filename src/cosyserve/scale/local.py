@@ -51,7 +51,7 @@ def _ray_ended() -> Iterator[None]:
     try:
         yield
     finally:
-        # What Ray says of its own end (tasks that fail and will be retried for ever) frightens, and is over with it.
+        # While it ends, Ray reports failed tasks that it will retry forever. These lines alarm and mean nothing.
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             if ray.is_initialized():  # else to end Serve would start one
                 serve.shutdown()  # type: ignore[no-untyped-call]

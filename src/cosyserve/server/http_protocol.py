@@ -229,7 +229,7 @@ class Http(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """What the library's own parser of heads would stumble over, without a word, is answered here."""
         if any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
-            self._refuse(CosyError(errors.REQUEST_INVALID, details="a WebSocket begins without a body"))
+            self._refuse(CosyError(errors.REQUEST_INVALID, details="a WebSocket request has no body"))
         elif max(len(self.url), *(len(name) + len(value) for name, value in self.headers)) > self._limits.line_bytes:
             self._refuse_head()
         elif not all(value.isascii() for _, value in self.headers):

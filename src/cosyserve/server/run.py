@@ -88,7 +88,7 @@ class DrainingServer(uvicorn.Server):
 
     def _leave_idle(self) -> None:
         if self._draining is None:
-            log.warning("Nothing was asked for in %g minutes", self._service.settings.idle_shutdown_minutes)
+            log.warning("No request came for %g minutes", self._service.settings.idle_shutdown_minutes)
             self._draining = asyncio.create_task(self._drain(ServerState.IDLE))
 
     def _stop(self) -> None:
@@ -100,7 +100,7 @@ class DrainingServer(uvicorn.Server):
 
     def _leave_to_successor(self) -> None:
         if self._draining is None:
-            log.info("Another server has taken over: running streams are finished")
+            log.info("Another server has taken over; this one finishes its running streams")
             self._draining = asyncio.create_task(self._drain(ServerState.RETIRING))
 
     async def _see_off(self) -> None:

@@ -16,7 +16,7 @@ from fastapi.requests import HTTPConnection
 
 from cosyserve import errors
 from cosyserve.errors import CosyError, Fault
-from cosyserve.launch.heartbeat import REASON, RELEASE, RESTARTS, START
+from cosyserve.launch.heartbeat import REASON, REASON_ZH, RELEASE, RESTARTS, START
 from cosyserve.launch.ladder import PLAIN, RUNG
 from cosyserve.server.admission import Admission
 from cosyserve.server.fleet import ALONE, Fleet
@@ -97,7 +97,7 @@ class Service:
         voice_of(self.synthesizer, settings.voice)  # a name that is not there is to be known at the start
         self.rung = os.environ.get(RUNG, PLAIN)
         self.restarts = int(os.environ.get(RESTARTS, "0"))
-        self.restart_reason = os.environ.get(REASON, "")
+        self.restart_reason, self.restart_reason_zh = os.environ.get(REASON, ""), os.environ.get(REASON_ZH, "")
         self.release, self.start = os.environ.get(RELEASE, ""), os.environ.get(START, "")
         self.metrics.restarts.inc(self.restarts)
 
@@ -145,7 +145,7 @@ class Service:
         ):
             return False
         self.state = ServerState.STALLED
-        log.error("The synthesis has made nothing for %g s", self.settings.synthesis_seconds)
+        log.error("The synthesis has made no audio for %g s", self.settings.synthesis_seconds)
         return True
 
     def breaks(self) -> bool:

@@ -42,6 +42,7 @@ class Readiness(Status):
     preparing: str
     restarts: int
     restart_reason: str
+    restart_reason_zh: str
     active_streams: int
     max_streams: int
     capacity: Capacity
@@ -89,6 +90,7 @@ async def readyz(request: Request, response: Response) -> Readiness | Status:
         preparing=service.synthesizer.preparing,
         restarts=service.restarts,
         restart_reason=service.restart_reason,
+        restart_reason_zh=service.restart_reason_zh,
         active_streams=load.active,
         max_streams=load.streams,
         capacity=service.capacity,

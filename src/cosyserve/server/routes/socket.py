@@ -185,7 +185,9 @@ class Session:
         """The one that is open, or a new one."""
         if self._open is None:
             if self._generations.qsize() >= _MAX_WAITING:
-                raise CosyError(errors.MESSAGE_INVALID, details=f"{_MAX_WAITING} texts wait to be spoken already")
+                raise CosyError(
+                    errors.MESSAGE_INVALID, details=f"{_MAX_WAITING} texts are already waiting to be spoken"
+                )
             settings = self._service.settings
             self._open = Generation(self._update, settings.max_text_chars, settings.stall_seconds)
             self._generations.put_nowait(self._open)
@@ -274,7 +276,7 @@ async def _parsed(frame: MutableMapping[str, Any], max_chars: int) -> Message:
             raise CosyError(errors.MESSAGE_INVALID, param="session", details=details) from None
         raise unfit(first, location, errors.MESSAGE_INVALID) from None
     except ValueError as error:
-        raise CosyError(errors.MESSAGE_INVALID, details=f"it is no JSON: {error}") from None
+        raise CosyError(errors.MESSAGE_INVALID, details=f"it is not JSON: {error}") from None
 
 
 @router.websocket(_PATH)
