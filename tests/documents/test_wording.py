@@ -1,7 +1,7 @@
 """House rules for the English of documents and messages, beside those of proselint.
 
-Each row is a turn that readers stumbled over, and what to write instead. Add a row when a turn keeps coming back and its
-plain form fits in every place.
+Each row is a turn that readers stumbled over, and what to write instead. Add a row when a turn keeps coming back and
+its plain form fits in every place.
 """
 
 import re
