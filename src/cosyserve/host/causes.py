@@ -1,4 +1,4 @@
-"""Why MPI did not start: the known cause that fits what was seen of it. Each was met on a host broken that way."""
+"""Why MPI did not start: the known cause that fits what was seen. Each was reproduced on a host broken in that way."""
 
 from cosyserve.host.probe import Outcome, Result, Stuck
 from cosyserve.host.report import Text
@@ -48,7 +48,7 @@ _NO_TOOLKIT = Text(
 )
 _NO_COMPILER = Text("it needs a C compiler, and none is installed (gcc)", "它需要 C 编译器，但没有找到（gcc）")
 
-# What Open MPI or TensorRT-LLM writes in each case, the most telling first; Open MPI's were seen on hosts broken so.
+# What Open MPI or TensorRT-LLM prints in each case, the clearest first; Open MPI's were seen on hosts broken that way.
 _FAILURES = (
     (
         'using "srun"',

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# Set by Slurm, PMI, PMIx, and Open MPI's own launchers for their children; meaningless to anybody else's. What a
+# Set by Slurm, PMI, PMIx, and Open MPI's launchers for their own children; meaningless to other processes. What a
 # user sets (…_MCA_…) stays, except the parameters by which mpirun tells its child who it is.
 _LEFTOVER = re.compile(
     r"SLURM_|PMI_|PMI2_|PMIX_(?!MCA_)|PRTE_(?!MCA_|ALLOW_)|ORTE_|OPAL_PREFIX$|OPAL_PKG|OPAL_LIBDIR$|OPAL_BINDIR$"
@@ -86,7 +86,7 @@ def tmpdir_candidates(environ: Mapping[str, str]) -> list[str]:
 
 
 def cured(environ: Mapping[str, str], around: Surroundings) -> dict[str, str]:
-    """`environ` without what keeps MPI from starting. Pure, as all of these."""
+    """`environ` without everything that keeps MPI from starting. Pure, like all functions here."""
     dropped = set(leftovers(environ))
     environment = {name: value for name, value in environ.items() if name not in dropped}
     environment["HWLOC_COMPONENTS"] = _NO_PLUGINS
@@ -104,13 +104,13 @@ def cured(environ: Mapping[str, str], around: Surroundings) -> dict[str, str]:
 
 
 def isolated(environ: Mapping[str, str], around: Surroundings) -> dict[str, str]:
-    """The same for a singleton that starts no daemon. Its price is MPI_Comm_spawn."""
+    """The same for a singleton that starts no daemon. It cannot use MPI_Comm_spawn."""
     return {**cured(environ, around), _SINGLETON_ISOLATED: "1"}
 
 
 def bare(environ: Mapping[str, str], around: Surroundings) -> dict[str, str]:
-    """The same without any setting of MPI's, made by whomever in a variable or a file, and without its libraries
-    put before the system's. It may be a cluster's good reason that is dropped here, so this comes last."""
+    """The same without any MPI setting from variables or files, and without MPI libraries that come before the
+    system's. A cluster may need these, so this comes last."""
     environment = {
         name: value
         for name, value in isolated(environ, around).items()

@@ -1,4 +1,4 @@
-"""Whether the folders that are written to can be: a volume often belongs to somebody else."""
+"""Whether folders can be written to: a volume often belongs to another user."""
 
 import os
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Whether Triton's kernels can be used here: what they need of card and machine, told before any of it is loaded.
+"""Whether Triton's kernels can be used here: what they need of card and machine, found out before any of it is loaded.
 
-Triton compiles at run time, and a launcher in C for this very Python with each kernel: hence a compiler and headers.
+Triton compiles at run time, and with each kernel a launcher in C for this Python. That needs a compiler and headers.
 """
 
 import shutil
@@ -23,7 +23,7 @@ from cosyserve.store.kernels import folder_of
 
 KERNELS = Check("CS-GPU-006", Text("Kernels", "计算内核"))
 
-# Why they are used or not; what a program may ask for.
+# Why they are used or not, as a stable id for programs.
 Reason = Literal["available", "processor", "type", "capability", "triton", "compiler", "headers", "self_test"]
 
 _CAPABILITY = 8.0  # the oldest whose tensor cores multiply bfloat16
@@ -37,7 +37,7 @@ _REPORT = Text(
 
 @dataclass(frozen=True)
 class Lack:
-    """What is not there. `cause` goes on after "as", `remedy` is a line to paste, empty where nothing is wrong."""
+    """What is missing. `cause` follows "because", `remedy` is a line to paste, empty if nothing is wrong."""
 
     reason: Reason
     cause: Text
@@ -48,8 +48,8 @@ PROCESSOR = Lack("processor", Text("speech is made on a processor", "当前在 C
 
 
 def lack(machine: Machine, capability: float | None, dtype: str) -> Lack | None:
-    """The first thing that keeps Triton's kernels from a card of that compute capability, None where it is not known;
-    None where nothing does."""
+    """The first reason why Triton's kernels cannot be used on a card of that compute capability (None: unknown); None
+    if there is none."""
     return _of_type(dtype) or _of_card(capability) or _of_triton() or _of_compiler(machine)
 
 
@@ -111,7 +111,7 @@ def _as_tested(found: SelfTest | None) -> Finding:
 
 
 def but_for(replaced: Iterable[str]) -> Text:
-    """Triton's kernels, of which a few are not used."""
+    """Describes Triton's kernels when some of them are not used."""
     names = ", ".join(sorted(replaced))
     return Text(
         f"Triton's, except those that failed their self-test, which are PyTorch's instead ({names})",
@@ -156,7 +156,7 @@ def _of_triton() -> Lack | None:
 
 
 def _of_compiler(machine: Machine) -> Lack | None:
-    """Compiler and headers, where Triton looks for them; whether they go together is asked of the compiler."""
+    """Checks the compiler and the headers where Triton looks for them, and whether the compiler accepts the headers."""
     path, given = machine.environ.get("PATH", ""), machine.environ.get("CC")
     found = [shutil.which(name, path=path) for name in ([given] if given is not None else ["gcc", "clang"])]
     compiler = next(filter(None, found), None)
@@ -173,13 +173,13 @@ def _of_compiler(machine: Machine) -> Lack | None:
 
 
 def _scheme() -> str:
-    """As Triton has it: Debian's own scheme names a folder in which no headers are."""
+    """The folder of headers that Triton uses. Debian's own scheme names a folder without headers."""
     scheme = sysconfig.get_default_scheme()
     return "posix_prefix" if scheme == "posix_local" else scheme
 
 
 def _problem_of(compiler: str, headers: str, environ: Mapping[str, str]) -> str:
-    """What a compiler says of Python's headers and the C library's, which they include; nothing is written."""
+    """The compiler's complaint about Python's headers and the C library's, which they include; writes no file."""
     argv = [compiler, "-fsyntax-only", "-I", headers, "-x", "c", "-"]
     include = "#include <Python.h>\n"
     try:

@@ -1,4 +1,4 @@
-"""Models and engines on disk: there, whole by their size, and of the version that is installed."""
+"""Models and engines on disk: present, of the right size, and of the installed version."""
 
 import json
 import os
@@ -15,7 +15,7 @@ ENGINES = Check("CS-MODEL-002", Text("Engines", "引擎"))
 
 
 def are_there(models_dir: Path) -> bool:
-    """Whether anything of CosyVoice2 is; a disk that hangs is waited for."""
+    """Whether any file of CosyVoice2 is there. Waits for a disk that hangs."""
     return Folder(models_dir, model_of(DEFAULT)).exists
 
 

@@ -1,7 +1,7 @@
 """Whether MPI starts here, by which attempt, and if not, why.
 
-`import tensorrt_llm` initialises MPI at import and hangs forever if that hangs. What is known about it was
-measured on broken hosts (docs/doctor.md); the probes do the same three calls in child processes with a limit.
+`import tensorrt_llm` initialises MPI and hangs forever if that hangs. The known causes were measured on broken hosts
+(docs/doctor.md). The probes make the same three calls in child processes with a time limit.
 """
 
 import os
@@ -62,7 +62,7 @@ class MpiAttempt:
 
 
 def attempts(machine: Machine) -> list[MpiAttempt]:
-    """From the plainest to the most careful; all but the first in the cured environment."""
+    """The attempts from the simplest to the most guarded; all except the first in the cured environment."""
     environ, around = machine.environ, surroundings_of(machine)
     cured = cure.cured(environ, around)
     return [
@@ -100,7 +100,7 @@ def tools(machine: Machine) -> Finding:
 
 
 def listeners_on_x_ports() -> dict[int, str]:
-    """Which of the ports 6000 to 6009 something listens on, and who, as far as it may be seen."""
+    """The ports from 6000 to 6009 on which something listens, and which program, if that can be seen."""
     return {port: command_of(pid) for port, pid in sorted(listeners().items()) if port in X_PORTS}
 
 
@@ -184,7 +184,7 @@ def names() -> Finding:
 
 
 def start(machine: Machine, limit: float) -> list[Finding]:
-    """Make the attempts from the plainest on until one works; the findings on the library and on the start."""
+    """Make the attempts, simplest first, until one works; returns the findings about the library and the start."""
     if find_spec("mpi4py") is None:
         text = Text(
             "mpi4py is not installed; only the TensorRT-LLM backend needs it", "未安装 mpi4py，仅 TensorRT-LLM 后端需要"
@@ -200,7 +200,7 @@ def start(machine: Machine, limit: float) -> list[Finding]:
 
 
 def library(results: Mapping[str, Result]) -> Finding:
-    """Which libmpi the probe that worked has mapped."""
+    """The libmpi that the successful probe has mapped."""
     lines = [line for result in results.values() for line in result.output.splitlines() if "cosyserve-mpi|" in line]
     if not lines:
         return LIBRARY.skipped(Text("no attempt got far enough to tell", "没有探测成功，无法得知"))
@@ -238,7 +238,7 @@ _TO_DO = {
 
 
 def started(results: Mapping[str, Result]) -> Finding:
-    """The verdict over the probes, with what was seen of those that failed."""
+    """The verdict on the probes, with what was seen of the failed ones."""
     seen = [line for name, result in results.items() for line in _seen(name, result)]
     facts = {
         "probes": {

@@ -1,4 +1,4 @@
-"""Initialises MPI in this process exactly as `import tensorrt_llm` would, so that a host can be proven without it."""
+"""Initialises MPI in this process exactly as `import tensorrt_llm` would, so that a host can be tested without it."""
 
 import os
 

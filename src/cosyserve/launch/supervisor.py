@@ -1,6 +1,6 @@
-"""Climbs the ladder until a server stands, then keeps it up.
+"""Climbs the ladder until a server runs, then keeps it up.
 
-One server at a time. It tells how it is over a socket (`heartbeat`); everything that belongs to it is found by a marker
+There is one server at a time. It reports its state over a socket (`heartbeat`). All its processes are found by a marker
 in the environment, because Open MPI's daemon leaves the process group.
 """
 
@@ -37,17 +37,18 @@ _STOP_MARGIN = 10  # seconds beyond the grace time for the server's own end
 _MISCONFIGURED = 2  # the exit status of a CosyError: another rung would end the same way
 ENGINE_UNUSABLE = 33  # the exit status where an engine cannot be loaded; uvicorn has one of 3
 _RESTARTS, _RESTART_WINDOW = 5, 600  # more restarts than that in so many seconds are a crash loop
-_RESTARTS_WITH_MPI = 2  # more of them than that, and an engine that takes the process with it may be the reason
-_SAME_STOP = 1.0  # seconds: make passes on a SIGTERM that its whole group was sent, as systemd does it
-_AT_ONCE = 130  # the exit status of a stop that nobody waited for, as a shell has it for Ctrl-C
+_RESTARTS_WITH_MPI = 2  # more of them than that may mean that an engine crashes the process
+_SAME_STOP = 1.0  # seconds: make forwards a SIGTERM that its whole group also gets, as from systemd
+_AT_ONCE = 130  # the exit status of an immediate stop, as shells report it for Ctrl-C
 _BACK_OFF = (1, 2, 4, 8, 16)  # seconds before each restart
 
 
 class Supervisor:
     """The first signal lets the server finish, the second ends it at once.
 
-    `mend` makes a new engine in place of one that cannot be loaded, unless the event is set meanwhile; whether it
-    could. Without `keeps_up` a server that has stood once is not started again: `run` returns 1."""
+    `mend` replaces an engine that cannot be loaded, unless the flag is set meanwhile, and returns whether it could.
+    Without `keeps_up` a server that has run once is not restarted: `run` returns 1.
+    """
 
     def __init__(
         self,
@@ -95,7 +96,7 @@ class Supervisor:
             if len(falls) > _RESTARTS_WITH_MPI and self._goes_without_mpi():
                 falls, restarts = falls[-1:], []
             if isinstance(server, Server) and server.requests:
-                # Whoever can bring a server down by a request could otherwise bring it down for good.
+                # Otherwise a client that can crash the server could end it for good.
                 reason = _while_it_served(reason, server.requests)
             else:
                 restarts = _recent(restarts)
@@ -112,7 +113,7 @@ class Supervisor:
         return {RESTARTS: str(self._restarts), REASON: self._reason.en, REASON_ZH: self._reason.zh}
 
     def _climb(self) -> "Server | int":
-        """The first rung whose server becomes ready, or the exit status where none does."""
+        """Returns the first server that becomes ready, or the exit status if none does."""
         for rung in self._rungs:
             if self._stopping.is_set():
                 return 0
@@ -135,7 +136,7 @@ class Supervisor:
             if server.leaves:  # to a successor that came while this one warmed up
                 return 0
             if status == _MISCONFIGURED:
-                return status  # it has said itself what is wrong
+                return status  # it has reported the problem itself
             if status == ENGINE_UNUSABLE:
                 return self._climb_without(server)
             log.warning("Launch method '%s' failed: %s", rung.name, f"{failure}{server.last_words}")
@@ -143,20 +144,20 @@ class Supervisor:
         return 1
 
     def _climb_without(self, server: "Server") -> "Server | int":
-        """The engine cannot be loaded, on whatever rung: a new one is made once, else PyTorch speaks."""
+        """If an engine cannot be loaded, which no rung would change, it is rebuilt once; after that PyTorch is used."""
         log.error("The engine cannot be used: it does not load%s", server.last_words)
         if not self._mend(self._stopping):
             self._rungs = self._rungs[-1:]
         return self._climb()
 
     def _count_break(self, server: "Server") -> None:
-        """An engine that breaks down once is started again; from the second time on PyTorch speaks."""
+        """After the first break of an engine the server is restarted; after the second, PyTorch is used."""
         self._breaks += server.broke
         if self._breaks > 1:
             self._goes_without_mpi()
 
     def _goes_without_mpi(self) -> bool:
-        """Take the last rung, where there is no MPI and no engine, unless it is the only one already."""
+        """Take the last rung, which has no MPI and no engine, unless it is the only one."""
         if len(self._rungs) == 1:
             return False
         log.error("It broke again: from now on the server runs without MPI and uses PyTorch")
@@ -164,7 +165,7 @@ class Supervisor:
         return True
 
     def _switch_off(self) -> int:
-        """Where nobody needs this machine, nobody shall pay for it."""
+        """Switch the machine off, because nobody uses it and it costs money."""
         log.warning("Switching this machine off: shutdown")
         try:
             return subprocess.run(["shutdown"], stdin=subprocess.DEVNULL, check=False).returncode  # noqa: S607
@@ -197,7 +198,7 @@ def _recent(times: list[float]) -> list[float]:
 
 
 class Server:
-    """One start of the server on one rung, with everything that came of it."""
+    """One start of the server on one rung, and all its processes."""
 
     def __init__(self, rung: Rung, tmpdir: str | None, history: Mapping[str, str]) -> None:
         self._rung, self._mark = rung, uuid.uuid4().hex
@@ -205,7 +206,7 @@ class Server:
         self._receiver = Receiver(Path(self._folder.name))
         self._ledger = Ledger(Path(self._folder.name))
         self.requests = 0
-        """It was at so many when it ended."""
+        """The number of requests that it was serving when it ended."""
         self._last: Heartbeat | None = None
         own = {probe.MARKER: self._mark, SOCKET: self._receiver.path, "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(  # noqa: S603 - argv is the ladder's
@@ -274,12 +275,12 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Where people find it; empty where that is nowhere."""
+        """Its address; empty if it has none."""
         return "" if self._last is None else self._last.address
 
     @property
     def broke(self) -> bool:
-        """Whether it has said that its engine is gone."""
+        """Whether it has reported that its engine is broken."""
         return self._last is not None and self._last.state == "broken"
 
     @property
@@ -288,12 +289,12 @@ class Server:
 
     @property
     def leaves(self) -> bool:
-        """Whether it has said that it is not to be started again: a successor serves, or nobody wants anything."""
+        """Whether it has reported that it should not be restarted: a successor serves, or the machine is idle."""
         return self.last_state in ("retiring", "idle")
 
     @property
     def has_heartbeat(self) -> bool:
-        """Whether it has ever been heard of, which it is once MPI is up."""
+        """Whether it has ever sent a heartbeat, which it does once MPI is up."""
         return self._last is not None
 
     def join(self) -> None:
@@ -302,7 +303,7 @@ class Server:
             self._process.wait(_STOP_MARGIN)
 
     def end(self) -> int:
-        """End every process of this start that can be ended; the exit status of its first."""
+        """End every process of this start that can be ended; returns the exit status of the first."""
         status = self._process.poll()
         probe.end(self._mark, session=self._process.pid)
         ended = child.end(self._process)
@@ -326,7 +327,7 @@ class Server:
         return heartbeat is not None
 
     def _look(self) -> None:
-        """Write into the log what hangs: processes, what each waits for, whom it talks to, the Python stacks."""
+        """Log what hangs: processes, what each waits for, its connections, and the Python stacks."""
         processes = probe.marked(self._mark)
         for stuck in filter(None, map(probe.look_at, processes)):
             log.error("    %s", stuck.line())
@@ -340,7 +341,7 @@ def _while_it_served(reason: Text, requests: int) -> Text:
 
 
 def _collect_orphans(own: int) -> None:
-    """As process 1 of a container: dead processes whose parents are gone wait for it to be collected."""
+    """As process 1 of a container: reap dead processes whose parents are gone."""
     if os.getpid() != 1:
         return
     for orphan in psutil.Process().children():
