@@ -40,7 +40,7 @@ _MAX_WAITING = 16  # complete texts of one session that are not being spoken yet
 
 
 class Update(Body):
-    """How the generations that follow are spoken. What is not given stays as it was."""
+    """How the following generations are spoken. A field that is missing keeps its value."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -117,7 +117,7 @@ class Generation:
         return not self._sentences.empty()
 
     async def next(self) -> Sentence | None:
-        """The next sentence, None behind the last. It may take long, as long as text comes."""
+        """The next sentence; None after the last. Waits as long as text keeps coming."""
         while not self.waiting and anyio.current_time() - self._last_text < self._stall_seconds:
             # Not asyncio.wait_for: before Python 3.12 it loses a cancel that comes with the sentence.
             with anyio.CancelScope(deadline=self._last_text + self._stall_seconds):
@@ -128,7 +128,7 @@ class Generation:
 
 
 class Session:
-    """Reads messages while a task of its own speaks, so that a cancel is heard in the middle of a word."""
+    """Reads messages while another task speaks, so that a cancel takes effect in the middle of a word."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket, self._service = socket, service_of(socket)
@@ -251,7 +251,7 @@ class Session:
         await taken(sending, self._service.settings.stall_seconds)
 
     async def _break_off(self) -> None:
-        """Leave a client that takes nothing, and so would not take a farewell either."""
+        """Leave a client that does not read, and so would not read a farewell either."""
         if not abort(self._socket.scope):
             with anyio.move_on_after(_FAREWELL_SECONDS):
                 await self._socket.close()
