@@ -1,4 +1,5 @@
-"""What was seen, held to what TensorRT-LLM's source and documentation promise: pure, line by line."""
+"""Compares what was seen with what TensorRT-LLM's source and documentation promise. Pure, one function per line of the
+report."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -87,7 +88,7 @@ def pytorch(seen: Pytorch, version: str) -> list[Line]:
 
 
 def imports(seen: Mapping[str, Imported | Text]) -> list[Line]:
-    """For each rung what was mapped, or why the import did not end well. One rung that works is enough to serve."""
+    """For each rung the mapped libraries, or why the import failed. One working rung is enough to serve."""
     works = any(isinstance(each, Imported) for each in seen.values())
     return [_import(rung, each, Verdict.WARN if works else Verdict.FAIL) for rung, each in seen.items()]
 

@@ -51,7 +51,7 @@ def _not_wanted(settings: Settings) -> str:
 
 @contextmanager
 def _forgiving(forgives: bool) -> Iterator[None]:
-    """On the way to a server that speaks in any case, an error is said, and no reason to stop."""
+    """Before a server that can speak anyway, an error is reported but does not stop the start."""
     try:
         yield
     except CosyError as error:
