@@ -5,6 +5,7 @@
 It speaks the sample text in each language of the page, and writes docs/page.png and docs/page.zh-CN.png.
 """
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -35,6 +36,8 @@ def draw(browser: Browser, url: str, locale: str, picture: Path) -> None:
 
 
 def main() -> None:
+    # The page names the command as a shell finds it, and not by a path of this machine.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with (
         tempfile.TemporaryDirectory() as folder,
         Server(Path(folder)) as server,

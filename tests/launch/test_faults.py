@@ -158,7 +158,7 @@ def test_a_supervisor_that_slept_blames_nobody(tmp_path: Path) -> None:
 def test_a_hung_synthesis_is_shown_and_the_server_comes_back(
     tmp_path: Path, faulty: pytest.MonkeyPatch, text: str, reason: str, reason_zh: str
 ) -> None:
-    """One awaits for ever, the other holds the event loop. The stacks name the line either way."""
+    """One awaits forever, the other holds the event loop. The stacks name the line either way."""
     faulty.setenv("STAND_IN_FAULT", "obey")
     with Supervised(tmp_path, mpi="auto", heartbeat_seconds=starts(1), synthesis_seconds=starts(1)) as supervised:
         say(supervised.url, text)

@@ -1,4 +1,4 @@
-"""What a deployment holds to and what it touches on an instance, told before it does: pure functions."""
+"""The settings of a deployment and the files that it touches, told beforehand: pure functions."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ _DEFAULT = Text("by default", "默认")
 
 
 def settings(instance: Instance, asked: Mapping[str, str], unless_written: Mapping[str, str]) -> list[Text]:
-    """What will hold, and why: asked for now, set before, or the default."""
+    """The settings that will apply, and why: asked for now, set before, or the default."""
 
     def holds(name: str) -> tuple[str, Text]:
         if name in asked:
@@ -53,7 +53,7 @@ def _idle(minutes: str, why: Text) -> Text:
 
 
 def _keys(instance: Instance, *, is_private: bool) -> list[Text]:
-    """Nobody asks for a key on loopback unless keys are set."""
+    """On loopback no key is needed unless keys are set."""
     if instance.settings.get("AUTH") == "off":
         return [
             Text(
@@ -108,7 +108,7 @@ def touched(
 
 
 def _release(bundle: Bundle) -> Text:
-    """TensorRT-LLM says itself what it depends on, so that nobody knows the number before."""
+    """Only TensorRT-LLM knows its dependencies, so their number is not known beforehand."""
     more = {"cuda12": ", TensorRT-LLM and what that depends on", "cuda13": ", TensorRT-LLM and what that depends on"}
     more["slim"] = ", PyTorch and what that depends on"
     more_zh = {"cuda12": "、TensorRT-LLM 及其依赖", "cuda13": "、TensorRT-LLM 及其依赖", "slim": "、PyTorch 及其依赖"}

@@ -61,7 +61,7 @@ def _compared(file: Path) -> Comparison:
         if kept["key"] == key:
             return TypeAdapter(Comparison).validate_python(kept["found"])
     except (OSError, ValueError, KeyError, TypeError, ValidationError):
-        pass  # not there yet, or damaged: it is timed anew
+        pass  # not there yet, or damaged: it is timed again
     found = compare()
     try:
         write_atomically(file, json.dumps({"key": key, "found": asdict(found)}))

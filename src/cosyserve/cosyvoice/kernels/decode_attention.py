@@ -140,7 +140,7 @@ def _attend(
     total = tl.where(is_first, 1.0, 0.0)
     found = tl.where(is_first[:, None], value.to(tl.float32)[None, :], 0.0)
 
-    # Whole blocks of those before, shared out anew at every length. A split without any keeps the weight zero.
+    # Whole blocks of those before, shared out again at every length. A split without any keeps the weight zero.
     each = tl.cdiv(tl.cdiv(position, BN), SPLITS) * BN
     end = tl.minimum((split + 1) * each, position)
     for begin in range(split * each, end, BN):

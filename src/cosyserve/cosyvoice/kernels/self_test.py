@@ -205,7 +205,7 @@ def _problem(case: Case) -> str:
 
 
 def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """`value` with all tensors in it changed, but for parts, which are nobody's result."""
+    """`value` with all tensors in it changed, except those in `Parts`, which are scratch memory."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, tuple):
