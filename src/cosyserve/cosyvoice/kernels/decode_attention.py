@@ -65,7 +65,7 @@ def decode_attention(
 
 
 def parts_for(kept: Tensor, heads: int) -> Parts:
-    """For that cache, and so many heads of queries."""
+    """For that cache and that many query heads."""
     _, slots, kv_heads, _, dim = kept.shape
     works = slots * kv_heads
     values = works * _SPLITS * power_of_two(heads // kv_heads) * (power_of_two(dim) + 2)

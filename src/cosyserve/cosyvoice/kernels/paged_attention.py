@@ -21,7 +21,7 @@ _FEW, _SOME = 4, 16  # rows up to which the first two are taken
 
 @dataclass(frozen=True)
 class PageTable:
-    """What the rows of a batch attend to: `pages` (R, span), of which the first `filled` (R,) frames count, but for
+    """What the rows of a batch attend to: `pages` (R, span), of which the first `filled` (R,) frames count, except
     those from `hidden[:, 0]` to `hidden[:, 1]` (R, 2), which pad a chunk."""
 
     pages: Tensor
