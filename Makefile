@@ -11,7 +11,7 @@ $(foreach name,$(typed),$(eval override $(name) := $$(value $(name)))$(eval expo
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
 
-run-local: ## Speak on this machine: http://127.0.0.1:6008/ (COSYSERVE_HOST, COSYSERVE_PORT change that)
+run-local: ## Serve on this machine: http://127.0.0.1:6008/ (COSYSERVE_HOST, COSYSERVE_PORT change that)
 	@scripts/run-local
 
 deploy-autodl: ## Install on an AutoDL instance over SSH: make deploy-autodl HOST=connect.… PORT=12345 [ARGS="--plan"]
@@ -26,7 +26,7 @@ test-fast: ## The same without the browser and the set-up tests
 test-pins: ## The fast tests with the package versions that TensorRT-LLM's wheels pin
 	@scripts/test-pins
 
-lint: ## Style, types and shell checks
+lint: ## Style, types, spelling, prose and shell checks
 	@scripts/lint
 
 format: ## Format the code
@@ -50,7 +50,7 @@ release: ## Give what is committed a version, a date in CHANGELOG.md and a tag: 
 image: ## Build the Docker image (FLAVOUR=cuda12, cuda13, slim or preview), and say how to run it
 	@scripts/image
 
-docker-run: ## Build it where the clone is newer, and run it on http://127.0.0.1:6008/ with a volume named cosyserve
+docker-run: ## Build the image if the clone is newer, and run it on http://127.0.0.1:6008/ with a volume named cosyserve
 	@scripts/image run
 
 docker-test: ## The container tests alone, starting a Docker engine where there is none

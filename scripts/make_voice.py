@@ -1,6 +1,6 @@
 """Makes the voice that comes with CosyServe, from nothing but eSpeak NG's rules: no person ever spoke it.
 
-The recording in src/cosyserve/speech/recordings/ is what this writes; run it to make it anew.
+The recording in src/cosyserve/speech/recordings/ is what this writes; run it to make them again.
 """
 
 import numpy as np

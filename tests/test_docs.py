@@ -24,7 +24,10 @@ def test_the_readmes_are_in_step() -> None:
         return re.findall(r"^#+(?= )", re.sub(r"```.*?```", "", text, flags=re.S), flags=re.M)
 
     def code(text: str) -> list[str]:
-        return re.findall(r"```.*?```", text, flags=re.S)
+        """Commands without their comments, drawings without their labels: these are translated."""
+        blocks = re.findall(r"```.*?```", text, flags=re.S)
+        plain = [re.sub(r'"[^"]*"', "", b) if b.startswith("```mermaid") else b for b in blocks]
+        return [re.sub(r"(?m)\s+# .*$", "", block) for block in plain]
 
     def addresses(text: str) -> list[str]:
         return re.findall(r"^\| `([^`]+)`", text, flags=re.M)

@@ -30,7 +30,7 @@ def test_every_fault_has_cause_and_remedy_in_both_languages(fault: Fault) -> Non
         {name for text in texts for _, name, _, _ in string.Formatter().parse(text) if name}
         for texts in ((fault.cause, fault.remedy), (fault.cause_zh, fault.remedy_zh))
     )
-    assert chinese <= english
+    assert {name.removesuffix("_zh") for name in chinese} <= english  # a fact may be given in both languages
 
 
 def test_an_error_prints_id_cause_and_remedy() -> None:

@@ -80,7 +80,7 @@ def test_a_reader_that_is_stuck_costs_lines_and_is_told_how_many() -> None:
     os.close(writer)
     lines = read.decode().splitlines()
     whole = [line for line in lines if re.search(r"line \d+ x{100}$", line)]
-    (lost,) = [int(found[1]) for line in lines if (found := re.search(r"(\d+) lines of the log were lost", line))]
+    (lost,) = [int(found[1]) for line in lines if (found := re.search(r"(\d+) log lines were dropped", line))]
     assert len(whole) + lost == 3000
     assert lines[-1].endswith("the reader is back")
 

@@ -1,4 +1,4 @@
-"""Where a server is found that listens on an address. The standard library alone: a health check imports it."""
+"""How to reach a server that listens on an address. Only the standard library, because a health check imports it."""
 
 import http.client
 import ipaddress
@@ -13,7 +13,7 @@ def is_loopback(host: str) -> bool:
 
 
 def addresses_of(host: str) -> tuple[str, ...]:
-    """Where somebody on this machine reaches a server that listens on `host`, in the order in which to try."""
+    """The addresses at which this machine reaches a server that listens on `host`, in the order to try them."""
     try:
         everywhere = ipaddress.ip_address(host).is_unspecified
     except ValueError:  # a name
@@ -25,7 +25,7 @@ def addresses_of(host: str) -> tuple[str, ...]:
 
 
 def connected(host: str, port: int, seconds: float) -> http.client.HTTPConnection:
-    """A connection to a server on this machine that listens on `host`; raises `OSError` where none does."""
+    """A connection to a server on this machine that listens on `host`; raises `OSError` if there is none."""
     *others, last = addresses_of(host)
     for address in others:
         connection = http.client.HTTPConnection(address, port, timeout=seconds)

@@ -1,4 +1,4 @@
-"""How this very command is typed here: a clone's lies in its environment, an image's in a container."""
+"""How the `cosyserve` command is typed here: in a clone by its environment's path, for an image inside a container."""
 
 import os
 import shlex
@@ -13,7 +13,7 @@ _NAME = "cosyserve"
 
 
 def command() -> str:
-    """`cosyserve` where a shell finds this one by that name, else the path from the working directory."""
+    """`cosyserve` if a shell finds this installation by that name, else its path from the working directory."""
     if IMAGE in os.environ:
         return into_container() + _NAME
     ours = Path(sys.executable).with_name(_NAME)
@@ -30,8 +30,8 @@ def command() -> str:
 
 
 def into_container() -> str:
-    """What comes before a command that somebody outside types for this container, whose name is its host name where
-    nothing else was said; nothing where this is no container of an image of ours."""
+    """The prefix of a command that is typed outside this container, whose name is its host name by default; empty if
+    this is not a container of a CosyServe image."""
     if IMAGE not in os.environ:
         return ""
     if platform_of(Machine()) is Platform.KUBERNETES:

@@ -34,16 +34,16 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class UnfinishedError(Exception):
-    """The child ended without an answer: it met a bound, or crashed."""
+    """The child ended without an answer: it exceeded a limit, or crashed."""
 
 
 class NotStartedError(UnfinishedError):
-    """The work cannot be imported, such as for want of a package: what was asked has nothing to do with it."""
+    """The work cannot be imported, for example because a package is missing; the input is not the reason."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a call may take. The processor's seconds are the bound; the clock's are for what waits for ever."""
+    """What a call may take. Processor time is the main bound; wall-clock time catches a call that waits forever."""
 
     memory: int  # bytes of address space, beyond that of the process that forks
     cpu_seconds: float
@@ -53,7 +53,7 @@ class Bounds:
 
 
 class Confined:
-    """A function of bytes that is called in a child process. Threads may share it."""
+    """A function of bytes that runs in a child process. Threads may share it."""
 
     def __init__(self, work: str, bounds: Bounds) -> None:
         """`work` is the function's name, `module:function`."""
@@ -85,7 +85,7 @@ class Confined:
         return held
 
     def start(self) -> None:
-        """Begin to import what the work needs, so that the first call need not wait for it."""
+        """Begin to import what the work needs, so that the first call does not have to wait for it."""
         self._forker.start()
 
     def close(self) -> None:
@@ -113,7 +113,7 @@ class Confined:
 
 
 class _Forker:
-    """The process that forks, which is started where there is none. It ends with the connection to it."""
+    """The process that forks; it is started if it is not there. It ends when the connection to it closes."""
 
     def __init__(self, work: str, bounds: Bounds) -> None:
         limits = (bounds.memory, bounds.cpu_seconds, bounds.seconds)
@@ -126,7 +126,7 @@ class _Forker:
             self._connection()
 
     def fork(self, connection: socket.socket) -> None:
-        """Make a child that serves the connection until its other end is closed."""
+        """Start a child that serves the connection until its other end is closed."""
         with self._lock:
             try:
                 socket.send_fds(self._connection(), [b"f"], [connection.fileno()])
@@ -135,7 +135,7 @@ class _Forker:
                 socket.send_fds(self._connection(), [b"f"], [connection.fileno()])
 
     def has_failed(self) -> bool:
-        """Whether it has ended by itself; one that was killed is replaced at the next call."""
+        """Whether it has ended by itself. One that was killed is replaced at the next call."""
         with self._lock:
             if self._running is None or not _is_gone(self._running[1]):
                 return False
@@ -169,7 +169,7 @@ class _Forker:
 
 
 def _is_gone(child: socket.socket) -> bool:
-    """Whether one that is not asked anything says something: it can be nothing but its end."""
+    """Whether an idle child has sent something; that can only be its end."""
     look = select.poll()
     look.register(child, select.POLLIN)
     return bool(look.poll(0))
@@ -196,7 +196,7 @@ def _exactly(connection: socket.socket, length: int) -> bytes:
 
 
 def _fork_on_demand(control: socket.socket, work: Work, memory: int, cpu_seconds: float, seconds: float) -> None:
-    """Until the other side is gone, however it went."""
+    """Returns when the other side is gone, for whatever reason."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a child ended
     gc.freeze()
     while True:
@@ -239,7 +239,7 @@ def _serve(connection: socket.socket, work: Work, cpu_seconds: float, seconds: f
 
 
 def _limit(cpu_seconds: float, seconds: float) -> None:
-    """After that much time the process ends, whatever code it is in. Zero takes the limit away."""
+    """After that time the process ends, whatever code it runs. Zero removes the limit."""
     for number, timer, limit in (
         (signal.SIGPROF, signal.ITIMER_PROF, cpu_seconds),
         (signal.SIGALRM, signal.ITIMER_REAL, seconds),

@@ -1,6 +1,6 @@
-"""Files that are whole or absent, whenever the machine stops and whoever else writes at the same time.
+"""Atomic writes: a file is complete or absent, even if the machine stops or other processes write at the same time.
 
-A file is written under a temporary name in the same folder, brought to the disk, and only then given its own name.
+A file is written under a temporary name in the same folder, flushed to the disk, and only then renamed.
 """
 
 import errno
@@ -17,7 +17,7 @@ _TEMPORARY = ".cosyserve-"
 
 
 def write_atomically(path: Path, data: bytes | str, mode: int = 0o666) -> None:
-    """The old content or the new one; the folder is made. The umask bounds `mode`, as of any new file."""
+    """Leaves the old content or the new one; creates the folder. The umask limits `mode`, as for any new file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing_atomically(path, mode) as file:
         file.write(data.encode() if isinstance(data, str) else data)
@@ -25,7 +25,7 @@ def write_atomically(path: Path, data: bytes | str, mode: int = 0o666) -> None:
 
 @contextmanager
 def writing_atomically(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """A file to write, which takes its place at the end of the body, and is gone where that fails."""
+    """Yields a file to write. It takes its place at the end of the body, and is removed if the body fails."""
     with temporary_name(path.parent) as temporary:
         with new_file(temporary, mode) as file:
             yield file
@@ -33,7 +33,7 @@ def writing_atomically(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
 
 
 def create_atomically(path: Path, data: bytes | str, mode: int = 0o666) -> None:
-    """The same for a file that is made only once; raises `FileExistsError` where it is there already."""
+    """The same for a file that is created only once; raises `FileExistsError` if it exists."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary_name(path.parent) as temporary:
         with new_file(temporary, mode) as file:
@@ -44,10 +44,8 @@ def create_atomically(path: Path, data: bytes | str, mode: int = 0o666) -> None:
 
 @contextmanager
 def temporary_name(folder: Path, beginning: str = _TEMPORARY, ending: str = "") -> Iterator[Path]:
-    """A name that nobody has; whatever has it at the end is removed.
-
-    It is drawn, since process ids are not enough: containers that share a volume have the same ones.
-    """
+    """Yields an unused name; whatever has it at the end is removed. It is random, because process ids are not unique:
+    containers that share a volume have the same ones."""
     path = folder / f"{beginning}{secrets.token_hex(6)}{ending}"
     try:
         yield path
@@ -57,7 +55,7 @@ def temporary_name(folder: Path, beginning: str = _TEMPORARY, ending: str = "") 
 
 @contextmanager
 def new_file(path: Path, mode: int) -> Iterator[BinaryIO]:
-    """A file that was not there before, to be written; it is on the disk at the end of the body."""
+    """Yields a new file to write, which is flushed to the disk at the end of the body."""
     with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         yield file
         file.flush()
@@ -65,16 +63,14 @@ def new_file(path: Path, mode: int) -> Iterator[BinaryIO]:
 
 
 def move(source: Path, target: Path) -> None:
-    """In place of what is there, on the disk too."""
+    """Renames the file over what is there, and flushes the folder."""
     source.replace(target)
     sync(target.parent)
 
 
 def link(source: Path, target: Path) -> None:
-    """Give a file a second name, never in place of another file: raises `FileExistsError`.
-
-    Where the file system has no hard links (exFAT, many of FUSE), the second name has a copy.
-    """
+    """Gives a file a second name, never replacing another file: raises `FileExistsError`. If the file system has no
+    hard links (exFAT, many of FUSE), the second name gets a copy."""
     try:
         os.link(source, target)
     except FileExistsError:
@@ -84,8 +80,8 @@ def link(source: Path, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """A rename takes the place of what is there, so that two processes are kept apart by a lock. It is one of the
-    folder's own, which leaves no file and which the kernel frees however a process ends."""
+    """Two processes are kept apart by a lock, because a rename would replace an existing file. The lock is on the
+    folder, so it leaves no file, and the kernel releases it however a process ends."""
     with temporary_name(target.parent) as temporary:
         with source.open("rb") as original, new_file(temporary, source.stat().st_mode & 0o777) as copy:
             shutil.copyfileobj(original, copy)
@@ -100,7 +96,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk itself."""
+    """Flush a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

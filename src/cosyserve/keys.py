@@ -1,4 +1,4 @@
-"""The keys that let a client in: those that are set, or one that is made."""
+"""API keys: those that are set, or one that is generated."""
 
 import logging
 import os
@@ -17,15 +17,15 @@ log = logging.getLogger(__name__)
 
 
 def makes_key(settings: Settings) -> bool:
-    """Whether a server with these settings makes a key of its own."""
+    """Whether a server with these settings generates a key."""
     return settings.auth != "off" and not settings.key_list() and not is_loopback(settings.host)
 
 
 def accepted_keys(settings: Settings, *, host_needs_none: bool = False) -> list[str]:
-    """The keys that let a client in; none means that everybody comes in.
+    """The keys that let a client in; none means that everybody may come in.
 
-    On loopback the default is to ask for nothing. On any other address a key is made when none is set, since
-    whoever finds an open port would speak at the owner's cost. `host_needs_none` is for the log: see `published`.
+    On loopback no key is needed by default. On any other address one is generated if none is set; otherwise anybody who
+    finds the open port could use it at the owner's cost. `host_needs_none` is for the log: see `published`.
     """
     if settings.auth == "off":
         if not is_loopback(settings.host):
@@ -57,10 +57,10 @@ def accepted_keys(settings: Settings, *, host_needs_none: bool = False) -> list[
 
 
 def made_key(settings: Settings) -> str:
-    """The key in the state folder, made at the first start. Readable by its owner only.
+    """The key in the state folder, generated at the first start and readable only by its owner.
 
-    Raises `CS-SET-001` where the folder cannot have it, `CS-SET-005` where what lies there is not one key, `CS-SET-006`
-    where it is somebody else's.
+    Raises `CS-SET-001` if the folder cannot hold it, `CS-SET-005` if the file there does not hold exactly one key,
+    `CS-SET-006` if it belongs to another user.
     """
     try:
         path = settings.state_dir.expanduser() / KEY_FILE

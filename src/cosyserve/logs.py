@@ -1,8 +1,8 @@
-"""The log: one stream of records, readable in a terminal, JSON where a program reads it.
+"""The log: one stream of records, as text in a terminal and as JSON where a program reads it.
 
-A server sends its records as JSON lines to its supervisor, which alone writes the stream and the file; what libraries
-print comes out as records too. Nothing waits for the log: a terminal that is paused, a reader that is stuck or a disk
-that is full costs lines, which are counted, and never a request.
+A server sends its records as JSON lines to its supervisor, and only the supervisor writes the stream and the file.
+Output of libraries becomes records too. Nothing waits for the log: if a terminal is paused, a reader is stuck or a disk
+is full, lines are dropped and counted; requests are unaffected.
 """
 
 import errno
@@ -47,7 +47,7 @@ _secrets: set[str] = set()
 
 
 def hide(secret: str) -> None:
-    """Never let `secret` into the log, whoever prints it."""
+    """Keep `secret` out of the log, no matter what prints it."""
     if secret:
         _secrets.add(secret)
 
@@ -76,7 +76,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """For people: the request's id last, an announcement bare."""
+    """Text for people: the request's id comes last, announcements have no prefix."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = record.getMessage()
@@ -92,7 +92,7 @@ def _exception_of(formatter: logging.Formatter, record: logging.LogRecord) -> st
 
 
 def record_of(line: str) -> logging.LogRecord | None:
-    """The record that `JsonFormatter` wrote as `line`, None where it is something else."""
+    """The record that `JsonFormatter` wrote as `line`; None if it is something else."""
     try:
         fields = json.loads(line)
         level = logging.getLevelName(fields["level"].upper())
@@ -124,7 +124,7 @@ class LogStream(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)
         if self._lost:
-            lost = f"{self._lost} lines of the log were lost, since nobody took them"
+            lost = f"{self._lost} log lines were dropped because nothing read them"
             text = self.format(_own_record(logging.WARNING, lost)) + "\n" + text
         data = (("\n" if self._cut else "") + text + "\n").encode(errors="backslashreplace")
         while data:
@@ -142,7 +142,7 @@ class LogStream(logging.Handler):
 
 
 class File(RotatingFileHandler):
-    """The log file. Where it cannot be written, `other` is told so, once in a while."""
+    """The log file. If it cannot be written, `other` is told so from time to time."""
 
     def __init__(self, path: Path, max_bytes: int, kept: int, other: logging.Handler) -> None:
         super().__init__(path, maxBytes=max_bytes, backupCount=kept, encoding="utf-8", errors="replace", delay=True)
@@ -171,10 +171,10 @@ def _add_request_id(record: logging.LogRecord) -> bool:
 
 
 def start(settings: Settings, unasked: Literal["text", "json"] | None = None) -> None:
-    """The log of a command, on standard error and in the file that is asked for.
+    """Sets up the log of a command, on standard error and in the configured file.
 
-    `unasked` is the format of the stream where the settings ask for none; by default a terminal decides. Raises
-    `CS-SET-001` where the file cannot be one.
+    `unasked` is the stream's format if the settings name none; by default it depends on whether there is a terminal.
+    Raises `CS-SET-001` if the log file is unusable.
     """
     _open_standard_descriptors()
     chosen = settings.log_format if settings.log_format != "auto" else unasked or os.environ.get(UNASKED)
@@ -194,8 +194,8 @@ def start(settings: Settings, unasked: Literal["text", "json"] | None = None) ->
 
 
 def _expect_writable(path: Path) -> None:
-    """A full disk passes, and what lies on it now is no reason to serve nobody; a place that can never be written is
-    a mistake."""
+    """A disk may be full now and have room later, so that does not stop the server; a place that can never be written
+    is a mistake."""
     try:
         paths.expect_file(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,14 +206,15 @@ def _expect_writable(path: Path) -> None:
 
 
 def _open_standard_descriptors() -> None:
-    """Whoever starts us with these closed must not find the log in a socket that was given one of their numbers."""
+    """If this process was started with them closed, a socket could get one of their numbers, and the log would go into
+    it."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         pass
     os.close(descriptor)
 
 
 def start_in_server(settings: Settings) -> None:
-    """The log of a supervised server: JSON for its supervisor."""
+    """Sets up the log of a supervised server: JSON for its supervisor."""
     # Libraries that print addresses, headers and texts at level debug, and an address for each WebSocket at any.
     for name in ("uvicorn.error", "python_multipart"):
         logging.getLogger(name).setLevel(logging.INFO)

@@ -21,7 +21,7 @@ class Platform(str, Enum):
 
 @dataclass(frozen=True)
 class Machine:
-    """Where files are read from and the environment that a server would start with. Nothing is ever written."""
+    """The folder that files are read from, and the environment that a server would start with. Never writes."""
 
     root: Path = Path("/")
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
@@ -36,7 +36,7 @@ class Machine:
             return False
 
     def read(self, absolute: str) -> str:
-        """The text of a file, empty where there is none."""
+        """The text of a file; empty if there is none."""
         try:
             return self.path(absolute).read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -47,7 +47,7 @@ class Machine:
 
 
 def nearest(folder: Path) -> Path:
-    """The folder, or the nearest above it that there is; one that may not be looked into counts as absent."""
+    """The folder, or the nearest existing one above it; one that may not be read counts as absent."""
     folder = folder.absolute()
     while not os.access(folder, os.F_OK):
         folder = folder.parent
@@ -59,7 +59,7 @@ def is_wsl(machine: Machine) -> bool:
 
 
 def on_windows_disk(machine: Machine, folder: Path) -> bool:
-    """Whether a folder lies on a disk of Windows, which is many times slower than WSL2's own."""
+    """Whether a folder is on a Windows disk, which is many times slower than WSL2's own."""
     kinds = {}
     for line in machine.read("/proc/mounts").splitlines():
         fields = line.split(" ")

@@ -1,6 +1,6 @@
-"""The files and folders that a person names in a setting.
+"""Checks files and folders that settings name.
 
-What is of another kind is known before it is opened: a named pipe is waited for, and a device has no end.
+Their kind is checked before they are opened: opening a named pipe may wait forever, and a device has no end.
 """
 
 import os
@@ -20,24 +20,24 @@ _KINDS = (
 
 
 def expect_folder(path: Path) -> None:
-    """Raises ValueError where the path is taken by something that is no folder."""
+    """Raises ValueError if there is something at the path that is not a folder."""
     _expect(path, "a folder")
 
 
 def expect_file(path: Path) -> None:
-    """Raises ValueError where the path is taken by something that is no regular file."""
+    """Raises ValueError if there is something at the path that is not a regular file."""
     _expect(path, "a file")
 
 
 def expect_program(path: Path) -> None:
-    """Raises ValueError where it cannot be run, neither as a path nor as a name on the PATH."""
+    """Raises ValueError if it cannot be run, neither as a path nor as a name on the PATH."""
     expect_file(path)
     if shutil.which(path) is None:
-        raise ValueError(f"{path} is no program")
+        raise ValueError(f"{path} is not a program")
 
 
 def text_of(path: Path) -> str:
-    """A small file of UTF-8 text; raises ValueError with what is the matter with it."""
+    """Reads a small file of UTF-8 text; raises ValueError that says what is wrong with it."""
     expect_file(path)
     try:
         with open(path.expanduser(), "rb", opener=without_waiting) as file:
@@ -51,12 +51,12 @@ def text_of(path: Path) -> str:
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
     if "\0" in text:
-        raise ValueError("it holds a NUL character")
+        raise ValueError("it contains a NUL character")
     return text
 
 
 def without_waiting(path: str, flags: int) -> int:
-    """For `open`: neither the opening nor what follows waits, should the path be a pipe after all."""
+    """For `open`: if the path turns out to be a pipe, neither opening nor reading waits."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
 
 

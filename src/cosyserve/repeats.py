@@ -1,4 +1,4 @@
-"""What a log says again and again is counted instead: a burst of one line must not bury the others, or fill a disk."""
+"""Repeated lines of a log are counted, not written: a burst of one line must not hide the others or fill a disk."""
 
 import logging
 import threading
@@ -12,7 +12,7 @@ Kind = tuple[str, int, str]
 
 
 class Repeats(logging.Filter):
-    """For one handler, which is told of a burst with the first line that comes after it."""
+    """For one handler, which reports a burst with the first line that comes after it."""
 
     def __init__(self, handler: logging.Handler) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Repeats(logging.Filter):
         return lines < _PASSED
 
     def _take_over(self, now: float) -> list[tuple[Kind, int]]:
-        """The bursts that are over, and how many lines of each were not let through."""
+        """The bursts that are over, and how many lines of each were left out."""
         over = []
         while self._bursts:
             kind, (began, lines) = next(iter(self._bursts.items()))

@@ -54,7 +54,7 @@ async def say(
 
 
 def read(source: BinaryIO, most: int) -> str:
-    """What comes in, and no more than tells that it is longer than `most` characters."""
+    """Reads the input, but only enough to tell that it is longer than `most` characters."""
     return source.read(4 * most + 4).decode(errors="replace")
 
 
@@ -70,7 +70,7 @@ def _sink(output: str | None, speed: float) -> Iterator[tuple[BinaryIO, Output]]
 
 
 def _file(path: Path, speed: float) -> Iterator[tuple[BinaryIO, Output]]:
-    """A file that is whole or absent."""
+    """Writes the file atomically."""
     fmt = FORMATS.get(path.suffix[1:].lower())
     endings = ", ".join(f".{name}" for name in FORMATS)
     if fmt is None:

@@ -244,7 +244,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _refuse_unusable_keys(self) -> "Settings":
-        """What was set and comes to nothing would leave the door open."""
+        """Keys that were set but turn out empty would leave the server open to everybody."""
         given = self.api_keys.get_secret_value()
         if given or self.api_keys_file is not None:
             try:
@@ -255,10 +255,8 @@ class Settings(BaseSettings):
         return self
 
     def check_paths(self) -> None:
-        """Raises `CS-SET-001` where something of another kind lies at a path.
-
-        Loading does not look: a network disk that is dead would be waited for, which the doctor has to tell.
-        """
+        """Raises `CS-SET-001` if a path has the wrong kind of file. Loading the settings does not check: it would wait
+        for a dead network disk, which the doctor has to report."""
         for name, expect in _EXPECTED.items():
             path = getattr(self, name)
             try:
@@ -268,7 +266,7 @@ class Settings(BaseSettings):
                 raise CosyError(errors.SETTING_INVALID, details=f"{PREFIX}{name.upper()}: {error}") from None
 
     def key_list(self) -> list[str]:
-        """The configured API keys, in order; none where none is set."""
+        """The configured API keys, in order; empty if none is set."""
         given = self.api_keys.get_secret_value()
         return keys_in(given) if given else []
 
@@ -294,8 +292,8 @@ _EXPECTED = {
 
 
 def keys_in(text: str) -> list[str]:
-    """Keys that commas or lines part. Raises ValueError where there is none, or one that no header can hold or nobody
-    can have meant; the keys themselves are not told."""
+    """Keys separated by commas or lines. Raises ValueError if there is none, or if one cannot be sent in a header or is
+    clearly a mistake; the message never contains the keys."""
     keys = [key.strip(" \t\r") for key in text.replace(",", "\n").split("\n")]
     keys = [key for key in keys if key]
     if not keys:
@@ -306,9 +304,9 @@ def keys_in(text: str) -> list[str]:
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """The settings of this process; `overrides` (command-line options) win where they are not None.
+    """The settings of this process; `overrides` (command-line options) win if they are not None.
 
-    Raises `CS-SET-001` where a setting has no usable value, `CS-SET-004` where `.env` cannot be read.
+    Raises `CS-SET-001` if a setting has an invalid value, `CS-SET-004` if `.env` cannot be read.
     """
     return _loaded(Settings, Path(), {name: value for name, value in overrides.items() if value is not None})
 
@@ -360,10 +358,8 @@ def _loaded(kind: type[Settings], folder: Path, given: dict[str, Any]) -> Settin
 
 
 def env_text(path: Path = ENV_FILE) -> str:
-    """What stands in a file of settings, empty where there is none; raises `CS-SET-004`.
-
-    What is no file is passed over by those who read it, and so would be all the settings in it.
-    """
+    """The text of a settings file; empty if there is none; raises `CS-SET-004`. Its readers would ignore a path that is
+    not a file, and with it all the settings."""
     try:
         text = paths.text_of(path) if os.path.lexists(path) else ""
         _expect_whole(text)
@@ -373,8 +369,8 @@ def env_text(path: Path = ENV_FILE) -> str:
 
 
 def _expect_whole(text: str) -> None:
-    """Raises ValueError where a line is passed over by its reader, or a setting of ours comes to nothing: a key that is
-    lost so would leave the door open."""
+    """Raises ValueError if the reader of the file would skip a line, or if a setting would end up empty: losing a key
+    would leave the server open."""
     for line in parse_stream(StringIO(text)):
         if line.error:
             raise ValueError(f"line {line.original.line} cannot be understood")
@@ -385,7 +381,7 @@ def _expect_whole(text: str) -> None:
 
 
 def unknown_keys() -> dict[str, str | None]:
-    """`COSYSERVE_*` names in the environment or `.env` that are no setting, each with the nearest real one."""
+    """`COSYSERVE_*` names in the environment or `.env` that are not settings, each with the nearest real one."""
     known = [*(name.upper() for name in Settings.model_fields), *_OF_CONTAINERS]
     given = {*os.environ, *(dotenv_values(ENV_FILE, encoding=_ENCODING) if ENV_FILE.is_file() else ())}
     names = [name.upper().removeprefix(PREFIX) for name in sorted(given) if name.upper().startswith(PREFIX)]

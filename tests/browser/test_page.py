@@ -11,6 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from cosyserve.launch.heartbeat import REASON, REASON_ZH, RESTARTS
 from cosyserve.speech.capacity import by_processor, by_setting, capacity_of
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.kernel_choice import KernelsInUse
@@ -212,6 +213,18 @@ def test_what_bounds_the_streams_is_told(browser: Browser, serving: Serving, lan
     with serving(synthesizer) as url, opened(browser, url, language) as page:
         expect(page.locator("#why")).to_contain_text(words)
         expect(page.locator("#state-text")).to_contain_text("2")
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("en-US", "restarted once (it lost its engine)"), ("zh-CN", "已重启 1 次（引擎失效）")]
+)
+def test_why_the_server_was_restarted_is_told(
+    browser: Browser, serving: Serving, monkeypatch: pytest.MonkeyPatch, language: str, words: str
+) -> None:
+    for name, value in {RESTARTS: "1", REASON: "lost its engine", REASON_ZH: "引擎失效"}.items():
+        monkeypatch.setenv(name, value)
+    with serving(ToneSynthesizer()) as url, opened(browser, url, language) as page:
+        expect(page.locator("#state-text")).to_contain_text(words)
 
 
 @pytest.mark.parametrize(("language", "words"), [("en-US", "no C compiler"), ("zh-CN", "没有 C 编译器")])

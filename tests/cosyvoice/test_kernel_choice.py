@@ -113,7 +113,7 @@ def test_what_lacks_is_told_in_both_languages(
         told = on_card(tmp_path, torch.float32).in_use
     assert asked == [8.9, "float32"]
     assert (told.by, told.reason) == ("torch", "headers")
-    assert told.why == "Its kernels are PyTorch's, as there are no headers. To change that: install them."
+    assert told.why == "Its kernels are PyTorch's, because there are no headers. To change that: install them."
     assert told.why_zh == "使用 PyTorch 内核：没有头文件。如需 Triton 内核：请安装。"
     assert told.why in caplog.text
 

@@ -1,9 +1,11 @@
 """What the design and the glossary say is where it is."""
 
 import re
+from pathlib import Path
 
 import pytest
 
+from tests.documents.reading import spans
 from tests.running import ROOT
 
 SOURCES = ROOT / "src/cosyserve"
@@ -41,3 +43,21 @@ def test_who_may_import_whom_is_drawn_as_the_contract_has_it() -> None:
     assert drawn and held
     layers = [set(re.findall(r"\w+", line)) for line in held[1].splitlines()]
     assert [set(line.split()) for line in drawn[1].splitlines()] == layers[1:]  # below `__main__`
+
+
+def test_files_and_classes_that_the_design_names_are_there() -> None:
+    """Files may be named without their folder, classes with their module or their method."""
+    files = {str(path.relative_to(SOURCES)) for path in SOURCES.rglob("*.py")}
+    modules = {Path(name).stem for name in files}
+    made = set(re.findall(r"^ *(?:class |def |async def |self\.)?(\w+)(?=\(|:| =)", "\n".join(_sources()), re.M))
+    named = [text for _, text in spans(ROOT / "docs/design.md")]
+    for name in (text for text in named if re.fullmatch(r"[a-z_]\w*(?:/\w+)*\.py", text)):
+        assert name in files or (ROOT / name).is_file() or any(file.endswith(f"/{name}") for file in files), name
+    for name in (text for text in named if re.fullmatch(r"(?:[a-z_]+\.)?_*[A-Z][a-z]+\w*(?:\.\w+)*", text)):
+        *owner, last = name.split(".")
+        assert last in made or (owner and owner[-1] in made), f"no class or function {name}"
+        assert not owner or not owner[0].islower() or owner[0] in modules, f"no module {owner[0]}"
+
+
+def _sources() -> list[str]:
+    return [path.read_text(encoding="utf-8") for path in SOURCES.rglob("*.py")]

@@ -66,7 +66,7 @@ HOSTS = {
     "something on 6006": Host("cured", "port 6006", beside(6006)),
     "something on 6003": Host("cured", "port 6003", beside(6003)),
     "SSH on 6003": Host("cured", "port 6003", beside(6003, SSH)),
-    "loopback swallows packets": Host("cured", "swallows its packets", namespace("-n", SWALLOW)),
+    "loopback swallows packets": Host("cured", "drops its packets", namespace("-n", SWALLOW)),
     "loopback sends no reset": Host("cured", "X display", namespace("-n", NO_RESET)),
     "no loopback": Host("isolated", "not even loopback", namespace("-n", ":")),
     "orted hangs": Host("isolated", "orted does not answer", HANGING["orted"]),

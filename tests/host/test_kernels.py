@@ -115,7 +115,12 @@ def test_without_pytorch_there_is_nothing_to_say(tmp_path: Path, monkeypatch: py
             "PyTorch's instead (draw)",
             "由 PyTorch 代替（draw）",
         ),
-        (SelfTest(problem="ptxas died"), Verdict.WARN, "PyTorch's, as Triton's failed", "未通过自检（ptxas died）"),
+        (
+            SelfTest(problem="ptxas died"),
+            Verdict.WARN,
+            "PyTorch's, because Triton's kernels failed",
+            "未通过自检（ptxas died）",
+        ),
     ],
 )
 def test_the_doctor_knows_what_the_last_start_found(

@@ -106,7 +106,10 @@ def stuck(name: str, wait_channel: str, *peers: str) -> Stuck:
     ("processes", "words"),
     [
         ([stuck("python", "anon_pipe_read"), stuck("orted", "poll", "ESTABLISHED to 127.0.0.1:6008")], "port 6008"),
-        ([stuck("python", "anon_pipe_read"), stuck("orted", "wait", "SYN_SENT to 127.0.0.1:6001")], "swallows"),
+        (
+            [stuck("python", "anon_pipe_read"), stuck("orted", "wait", "SYN_SENT to 127.0.0.1:6001")],
+            "drops its packets",
+        ),
         ([stuck("python", "anon_pipe_read"), stuck("orted", "do_wait")], "orted does not answer"),
         ([stuck("python", "futex_wait_queue")], "a lock of its own"),
         ([stuck("python", "ep_poll", "ESTABLISHED to 10.0.0.1:443")], "not known yet"),

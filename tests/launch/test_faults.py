@@ -128,7 +128,7 @@ def test_a_server_that_stands_still_is_started_again(tmp_path: Path, rung: str) 
         stopped.suspend()
         _, url = supervised.wait_until_it_stands(times=2)
         assert speaks(url)
-        assert "was not heard of" in supervised.text()
+        assert "sent no heartbeat" in supervised.text()
         assert f"[{stopped.pid}]" in supervised.text()  # what it was doing
 
 
@@ -150,18 +150,22 @@ def test_a_supervisor_that_slept_blames_nobody(tmp_path: Path) -> None:
         assert speaks(supervised.url)
 
 
-@pytest.mark.parametrize(("text", "reason"), [("hang now", "stood still in its synthesis"), ("block now", "not heard")])
+@pytest.mark.parametrize(
+    ("text", "reason", "reason_zh"),
+    [("hang now", "stuck in its synthesis", "合成停滞"), ("block now", "no heartbeat", "没有心跳")],
+)
 @with_longer_limits
 def test_a_hung_synthesis_is_shown_and_the_server_comes_back(
-    tmp_path: Path, faulty: pytest.MonkeyPatch, text: str, reason: str
+    tmp_path: Path, faulty: pytest.MonkeyPatch, text: str, reason: str, reason_zh: str
 ) -> None:
-    """One awaits for ever, the other holds the event loop. The stacks name the line either way."""
+    """One awaits forever, the other holds the event loop. The stacks name the line either way."""
     faulty.setenv("STAND_IN_FAULT", "obey")
     with Supervised(tmp_path, mpi="auto", heartbeat_seconds=starts(1), synthesis_seconds=starts(1)) as supervised:
         say(supervised.url, text)
         _, url = supervised.wait_until_it_stands(times=2)
         assert speaks(url)
-        assert reason in httpx.get(f"{url}/readyz").json()["restart_reason"]
+        ready = httpx.get(f"{url}/readyz").json()
+        assert reason in ready["restart_reason"] and reason_zh in ready["restart_reason_zh"]
         assert "sitecustomize.py" in supervised.text()
         assert "in synthesize" in supervised.text()
 

@@ -207,7 +207,7 @@ def test_settings_are_changed_without_a_cut_where_that_can_be(instance: StandIn)
     assert "public: as asked for" in said
     again = instance.told("autodl")
     assert "public: as before" in again
-    assert "--private shuts it" in again
+    assert "--private closes it" in again
     assert f"key · 密钥: {key[1]}" in again
     with instance.tunnel() as url:
         assert not speaks(url)  # who has no key stays outside

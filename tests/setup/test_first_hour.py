@@ -105,7 +105,7 @@ def test_no_and_the_preview_speaks_and_is_not_asked_again(clone: Clone) -> None:
         terminal.until(QUESTION)
         terminal.types("n\n")
         assert speaks(terminal, "clone, no") == "preview"
-        (command,) = set(re.findall(r"`(\S+) fetch` brings it", terminal.shown))
+        (command,) = set(re.findall(r"run: (\S+) fetch; then", terminal.shown))
     assert command == ".venv/bin/cosyserve"
     with clone.types(f"{command} fetch --plan") as terminal:
         assert terminal.ends() == 0

@@ -52,11 +52,11 @@ def engine_for(settings: Settings, machine: Machine) -> Engine | None:
     except CosyError as error:
         if asked:
             raise
-        log.warning("PyTorch speaks instead of an engine: %s", error.cause)
+        log.warning("PyTorch is used instead of an engine: %s", error.cause)
         return None
     engine = engines.usable(key)
     if engine is None and asked:
         raise CosyError(errors.NO_ENGINE, folder=engines.root)
     if engine is None:
-        log.warning("TensorRT-LLM is installed, and there is no engine for this card: `%s build` makes one", command())
+        log.warning("TensorRT-LLM is installed, but there is no engine for this card: `%s build` makes one", command())
     return engine

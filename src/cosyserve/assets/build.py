@@ -79,10 +79,10 @@ class Build:
         if not force and (there := self._engines.find(key)):
             return there
         self._check_machine()
-        waiting = "another build is at work; waiting for it"
+        waiting = "another build is running; waiting for it"
         engine = self._engines.build(key, self._make, lambda: self._say(waiting), anew=force)
         for old in self._engines.prune(self._settings.keep_engines):
-            self._say(f"removed the engine {old.folder.name}, which was not used lately")
+            self._say(f"removed the engine {old.folder.name}, which was used longest ago")
         return engine
 
     def _check_machine(self) -> None:

@@ -42,7 +42,7 @@ def supported_version() -> str:
         raise CosyError(errors.TRTLLM_MISSING)
     major, minor = (int(part) for part in version.split(".")[:2])
     if (major, minor) >= (1, 3):
-        raise CosyError(errors.TRTLLM_VERSION, version=version, reason="from 1.3 on it has no engines any more")
+        raise CosyError(errors.TRTLLM_VERSION, version=version, reason="versions from 1.3 on no longer have engines")
     if major < 1:
-        raise CosyError(errors.TRTLLM_VERSION, version=version, reason="before 1.0 its interface is another")
+        raise CosyError(errors.TRTLLM_VERSION, version=version, reason="versions before 1.0 have another interface")
     return version

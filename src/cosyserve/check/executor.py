@@ -1,4 +1,4 @@
-"""Asks an engine's executor alone, without a server: a program of its own, on a rung of the launch ladder."""
+"""Tests an engine's executor alone, without a server: a program of its own, on a rung of the launch ladder."""
 
 import sys
 import time
@@ -36,7 +36,7 @@ class Questions:
         self.ask = Ask(prompt, least, most, seed=7, temperature=1.0, end=vocabulary.stops[0])
 
     def tokens(self, ask: Ask, cancel_after: int | None = None) -> list[int]:
-        """The ids that come, without the stop; raises a RuntimeError with the executor's words where it fails."""
+        """The ids that come, without the stop; raises a RuntimeError with the executor's message if it fails."""
         number = self._executor.submit(ask)
         ids: list[int] = []
         cancelled = False
@@ -54,7 +54,7 @@ class Questions:
         raise RuntimeError(f"no end within {_SECONDS} s, after {len(ids)} tokens")
 
     def refusal(self) -> str:
-        """What the executor says to a prompt that is too long; empty where it takes it."""
+        """The executor's error for a prompt that is too long; empty if it accepts it."""
         try:
             self.tokens(replace(self.ask, prompt=[self._vocabulary.begin] * TOO_LONG))
         except RuntimeError as error:

@@ -1,4 +1,5 @@
-"""What was seen, held to what TensorRT-LLM's source and documentation promise: pure, line by line."""
+"""Compares what was seen with what TensorRT-LLM's source and documentation promise. Pure, one function per line of the
+report."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -87,7 +88,7 @@ def pytorch(seen: Pytorch, version: str) -> list[Line]:
 
 
 def imports(seen: Mapping[str, Imported | Text]) -> list[Line]:
-    """For each rung what was mapped, or why the import did not end well. One rung that works is enough to serve."""
+    """For each rung the mapped libraries, or why the import failed. One working rung is enough to serve."""
     works = any(isinstance(each, Imported) for each in seen.values())
     return [_import(rung, each, Verdict.WARN if works else Verdict.FAIL) for rung, each in seen.items()]
 
@@ -107,9 +108,7 @@ def _import(rung: str, seen: Imported | Text, otherwise: Verdict) -> Line:
         install = "pip install --force-reinstall mpi4py"
         remedy = Text(f"{install}, in an environment without conda's MPI", f"在没有 conda MPI 的环境中 {install}")
         return replace(trial, remedy=remedy).judged(False, found)
-    remedy = Text(
-        f"an environment made anew; {_SET_UP} brings all for one CUDA", f"新建环境；{_SET_UP} 会统一 CUDA 版本"
-    )
+    remedy = Text(f"a new environment; {_SET_UP} brings all for one CUDA", f"新建环境；{_SET_UP} 会统一 CUDA 版本")
     return replace(trial, remedy=remedy).judged(len(seen.cuda) <= 1, found)
 
 
@@ -134,7 +133,7 @@ EXECUTOR = Trial(
     _LOADS,
     Text("nvidia-smi: end what else uses the card", "nvidia-smi：结束占用显卡的其他程序"),
 )
-_ODD = Text("an issue with this report: the engine's tokens cannot be trusted", "请附此报告反馈：引擎的输出不可信")
+_ODD = Text("file an issue with this report: the engine's tokens cannot be trusted", "请附此报告反馈：引擎的输出不可信")
 
 
 def executed(seen: Executed) -> list[Line]:
@@ -188,7 +187,7 @@ def executed(seen: Executed) -> list[Line]:
             Text("compared the likeliest tokens with PyTorch's", "与 PyTorch 比较最可能的 token"),
             Text(f"the first {COMPARED} are equal", f"前 {COMPARED} 个相同"),
             Text(
-                f"{command()} build --force; then an issue with this report",
+                f"{command()} build --force; then file an issue with this report",
                 f"{command()} build --force；仍不同请附此报告反馈",
             ),
         ).judged(equal == COMPARED, Text(f"the first {equal}", f"前 {equal} 个")),
@@ -229,13 +228,13 @@ def spoken(seen: Spoken, by_pytorch: Spoken | None, streams: int) -> list[Line]:
             "streams",
             Text(f"spoke {streams} streams at once", f"同时合成 {streams} 路"),
             Text("none fails", "无失败"),
-            Text("COSYSERVE_BACKEND=torch; an issue with this report", "COSYSERVE_BACKEND=torch；请附此报告反馈"),
+            Text("COSYSERVE_BACKEND=torch; file an issue with this report", "COSYSERVE_BACKEND=torch；请附此报告反馈"),
         ).judged(not failed, Text(f"{failed} failed{_first(seen.failed)}", f"{failed} 路失败{_first(seen.failed)}")),
         Trial(
             "captures",
             Text("looked for disturbed captures in the log", "在日志中查找受干扰的图捕获"),
             Text("no line 'stream is capturing'", "没有“stream is capturing”"),
-            Text("an issue with this report", "请附此报告反馈"),
+            Text("file an issue with this report", "请附此报告反馈"),
         ).judged(not seen.capturing, Text(f"{seen.capturing} lines", f"{seen.capturing} 行")),
     ]
     speed = Trial(

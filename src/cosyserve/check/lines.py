@@ -1,4 +1,4 @@
-"""What a check says: a line for each thing that was tried, and a report of them that may be shown to anybody."""
+"""The result of a check: a line for each thing that was tried, and a report of them that can be published."""
 
 import json
 import re
@@ -74,6 +74,7 @@ def exit_status(lines: Sequence[Line]) -> int:
 
 
 def report(lines: Sequence[Line], machine: Mapping[str, object]) -> str:
-    """JSON: what an issue needs. Of a path its last part alone is left: the others tell who and where somebody is."""
+    """JSON with what an issue needs. Only the last part of a path is kept; the others could tell who somebody is, and
+    where."""
     told = {"format": 1, "machine": machine, "lines": [asdict(line) for line in lines]}
     return _PATH.sub("…/", json.dumps(told, indent=1, ensure_ascii=False)) + "\n"

@@ -30,7 +30,7 @@ _NOT_OURS = re.compile(r"COSYSERVE_(API_KEYS|REPLICA|LOG_|IDLE_|CORS|ALLOWED|HOS
 
 
 class ServerFailedError(RuntimeError):
-    """It did not come up; says what it wrote last."""
+    """The server did not start; has its last output."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class _Stream:
 
 
 def spoken(models: Path, backend: str, count: int, seconds: float) -> Spoken:
-    """What came of `count` streams at once, with `backend`; raises `ServerFailedError` where no server stands in time.
+    """Speaks `count` streams at once, with `backend`; raises `ServerFailedError` if the server does not start in time.
 
-    What the server leaves is left beside the models, which are there for the check alone.
+    The server's files stay beside the models, which are there for the check only.
     """
     log = models / f"{backend}.log"
     settings = {

@@ -1,5 +1,5 @@
-"""The commands. Each module has those of one kind, and is imported only for them: `fetch` is to be done in no time
-where there is nothing to fetch."""
+"""The commands. Each module has those of one kind and is imported only for them: `fetch` must end at once if there is
+nothing to fetch."""
 
 import logging
 from importlib import import_module
@@ -31,7 +31,7 @@ _MODULES = {
 
 
 class _Group(click.Group):
-    """Ends with the error's text and status 2 where a command raises a CosyError."""
+    """Prints the error's text and exits with status 2 if a command raises a CosyError."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_MODULES)

@@ -39,7 +39,7 @@ def fetch(name: str, source: str, folder: Path | None, only_plan: bool, if_wante
         return
     with _forgiving(if_wanted and settings.synthesizer == "auto"):
         at_work.run()
-        click.echo(f"{name} is whole in {at_work.folder.path}", err=True)
+        click.echo(f"{name} is complete in {at_work.folder.path}", err=True)
 
 
 def _not_wanted(settings: Settings) -> str:
@@ -51,7 +51,7 @@ def _not_wanted(settings: Settings) -> str:
 
 @contextmanager
 def _forgiving(forgives: bool) -> Iterator[None]:
-    """On the way to a server that speaks in any case, an error is said, and no reason to stop."""
+    """Before a server that can speak anyway, an error is reported but does not stop the start."""
     try:
         yield
     except CosyError as error:
@@ -211,7 +211,7 @@ def _not_buildable(settings: Settings) -> str:
     if settings.backend == "torch":
         return "COSYSERVE_BACKEND=torch asks for PyTorch"
     if settings.backend == "auto" and installed("tensorrt-llm") is None:
-        return "TensorRT-LLM is not installed, and PyTorch speaks"
+        return "TensorRT-LLM is not installed, so PyTorch is used"
     return ""
 
 

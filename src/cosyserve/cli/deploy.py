@@ -127,7 +127,7 @@ def autodl(
 
 
 def _tell(machine: Machine, prepared: Prepared, options: Options, address: str | None, seconds: float) -> None:
-    """What a user wants to know now: where it is, how to get in, and what it costs."""
+    """Prints what a user wants to know now: where the server is, how to get in, and what it costs."""
     status = deployment.look(machine, options.folder).status
     port, is_open = prepared.plan.port, not str(status.get("address", "")).startswith("http://127.")
     click.echo(f"\n{prepared.plan.release}: {status.get('state', 'unknown')} ({seconds:.0f} s)")

@@ -131,8 +131,7 @@ def _status(home: Home) -> dict[str, Any]:
 
 
 def _key_file(settings: Any) -> str | None:
-    """Where the key lies that clients have to send, None where none is asked for. The key itself is told only to who
-    asks for it."""
+    """The path of the key that clients have to send; None if none is needed. The key itself is told only on request."""
     from cosyserve.keys import makes_key
 
     if makes_key(settings):

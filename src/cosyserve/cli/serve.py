@@ -87,9 +87,9 @@ def serve(
 @click.argument("place", type=click.Path(path_type=Path))
 @click.pass_context
 def replica(context: click.Context, place: Path) -> None:
-    """What an actor of Ray Serve starts: a launch like any, whose server speaks over the Unix socket PLACE.
+    """Started by an actor of Ray Serve: a launch whose server listens on the Unix socket PLACE.
 
-    It ends with its input, and when its server does: to begin again is Serve's business.
+    It ends when its input ends, and when its server does; restarting is Serve's task.
     """
     settings = load_settings().model_copy(update={"log_file": None, "idle_shutdown_minutes": 0})
     settings.check_paths()
@@ -107,7 +107,7 @@ def replica(context: click.Context, place: Path) -> None:
 
 
 def _start_as_child(settings: Settings, supervisor: Sender) -> None:
-    """MPI first: nothing that was loaded before may be what hangs."""
+    """Starts MPI first, so that nothing loaded before can be what hangs."""
     logs.start_in_server(settings)
     stacks.offer(folder_of_start())
     mpi.initialise()
@@ -127,7 +127,7 @@ def _chosen(context: click.Context, settings: Settings, *, relieves: bool = Fals
 
 
 def _end_with_input() -> None:
-    """Whoever started us holds the other end, so that we are told to stop however he ends."""
+    """The parent process holds the other end of the input, so its end, of whatever kind, stops this one."""
 
     def wait() -> None:
         while os.read(0, 1024):
@@ -140,10 +140,8 @@ def _end_with_input() -> None:
 def _supervise(
     settings: Settings, command: list[str], for_ray: Mapping[str, str] | None = None, *, keeps_up: bool = True
 ) -> int:
-    """The same command again, as a child on the rungs of the ladder.
-
-    One that has others speak, for whose Ray there is an environment, needs no MPI.
-    """
+    """The same command again, as a child on the rungs of the ladder. A server that lets replicas speak, and runs in
+    Ray's environment, needs no MPI."""
     speaks = for_ray is None
     if settings.mpi == "always" and find_spec("mpi4py") is None:
         raise CosyError(errors.MPI4PY_MISSING)
@@ -164,7 +162,7 @@ def _supervise(
 
 
 def _rebuilt(settings: Settings, engine: Engine, stopping: Flag) -> bool:
-    """Make an engine anew that cannot be loaded, unless that has been done before; whether there is one now."""
+    """Rebuild an engine that cannot be loaded, once. Returns whether there is one now."""
     if not Engines(settings.models_dir).give_up(engine):
         return False
     try:

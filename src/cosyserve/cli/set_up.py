@@ -56,7 +56,7 @@ def _say_where_models_go(settings: Settings) -> None:
 
 
 def _bring_cosyvoice2(settings: Settings) -> None:
-    """The model where somebody wants it, and what a model that is there needs."""
+    """Fetches the model if the user wants it, and what an existing model needs."""
     folder = Folder(settings.models_dir, model_of(DEFAULT))
     if not folder.usable and _asks(settings):
         if not _wanted(settings, folder):
@@ -70,7 +70,7 @@ def _bring_cosyvoice2(settings: Settings) -> None:
 
 
 def _asks(settings: Settings) -> bool:
-    """Whether there is somebody to ask who has not refused before."""
+    """Whether there is a user to ask who has not refused before."""
     # Whoever starts us without standard descriptors has given Python none of its streams.
     streams = (sys.stdin, sys.stdout, sys.stderr)
     if settings.offer == "never" or not all(stream is not None and stream.isatty() for stream in streams):
@@ -121,6 +121,6 @@ def _remember_refusal(settings: Settings) -> None:
 
 
 def _script(*argv: str) -> None:
-    """One of the clone's own scripts, which says itself what it does and what is wrong."""
+    """Runs one of the clone's scripts, which reports for itself what it does and what is wrong."""
     if subprocess.run(argv, check=False).returncode != 0:  # noqa: S603 - our own
         raise CosyError(errors.SET_UP_FAILED)

@@ -20,7 +20,7 @@ def listens(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def threads() -> int:
-    """As many as there are cores, or fewer where somebody has shared them out."""
+    """The number of cores, or fewer if the environment limits them."""
     cores = max(1, int(system.usable_cores(Machine())))
     share = os.environ.get("OMP_NUM_THREADS", "")
     return min(cores, int(share)) if share.isdecimal() and int(share) else cores

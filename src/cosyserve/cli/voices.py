@@ -56,7 +56,7 @@ def import_voices(table: Path) -> None:
 
 
 def _text_ids() -> int:
-    """Of the model that is here; of the released one where there is none yet."""
+    """Sizes of the model that is here, or of the released one if there is none yet."""
     from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
     from cosyserve.cosyvoice.model.config import LlmConfig
     from cosyserve.cosyvoice.model.loading import WeightsError

@@ -47,7 +47,7 @@ OFFLINE = Fault(
 NOT_FETCHED = Fault(
     "CS-FETCH-006",
     500,
-    "{model} is not whole in {folder}: {files} missing.",
+    "{model} is incomplete in {folder}: {files} missing.",
     "Run: {cosyserve} fetch.",
     "{folder} 中的 {model} 不完整：缺少 {files}。",
     "请运行：{cosyserve} fetch。",

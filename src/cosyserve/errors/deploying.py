@@ -5,7 +5,7 @@ from cosyserve.errors.fault import Fault
 TARGET_UNREADABLE = Fault(
     "CS-DEP-001",
     500,
-    "'{target}' is no SSH address.",
+    "'{target}' is not an SSH address.",
     "Write root@HOST:PORT, or paste the login line of AutoDL's console in quotes: 'ssh -p PORT root@HOST'.",
     "“{target}”不是有效的 SSH 地址。",
     "请写成 root@主机:端口，或用引号粘贴 AutoDL 控制台的登录指令：'ssh -p 端口 root@主机'。",

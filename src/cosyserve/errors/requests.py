@@ -45,7 +45,7 @@ PROMPT_TOO_LONG = Fault(
 FIELD_TOO_LONG = Fault(
     "CS-TEXT-006",
     400,
-    "The field {field} has {length} characters; {limit} are the most it takes.",
+    "The field {field} has {length} characters; at most {limit} are allowed.",
     "Shorten it; what should be spoken belongs in the text itself.",
     "字段 {field} 有 {length} 个字符，最多允许 {limit} 个。",
     "请缩短该字段；需要朗读的内容应放在文本中。",
@@ -62,8 +62,8 @@ VOICE_NAME = Fault(
     "CS-VOICE-002",
     400,
     "A voice cannot have that name.",
-    "Use 1 to 48 letters of any script, digits, spaces or ._-'·, a letter or digit first and no dot last; CON, NUL and "
-    "the like are names of Windows' devices.",
+    "Use 1 to 48 letters of any script, digits, spaces or ._-'·. Begin with a letter or a digit and do not end with a "
+    "dot. Names of Windows devices, such as CON and NUL, are not allowed.",
     "音色不能使用这个名称。",
     "请使用 1 至 48 个任意文字、字母、数字、空格或 ._-'·，以文字、字母或数字开头，不以点结尾；"
     "CON、NUL、COM1 等是 Windows 的保留名。",
@@ -96,7 +96,7 @@ VOICES_UNWRITABLE = Fault(
     "CS-VOICE-006",
     507,
     "The folder of voices cannot be written to: {reason}.",
-    "Make room in it and make it writable, or set COSYSERVE_VOICES_DIR to one that is.",
+    "Free space on its disk and make it writable, or set COSYSERVE_VOICES_DIR to another folder.",
     "音色文件夹无法写入：{reason}。",
     "请确保其可写且有剩余空间，或将 COSYSERVE_VOICES_DIR 设为这样的文件夹。",
 )
@@ -104,7 +104,7 @@ VOICE_ABSENT = Fault(
     "CS-VOICE-007",
     404,
     "There is no voice of that name to delete.",
-    "GET /v1/audio/voices lists those there are.",
+    "GET /v1/audio/voices lists the voices.",
     "没有可删除的同名音色。",
     "GET /v1/audio/voices 可列出现有音色。",
 )
@@ -135,7 +135,7 @@ RECORDING_LENGTH = Fault(
 RECORDING_PAUSES = Fault(
     "CS-VOICE-108",
     400,
-    "The recording takes {seconds}, though {voice} of that are voice; it may take {longest:g} s.",
+    "The recording lasts {seconds}, of which {voice} are voice; at most {longest:g} s are allowed.",
     "Cut out the long pauses.",
     "录音从头到尾长 {seconds}，其中语音只有 {voice}；总长不得超过 {longest:g} 秒。",
     "请剪去较长的停顿。",
@@ -143,7 +143,7 @@ RECORDING_PAUSES = Fault(
 RECORDING_RATE = Fault(
     "CS-VOICE-104",
     400,
-    "The recording has {rate} samples a second; it needs {lowest} at least.",
+    "The recording has {rate} samples a second; at least {lowest} are needed.",
     "Record it again at 16 kHz or more; what a telephone leaves out cannot be restored.",
     "录音的采样率为 {rate}，至少需要 {lowest}。",
     "请以 16 kHz 或更高的采样率重新录制；电话音质缺失的部分无法恢复。",
@@ -152,14 +152,14 @@ VOICE_FEATURES = Fault(
     "CS-VOICE-105",
     400,
     "{path} holds no voice that can be used: {reason}.",
-    "Give a spk2info.pt of CosyVoice2 or of async_cosyvoice.",
+    "Use a spk2info.pt made by CosyVoice2 or by async_cosyvoice.",
     "{path} 中没有可用的音色：{reason}。",
     "请提供 CosyVoice2 或 async_cosyvoice 的 spk2info.pt。",
 )
 RECORDING_RATE_HIGH = Fault(
     "CS-VOICE-106",
     400,
-    "The recording claims {rate} samples a second; {highest} are the most.",
+    "The recording claims {rate} samples a second; at most {highest} are allowed.",
     "Convert it to 48 kHz or less; higher rates make no audible difference.",
     "录音标称的采样率为 {rate}，最高为 {highest}。",
     "请转换为 48 kHz 或更低的采样率，更高的部分人耳听不到。",
@@ -167,7 +167,7 @@ RECORDING_RATE_HIGH = Fault(
 RECORDING_CHANNELS = Fault(
     "CS-VOICE-107",
     400,
-    "The recording has {channels} channels; {most} are the most.",
+    "The recording has {channels} channels; at most {most} are allowed.",
     "Send the channel with the speaker alone, or mix it to one.",
     "录音有 {channels} 个声道，最多 {most} 个。",
     "请只发送说话人所在的声道，或混合为单声道。",
@@ -191,7 +191,7 @@ CANNOT_INSTRUCT = Fault(
 REQUEST_INVALID = Fault(
     "CS-REQ-001",
     400,
-    "The request is not of the expected form: {details}.",
+    "The request does not have the expected form: {details}.",
     "Compare it with the API's description at /openapi.json on this server.",
     "请求格式不正确：{details}。",
     "请对照本服务器 /openapi.json 上的接口说明。",
@@ -361,7 +361,7 @@ STALLED = Fault(
 MESSAGE_INVALID = Fault(
     "CS-WS-001",
     400,
-    "The message is not of the expected form: {details}.",
+    "The message does not have the expected form: {details}.",
     "See docs/api.md for the messages this socket takes.",
     "消息格式不正确：{details}。",
     "此连接接受的消息见 docs/api.md。",

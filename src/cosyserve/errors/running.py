@@ -6,7 +6,7 @@ NO_SYNTHESIZER = Fault(
     "CS-SYN-001",
     503,
     "No synthesizer can run here: the package espeakng-loader of the preview voice is missing.",
-    "Install it with: pip install espeakng-loader (make run-local does it by itself).",
+    "Install it with: pip install espeakng-loader (make run-local does it automatically).",
     "没有可用的合成器：缺少预览语音所需的 espeakng-loader 包。",
     "请安装：pip install espeakng-loader（make run-local 会自动安装）。",
 )
@@ -29,8 +29,8 @@ SETTING_INVALID = Fault(
 SET_UP_FAILED = Fault(
     "CS-SET-007",
     500,
-    "What CosyVoice2 or several replicas need could not be installed.",
-    "Read the lines above. 'make run-local' goes on where it stopped; COSYSERVE_SYNTHESIZER=preview speaks meanwhile.",
+    "The packages that CosyVoice2 or several replicas need could not be installed.",
+    "Read the lines above and run 'make run-local' again; it resumes. COSYSERVE_SYNTHESIZER=preview speaks meanwhile.",
     "无法安装 CosyVoice2 或多副本所需的软件包。",
     "请查看上方输出。再次运行 make run-local 会从中断处继续；在此期间可设置 COSYSERVE_SYNTHESIZER=preview。",
 )
@@ -54,7 +54,7 @@ ENV_FILE_UNUSABLE = Fault(
     "CS-SET-004",
     500,
     "The settings in {path} cannot be read: {reason}.",
-    "Save it as UTF-8 text (in Notepad: Save as, encoding UTF-8), or give whatever lies there another name.",
+    "Save it as UTF-8 text (in Notepad: Save as, encoding UTF-8), or rename it if it holds no settings.",
     "无法读取 {path} 中的配置：{reason}。",
     "请将其保存为 UTF-8 文本（记事本：另存为，编码选 UTF-8）；若该路径不是配置文件，请改名。",
 )
@@ -69,7 +69,7 @@ KEY_FILE_UNUSABLE = Fault(
 ANOTHER_USERS = Fault(
     "CS-SET-006",
     500,
-    "{path} belongs to user {owner}, and this is user {user}, who may not read it.",
+    "{path} belongs to user {owner}; user {user}, who runs this command, may not read it.",
     "Run `{line}` on the machine that has it; this gives all of it to user {user}.",
     "{path} 属于用户 {owner}，当前用户 {user} 无权读取。",
     "请在文件所在的机器上运行 `{line}`，将其全部交给用户 {user}。",
@@ -109,8 +109,8 @@ MPI4PY_MISSING = Fault(
 NO_RUNG = Fault(
     "CS-RUN-002",
     500,
-    "No way to start the server worked, not even without MPI.",
-    "Read in the lines above how each way ended, and run: {cosyserve} doctor.",
+    "The server could not be started in any way, not even without MPI.",
+    "The lines above say how each way ended. Run: {cosyserve} doctor.",
     "服务器无法以任何方式启动，即使不使用 MPI 也不行。",
     "请查看上方各方式的结束原因，并运行：{cosyserve} doctor。",
 )
@@ -119,7 +119,7 @@ CRASH_LOOP = Fault(
     500,
     "The server was restarted {count} times within ten minutes and is not started again; the last time it {reason}.",
     "Find the reason in the log above, fix it, and start the server again.",
-    "服务器在十分钟内重启了 {count} 次，已放弃；最后一次的原因：{reason}。",
+    "服务器在十分钟内重启了 {count} 次，已放弃；最后一次的原因：{reason_zh}。",
     "请查看此前日志中的原因，解决后重新启动。",
 )
 TORCH_MISSING = Fault(
@@ -158,7 +158,7 @@ PARTS_MISSING = Fault(
     "CS-SYN-005",
     500,
     "CosyVoice2 needs the package {package}, which is not installed.",
-    "Install what it needs with: pip install 'cosyserve[cosyvoice2]' (make run-local does it by itself).",
+    "Install what it needs with: pip install 'cosyserve[cosyvoice2]' (make run-local does it automatically).",
     "CosyVoice2 需要 {package} 包，但尚未安装。",
     "请安装所需的包：pip install 'cosyserve[cosyvoice2]'（make run-local 会自动安装）。",
 )
@@ -184,7 +184,7 @@ RAY_MISSING = Fault(
     "CS-RAY-001",
     500,
     "Several replicas run on Ray Serve, which is not installed.",
-    "In a clone: scripts/setup .venv main scale (make run-local does it by itself); for another environment: "
+    "In a clone: scripts/setup .venv main scale (make run-local does it automatically); for another environment: "
     "scripts/requirements main scale >ray.txt, then pip install --require-hashes -r ray.txt.",
     "多副本需要 Ray Serve，但尚未安装。",
     "在本仓库中：scripts/setup .venv main scale（make run-local 会自动安装）；"

@@ -1,4 +1,4 @@
-"""Why MPI did not start: the known cause that fits what was seen of it. Each was met on a host broken that way."""
+"""Why MPI did not start: the known cause that fits what was seen. Each was reproduced on a host broken in that way."""
 
 from cosyserve.host.probe import Outcome, Result, Stuck
 from cosyserve.host.report import Text
@@ -11,7 +11,7 @@ def explain(result: Result) -> Text:
     peers = [(each, peer) for each in result.stuck for peer in each.peers if _port(peer) in X_PORTS]
     if any("SYN_SENT" in peer for _, peer in peers):
         return Text(
-            "hwloc's gl plugin asks an X display port that swallows its packets",
+            "hwloc's gl plugin connects to an X display port that drops its packets",
             "hwloc 的 gl 插件在请求一个丢弃数据包的 X 显示端口",
         )
     if peers:
@@ -39,16 +39,16 @@ def _explain_hang(stuck: tuple[Stuck, ...]) -> Text:
 
 
 _WRONG_SETTINGS = Text(
-    "settings of MPI ask for a part that is not there (OMPI_MCA_…, or ~/.openmpi/mca-params.conf)",
+    "MPI settings name a component that does not exist (OMPI_MCA_…, or ~/.openmpi/mca-params.conf)",
     "MPI 配置要求了不存在的组件（OMPI_MCA_… 或 ~/.openmpi/mca-params.conf）",
 )
 _NO_TOOLKIT = Text(
-    "it asks for a CUDA toolkit, and nothing names one (CUDA_HOME)",
+    "it needs a CUDA toolkit, and CUDA_HOME is not set",
     "它需要 CUDA 工具包，但没有任何位置指明（CUDA_HOME）",
 )
-_NO_COMPILER = Text("it asks for a C compiler, and there is none (gcc)", "它需要 C 编译器，但没有找到（gcc）")
+_NO_COMPILER = Text("it needs a C compiler, and none is installed (gcc)", "它需要 C 编译器，但没有找到（gcc）")
 
-# What Open MPI or TensorRT-LLM writes in each case, the most telling first; Open MPI's were seen on hosts broken so.
+# What Open MPI or TensorRT-LLM prints in each case, the clearest first; Open MPI's were seen on hosts broken that way.
 _FAILURES = (
     (
         'using "srun"',
@@ -59,7 +59,7 @@ _FAILURES = (
     (
         "couldn't open the help file",
         Text(
-            "Open MPI looks for itself in a place that is not there (OPAL_PREFIX)",
+            "OPAL_PREFIX points to an Open MPI that does not exist",
             "Open MPI 在不存在的位置寻找自身（OPAL_PREFIX）",
         ),
     ),
@@ -72,7 +72,7 @@ _FAILURES = (
     (
         "plm_rsh_agent",
         Text(
-            "it insists on finding ssh or rsh, though it starts nothing elsewhere",
+            "it requires ssh or rsh, although it starts nothing on other machines",
             "它要求存在 ssh 或 rsh，尽管并不在别处启动任何进程",
         ),
     ),

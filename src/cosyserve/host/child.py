@@ -1,4 +1,4 @@
-"""What every child process of ours is started with, and how it is ended."""
+"""How child processes are started, and how they are ended."""
 
 import ctypes
 import signal
@@ -8,22 +8,19 @@ from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _END_SECONDS = 1.0
-# Looked up here: between fork and exec another thread may hold the loader's lock for ever. Linux alone has it.
+# Looked up here: between fork and exec another thread may hold the loader's lock forever. Only Linux has it.
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 def die_with_parent() -> None:
-    """For `preexec_fn`: no child may outlive us, or it would hold a card, a port or a file."""
+    """For `preexec_fn`: children end with this process. Otherwise they would keep a card, a port or a file."""
     if _prctl is not None:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end(process: "subprocess.Popen[Any]") -> int:
-    """Kill a child and collect it; its exit status.
-
-    One that waits in the kernel, such as for a dead network disk, ends when that answers: it counts as killed, and is
-    collected whenever that is.
-    """
+    """Kill a child and reap it; returns its exit status. A child that waits in the kernel, such as for a dead network
+    disk, ends only when that answers: it counts as killed, and is reaped whenever that happens."""
     process.kill()
     try:
         return process.wait(_END_SECONDS)

@@ -1,11 +1,11 @@
 """The environment in which MPI starts wherever it can.
 
 Each line cures a measured cause: hwloc's gl plugin asks X displays :0 to :9, which are the TCP ports 6000 to 6009,
-and waits for ever for an answer; what another launcher left behind sends Open MPI to a daemon that is not there;
+and waits forever for an answer; what another launcher left behind sends Open MPI to a daemon that is not there;
 a TMPDIR that is read-only, full or long cannot hold its session folder. Numbers of threads are made to fit, too, and
 what TensorRT-LLM's import looks for is named.
 
-What else a user has set for MPI is left alone, but for the last resort, `bare`.
+Other MPI settings of the user are kept, except by the last resort, `bare`.
 """
 
 import os
@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# Set by Slurm, PMI, PMIx, and Open MPI's own launchers for their children; meaningless to anybody else's. What a
-# user sets (…_MCA_…) stays, but for the parameters by which mpirun tells its child who it is.
+# Set by Slurm, PMI, PMIx, and Open MPI's launchers for their own children; meaningless to other processes. What a
+# user sets (…_MCA_…) stays, except the parameters by which mpirun tells its child who it is.
 _LEFTOVER = re.compile(
     r"SLURM_|PMI_|PMI2_|PMIX_(?!MCA_)|PRTE_(?!MCA_|ALLOW_)|ORTE_|OPAL_PREFIX$|OPAL_PKG|OPAL_LIBDIR$|OPAL_BINDIR$"
     r"|OMPI_COMM_|OMPI_UNIVERSE_|OMPI_APP_|OMPI_FILE_|OMPI_FIRST_|OMPI_NUM_APP|OMPI_MCA_ess(?:$|_base)|OMPI_MCA_orte_"
@@ -86,7 +86,7 @@ def tmpdir_candidates(environ: Mapping[str, str]) -> list[str]:
 
 
 def cured(environ: Mapping[str, str], around: Surroundings) -> dict[str, str]:
-    """`environ` without what keeps MPI from starting. Pure, as all of these."""
+    """`environ` without everything that keeps MPI from starting. Pure, like all functions here."""
     dropped = set(leftovers(environ))
     environment = {name: value for name, value in environ.items() if name not in dropped}
     environment["HWLOC_COMPONENTS"] = _NO_PLUGINS
@@ -104,13 +104,13 @@ def cured(environ: Mapping[str, str], around: Surroundings) -> dict[str, str]:
 
 
 def isolated(environ: Mapping[str, str], around: Surroundings) -> dict[str, str]:
-    """The same for a singleton that starts no daemon. Its price is MPI_Comm_spawn."""
+    """The same for a singleton that starts no daemon. It cannot use MPI_Comm_spawn."""
     return {**cured(environ, around), _SINGLETON_ISOLATED: "1"}
 
 
 def bare(environ: Mapping[str, str], around: Surroundings) -> dict[str, str]:
-    """The same without any setting of MPI's, made by whomever in a variable or a file, and without its libraries
-    put before the system's. It may be a cluster's good reason that is dropped here, so this comes last."""
+    """The same without any MPI setting from variables or files, and without MPI libraries that come before the
+    system's. A cluster may need these, so this comes last."""
     environment = {
         name: value
         for name, value in isolated(environ, around).items()

@@ -1,4 +1,4 @@
-"""Looks at everything a start depends on, changes nothing, and ends within a minute whatever the host does."""
+"""Checks everything that a start depends on, changes nothing, and ends within a minute on any host."""
 
 import threading
 import time
@@ -51,7 +51,7 @@ def examine(
 def _questions(
     settings: Settings, folder: Path, machine: Machine, key_is_made: bool, deep: bool, quick: bool
 ) -> list[Question]:
-    # What nobody uses here is nothing to be warned of: the preview on a processor is all that README asks for.
+    # Do not warn about what is not used here: the preview on a processor is all that the README asks for.
     for_engine = settings.backend == "trtllm" or system.installed("tensorrt-llm") is not None or gpu.has_device(machine)
     for_card = settings.device == "cuda" or for_engine or (is_container(machine) and gpu.cuda_of_packages() is not None)
     for_model = settings.synthesizer == "cosyvoice2" or for_card
@@ -89,7 +89,8 @@ def _questions(
 
 
 def _answers(questions: list[Question], deadline: float) -> Iterator[Finding]:
-    """All questions at once, the answers in their order: a stuck disk or resolver keeps the others from nothing."""
+    """Asks all questions at once and returns the answers in their order. A stuck disk or resolver does not hold up the
+    others."""
     unanswered = 0
     for future in [_ask(question) for question in questions]:
         try:
@@ -113,13 +114,13 @@ def _answers(questions: list[Question], deadline: float) -> Iterator[Finding]:
 def _crashed(error: Exception) -> Finding:
     what = f"{type(error).__name__}: {error}"
     return CRASHED.warn(
-        Text(f"a check failed itself ({what})", f"某项检查自身出错（{what}）"),
+        Text(f"the check itself failed ({what})", f"某项检查自身出错（{what}）"),
         Text("please report this line; the other checks are not affected", "欢迎反馈此行；其他检查不受影响"),
     )
 
 
 def _ask(question: Question) -> "Future[Finding | list[Finding]]":
-    """In a daemon thread, which keeps nobody from leaving when it hangs; an executor's threads would."""
+    """Runs in a daemon thread, which does not stop the process from exiting when it hangs; an executor would."""
     future: Future[Finding | list[Finding]] = Future()
 
     def answer() -> None:

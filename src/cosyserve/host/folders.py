@@ -1,4 +1,4 @@
-"""Whether the folders that are written to can be: a volume often belongs to somebody else."""
+"""Whether folders can be written to: a volume often belongs to another user."""
 
 import os
 from pathlib import Path
@@ -43,7 +43,7 @@ def folders(settings: Settings, machine: Machine, *, key_is_made: bool) -> Findi
     )
     line = mending(place, machine)
     remedy = Text(
-        f"type `{line}` on the machine that it lies on, or name another folder with {name}",
+        f"run `{line}` on the machine that has it, or choose another folder with {name}",
         f"在文件所在的机器上运行 `{line}`，或用 {name} 指定其他目录",
     )
     report = FOLDERS.fail if key_is_made and "COSYSERVE_STATE_DIR" in refused else FOLDERS.warn
@@ -60,7 +60,7 @@ def volume(machine: Machine, folder: Path) -> Finding:
     if place == Path("/"):
         return VOLUME.warn(
             Text(
-                f"{folder} lies inside the container: models, engines and voices go with it",
+                f"{folder} is inside the container: models, engines and voices are lost with it",
                 f"{folder} 位于容器内部：模型、引擎和音色会随容器一起丢失",
             ),
             Text("docker run -v cosyserve:/data …", "docker run -v cosyserve:/data …"),

@@ -1,4 +1,4 @@
-"""The graphics card, as nvidia-smi tells it; nothing of CUDA is loaded."""
+"""The graphics card, according to nvidia-smi; nothing of CUDA is loaded."""
 
 import re
 import shutil
@@ -29,7 +29,7 @@ _RUNTIMES = {"nvidia-cuda-runtime-cu12": 12, "nvidia-cuda-runtime": 13, "nvidia-
 
 @dataclass(frozen=True)
 class Card:
-    """One card. Numbers are None where the driver answers N/A, as it does for some of them on WSL2."""
+    """One card. Numbers are None if the driver answers N/A, which happens for some on WSL2."""
 
     name: str
     driver: str
@@ -71,8 +71,8 @@ def cards(machine: Machine) -> list[Card]:
 
 
 def why_unused(machine: Machine, built_for: str | None) -> Text | None:
-    """Why a PyTorch that was `built_for` a CUDA (None for processors alone) does not see the card that the driver
-    lists; None where there is no card."""
+    """Why a PyTorch that was `built_for` a CUDA version (None: for processors only) does not see the card that the
+    driver lists; None if there is no card."""
     tool = _tool(machine)
     if tool is None or not (found := cards(machine)):
         return None
@@ -92,10 +92,9 @@ def cuda_of_packages() -> int | None:
 
 
 def first_card(machine: Machine) -> Card | None:
-    """The card that CUDA calls 0, which is the one an engine runs on: the first of `CUDA_VISIBLE_DEVICES`, else of all.
-
-    Numbers are nvidia-smi's, since whatever is started here is told to count as it does (`CUDA_DEVICE_ORDER`).
-    """
+    """The card that CUDA calls 0, on which an engine runs: the first of `CUDA_VISIBLE_DEVICES`, else the first of all.
+    The numbers are nvidia-smi's, because every process that is started here counts cards in the same order
+    (`CUDA_DEVICE_ORDER`)."""
     found, visible = cards(machine), machine.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return next(iter(found), None)
@@ -122,8 +121,8 @@ def has_device(machine: Machine) -> bool:
 
 
 def examine(machine: Machine, past_seconds: float = 15, flow_steps: int = 10, *, needed: bool = False) -> list[Finding]:
-    """All findings on the card; those that cannot be asked are skipped with the reason, as is one that is not there
-    and not `needed`. A stream sees `past_seconds` back, in each of `flow_steps`."""
+    """All findings about the card. Checks that cannot be made are skipped with a reason, and so is a card that is
+    neither there nor `needed`. A stream sees `past_seconds` back, in each of `flow_steps`."""
     findings = [_wsl_library(machine)] if is_wsl(machine) else []
     tool = _tool(machine)
     if tool is None and not has_device(machine):
@@ -163,7 +162,7 @@ def _absent(machine: Machine, needed: bool) -> Finding:
             )
         )
     return DEVICE.warn(
-        Text("none, and the settings or packages here are for one", "无，但当前的配置或软件包需要显卡"),
+        Text("none, but the settings or packages here need one", "无，但当前的配置或软件包需要显卡"),
         Text(
             "in Docker: docker run --gpus all …; else install NVIDIA's driver",
             "Docker 中请使用 docker run --gpus all …；否则请安装 NVIDIA 驱动",
@@ -182,7 +181,7 @@ def _silent(tool: str | None, answer: str) -> Finding:
         )
     last = (answer.strip().splitlines() or ["no answer"])[-1][:160]
     return DEVICE.warn(
-        Text(f"nvidia-smi answers: {last}", f"nvidia-smi 返回：{last}"),
+        Text(f"nvidia-smi says: {last}", f"nvidia-smi 返回：{last}"),
         Text(
             "nvidia-smi, and reinstall or restart the driver until it lists the card",
             "请运行 nvidia-smi，并重装或重启驱动，直到能列出显卡",
@@ -243,7 +242,7 @@ def _free_memory(cards: list[Card], past_seconds: float, flow_steps: int) -> Fin
                 f"{free} MiB, and CosyVoice2 takes about {_MODEL_MIB}", f"{free} MiB，CosyVoice2 约需 {_MODEL_MIB} MiB"
             ),
             Text(
-                "nvidia-smi shows who holds it; end what is not needed",
+                "nvidia-smi shows which programs use it; end those that you do not need",
                 "可用 nvidia-smi 查看占用者，并结束不需要的程序",
             ),
             free_mib=free,

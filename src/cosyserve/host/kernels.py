@@ -1,6 +1,6 @@
-"""Whether Triton's kernels can be used here: what they need of card and machine, told before any of it is loaded.
+"""Whether Triton's kernels can be used here: what they need of card and machine, found out before any of it is loaded.
 
-Triton compiles at run time, and a launcher in C for this very Python with each kernel: hence a compiler and headers.
+Triton compiles at run time, and with each kernel a launcher in C for this Python. That needs a compiler and headers.
 """
 
 import shutil
@@ -23,21 +23,21 @@ from cosyserve.store.kernels import folder_of
 
 KERNELS = Check("CS-GPU-006", Text("Kernels", "计算内核"))
 
-# Why they are used or not; what a program may ask for.
+# Why they are used or not, as a stable id for programs.
 Reason = Literal["available", "processor", "type", "capability", "triton", "compiler", "headers", "self_test"]
 
 _CAPABILITY = 8.0  # the oldest whose tensor cores multiply bfloat16
 _TYPE = "bfloat16"  # cuBLAS multiplies float32 faster than Triton does
 _SECONDS = 30  # for a compiler that reads headers and writes nothing: a tenth of a second where all is well
 _REPORT = Text(
-    "try another driver or version of PyTorch, and report this line; speech is the same, and takes longer",
+    "try another driver or version of PyTorch, and report this line; until then speech is the same, but slower",
     "请尝试其他驱动或 PyTorch 版本，并反馈此行；合成结果不受影响，只是速度较慢",
 )
 
 
 @dataclass(frozen=True)
 class Lack:
-    """What is not there. `cause` goes on after "as", `remedy` is a line to paste, empty where nothing is wrong."""
+    """What is missing. `cause` follows "because", `remedy` is a line to paste, empty if nothing is wrong."""
 
     reason: Reason
     cause: Text
@@ -48,14 +48,14 @@ PROCESSOR = Lack("processor", Text("speech is made on a processor", "当前在 C
 
 
 def lack(machine: Machine, capability: float | None, dtype: str) -> Lack | None:
-    """The first thing that keeps Triton's kernels from a card of that compute capability, None where it is not known;
-    None where nothing does."""
+    """The first reason why Triton's kernels cannot be used on a card of that compute capability (None: unknown); None
+    if there is none."""
     return _of_type(dtype) or _of_card(capability) or _of_triton() or _of_compiler(machine)
 
 
 def untested(problem: str) -> Lack:
     """No kernel passed the self-test."""
-    cause = Text(f"Triton's failed their self-test ({problem})", f"Triton 内核未通过自检（{problem}）")
+    cause = Text(f"Triton's kernels failed their self-test ({problem})", f"Triton 内核未通过自检（{problem}）")
     return Lack("self_test", cause, _REPORT)
 
 
@@ -71,7 +71,7 @@ def without_triton(problem: str) -> Lack:
 
 
 def key(card: Card) -> Sequence[str]:
-    """What compiled code depends on, but for its source, which Triton knows itself."""
+    """What compiled code depends on, except its source, which Triton tracks itself."""
     versions = (f"{package}-{installed(package) or 'none'}" for package in ("triton", "torch"))
     return (card.name, str(card.capability), f"driver-{card.driver}", *versions)
 
@@ -92,7 +92,7 @@ def examine(machine: Machine, settings: Settings) -> Finding:
 
 
 def _by_torch(found: Lack) -> Finding:
-    cause = Text(f"PyTorch's, as {found.cause.en}", f"使用 PyTorch 内核：{found.cause.zh}")
+    cause = Text(f"PyTorch's, because {found.cause.en}", f"使用 PyTorch 内核：{found.cause.zh}")
     facts = {"by": "torch", "reason": found.reason}
     return KERNELS.ok(cause, **facts) if found.remedy is NOTHING else KERNELS.warn(cause, found.remedy, **facts)
 
@@ -111,10 +111,10 @@ def _as_tested(found: SelfTest | None) -> Finding:
 
 
 def but_for(replaced: Iterable[str]) -> Text:
-    """Triton's kernels, of which a few are not used."""
+    """Describes Triton's kernels when some of them are not used."""
     names = ", ".join(sorted(replaced))
     return Text(
-        f"Triton's, but for what failed its self-test and is PyTorch's instead ({names})",
+        f"Triton's, except those that failed their self-test, which are PyTorch's instead ({names})",
         f"使用 Triton 内核，其中未通过自检的由 PyTorch 代替（{names}）",
     )
 
@@ -131,7 +131,10 @@ def _of_type(dtype: str) -> Lack | None:
         return None
     return Lack(
         "type",
-        Text(f"Triton's are for {_TYPE}, and the number type is {dtype}", f"Triton 内核仅用于 {_TYPE}，当前为 {dtype}"),
+        Text(
+            f"Triton's kernels need {_TYPE}, and the number type is {dtype}",
+            f"Triton 内核仅用于 {_TYPE}，当前为 {dtype}",
+        ),
     )
 
 
@@ -141,7 +144,7 @@ def _of_card(capability: float | None) -> Lack | None:
     return Lack(
         "capability",
         Text(
-            f"the card has compute capability {capability}, and Triton's need {_CAPABILITY}",
+            f"the card has compute capability {capability}, and Triton's kernels need {_CAPABILITY}",
             f"显卡计算能力为 {capability}，Triton 内核需要 {_CAPABILITY}",
         ),
         Text("use a card of the Ampere generation or later", "请更换 Ampere 及更新的显卡"),
@@ -153,7 +156,7 @@ def _of_triton() -> Lack | None:
 
 
 def _of_compiler(machine: Machine) -> Lack | None:
-    """Compiler and headers, where Triton looks for them; whether they go together is asked of the compiler."""
+    """Checks the compiler and the headers where Triton looks for them, and whether the compiler accepts the headers."""
     path, given = machine.environ.get("PATH", ""), machine.environ.get("CC")
     found = [shutil.which(name, path=path) for name in ([given] if given is not None else ["gcc", "clang"])]
     compiler = next(filter(None, found), None)
@@ -165,18 +168,18 @@ def _of_compiler(machine: Machine) -> Lack | None:
         return _no_headers(headers)
     problem = _problem_of(compiler, str(machine.path(headers)), {**machine.environ, "LC_ALL": "C"})
     if problem:
-        return _no_compiler(Text(f"{compiler} compiles nothing ({problem})", f"{compiler} 无法编译（{problem}）"))
+        return _no_compiler(Text(f"{compiler} cannot compile ({problem})", f"{compiler} 无法编译（{problem}）"))
     return None
 
 
 def _scheme() -> str:
-    """As Triton has it: Debian's own scheme names a folder in which no headers are."""
+    """The folder of headers that Triton uses. Debian's own scheme names a folder without headers."""
     scheme = sysconfig.get_default_scheme()
     return "posix_prefix" if scheme == "posix_local" else scheme
 
 
 def _problem_of(compiler: str, headers: str, environ: Mapping[str, str]) -> str:
-    """What a compiler says of Python's headers and the C library's, which they include; nothing is written."""
+    """The compiler's complaint about Python's headers and the C library's, which they include; writes no file."""
     argv = [compiler, "-fsyntax-only", "-I", headers, "-x", "c", "-"]
     include = "#include <Python.h>\n"
     try:

@@ -34,17 +34,16 @@ def loads(name: str) -> bool:
 
 
 def load() -> None:
-    """Before `import tensorrt_llm`: a library that is loaded already is found by the name that is written in it."""
+    """Load it before `import tensorrt_llm`: a library that is already loaded is found by the name written in it."""
     for name in NAMES:
         if not loads(name) and (path := found(name)):
             loads(str(path))
 
 
 def folder_to_name() -> str:
-    """The folder that LD_LIBRARY_PATH has to name so that both are found, empty where they are or nothing would help.
-
-    The one without a version is opened by a name that is written in no library, so loading it before is not enough.
-    """
+    """The folder that LD_LIBRARY_PATH must contain so that both names are found; empty if they are found already or no
+    folder would help. The name without a version is written in no library, so loading the library beforehand is not
+    enough."""
     missing = [name for name in NAMES if not loads(name)]
     place = next((path.parent for name in missing if (path := found(name))), None)
     return "" if place is None else str(place)

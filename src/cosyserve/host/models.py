@@ -1,4 +1,4 @@
-"""Models and engines on disk: there, whole by their size, and of the version that is installed."""
+"""Models and engines on disk: present, of the right size, and of the installed version."""
 
 import json
 import os
@@ -15,7 +15,7 @@ ENGINES = Check("CS-MODEL-002", Text("Engines", "引擎"))
 
 
 def are_there(models_dir: Path) -> bool:
-    """Whether anything of CosyVoice2 is; a disk that hangs is waited for."""
+    """Whether any file of CosyVoice2 is there. Waits for a disk that hangs."""
     return Folder(models_dir, model_of(DEFAULT)).exists
 
 
@@ -27,19 +27,21 @@ def weights(models_dir: Path) -> Finding:
         )
     facts = {"folder": str(folder.path)}
     if folder.of_another_size:
-        return WEIGHTS.ok(Text(f"of other sizes in {folder.path}", f"{folder.path} 中为其他规格的模型"), **facts)
+        return WEIGHTS.ok(
+            Text(f"a model of other sizes in {folder.path}", f"{folder.path} 中为其他规格的模型"), **facts
+        )
     wrong = [file.path for file in folder.model.files if folder.state(file) in (FileState.MISSING, FileState.CHANGED)]
     if wrong:
         return WEIGHTS.warn(
             Text(
-                f"missing or not whole in {folder.path}: {', '.join(wrong)}",
+                f"missing or incomplete in {folder.path}: {', '.join(wrong)}",
                 f"{folder.path} 中缺失或不完整：{'、'.join(wrong)}",
             ),
             Text(f"{command()} fetch", f"{command()} fetch"),
             **facts,
             wrong=wrong,
         )
-    return WEIGHTS.ok(Text(f"whole in {folder.path}", f"{folder.path} 中完整"), **facts)
+    return WEIGHTS.ok(Text(f"complete in {folder.path}", f"{folder.path} 中完整"), **facts)
 
 
 def engines(folder: Path) -> Finding:

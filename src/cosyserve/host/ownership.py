@@ -1,4 +1,4 @@
-"""Files of another user in our own folders, as a volume holds them after a container of another user."""
+"""Files of another user in CosyServe's folders, such as in a volume that another user's container wrote to."""
 
 import os
 import shlex
@@ -19,7 +19,7 @@ _MOST = 10_000  # files that are looked at: a folder that a setting names may be
 
 
 def expect_ours(settings: Settings) -> None:
-    """Raises `CS-SET-006` where a server may not read its model, its engines or a voice."""
+    """Raises `CS-SET-006` if the server may not read its model, its engines or a voice."""
     models, voices = settings.models_dir, settings.voices_dir
     model, engines = Folder(models, model_of(DEFAULT)).path, Engines(models).root
     for place in islice(chain(_within(model), _within(engines), [voices], _inside(voices)), _MOST):
@@ -27,7 +27,7 @@ def expect_ours(settings: Settings) -> None:
 
 
 def expect_readable(place: Path) -> None:
-    """Raises `CS-SET-006` where this user may not read a file, or not look into a folder, that is there."""
+    """Raises `CS-SET-006` if this user may not read a file, or may not list a folder, that exists."""
     if not os.access(place.parent, os.X_OK):
         place = place.parent
     if os.access(place, os.F_OK) and not os.access(place, os.R_OK | (os.X_OK if place.is_dir() else 0)):
@@ -36,7 +36,7 @@ def expect_readable(place: Path) -> None:
 
 
 def mending(place: Path, machine: Machine) -> str:
-    """The line that gives a place to this user, as it is typed on the machine that the files lie on."""
+    """The command that gives a place to this user, as typed on the machine that has the files."""
     user, typed = os.geteuid(), shlex.quote(str(place))
     image = machine.environ.get(IMAGE)
     if image is None:
@@ -60,7 +60,7 @@ def _within(folder: Path) -> Iterator[Path]:
 
 
 def _inside(folder: Path) -> list[Path]:
-    """Nothing where it cannot be looked into."""
+    """Empty if the folder cannot be read."""
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -68,7 +68,7 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _mount_of(place: Path, machine: Machine) -> tuple[Path, Path]:
-    """Where that which holds a place is mounted, and which folder of its disk it is: proc_pid_mountinfo(5)."""
+    """Where the file system of a place is mounted, and which folder of its disk that is: proc_pid_mountinfo(5)."""
     rows = [line.split(" ") for line in machine.read(_MOUNTS).splitlines()]
     mounts = {Path(_unescaped(row[4])): Path(_unescaped(row[3])) for row in rows if len(row) > 4}
     found = next((folder for folder in (place, *place.parents) if folder in mounts), Path("/"))

@@ -1,7 +1,8 @@
-"""Runs something that may hang, in a child process with a limit, and says where it hung.
+"""Runs something that may hang, in a child process with a time limit, and says where it hung.
 
-Output goes to a file and never a pipe, since a daemon the child leaves behind would keep a pipe open. What it leaves
-is found by a marker in its environment: orted calls setsid, so the process group does not reach it.
+Output goes to a file and never to a pipe, because a daemon that the child leaves behind would keep a pipe open.
+Leftover processes are found by a marker in their environment: orted calls setsid, so the process group does not reach
+it.
 """
 
 import contextlib
@@ -37,7 +38,7 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True)
 class Stuck:
-    """One process of a hung probe: what the kernel says it waits for, and whom it talks to."""
+    """One process of a hung probe: what the kernel says it waits for, and its connections."""
 
     pid: int
     parent: int
@@ -97,7 +98,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str], limit: float) -> Result
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """Every process that carries the marker, wherever it has moved itself."""
+    """Every process that carries the marker, in any process group."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -116,10 +117,11 @@ def _of_session(session: int) -> list[psutil.Process]:
 
 
 def end(mark: str, session: int | None = None) -> None:
-    """End every process that carries the marker, and every one of a session: who renames itself may lose its marker.
+    """End every process that carries the marker, and every process of a session, because one that renames itself may
+    lose its marker.
 
-    One that waits in the kernel, for a dead network disk or a driver, ends when that answers, and not before. It is
-    named in the log and left, so that whoever started it can go on.
+    A process that waits in the kernel, for a dead network disk or a driver, ends only when that answers. It is named in
+    the log and left, so that the caller can go on.
     """
     deadline = time.monotonic() + END_SECONDS
     while left := marked(mark) + ([] if session is None else _of_session(session)):
@@ -134,7 +136,7 @@ def end(mark: str, session: int | None = None) -> None:
 
 
 def _quiet_folder() -> str | None:
-    """Memory where there is some: TMPDIR may be the very thing that is broken."""
+    """A folder in memory if possible: TMPDIR may be the very thing that is broken."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 
 
@@ -155,7 +157,7 @@ def look_at(process: psutil.Process) -> Stuck | None:
 
 
 def python_stack(processes: list[psutil.Process]) -> str:
-    """By py-spy where it is installed; else the probe's own faulthandler has written one to its output."""
+    """The stack from py-spy if it is installed; otherwise the probe's faulthandler has written one to its output."""
     py_spy = shutil.which("py-spy")
     python = next((process for process in processes if process.name().startswith("python")), None)
     if py_spy is None or python is None:

@@ -19,7 +19,7 @@ Language = Literal["en", "zh"]
 
 
 def language() -> Language:
-    """The terminal's, as gettext finds it: whether the system has that locale does not matter."""
+    """The terminal's language, as gettext finds it, even if the system does not have that locale."""
     asked = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
     return "zh" if next(filter(None, asked), "").startswith("zh") else "en"
 
@@ -36,7 +36,7 @@ NOTHING = Text("", "")
 
 
 class Finding(BaseModel):
-    """One check's answer. `cause` says what was seen; `remedy` is a line to paste, empty where none is needed."""
+    """The result of one check. `cause` says what was seen; `remedy` is a line to paste, empty if none is needed."""
 
     id: str = Field(pattern=r"^CS-[A-Z]+-\d{3}$")
     title: str

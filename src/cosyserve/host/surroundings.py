@@ -1,4 +1,4 @@
-"""What the cures need to know of this machine, looked up once for whoever starts a process here."""
+"""What the cures need to know about this machine, looked up once for every process that is started here."""
 
 import sysconfig
 from pathlib import Path
@@ -22,7 +22,7 @@ def surroundings_of(machine: Machine) -> Surroundings:
 
 
 def _cuda_home(machine: Machine) -> str:
-    """TensorRT-LLM 1.1 and later end at import where nothing names a toolkit, though the server compiles nothing."""
+    """TensorRT-LLM 1.1 and later exit at import if nothing names a CUDA toolkit, which the server never uses."""
     if machine.exists(_CUDA):
         return _CUDA
     packages = Path(sysconfig.get_path("purelib"))

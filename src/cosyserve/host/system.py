@@ -52,7 +52,7 @@ def platform(machine: Machine) -> Finding:
 
 
 def system(machine: Machine, *, for_engine: bool = True) -> Finding:
-    """`for_engine` tells that TensorRT-LLM may be wanted here; what it alone needs is no reason to warn otherwise."""
+    """`for_engine` says that TensorRT-LLM may be used here; without it, its special needs cause no warnings."""
     lines = (line.partition("=") for line in machine.read("/etc/os-release").splitlines())
     release = {name: value.strip('"') for name, _, value in lines}
     name = release.get("PRETTY_NAME", sys.platform)
@@ -74,7 +74,7 @@ def system(machine: Machine, *, for_engine: bool = True) -> Finding:
 
 
 def installed(package: str) -> str | None:
-    """The version by its metadata: importing some of these packages is what may hang."""
+    """The version from its metadata, because importing some of these packages may hang."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -105,7 +105,7 @@ def python(*, for_engine: bool = True) -> Finding:
 
 
 def cpu_quota(machine: Machine) -> float | None:
-    """Cores' worth of time that the control group grants, None where it sets no limit. Version 2, then 1."""
+    """Number of cores that the control group grants; None without a limit. Version 2, then 1."""
     quota, _, period = machine.read("/sys/fs/cgroup/cpu.max").strip().partition(" ")
     if not period:
         quota = machine.read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").strip()
@@ -116,7 +116,7 @@ def cpu_quota(machine: Machine) -> float | None:
 
 
 def usable_cores(machine: Machine) -> float:
-    """What affinity and quota leave; the machine may have more."""
+    """The number of cores that affinity and quota leave; the machine may have more."""
     allowed = float(len(os.sched_getaffinity(0)))
     return min(allowed, cpu_quota(machine) or allowed)
 
@@ -139,7 +139,7 @@ def processor(machine: Machine) -> Finding:
         )
     if cores < 2:
         return PROCESSOR.warn(
-            Text(f"{cores:g} cores: audio may come slower than it plays", f"仅 {cores:g} 核：合成可能慢于播放"),
+            Text(f"{cores:g} cores: audio may be made slower than it plays", f"仅 {cores:g} 核：合成可能慢于播放"),
             Text("give the machine or container two cores or more", "请为机器或容器分配两个以上的核"),
             **facts,
         )
@@ -153,7 +153,7 @@ def _number(text: str | None) -> int:
 
 
 def memory_limit(machine: Machine) -> int | None:
-    """Bytes that the control group grants, None where it sets no limit."""
+    """Bytes that the control group grants; None without a limit."""
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         text = machine.read(path).strip()
         if text.isdecimal() and int(text) < 1 << 50:  # version 1 writes 'no limit' as a huge number
@@ -162,7 +162,7 @@ def memory_limit(machine: Machine) -> int | None:
 
 
 def free_memory(machine: Machine) -> int:
-    """Bytes that another process could have: what the machine has left, and the control group."""
+    """Bytes that another process could still use: the machine's free memory, within the control group's limit."""
     available, limit = psutil.virtual_memory().available, memory_limit(machine)
     if limit is None:
         return available
@@ -170,7 +170,7 @@ def free_memory(machine: Machine) -> int:
 
 
 def _held(machine: Machine) -> int:
-    """Bytes that the control group has, less a cache that is given back on demand. Version 2, then 1."""
+    """Bytes that the control group uses, without caches that are freed on demand. Version 2, then 1."""
     for folder, used, cache in (
         ("/sys/fs/cgroup", "memory.current", "inactive_file"),
         ("/sys/fs/cgroup/memory", "memory.usage_in_bytes", "total_inactive_file"),
@@ -244,8 +244,8 @@ def disk(machine: Machine, folder: Path, *, for_model: bool = True) -> Finding:
 
 
 def listeners(host: str = "") -> dict[int, int | None]:
-    """The TCP ports that something listens on, with its process where that may be seen; where `host` is given, those
-    that a server there cannot have."""
+    """The TCP ports on which something listens, with its process if that can be seen. With `host`, only those that a
+    server there cannot use."""
     return {
         connection.laddr.port: connection.pid
         for connection in psutil.net_connections("tcp")
@@ -256,7 +256,7 @@ def listeners(host: str = "") -> dict[int, int | None]:
 
 
 def _excludes(taken: str, host: str) -> bool:
-    """Whether a port that somebody has at `taken` is not to be had at `host`. Who listens on :: has IPv4 as well."""
+    """Whether a port in use at `taken` cannot be used at `host`. A listener on :: has IPv4 as well."""
     try:
         pair = ipaddress.ip_address(taken), ipaddress.ip_address(socket.getaddrinfo(host, None)[0][4][0])
     except (OSError, ValueError):  # of a name that nobody knows, nothing is known
@@ -297,7 +297,7 @@ def clock() -> Finding:
     if now < _RELEASED:
         return CLOCK.warn(
             Text(
-                "it is set to before this version was written, so secure connections will fail",
+                "it shows a time before this version was released, so secure connections will fail",
                 "系统时间早于本版本的发布时间，安全连接会失败",
             ),
             Text(

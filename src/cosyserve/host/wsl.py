@@ -1,4 +1,4 @@
-"""What is special on WSL2: the driver's folder, Windows' disks, and how Windows reaches a server. Pure decisions."""
+"""What is special about WSL2: the driver's folder, Windows' disks, and how Windows reaches a server. Pure decisions."""
 
 from pathlib import Path
 
@@ -13,7 +13,8 @@ _MIRRORED = "/sys/class/net/loopback0"  # an interface that only mirrored networ
 
 
 def driver_folder(machine: Machine) -> str:
-    """Where Windows puts the driver's libraries; empty where there are none. A linker may not look there by itself."""
+    """The folder in which Windows puts the driver's libraries; empty if there are none. A linker may not search it by
+    itself."""
     return LIBRARIES if is_wsl(machine) and machine.exists(f"{LIBRARIES}/libcuda.so.1") else ""
 
 
@@ -23,7 +24,8 @@ def is_mirrored(machine: Machine) -> bool:
 
 
 def windows_address(machine: Machine, port: int) -> str:
-    """Where a browser in Windows finds a server of this machine; empty where this is not WSL2, or a container in it."""
+    """The address at which a browser in Windows finds a server of this machine; empty if this is not WSL2, or is a
+    container in it."""
     return f"http://localhost:{port}/" if is_wsl(machine) and not is_container(machine) else ""
 
 

@@ -1,4 +1,4 @@
-"""Putting a release to work: checked beside the one that serves, started, and only then made the current one."""
+"""Activates a release: it is checked beside the one that serves, started, and only then made current."""
 
 import shutil
 import subprocess
@@ -32,10 +32,10 @@ _FIRST_SETTINGS = {"STATE_DIR": "state", "LOG_FILE": "logs/server.log", "LOG_FOR
 
 
 def configure(home: Home, changes: Mapping[str, str]) -> None:
-    """Write settings into shared/.env, beside whatever else stands there. An empty value takes a line out."""
+    """Write settings into shared/.env and keep its other lines. An empty value removes a line."""
     file = home.shared / ".env"
     if not file.exists():
-        write_atomically(file, "# docs/settings.md lists what may stand here.\n", _SECRET)
+        write_atomically(file, "# docs/settings.md lists all settings.\n", _SECRET)
         changes = {**_FIRST_SETTINGS, **changes}
     env_text(file)
     for name, value in changes.items():
@@ -46,7 +46,7 @@ def configure(home: Home, changes: Mapping[str, str]) -> None:
 
 
 def waits_for_card(release: Release, machine: Machine) -> bool:
-    """Whether this is AutoDL's mode without a card, too small to do more than fetch and install."""
+    """Whether this is AutoDL's no-GPU mode, which is too small to do more than fetch and install."""
     if release.flavour == "preview" or gpu.cards(machine):
         return False
     limit = system.memory_limit(machine) or psutil.virtual_memory().total
@@ -54,12 +54,12 @@ def waits_for_card(release: Release, machine: Machine) -> bool:
 
 
 def activate(home: Home, release: Release, changes: Mapping[str, str], say: Say) -> None:
-    """Check a complete release and make it the one that serves, with these settings changed.
+    """Check a complete release and make it the current one, with these settings changed.
 
-    What served before does so until then, and where the new one fails, it goes on with the settings it had.
+    The previous release serves until then. If the new one fails, the previous one continues with its own settings.
     """
     if not release.complete:
-        raise CosyError(errors.RELEASE_BROKEN, release=release.name, reason="it is not whole", log=home.log)
+        raise CosyError(errors.RELEASE_BROKEN, release=release.name, reason="it is incomplete", log=home.log)
     configure(home, {})
     with _or_as_before(home, say):
         configure(home, changes)
@@ -74,12 +74,12 @@ def activate(home: Home, release: Release, changes: Mapping[str, str], say: Say)
 
 
 def put_to_work(home: Home, release: Release, say: Say, machine: Machine | None = None) -> None:
-    """Fetch and build what it lacks, and start it. Where there is no card, that is left to the next boot with one."""
+    """Fetch and build what it lacks, and start it. Without a card, that is left to the next boot with one."""
     wants_model = release.flavour != "preview" and settings_in(home.shared).synthesizer != "preview"
     if wants_model:
         _step(home, release, say, "fetching the model · 下载模型", "fetch")
     if waits_for_card(release, machine or Machine()):
-        say("no GPU: the engine build and the start are left to the next boot with one, by itself")
+        say("no GPU: the next boot with one builds the engine and starts the server by itself")
         say("无卡模式：引擎构建与启动将在下次有卡开机时自动进行")
         return
     if wants_model:
@@ -88,7 +88,7 @@ def put_to_work(home: Home, release: Release, say: Say, machine: Machine | None 
 
 
 def roll_back(home: Home, say: Say) -> Release:
-    """Go back to the release that served before this one; a second time comes back to this one."""
+    """Go back to the previous release; a second time returns to this one."""
     release = home.previous()
     if release is None:
         raise CosyError(errors.NO_PREVIOUS)
@@ -99,14 +99,14 @@ def roll_back(home: Home, say: Say) -> Release:
 
 
 def restart(home: Home, say: Say) -> None:
-    """The current release anew, as its settings now say."""
+    """Restarts the current release with its settings as they are now."""
     release = current(home)
     with _or_as_before(home, say):
         replace(home, release, say)
 
 
 def boot(home: Home, say: Say) -> None:
-    """What is done when the instance has been switched on. Where a server runs already, nothing is."""
+    """Runs when the instance has been switched on. Does nothing if a server already runs."""
     if not servers.running(home):
         put_to_work(home, current(home), say)
 
@@ -119,7 +119,7 @@ def current(home: Home) -> Release:
 
 
 def uninstall(home: Home, *, everything: bool, say: Say) -> None:
-    """Remove what was installed; models, voices and settings stay unless `everything` is to go."""
+    """Remove what was installed; models, voices and settings stay unless `everything` should go."""
     servers.stop(home, servers.running(home), say)
     hook.remove()
     made = ("current", "releases", "run", "tools", "cache", f"shared/{_FIRST_SETTINGS['STATE_DIR']}/{KERNELS}")
@@ -141,14 +141,14 @@ def _refuse_foreign_port(home: Home, settings: Settings) -> None:
 
 
 def _check(home: Home, release: Release) -> None:
-    """The doctor, and one synthesis with what the environment alone can do; raises `CS-DEP-014`."""
+    """Run the doctor, and one synthesis with the preview; raises `CS-DEP-014`."""
     try:
         report = Report.model_validate_json(_output(home, release, "doctor", "--json", "--quick").stdout)
         reasons = [f"{each.id} {each.cause}" for each in report.findings if each.state is Verdict.FAIL]
         if not reasons:
             done = _output(home, release, "say", "你好。", "--output", "-", synthesizer="preview")
             if done.returncode or not any(done.stdout[64:]):
-                reasons = [_last_line(done.stderr) or "it is mute"]
+                reasons = [_last_line(done.stderr) or "it made no sound"]
     except (ValueError, OSError, subprocess.SubprocessError) as error:
         reasons = [f"the check itself failed: {error}"]
     if reasons:
@@ -173,14 +173,14 @@ def _last_line(output: bytes) -> str:
 
 
 def _step(home: Home, release: Release, say: Say, title: str, *command: str) -> None:
-    """A command of the release that says itself what it cannot do, and keeps no server from starting."""
+    """Run a command of the release that reports its own failures, which do not keep a server from starting."""
     say(title)
     argv = [*release.command, *command]
     subprocess.run(argv, cwd=home.shared, env=release.environ(), stdin=subprocess.DEVNULL, check=False)  # noqa: S603
 
 
 def replace(home: Home, release: Release, say: Say) -> None:
-    """Start the release's server; the one that runs goes on until it speaks, unless they cannot both be there."""
+    """Start the release's server. The running one goes on until the new one speaks, unless both do not fit."""
     settings = settings_in(home.shared)
     old = servers.running(home)
     _refuse_foreign_port(home, settings)
@@ -203,7 +203,7 @@ def replace(home: Home, release: Release, say: Say) -> None:
 
 
 def _can_run_beside(old: list[Running], settings: Settings) -> bool:
-    """Whether another server fits into what memory is free, and need not have the very port on another address."""
+    """Whether another server fits into free memory, and does not need the same port on another address."""
     if old[-1].port == settings.port and old[-1].host != settings.host:
         return False
     used = sum(process.memory_info().rss for process in servers.family(old))
@@ -219,7 +219,7 @@ def fits(used: int, free: int, cards: list[tuple[int, int]]) -> bool:
 
 @contextmanager
 def _or_as_before(home: Home, say: Say) -> Iterator[None]:
-    """Where the body fails, the settings are what they were, and the release that served serves again."""
+    """If the body fails, restores the settings and the release that served before."""
     old = servers.running(home)
     before = env_text(home.shared / ".env")
     try:
@@ -233,7 +233,7 @@ def _or_as_before(home: Home, say: Say) -> Iterator[None]:
 
 
 def _install_hook(home: Home) -> None:
-    """Without it the server runs all the same; that is said as an error and ends nothing."""
+    """Without the boot hook the server still runs, so a failure is reported as an error and stops nothing."""
     script = home.root / "current/autodl/boot.sh"
     try:
         hook.install(script)

@@ -41,7 +41,7 @@ class Release:
         return [str(self.folder / "venv/bin/python"), "-m", "cosyserve"]
 
     def environ(self, **more: str) -> dict[str, str]:
-        """What its commands run in: its own mpirun is found, and no setting of the shell that we were called from."""
+        """The environment of its commands: with its own mpirun, and without settings of the calling shell."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("COSYSERVE_")}
         return {**kept, "PATH": f"{self.folder / 'venv/bin'}:{kept.get('PATH', os.defpath)}", **more}
 
@@ -75,7 +75,7 @@ class Home:
         return Release(self.root / "releases" / name)
 
     def releases(self) -> list[Release]:
-        """Those that are complete, by name."""
+        """The complete releases, by name."""
         found = (Release(folder) for folder in sorted((self.root / "releases").glob("*")))
         return [release for release in found if release.complete]
 
@@ -86,7 +86,7 @@ class Home:
             return None
 
     def make_current(self, release: Release) -> None:
-        """Whole or not at all: the link is renamed into its place."""
+        """Atomic: the link is renamed into its place."""
         with temporary_name(self.root) as link:
             link.symlink_to(Path("releases") / release.name)
             move(link, self.root / "current")
@@ -101,13 +101,13 @@ class Home:
             return []
 
     def previous(self) -> Release | None:
-        """What a rollback goes to: the one that served before the current one and still is here."""
+        """The release that a rollback goes to: the one before the current one that is still there."""
         current = self.current()
         earlier = [self.release(name) for name in self.history() if current is None or name != current.name]
         return next((release for release in reversed(earlier) if release.complete), None)
 
     def prune(self, running: set[str]) -> list[str]:
-        """Remove all releases but the newest few of those that have served, and those that run; their names."""
+        """Remove all releases except the newest few that have served, and those that run; returns the removed names."""
         kept = {*self.history()[-KEPT_RELEASES:], *running}
         gone = [folder for folder in (self.root / "releases").glob("*") if folder.name not in kept]
         for folder in gone:

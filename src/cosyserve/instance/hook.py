@@ -21,7 +21,7 @@ def line(script: Path) -> str:
 
 
 def install(script: Path, file: Path = BOOT_FILE) -> None:
-    """Make the platform run `script` at boot. Raises OSError where the file cannot be written."""
+    """Make the platform run `script` at boot. Raises OSError if the file cannot be written."""
     before = _read(file)
     lines = [each for each in before.splitlines(keepends=True) if not _is_ours(each)]
     if not lines:
@@ -33,7 +33,7 @@ def install(script: Path, file: Path = BOOT_FILE) -> None:
 
 
 def remove(file: Path = BOOT_FILE) -> None:
-    """Leave the file as it would be without us; one that we made is gone."""
+    """Restore the file as it would be without CosyServe; remove it if CosyServe created it."""
     before = _read(file)
     lines = before.splitlines(keepends=True)
     after = "".join(each for each in lines if not _is_ours(each))
@@ -46,7 +46,7 @@ def remove(file: Path = BOOT_FILE) -> None:
 
 
 def _is_ours(text: str) -> bool:
-    """A line that we have written, for whatever place; somebody's remark about us is none."""
+    """Whether CosyServe wrote a line, for any place; a user's comment about it does not count."""
     return text.startswith("[ ! -f ") and text.rstrip("\n").endswith(f"  {_MARK}")
 
 
@@ -62,7 +62,7 @@ def _read(file: Path) -> str:
 
 
 def _write(file: Path, text: str, before: str) -> None:
-    """Whole or as it was; a link stays a link, and the mode stays the mode."""
+    """Writes the file atomically; a link stays a link, and the mode is kept."""
     if text == before:
         return
     target = file.resolve()

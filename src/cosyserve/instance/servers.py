@@ -33,7 +33,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Running:
-    """A supervisor that was started here: its number is not enough, as numbers come again. `start` is its own name."""
+    """A supervisor that was started here. Its process id is not enough, because ids are reused. `start` is its own
+    name."""
 
     pid: int
     created: float
@@ -53,7 +54,7 @@ class Running:
 
 
 def running(home: Home) -> list[Running]:
-    """The servers that live, the newest last; those that still finish their streams are among them."""
+    """The running servers, the newest last, including those that still finish their streams."""
     with suppress(OSError, ValueError, TypeError):
         kept = json.loads((home.run / "servers.json").read_text(encoding="utf-8"))
         return [each for each in (Running(**fields) for fields in kept) if each.process is not None]
@@ -61,7 +62,7 @@ def running(home: Home) -> list[Running]:
 
 
 def start(home: Home, release: Release, settings: Settings) -> Running:
-    """Start the release's server, which takes over from one that listens on its port already."""
+    """Start the release's server, which takes over from one that already listens on its port."""
     token = secrets.token_hex(8)
     (home.shared / "logs").mkdir(parents=True, exist_ok=True)
     with (home.shared / "logs/start.log").open("wb") as output:
@@ -85,10 +86,8 @@ def _remember(home: Home, servers: list[Running]) -> None:
 
 
 def wait_until_ready(home: Home, server: Running, key: str, say: Say) -> None:
-    """Return once it serves, which it tells whoever has a key; raises `CS-DEP-014` where it ends instead.
-
-    What it logs meanwhile is said.
-    """
+    """Return once it serves, which it tells to clients with a key; raises `CS-DEP-014` if it exits instead. Reports
+    what it logs meanwhile."""
     lines = _new_lines(home.log)
     while True:
         for line in lines:
@@ -107,7 +106,8 @@ def wait_until_ready(home: Home, server: Running, key: str, say: Say) -> None:
 
 
 def _new_lines(path: Path) -> Iterator[str]:
-    """What is written to the file from now on, which may be put aside meanwhile; empty texts where that is nothing."""
+    """Yields what is written to the file from now on, even if it is rotated meanwhile; empty texts if there is nothing
+    new."""
     try:
         position = path.stat().st_size
     except OSError:
@@ -123,7 +123,7 @@ def _new_lines(path: Path) -> Iterator[str]:
 
 
 def readiness(host: str, port: int, key: str) -> dict[str, object]:
-    """What /readyz says to whoever has that key, or has none; nothing where nobody answers."""
+    """What /readyz says to a client with that key, or without one; empty if nothing answers."""
     with suppress(OSError, http.client.HTTPException, ValueError), closing(connected(host, port, 5)) as connection:
         connection.request("GET", "/readyz", headers=_authorization(key))
         state = json.loads(connection.getresponse().read())
@@ -132,7 +132,7 @@ def readiness(host: str, port: int, key: str) -> dict[str, object]:
 
 
 def key_of(settings: Settings) -> str:
-    """A key that lets a client in, empty where none is needed."""
+    """A key that lets a client in; empty if none is needed."""
     if settings.auth == "off":
         return ""
     if makes_key(settings):
@@ -167,19 +167,19 @@ def speak(host: str, port: int, key: str) -> tuple[float, float]:
 
 
 def _seconds_of_sound(data: bytes) -> float:
-    """Raises OSError where the file is no sound, or a silent one."""
+    """Raises OSError if the file has no audio, or only silence."""
     try:
         with wave.open(BytesIO(data)) as sound:
             samples, rate, width = sound.readframes(1 << 30), sound.getframerate(), sound.getsampwidth()
     except (wave.Error, EOFError) as error:
-        raise OSError(f"what it sends is no sound: {error}") from error
+        raise OSError(f"it did not send audio: {error}") from error
     if not any(samples):
-        raise OSError("what it sends is silent")
+        raise OSError("it sent nothing but silence")
     return float(len(samples) / width / rate)
 
 
 def stop(home: Home, servers: list[Running], say: Say) -> None:
-    """End servers: no new requests, and the running streams have the time that the settings give them."""
+    """Stop servers: they take no new requests, and running streams have the time that the settings give them."""
     for process in filter(None, (server.process for server in servers)):
         say("waiting for running streams to end · 等待进行中的合成结束")
         with suppress(psutil.Error):
@@ -199,7 +199,7 @@ def family(servers: list[Running]) -> list[psutil.Process]:
 
 
 def foreign(settings: Settings, own: list[Running]) -> str | None:
-    """Who else listens on the port, None where it is free or ours."""
+    """What else listens on the port; None if it is free or one of these servers has it."""
     taken = system.listeners(settings.host)
     if settings.port not in taken or taken[settings.port] in {process.pid for process in family(own)}:
         return None

@@ -6,8 +6,8 @@ _TICK = 0.2  # seconds; a handler that returns does not end a sleep
 
 
 class Flag:
-    """`threading.Event` is set under a lock, which the thread that is interrupted may hold: two signals at once, or one
-    during a wait, and it stands still for ever."""
+    """`threading.Event` takes a lock when it is set, and the interrupted thread may hold that lock: with two signals at
+    once, or one during a wait, the process would block forever."""
 
     def __init__(self) -> None:
         self._set = False
@@ -19,7 +19,7 @@ class Flag:
         return self._set
 
     def wait(self, seconds: float) -> bool:
-        """Whether it is set, at once or within so many seconds."""
+        """Whether it is set, now or within that many seconds."""
         ends = time.monotonic() + seconds
         while not self._set and (left := ends - time.monotonic()) > 0:
             time.sleep(min(_TICK, left))

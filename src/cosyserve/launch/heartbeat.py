@@ -1,4 +1,4 @@
-"""What a server tells its supervisor: datagrams on a Unix socket, which neither side ever waits for."""
+"""Heartbeats from a server to its supervisor: datagrams on a Unix socket. Neither side ever waits for the other."""
 
 import contextlib
 import json
@@ -7,9 +7,10 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-# Internal to a launch, hence no settings: where to tell, and what a restarted server may tell others.
+# Internal to a launch, so these are not settings: the socket, and what a restarted server may tell its users.
 SOCKET = "_COSYSERVE_BEAT"
-RESTARTS, REASON = "_COSYSERVE_RESTARTS", "_COSYSERVE_RESTART_REASON"
+RESTARTS = "_COSYSERVE_RESTARTS"
+REASON, REASON_ZH = "_COSYSERVE_RESTART_REASON", "_COSYSERVE_RESTART_REASON_ZH"
 # Which of several installed releases this is, and which start of it.
 RELEASE, START = "_COSYSERVE_RELEASE", "_COSYSERVE_START"
 # The share of a graphics card's memory that a replica has; the rest belongs to others.
@@ -18,7 +19,7 @@ GPU_SHARE = "_COSYSERVE_GPU_SHARE"
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """Which process it is, how far it is (`mpi`, then the states of the service), and where it is to be found."""
+    """The server's process, its state (`mpi`, then the states of the service), and its address."""
 
     pid: int
     state: str
@@ -34,10 +35,10 @@ class Sender:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self.address = ""
-        """Where people find the server, once that is known."""
+        """The server's address, once it is known."""
 
     def send(self, state: str) -> bool:
-        """Whether there still is a supervisor. A full buffer is no reason to think that it is gone."""
+        """Whether the supervisor is still there. A full buffer does not mean that it is gone."""
         try:
             message = {"pid": os.getpid(), "state": state, "address": self.address}
             self._socket.sendto(json.dumps(message).encode(), self._path)
@@ -49,7 +50,7 @@ class Sender:
 
 
 def to_supervisor() -> Sender | None:
-    """The way to the supervisor that started this process, None where nobody did."""
+    """The connection to the supervisor that started this process; None if none did."""
     path = os.environ.get(SOCKET)
     return Sender(path) if path else None
 
@@ -60,7 +61,7 @@ def folder_of_start() -> Path:
 
 
 class Receiver:
-    """The supervisor's side, in a folder that is gone with it."""
+    """The supervisor's side. Its folder is removed with it."""
 
     def __init__(self, folder: Path) -> None:
         self.path = str(folder / "beat")

@@ -12,11 +12,9 @@ log = logging.getLogger(__name__)
 
 
 def run(rungs: Sequence[Rung], tmpdir: str | None, seconds: float, stopping: Flag) -> str | None:
-    """None once the work says that it is done, else why it is not.
-
-    The next rung is tried only where MPI did not start: work that fails with MPI would fail on each of them. What the
-    work prints goes into the log. It has `seconds` in all once MPI is up, and ends when `stopping` is set.
-    """
+    """Returns None once the work reports success, else why it failed. The next rung is tried only if MPI did not start:
+    work that fails with MPI would fail on every rung. Output of the work goes into the log. The work has `seconds` in
+    all once MPI is up, and ends when `stopping` is set."""
     for rung in rungs:
         try:
             work = Server(rung, tmpdir, {})
@@ -28,10 +26,10 @@ def run(rungs: Sequence[Rung], tmpdir: str | None, seconds: float, stopping: Fla
             if failure is None:
                 work.join()
                 return None
-            failure = work.with_last_words(failure)
+            failure = f"{failure}{work.last_words}"
             if work.has_heartbeat or stopping.is_set():
                 return failure
         finally:
             work.end()
         log.warning("Launch method '%s' failed: %s", rung.name, failure)
-    return f"MPI starts in no way here; {command()} doctor says why"
+    return f"MPI cannot be started here; {command()} doctor says why"

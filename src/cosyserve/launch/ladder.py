@@ -1,4 +1,4 @@
-"""The ladder: in which ways the server is to be started, in which order. Pure; the supervisor climbs it."""
+"""The ladder: the ways to start a server, and their order. Pure; the supervisor climbs it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from cosyserve.host.cure import Surroundings
 from cosyserve.machine import Platform
 from cosyserve.settings import Settings
 
-# Internal to a launch, hence no setting: which rung a server stands on, and that it is to do without MPI.
+# Internal to a launch, so these are not settings: the server's rung, and whether it has to do without MPI.
 RUNG = "_COSYSERVE_RUNG"
 WITHOUT_MPI = "_COSYSERVE_WITHOUT_MPI"
 
@@ -37,10 +37,10 @@ def plan(
     around: Surroundings,
     remembered: str | None = None,
 ) -> list[Rung]:
-    """The rungs for `server`, an argv, in the order they are to be tried. The last one needs no MPI.
+    """The rungs for `server`, an argv, in the order in which to try them. The last one needs no MPI.
 
-    Users of a container expect mpirun, users of their own machine plain Python; the rung that worked here last
-    time goes before both. The environment is cured on every rung.
+    Users of a container expect mpirun, users of their own machine plain Python. The rung that worked here last time
+    comes first. The environment is cured on every rung.
     """
     cured = cure.cured(environ, around)
     if settings.mpi == "auto":
@@ -54,7 +54,7 @@ def plan(
         "direct": rung("direct", "plain Python in the cured environment", cured),
         "isolated": rung("isolated", "an MPI singleton that starts no daemon", cure.isolated(environ, around)),
         "mpirun": rung("mpirun", "a launcher of its own for MPI", under_mpirun, cure.MPIRUN),
-        "bare": rung("bare", "an MPI singleton without any MPI setting made here", cure.bare(environ, around)),
+        "bare": rung("bare", "an MPI singleton that ignores all MPI settings of this host", cure.bare(environ, around)),
     }
     if settings.launch != "auto":
         order: list[str] = [settings.launch]
@@ -64,5 +64,5 @@ def plan(
         order = ["direct", "isolated", "mpirun", "bare"]
     if remembered in order:
         order.sort(key=lambda name: name != remembered)  # stable: the others keep their order
-    last = rung(WITHOUT, "no MPI at all, since it starts in no way here", {**cured, WITHOUT_MPI: "1"})
+    last = rung(WITHOUT, "no MPI, because it could not be started here", {**cured, WITHOUT_MPI: "1"})
     return [*(rungs[name] for name in order), last]

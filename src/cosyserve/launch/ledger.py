@@ -12,7 +12,7 @@ _SIZE = 8  # bytes; the processor writes them as one
 
 
 class Ledger:
-    """Made by the supervisor in the folder of a start, opened by the server that it starts."""
+    """The supervisor makes it in the folder of a start; the server that it starts opens it."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / _NAME
@@ -24,7 +24,7 @@ class Ledger:
 
     @property
     def requests(self) -> int:
-        """Those that have begun and have not ended; of a dead server, when it died."""
+        """Requests that have begun and not ended; for a dead server, at the time of its death."""
         return self._count[0]
 
     def add(self, change: int) -> None:

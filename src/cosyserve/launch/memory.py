@@ -1,5 +1,5 @@
-"""Remembers which rung worked and which servers fell, for this host, boot, Python and version: any other may fare
-better or worse."""
+"""Remembers which rung worked and which servers fell, for this host, boot, Python and version. For any other the result
+may differ."""
 
 import json
 import socket
@@ -24,7 +24,7 @@ def _key() -> dict[str, str]:
 
 
 def recall(folder: Path) -> str | None:
-    """The rung that worked last time, None where that is not known, or not of this host, boot and version."""
+    """The rung that worked last time; None if that is unknown or was on another host, boot or version."""
     rung = _kept(folder).get("rung")
     return None if rung is None else str(rung)
 
@@ -34,12 +34,12 @@ def remember(folder: Path, rung: str) -> None:
 
 
 def falls(folder: Path, seconds: float) -> int:
-    """How many servers have fallen here of late, of whatever launch."""
+    """The number of servers that fell here recently, in any launch."""
     return len(_recent_falls(folder, seconds))
 
 
 def note_fall(folder: Path, seconds: float) -> None:
-    """What is older than `seconds` is forgotten."""
+    """Notes the fall of a server and forgets falls older than `seconds`."""
     _keep(folder, {**_kept(folder), "falls": [*_recent_falls(folder, seconds), time.time()]})
 
 
@@ -58,6 +58,6 @@ def _kept(folder: Path) -> dict[str, Any]:
 
 
 def _keep(folder: Path, known: dict[str, Any]) -> None:
-    """Whole or absent; a host where nothing can be written simply remembers nothing."""
+    """Writes the file atomically. If nothing can be written, nothing is remembered."""
     with suppress(OSError, RuntimeError):  # the second where there is no home
         write_atomically(folder.expanduser() / _FILE, json.dumps({**known, "key": _key()}))

@@ -1,4 +1,4 @@
-"""Initialises MPI in this process exactly as `import tensorrt_llm` would, so that a host can be proven without it."""
+"""Initialises MPI in this process exactly as `import tensorrt_llm` would, so that a host can be tested without it."""
 
 import os
 
@@ -9,7 +9,7 @@ _communicators: list[object] = []
 
 
 def initialise() -> None:
-    """The calls of TensorRT-LLM's `_utils` module, on a rung with MPI. May hang for ever."""
+    """The calls of TensorRT-LLM's `_utils` module, on a rung with MPI. May hang forever."""
     if WITHOUT_MPI in os.environ or os.environ.get(RUNG, PLAIN) == PLAIN:
         return
     from mpi4py import MPI

@@ -1,4 +1,4 @@
-"""What a server and its libraries print becomes records of the one log."""
+"""Turns what a server and its libraries print into records of the log."""
 
 import logging
 import threading
@@ -41,13 +41,13 @@ class Output:
         logging.getLogger(record.name).handle(record)
 
     def close(self) -> None:
-        """Once the server is gone. A stranger that inherited a pipe is not waited for."""
+        """Stops reading once the server is gone. It does not wait for another process that inherited a pipe."""
         for thread in self._threads:
             thread.join(_LAST_SECONDS)
 
 
 def _presentable(message: str) -> str:
-    """What may go into an environment variable and be shown to anybody: one short line, nothing secret."""
+    """The text as one short line without secrets, fit for an environment variable and for anybody to see."""
     line = next((line for line in message.splitlines() if line.strip()), "")
     printable = "".join(character if character.isprintable() else " " for character in logs.without_secrets(line))
     return printable.strip()[:_LONGEST_WORDS]

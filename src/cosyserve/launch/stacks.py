@@ -1,7 +1,5 @@
-"""The stacks of a process that hangs: at a signal it writes them into a file, also while its event loop stands still.
-
-Who asks knows when they are whole: a thread has the signal blocked as long as it writes.
-"""
+"""The stacks of a hung process. At a signal it writes them into a file, even while its event loop is blocked. A thread
+blocks the signal while it writes, so the reader knows when the stacks are complete."""
 
 import faulthandler
 import os
@@ -19,13 +17,13 @@ _PREFIX = "stacks-"
 
 
 def offer(folder: Path) -> None:
-    """From now on whoever knows `folder` may `ask` this process."""
+    """From now on a process that knows `folder` may `ask` this one."""
     file = (folder / f"{_PREFIX}{os.getpid()}").open("w")  # which faulthandler keeps
     faulthandler.register(_SIGNAL, file, all_threads=True)
 
 
 def ask(folder: Path) -> list[str]:
-    """The lines that the processes write which have offered it there; none where they cannot."""
+    """The stacks of all processes that offered them in `folder`; empty if they cannot write them."""
     return [line for file in sorted(folder.glob(f"{_PREFIX}*")) for line in _written(file)]
 
 
@@ -33,7 +31,7 @@ def _written(file: Path) -> list[str]:
     pid, size = int(file.name.removeprefix(_PREFIX)), file.stat().st_size
     with suppress(psutil.Error, OSError):
         process, before = psutil.Process(pid), _blocking(pid)
-        if process.status() != psutil.STATUS_STOPPED:  # whoever is stopped takes no signal
+        if process.status() != psutil.STATUS_STOPPED:  # a stopped process takes no signal
             process.send_signal(_SIGNAL)
             deadline = time.monotonic() + _SECONDS
             while time.monotonic() < deadline and (file.stat().st_size == size or _blocking(pid) - before):

@@ -1,6 +1,6 @@
-"""Climbs the ladder until a server stands, then keeps it up.
+"""Climbs the ladder until a server runs, then keeps it up.
 
-One server at a time. It tells how it is over a socket (`heartbeat`); everything that belongs to it is found by a marker
+There is one server at a time. It reports its state over a socket (`heartbeat`). All its processes are found by a marker
 in the environment, because Open MPI's daemon leaves the process group.
 """
 
@@ -21,9 +21,10 @@ import psutil
 from cosyserve import errors, logs
 from cosyserve.errors import CosyError
 from cosyserve.host import child, probe
+from cosyserve.host.report import NOTHING, Text
 from cosyserve.launch import memory, stacks
 from cosyserve.launch.flag import Flag
-from cosyserve.launch.heartbeat import REASON, RESTARTS, SOCKET, Heartbeat, Receiver
+from cosyserve.launch.heartbeat import REASON, REASON_ZH, RESTARTS, SOCKET, Heartbeat, Receiver
 from cosyserve.launch.ladder import Rung
 from cosyserve.launch.ledger import Ledger
 from cosyserve.launch.output import Output
@@ -36,17 +37,18 @@ _STOP_MARGIN = 10  # seconds beyond the grace time for the server's own end
 _MISCONFIGURED = 2  # the exit status of a CosyError: another rung would end the same way
 ENGINE_UNUSABLE = 33  # the exit status where an engine cannot be loaded; uvicorn has one of 3
 _RESTARTS, _RESTART_WINDOW = 5, 600  # more restarts than that in so many seconds are a crash loop
-_RESTARTS_WITH_MPI = 2  # more of them than that, and an engine that takes the process with it may be the reason
-_SAME_STOP = 1.0  # seconds: make passes on a SIGTERM that its whole group was sent, as systemd does it
-_AT_ONCE = 130  # the exit status of a stop that nobody waited for, as a shell has it for Ctrl-C
+_RESTARTS_WITH_MPI = 2  # more of them than that may mean that an engine crashes the process
+_SAME_STOP = 1.0  # seconds: make forwards a SIGTERM that its whole group also gets, as from systemd
+_AT_ONCE = 130  # the exit status of an immediate stop, as shells report it for Ctrl-C
 _BACK_OFF = (1, 2, 4, 8, 16)  # seconds before each restart
 
 
 class Supervisor:
     """The first signal lets the server finish, the second ends it at once.
 
-    `mend` makes a new engine in place of one that cannot be loaded, unless the event is set meanwhile; whether it
-    could. Without `keeps_up` a server that has stood once is not started again: `run` returns 1."""
+    `mend` replaces an engine that cannot be loaded, unless the flag is set meanwhile, and returns whether it could.
+    Without `keeps_up` a server that has run once is not restarted: `run` returns 1.
+    """
 
     def __init__(
         self,
@@ -62,14 +64,14 @@ class Supervisor:
         self._breaks = 0
         self._asked_by_a_person, self._asked = False, 0.0
         self._stopping, self._at_once = Flag(), Flag()
-        self._restarts, self._reason = 0, ""
+        self._restarts, self._reason = 0, NOTHING
 
     def run(self) -> int:
         """Serve until told to stop. Returns the exit status: 0 for a stop that was asked for, 130 for one at once."""
         for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(sig) is not signal.SIG_IGN:  # nohup's, for SIGHUP
                 signal.signal(sig, self._stop)
-        falls: list[float] = []  # of servers, whosever fault
+        falls: list[float] = []  # of servers, for any reason
         restarts: list[float] = []  # after falls that no request can have caused
         if not self._keeps_up and memory.falls(self._settings.state_dir, _RESTART_WINDOW) > _RESTARTS_WITH_MPI:
             self._goes_without_mpi()
@@ -77,42 +79,46 @@ class Supervisor:
             server = self._climb()
             if isinstance(server, Server):
                 reason = server.watch(self._stopping, self._settings.heartbeat_seconds)
-                if self._stopping.is_set() or server.leaves:
+                if reason is None or self._stopping.is_set() or server.leaves:
                     return self._let_finish(server)
                 server.end()
-                reason = server.with_last_words(reason)
+                reason = Text(reason.en + server.last_words, reason.zh + server.last_words)
                 self._count_break(server)
             elif self._stopping.is_set() or not falls:
                 return server
             else:  # it has run here, so what is in its way may pass: a port or a card that is not free yet
-                reason = "could not be started"
+                reason = Text("could not be started", "无法启动")
             if not self._keeps_up:
-                log.error("The server %s", reason)
+                log.error("The server %s", reason.en)
                 memory.note_fall(self._settings.state_dir, _RESTART_WINDOW)
                 return 1
             falls = _recent(falls)
             if len(falls) > _RESTARTS_WITH_MPI and self._goes_without_mpi():
                 falls, restarts = falls[-1:], []
             if isinstance(server, Server) and server.requests:
-                # Whoever can bring a server down by a request could otherwise bring it down for good.
-                reason = f"{reason}, while it served {server.requests} request{'s' * (server.requests != 1)}"
+                # Otherwise a client that can crash the server could end it for good.
+                reason = _while_it_served(reason, server.requests)
             else:
                 restarts = _recent(restarts)
             if len(restarts) > _RESTARTS:
-                log.error("%s", CosyError(errors.CRASH_LOOP, count=_RESTARTS, reason=reason))
+                log.error("%s", CosyError(errors.CRASH_LOOP, count=_RESTARTS, reason=reason.en, reason_zh=reason.zh))
                 return 1
-            log.error("The server %s, and is started again", reason)
+            log.error("The server %s; it is started again", reason.en)
             self._restarts, self._reason = self._restarts + 1, reason
             self._stopping.wait(_BACK_OFF[max(0, min(len(restarts), len(_BACK_OFF)) - 1)])
         return 0
 
+    def _told(self) -> dict[str, str]:
+        """What the next server may tell about those before it."""
+        return {RESTARTS: str(self._restarts), REASON: self._reason.en, REASON_ZH: self._reason.zh}
+
     def _climb(self) -> "Server | int":
-        """The first rung whose server becomes ready, or the exit status where none does."""
+        """Returns the first server that becomes ready, or the exit status if none does."""
         for rung in self._rungs:
             if self._stopping.is_set():
                 return 0
             try:
-                server = Server(rung, self._tmpdir, {RESTARTS: str(self._restarts), REASON: self._reason})
+                server = Server(rung, self._tmpdir, self._told())
             except OSError as error:  # such as no mpirun on this machine
                 log.warning("Launch method '%s' cannot be tried: %s", rung.name, error)
                 continue
@@ -130,36 +136,36 @@ class Supervisor:
             if server.leaves:  # to a successor that came while this one warmed up
                 return 0
             if status == _MISCONFIGURED:
-                return status  # it has said itself what is wrong
+                return status  # it has reported the problem itself
             if status == ENGINE_UNUSABLE:
                 return self._climb_without(server)
-            log.warning("Launch method '%s' failed: %s", rung.name, server.with_last_words(failure))
+            log.warning("Launch method '%s' failed: %s", rung.name, f"{failure}{server.last_words}")
         log.error("%s", CosyError(errors.NO_RUNG))
         return 1
 
     def _climb_without(self, server: "Server") -> "Server | int":
-        """The engine cannot be loaded, on whatever rung: a new one is made once, else PyTorch speaks."""
-        log.error("The engine cannot be used: %s", server.with_last_words("it does not load"))
+        """If an engine cannot be loaded, which no rung would change, it is rebuilt once; after that PyTorch is used."""
+        log.error("The engine cannot be used: it does not load%s", server.last_words)
         if not self._mend(self._stopping):
             self._rungs = self._rungs[-1:]
         return self._climb()
 
     def _count_break(self, server: "Server") -> None:
-        """An engine that breaks down once is started again; from the second time on PyTorch speaks."""
+        """After the first break of an engine the server is restarted; after the second, PyTorch is used."""
         self._breaks += server.broke
         if self._breaks > 1:
             self._goes_without_mpi()
 
     def _goes_without_mpi(self) -> bool:
-        """Take the last rung, where there is no MPI and no engine, unless it is the only one already."""
+        """Take the last rung, which has no MPI and no engine, unless it is the only one."""
         if len(self._rungs) == 1:
             return False
-        log.error("That was once too often: from now on the server goes without MPI, and PyTorch speaks")
+        log.error("It broke again: from now on the server runs without MPI and uses PyTorch")
         self._rungs = self._rungs[-1:]
         return True
 
     def _switch_off(self) -> int:
-        """Where nobody needs this machine, nobody shall pay for it."""
+        """Switch the machine off, because nobody uses it and it costs money."""
         log.warning("Switching this machine off: shutdown")
         try:
             return subprocess.run(["shutdown"], stdin=subprocess.DEVNULL, check=False).returncode  # noqa: S607
@@ -192,7 +198,7 @@ def _recent(times: list[float]) -> list[float]:
 
 
 class Server:
-    """One start of the server on one rung, with everything that came of it."""
+    """One start of the server on one rung, and all its processes."""
 
     def __init__(self, rung: Rung, tmpdir: str | None, history: Mapping[str, str]) -> None:
         self._rung, self._mark = rung, uuid.uuid4().hex
@@ -200,7 +206,7 @@ class Server:
         self._receiver = Receiver(Path(self._folder.name))
         self._ledger = Ledger(Path(self._folder.name))
         self.requests = 0
-        """It was at so many when it ended."""
+        """The number of requests that it was serving when it ended."""
         self._last: Heartbeat | None = None
         own = {probe.MARKER: self._mark, SOCKET: self._receiver.path, "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(  # noqa: S603 - argv is the ladder's
@@ -236,22 +242,23 @@ class Server:
                 return f"it hangs, {'before MPI was up' if self._last is None else 'not ready'} after {passed:.1f} s"
         return "it was told to stop"
 
-    def watch(self, stopping: Flag, heartbeat_seconds: float) -> str:
-        """Return what happened to it, or an empty text once it is told to stop."""
+    def watch(self, stopping: Flag, heartbeat_seconds: float) -> Text | None:
+        """What happened to it, in words that follow "the server"; None once it is told to stop."""
         silent = 0.0  # by the supervisor's own ticks: a host that slept must not be taken for a server that hangs
         while not stopping.is_set():
             if self._receive():
                 silent = 0.0
                 if self._last is not None and self._last.state == "stalled":
-                    return "stood still in its synthesis"
+                    return Text("was stuck in its synthesis", "合成停滞")
                 if self.broke:
-                    return "lost its engine"
+                    return Text("lost its engine", "引擎失效")
             elif (status := self._process.poll()) is not None:
-                return f"ended with status {status}"
+                return Text(f"ended with status {status}", f"以状态 {status} 退出")
             elif (silent := silent + _TICK) > heartbeat_seconds:
                 self._look()
-                return f"was not heard of for {heartbeat_seconds:g} s"
-        return ""
+                seconds = f"{heartbeat_seconds:g}"
+                return Text(f"sent no heartbeat for {seconds} s", f"{seconds} 秒没有心跳")
+        return None
 
     def stop(self, seconds: float, at_once: Flag) -> None:
         """Let it finish unless `at_once` is set, then end what is left.
@@ -268,12 +275,12 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Where people find it; empty where that is nowhere."""
+        """Its address; empty if it has none."""
         return "" if self._last is None else self._last.address
 
     @property
     def broke(self) -> bool:
-        """Whether it has said that its engine is gone."""
+        """Whether it has reported that its engine is broken."""
         return self._last is not None and self._last.state == "broken"
 
     @property
@@ -282,12 +289,12 @@ class Server:
 
     @property
     def leaves(self) -> bool:
-        """Whether it has said that it is not to be started again: a successor serves, or nobody wants anything."""
+        """Whether it has reported that it should not be restarted: a successor serves, or the machine is idle."""
         return self.last_state in ("retiring", "idle")
 
     @property
     def has_heartbeat(self) -> bool:
-        """Whether it has ever been heard of, which it is once MPI is up."""
+        """Whether it has ever sent a heartbeat, which it does once MPI is up."""
         return self._last is not None
 
     def join(self) -> None:
@@ -296,7 +303,7 @@ class Server:
             self._process.wait(_STOP_MARGIN)
 
     def end(self) -> int:
-        """End every process of this start that can be ended; the exit status of its first."""
+        """End every process of this start that can be ended; returns the exit status of the first."""
         status = self._process.poll()
         probe.end(self._mark, session=self._process.pid)
         ended = child.end(self._process)
@@ -307,8 +314,10 @@ class Server:
         self._folder.cleanup()
         return ended if status is None else status
 
-    def with_last_words(self, reason: str) -> str:
-        return f"{reason} ({self._output.last_words})" if self._output.last_words else reason
+    @property
+    def last_words(self) -> str:
+        """The last line it wrote, in brackets; empty where it wrote none."""
+        return f" ({self._output.last_words})" if self._output.last_words else ""
 
     def _receive(self) -> bool:
         _collect_orphans(self._process.pid)
@@ -318,7 +327,7 @@ class Server:
         return heartbeat is not None
 
     def _look(self) -> None:
-        """Write into the log what hangs: processes, what each waits for, whom it talks to, the Python stacks."""
+        """Log what hangs: processes, what each waits for, its connections, and the Python stacks."""
         processes = probe.marked(self._mark)
         for stuck in filter(None, map(probe.look_at, processes)):
             log.error("    %s", stuck.line())
@@ -326,8 +335,13 @@ class Server:
             log.error("    %s", line)
 
 
+def _while_it_served(reason: Text, requests: int) -> Text:
+    served = f"{requests} request{'s' * (requests != 1)}"
+    return Text(f"{reason.en}, while it served {served}", f"{reason.zh}，当时正在处理 {requests} 个请求")
+
+
 def _collect_orphans(own: int) -> None:
-    """As process 1 of a container: dead processes whose parents are gone wait for it to be collected."""
+    """As process 1 of a container: reap dead processes whose parents are gone."""
     if os.getpid() != 1:
         return
     for orphan in psutil.Process().children():

@@ -1,4 +1,4 @@
-"""The other side of `job.run`: a program that does one piece of work under MPI and tells how far it is."""
+"""The other side of `job.run`: a program that does one piece of work under MPI and reports its progress."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from cosyserve.launch.heartbeat import folder_of_start, to_supervisor
 
 
 def carry_out(work: Callable[[], None]) -> None:
-    """MPI first, since starting it is what may hang; then the work."""
+    """Starts MPI first, because that may hang; then does the work."""
     parent = to_supervisor()
     if parent is not None:
         stacks.offer(folder_of_start())

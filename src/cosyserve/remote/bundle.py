@@ -1,4 +1,4 @@
-"""A release as it travels: our wheel, the hashed requirements of its flavour, and the scripts that install it."""
+"""A release as it is sent: CosyServe's wheel, its flavour's hashed requirements, and the scripts that install it."""
 
 import gzip
 import hashlib
@@ -31,8 +31,8 @@ _DIGEST_LETTERS = 10
 
 @dataclass(frozen=True)
 class Bundle:
-    """`name` is that of the release, VERSION-DIGEST; `data` a compressed tar file, equal for equal sources; `packages`
-    how many its requirements name."""
+    """`name` is the release's, VERSION-DIGEST; `data` a compressed tar file, identical for identical sources;
+    `packages` the number of packages in its requirements."""
 
     name: str
     flavour: Flavour
@@ -45,7 +45,7 @@ class Bundle:
 
 
 def make(sources: Path, flavour: Flavour) -> Bundle:
-    """Bundle the project in `sources`; raises `CS-DEP-019` where it is not there, or does not build."""
+    """Bundle the project in `sources`; raises `CS-DEP-019` if it is not there or does not build."""
     wanted = [
         "pyproject.toml",
         "scripts/requirements",
@@ -91,7 +91,7 @@ def _wheel(sources: Path) -> tuple[str, bytes]:
 
 
 def _tar(files: dict[str, bytes]) -> bytes:
-    """The same bytes for the same files, whoever packs them, and whenever."""
+    """The same bytes for the same files, whoever packs them and when."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, content in sorted(files.items()):

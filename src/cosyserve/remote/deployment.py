@@ -1,4 +1,4 @@
-"""From a command to a speaking instance: look, plan, do, and tell what has come of it."""
+"""From a command to a speaking instance: survey, plan, carry out, and report the result."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ _SAID_ITSELF = 2  # a CosyError of `cosyserve instance`, whose words have been s
 
 
 class WorkEndedError(Exception):
-    """The work on the instance has failed and has said why."""
+    """The work on the instance has failed and has already said why."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Prepared:
 
 
 def look(machine: Machine, folder: str) -> Instance:
-    """Raises `CS-DEP-021` where there is no shell to be asked."""
+    """Raises `CS-DEP-021` if there is no shell to ask."""
     _, answer = _run(machine, survey.script(folder, made_on_demand=folder != DEFAULT_FOLDER))
     return survey.parse(answer.decode(errors="replace"))
 
 
 def prepare(machine: Machine, sources: Path, options: Options) -> Prepared:
-    """Look at the instance and plan; nothing is changed on it."""
+    """Survey the instance and plan; changes nothing on it."""
     instance = look(machine, options.folder)
     refuse(instance, options.folder, time.time())
     chosen, why = choose_flavour(instance)
@@ -50,7 +50,7 @@ def prepare(machine: Machine, sources: Path, options: Options) -> Prepared:
 
 
 def carry_out(machine: Machine, planned: DeployPlan, folder: str, say: Say, take: Take) -> None:
-    """Do what is planned. Every step may be done again, so that one whose connection broke off is."""
+    """Carry out the plan. Every step can be repeated, so a step whose connection broke off is."""
     for number, step in enumerate(planned.steps, 1):
         say(f"[{number}/{len(planned.steps)}] {step.title.en} · {step.title.zh}")
         status = _do(machine, step, folder, take)
@@ -72,7 +72,7 @@ def _run(machine: Machine, script: str, data: bytes = b"", take: Take | None = N
 
 
 def _follow(machine: Machine, folder: str, take: Take) -> int:
-    """Show the job's output, each byte once however often the connection is made anew; its status."""
+    """Show the job's output, each byte once, however often it has to reconnect; returns its status."""
     seen = 0
     while True:
         head: bytes | None = b""
@@ -93,7 +93,7 @@ def _follow(machine: Machine, folder: str, take: Take) -> int:
 
 
 def _failure(status: int, planned: DeployPlan, folder: str) -> Exception:
-    """What a user is told, by the status with which a script on the instance ends."""
+    """What the user is told for the exit status of a script on the instance."""
     if status == _SAID_ITSELF:
         return WorkEndedError()
     disk, log, flavour = folder.rpartition("/")[0], f"{folder}/run/job.log", planned.flavour
@@ -113,7 +113,7 @@ def _failure(status: int, planned: DeployPlan, folder: str) -> Exception:
 
 
 def command(machine: Machine, folder: str, arguments: list[str], take: Take) -> int:
-    """Run `cosyserve instance …` of the current release; raises `CS-DEP-016` where there is none."""
+    """Run `cosyserve instance …` of the current release; raises `CS-DEP-016` if there is none."""
     words = shlex.join(arguments)
     root = shlex.quote(folder)
     script = (
@@ -130,9 +130,9 @@ def command(machine: Machine, folder: str, arguments: list[str], take: Take) -> 
 
 
 def uninstall(machine: Machine, folder: str, *, everything: bool, take: Take) -> None:
-    """Remove an installation, also one that was broken off or is uninstalled already but for what was kept.
+    """Remove an installation, even an interrupted one, or what an earlier uninstall kept.
 
-    Raises `CS-DEP-016` where there is nothing, and `CS-DEP-018` where an installation is at work.
+    Raises `CS-DEP-016` if there is nothing, and `CS-DEP-018` while an installation runs.
     """
     try:
         status, _ = machine.run(removal.script(folder, everything=everything), take=take)
@@ -147,7 +147,7 @@ def uninstall(machine: Machine, folder: str, *, everything: bool, take: Take) ->
 
 
 def log_lines(folder: str, lines: int, *, follows: bool) -> str:
-    """The script that shows the server's log, and the last start's where that has something to say."""
+    """The script that shows the server's log, and that of the last start if it is not empty."""
     logs = f"{shlex.quote(folder)}/shared/logs"
     return (
         f"[ -d {logs} ] || exit 78\ncd {logs}\n"
@@ -157,6 +157,7 @@ def log_lines(folder: str, lines: int, *, follows: bool) -> str:
 
 
 def public_address(instance: Instance, port: int) -> str | None:
-    """Where AutoDL publishes the port, as its environment says; never an address that holds anything else."""
+    """The address at which AutoDL publishes the port, from its environment; an address with anything else in it is
+    rejected."""
     address = instance.public.get(port, "")
     return address if re.fullmatch(r"https?://[\w.:/-]+", address) else None

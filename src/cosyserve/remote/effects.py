@@ -1,4 +1,4 @@
-"""What a deployment holds to and what it touches on an instance, told before it does: pure functions."""
+"""The settings of a deployment and the files that it touches, told beforehand: pure functions."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ _DEFAULT = Text("by default", "默认")
 
 
 def settings(instance: Instance, asked: Mapping[str, str], unless_written: Mapping[str, str]) -> list[Text]:
-    """What will hold, and why: asked for now, set before, or the default."""
+    """The settings that will apply, and why: asked for now, set before, or the default."""
 
     def holds(name: str) -> tuple[str, Text]:
         if name in asked:
@@ -43,31 +43,31 @@ def _private(why: Text) -> Text:
 
 
 def _public(why: Text) -> Text:
-    return Text(f"public: {why.en}; --private shuts it", f"对外公开：{why.zh}；如需关闭请加 --private")
+    return Text(f"public: {why.en}; --private closes it", f"对外公开：{why.zh}；如需关闭请加 --private")
 
 
 def _idle(minutes: str, why: Text) -> Text:
     if not minutes.strip("0."):
-        return Text(f"never switched off by itself: {why.en}", f"不自动关机：{why.zh}")
+        return Text(f"never switched off automatically: {why.en}", f"不自动关机：{why.zh}")
     return Text(f"switched off after {minutes} idle minutes: {why.en}", f"空闲 {minutes} 分钟后关机：{why.zh}")
 
 
 def _keys(instance: Instance, *, is_private: bool) -> list[Text]:
-    """Nobody asks for a key on loopback unless keys are set."""
+    """On loopback no key is needed unless keys are set."""
     if instance.settings.get("AUTH") == "off":
         return [
             Text(
-                "no key is asked for: COSYSERVE_AUTH=off stands in shared/.env",
+                "no key is needed: COSYSERVE_AUTH=off is set in shared/.env",
                 "不要求密钥：shared/.env 中有 COSYSERVE_AUTH=off",
             )
         ]
     if "set" in instance.keys:
-        return [Text("your own keys hold, those of shared/.env", "使用 shared/.env 中设置的密钥")]
+        return [Text("your own keys in shared/.env apply", "使用 shared/.env 中设置的密钥")]
     if is_private:
         return []
     if "made" in instance.keys:
-        return [Text("the key that was made before holds, and is shown", "沿用之前生成的密钥，并会显示")]
-    return [Text("a key is made, and shown", "将生成密钥并显示")]
+        return [Text("the key generated earlier stays valid and is shown", "沿用之前生成的密钥，并会显示")]
+    return [Text("a key is generated and shown", "将生成密钥并显示")]
 
 
 def touched(
@@ -108,7 +108,7 @@ def touched(
 
 
 def _release(bundle: Bundle) -> Text:
-    """TensorRT-LLM says itself what it depends on, so that nobody knows the number before."""
+    """Only TensorRT-LLM knows its dependencies, so their number is not known beforehand."""
     more = {"cuda12": ", TensorRT-LLM and what that depends on", "cuda13": ", TensorRT-LLM and what that depends on"}
     more["slim"] = ", PyTorch and what that depends on"
     more_zh = {"cuda12": "、TensorRT-LLM 及其依赖", "cuda13": "、TensorRT-LLM 及其依赖", "slim": "、PyTorch 及其依赖"}

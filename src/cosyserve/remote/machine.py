@@ -1,4 +1,4 @@
-"""Running scripts on an instance: over the system's OpenSSH, or right here where we are on it."""
+"""Runs scripts on an instance: over the system's OpenSSH, or directly if this is the instance."""
 
 import getpass
 import os
@@ -25,14 +25,14 @@ _BUFFER = 1 << 16
 
 class Machine(Protocol):
     def run(self, script: str, data: bytes = b"", take: Callable[[bytes], None] | None = None) -> tuple[int, bytes]:
-        """Run a bash script with `data` on its standard input: its status, and what it prints.
+        """Run a bash script with `data` on its standard input; returns its status and its output.
 
-        What it prints goes to `take` as it comes, where that is given. Raises a CosyError where the machine cannot be
-        reached, and `BrokenOffError` where the connection broke off, after which the script may have run, or still run.
+        If `take` is given, output goes to it as it comes. Raises a CosyError if the machine cannot be reached, and
+        `BrokenOffError` if the connection broke off; the script may then have run, or may still be running.
         """
 
     def reconnect(self) -> None:
-        """Wait until it can be reached again; raises `CS-DEP-007` where that takes too long."""
+        """Wait until it can be reached again; raises `CS-DEP-007` if that takes too long."""
 
     def close(self) -> None: ...
 
@@ -42,7 +42,7 @@ class BrokenOffError(Exception):
 
 
 class Here:
-    """This very machine."""
+    """This machine itself."""
 
     def run(self, script: str, data: bytes = b"", take: Callable[[bytes], None] | None = None) -> tuple[int, bytes]:
         status, output, _ = _ran(["bash", "-c", script], data, take, dict(os.environ))
@@ -56,9 +56,9 @@ class Here:
 
 
 class Ssh:
-    """One multiplexed connection, which ssh opens when it is needed and keeps for a while.
+    """One multiplexed connection, which ssh opens when needed and keeps for a while.
 
-    The user's own ~/.ssh/config holds. A host that is not known yet is remembered; one with another key is refused.
+    The user's own ~/.ssh/config applies. An unknown host is remembered; a host with a different key is refused.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Ssh:
                 raise BrokenOffError
 
     def reconnect(self) -> None:
-        """ssh's own word on it is not asked for: a machine that boots refuses, resets and says nothing in turn."""
+        """Ignores ssh's error text, because a machine that boots refuses, resets and stays silent in turn."""
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline:
             time.sleep(_PAUSE)
@@ -135,14 +135,14 @@ class Ssh:
         return ["-o", f"PreferredAuthentications={only}", "-o", "NumberOfPasswordPrompts=1"]
 
     def _asker(self) -> Path:
-        """The program that tells ssh the password: from a file, since arguments and variables can be seen."""
+        """The program that gives ssh the password: from a file, because other users can see arguments and variables."""
         asker = Path(self._folder.name) / "asker"
         asker.write_text(f"#!/bin/sh\nexec cat {shlex.quote(str(self._password))}\n", encoding="utf-8")
         asker.chmod(0o700)
         return asker
 
     def _ask_for_password(self) -> bool:
-        """Whether there was somebody who knew one. It is asked for once, however often the connection is made."""
+        """Whether the user entered a password. It is asked for once, however often the connection is made."""
         if not (sys.stdin and sys.stdin.isatty()):
             return False
         password = getpass.getpass(f"Password of {self._target.user}@{self._target.host} · 密码: ")
@@ -153,7 +153,7 @@ class Ssh:
         return True
 
     def _explain(self, complaint: str) -> None:
-        """Raise where trying again would help nobody; a connection that was there once may come back."""
+        """Raise if trying again would not help; a connection that worked once may come back."""
         host, port, user = self._target.host, self._target.port, self._target.user
         last = complaint.strip().rpartition("\n")[2]
         if "Could not resolve hostname" in complaint and not self._reached:
@@ -180,7 +180,7 @@ class Ssh:
 def _ran(
     argv: list[str], data: bytes, take: Callable[[bytes], None] | None, environ: dict[str, str]
 ) -> tuple[int, bytes, str]:
-    """Status, output and complaints of a command. Its complaints go to a file: ssh's master keeps the pipe open."""
+    """Status, output and error output of a command. Errors go to a file, because ssh's master keeps the pipe open."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as complaints:
         given.write(data)
         given.seek(0)

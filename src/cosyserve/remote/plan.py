@@ -1,4 +1,4 @@
-"""What will be done on an instance, and why: pure functions from what was found there to scripts and words."""
+"""What will be done on an instance, and why: pure functions that turn what was found there into scripts and words."""
 
 import hashlib
 import shlex
@@ -16,13 +16,13 @@ DATA_DISK = "/root/autodl-tmp"
 DEFAULT_FOLDER = f"{DATA_DISK}/cosyserve"
 DEFAULT_PORT = 6008
 _UNLESS_WRITTEN = {"PORT": str(DEFAULT_PORT), "HOST": "127.0.0.1", "IDLE_SHUTDOWN_MINUTES": "0"}
-# Room for an environment and what is downloaded for it. Estimates but for the preview's, which was measured.
+# Room for an environment and its downloads. The preview's was measured, the others are estimates.
 _NEEDED_MIB: dict[Flavour, int] = {"preview": 500, "slim": 10_000, "cuda12": 25_000, "cuda13": 25_000}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user wants. An empty or None value leaves the instance's setting as it is."""
+    """The user's options. An empty or None value keeps the instance's setting."""
 
     folder: str = DEFAULT_FOLDER
     flavour: Flavour | None = None
@@ -47,7 +47,8 @@ class Step:
 
 @dataclass(frozen=True)
 class DeployPlan:
-    """`notes` say what holds and why, `touched` each file or folder on the instance that will be written, and how."""
+    """`notes` say which settings apply and why, `touched` each file or folder on the instance that will be written, and
+    how."""
 
     before: str | None
     release: str
@@ -60,7 +61,8 @@ class DeployPlan:
 
 
 def plan(instance: Instance, bundle: Bundle, options: Options, why_flavour: Text) -> DeployPlan:
-    """From what is there to a speaking server; no step where there is nothing to do. Raises `CS-DEP-009` and `-018`."""
+    """The steps from the instance's state to a speaking server; none if there is nothing to do. Raises `CS-DEP-009` and
+    `-018`."""
     root, asked = options.folder, _asked(options)
     changes = _changes(instance, asked)
     before = instance.settings.get("PORT", "")
@@ -100,7 +102,7 @@ def plan(instance: Instance, bundle: Bundle, options: Options, why_flavour: Text
 
 
 def _at_work(instance: Instance, bundle: Bundle) -> bool:
-    """Whether it serves already, or will at the next boot with a card."""
+    """Whether it already serves, or will at the next boot with a card."""
     serves = instance.status.get("serving") == bundle.name or instance.status.get("state") == "waits for a GPU"
     return instance.current == bundle.name and serves
 
@@ -116,7 +118,7 @@ def _asked(options: Options) -> dict[str, str]:
 
 
 def _changes(instance: Instance, asked: Mapping[str, str]) -> dict[str, str]:
-    """The settings that are to be written: those asked for that are not so already."""
+    """The settings to write: those asked for that differ from the present ones."""
     return {name: value for name, value in asked.items() if value != instance.settings.get(name, _UNLESS_WRITTEN[name])}
 
 
@@ -158,7 +160,7 @@ rm -rf "$new"
 
 
 def _job_key(bundle: Bundle, options: Options) -> str:
-    """The release, and a digest of what is asked for with it: the same command finds its own work again."""
+    """The release and a digest of its options, so the same command finds its own work again."""
     rest = hashlib.sha256(repr(options).encode()).hexdigest()[:8]
     return f"{bundle.name} {rest}"
 
@@ -198,14 +200,14 @@ until [ -L job.status ] || ! flock -s -n lock true; do sleep 0.05; done
     )
 
 
-# Whoever looks takes the lock together with others who look; the job, which has it alone, waits for them.
+# Status checks share the lock; the job takes it exclusively and waits for them.
 FOLLOW_MARK = b"cosyserve-follow\n"
 
 
 def follow(folder: str, seen: int) -> str:
-    """Show the job's output from byte `seen` on until it ends; the status is the job's, or 77 where it was ended.
+    """Show the job's output from byte `seen` on until it ends; the status is the job's, or 77 if it was killed.
 
-    The status is kept as a link, which can be made on a disk that is full.
+    The status is kept as a link, which can be made on a full disk.
     """
     return f"""cd {shlex.quote(folder)}/run || exit 77
 echo cosyserve-follow

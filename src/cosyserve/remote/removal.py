@@ -1,7 +1,7 @@
-"""Taking an installation away: a pure function to a script.
+"""The script that removes an installation. Pure.
 
-What is whole takes itself away, in its own code. What is not, since it was broken off or is uninstalled but for what
-was kept, is known by our own files: a folder of somebody else's may have the same names in it.
+A complete installation removes itself with its own code. An incomplete one, which was interrupted or of which an
+uninstall kept something, is recognised by CosyServe's own files, because another folder may have the same names in it.
 """
 
 import shlex
@@ -51,5 +51,5 @@ fi
 
 
 def script(folder: str, *, everything: bool) -> str:
-    """Its status is 78 where nothing of ours is in `folder`, and 76 while something is being installed there."""
+    """Its status is 78 if `folder` has nothing of CosyServe's, and 76 while an installation runs there."""
     return f"root={shlex.quote(folder)} all={'--all' if everything else ''}\n{_SCRIPT}"

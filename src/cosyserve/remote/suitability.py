@@ -1,4 +1,4 @@
-"""Whether an instance can be used at all, and what can speak on it. Pure."""
+"""Whether an instance can be used at all, and which flavour fits it. Pure."""
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
@@ -12,7 +12,7 @@ _MODEL_MIB = 8 * 1024  # memory below which a machine without a card is AutoDL's
 
 
 def refuse(instance: Instance, folder: str, now: float) -> None:
-    """Raise where the instance cannot be used as it is: nothing has been changed on it then."""
+    """Raise if the instance cannot be used as it is, before anything has been changed on it."""
     if instance.machine != "Linux x86_64":
         raise CosyError(errors.UNSUITABLE, reason=f"it is {instance.machine}")
     if not instance.root_user:
@@ -26,7 +26,7 @@ def refuse(instance: Instance, folder: str, now: float) -> None:
 
 
 def choose_flavour(instance: Instance) -> tuple[Flavour, Text]:
-    """What can speak there, in the terms of docs/docker.md, and why."""
+    """The flavour that fits, in the terms of docs/docker.md, and why."""
     if not instance.cards:
         return _without_card(instance)
     card, cuda = instance.cards[0], instance.cuda_major or 0

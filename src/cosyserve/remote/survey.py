@@ -1,4 +1,4 @@
-"""What an instance is like: a script that only looks, and what its answer says."""
+"""The state of an instance: a script that only looks, and the meaning of its answer."""
 
 import json
 import shlex
@@ -61,7 +61,7 @@ echo 'end=1'
 
 
 def script(folder: str, *, made_on_demand: bool) -> str:
-    """The survey of an installation in `folder`. Its parent has to be there unless it is `made_on_demand`."""
+    """The survey of an installation in `folder`. Its parent must exist unless it is `made_on_demand`."""
     return f"root={shlex.quote(folder)} fixed={'no' if made_on_demand else 'yes'}{_SCRIPT}"
 
 
@@ -101,7 +101,7 @@ class Instance:
 
 
 def parse(answer: str) -> Instance:
-    """Raises `CS-DEP-021` where the answer is not the script's, as of a shell that is none."""
+    """Raises `CS-DEP-021` if the answer is not the script's, for example because there is no shell."""
     found: dict[str, list[str]] = defaultdict(list)
     for line in answer.partition("cosyserve-survey=1\n")[2].splitlines():  # a login may print what it likes before
         name, _, value = line.partition("=")
@@ -136,13 +136,13 @@ def parse(answer: str) -> Instance:
 
 
 def _settings(lines: list[str]) -> dict[str, str]:
-    """As the server reads its file, in which values may be quoted."""
+    """Reads the file as the server does; values may be quoted."""
     read = dotenv_values(stream=StringIO("\n".join(lines)))
     return {name: value for name, value in read.items() if value is not None}
 
 
 def _json(text: str) -> dict[str, Any]:
-    """An installation that is broken has no status, which is no reason not to mend it."""
+    """A broken installation has no status, but can still be repaired."""
     try:
         status = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Where an instance is reached: what a person writes, or pastes from AutoDL's console."""
+"""The SSH address of an instance, as a user writes it or pastes it from AutoDL's console."""
 
 import re
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> "Target":
-        """Raises `CS-DEP-001` where the text is no address; nothing that ssh would take for an option is one."""
+        """Raises `CS-DEP-001` if the text is not an address, or contains anything that ssh would take for an option."""
         found = _PLAIN.fullmatch(text.strip()) or _PASTED.fullmatch(text.strip())
         if found is None:
             raise CosyError(errors.TARGET_UNREADABLE, target=text)
@@ -33,10 +33,10 @@ class Target:
         return cls(parts["user"] or "root", parts["host"].strip("[]"), port)
 
     def tunnel(self, port: int) -> str:
-        """The line that brings the server's port to this computer."""
+        """The command that forwards the server's port to this computer."""
         return tunnel(port, str(self.port), f"{self.user}@{self.host}")
 
 
 def tunnel(port: int, ssh_port: str = "PORT", login: str = "root@HOST") -> str:
-    """An instance does not know how it is reached from outside: what is not given, its user puts in."""
+    """An instance does not know its address from outside, so its user fills in what is missing."""
     return f"ssh -N -L {port}:127.0.0.1:{port} -p {ssh_port} {login}"

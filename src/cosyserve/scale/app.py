@@ -41,7 +41,7 @@ _LOOK_SECONDS = 2.0  # between two looks at whether one that drains is done
 
 
 def replicas(settings: Settings, folder: str = ".", **options: Any) -> serve.Application:
-    """Replicas whose launches run in `folder`; `options` are those of a deployment."""
+    """Replicas whose launches run in `folder`; `options` are those of a Serve deployment."""
     deployment: serve.Deployment = serve.deployment(
         name=REPLICA,
         max_ongoing_requests=settings.max_streams,
@@ -58,7 +58,7 @@ def replicas(settings: Settings, folder: str = ".", **options: Any) -> serve.App
 
 
 def scaled(settings: Settings, replicas: DeploymentHandle[Any], described: Description, most: int) -> Choice:
-    """What speaks for a server before at most `most` replicas."""
+    """The synthesizer of a server in front of at most `most` replicas."""
     by = f" Spoken by replicas on Ray Serve, each with launch method '{described.rung}'."
     by_zh = f"由 Ray Serve 上的副本合成，副本的启动方式为“{described.rung}”。"
     synthesizer = ScaledSynthesizer(replicas, described, settings.voices_dir, most)
@@ -67,7 +67,7 @@ def scaled(settings: Settings, replicas: DeploymentHandle[Any], described: Descr
 
 @serve.ingress()
 class Front:
-    """The application that CosyServe is anywhere, behind Serve's proxies."""
+    """The usual CosyServe application, behind Serve's proxies."""
 
     async def __init__(  # type: ignore[misc] # as Serve has it
         self, replicas: DeploymentHandle[Any], most: int
@@ -84,7 +84,7 @@ class Front:
         return self._app
 
     async def report(self) -> dict[str, Any]:
-        """What this server alone has to do and has counted."""
+        """The load and the metrics of this server alone."""
         service: Service = self._app.state.service
         load = Load(service.admission.active, service.admission.waiting, service.capacity.streams)
         return {

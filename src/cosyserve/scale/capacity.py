@@ -1,4 +1,5 @@
-"""How many streams a graphics card carries, and how many cards a number of them takes. Pure; from measured figures."""
+"""Calculates how many streams a graphics card carries, and how many cards a number of streams needs. Pure; from
+measured figures."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ _RESERVE = 1.25  # seconds of sound to be made in a second for each stream, so t
 
 @dataclass(frozen=True)
 class Point:
-    """What was measured with so many streams that begin at once."""
+    """A measurement with that many streams that begin at once."""
 
     streams: int
     first_chunk_ms: float
@@ -30,7 +31,7 @@ H100 = Figures("NVIDIA H100 80GB HBM3", (Point(1, 34, 24), Point(4, 66, 64), Poi
 
 @dataclass(frozen=True)
 class FleetSize:
-    """`streams` on each card, 0 where even one begins too late, and all the `cards`."""
+    """`streams` per card (0 if even one begins too late), and the number of `cards`."""
 
     streams: int
     first_chunk_ms: float
@@ -39,7 +40,7 @@ class FleetSize:
 
 
 def figures_of(measured: Mapping[str, object]) -> Figures:
-    """From what `cosyserve bench gpu --json` prints; raises `KeyError` or `ValueError` where that is something else."""
+    """Reads the output of `cosyserve bench gpu --json`; raises `KeyError` or `ValueError` if it is something else."""
     first, audio = "streams: median ms to the first chunk", "streams: seconds of audio in a second"
     numbers = sorted(int(name.split()[0]) for name in measured if name.endswith(first))
     if not numbers:
@@ -49,9 +50,9 @@ def figures_of(measured: Mapping[str, object]) -> Figures:
 
 
 def capacity(figures: Figures, streams: int, first_chunk_ms: float, spare: int) -> FleetSize:
-    """The cards for so many streams at the same time whose first chunks come in time, with `spare` cards on top.
+    """The cards needed for that many streams at once whose first chunks come in time, plus `spare` cards.
 
-    Between two numbers of streams that were measured, both figures are straight lines; beyond the last nothing is said.
+    Between two measured numbers of streams both figures are interpolated linearly; beyond the last there is no answer.
     """
     points, most = figures.points, figures.points[-1].streams
 
@@ -70,7 +71,7 @@ def capacity(figures: Figures, streams: int, first_chunk_ms: float, spare: int) 
 
 
 def share_of_card(cards: int, replicas: int) -> float:
-    """What each replica on a machine gets: a card of its own where there are enough, else an equal share of one."""
+    """What each replica on a machine gets: a card of its own if there are enough, else an equal share of one."""
     return 1 / math.ceil(replicas / cards) if cards else 0.0
 
 

@@ -1,4 +1,4 @@
-"""What a server knows of its replicas, and of the other servers before them."""
+"""What a server knows about its replicas, and about the other servers in front of them."""
 
 import logging
 import threading
@@ -20,7 +20,7 @@ _LEAVING = frozenset(("STOPPING", "STOPPED"))
 
 
 class ServeFleet:
-    """Asks Serve for the replicas, from a thread of its own, and other servers only where there are any."""
+    """Asks Serve about the replicas in a thread of its own, and the other servers only if there are any."""
 
     def __init__(self, application: str, deployment: str, servers: DeploymentHandle[Any] | None = None) -> None:
         self._application, self._deployment, self._servers = application, deployment, servers
@@ -31,7 +31,7 @@ class ServeFleet:
         self._watching.start()
 
     def close(self) -> None:
-        """Before Ray is shut down: whoever asks Serve later starts another Ray."""
+        """Call it before Ray is shut down, because asking Serve later would start another Ray."""
         self._closing.set()
         self._watching.join()
 
@@ -44,14 +44,14 @@ class ServeFleet:
         return merge_metrics(texts) if texts else own
 
     async def _reports(self) -> list[dict[str, Any]]:
-        """Of all servers; one that is just leaving is left out."""
+        """The load of all servers, without one that is just leaving."""
         if self._servers is None:
             return []
         asked = self._servers.broadcast("report")
         try:
             told = await asked.results_async(timeout_s=_ANSWER_SECONDS, return_exceptions=True)
         except (RayError, RayServeException, TimeoutError) as error:
-            log.warning("The other servers cannot be asked: %s", type(error).__name__)
+            log.warning("The other servers cannot be reached: %s", type(error).__name__)
             return []
         return [report for report in told if not isinstance(report, BaseException)]
 

@@ -19,7 +19,7 @@ _STOP_SECONDS = 45  # the grace time of a server, and something
 
 
 class LaunchEndedError(Exception):
-    """The launch has ended by itself; what it wrote says why."""
+    """The launch has ended by itself; its output says why."""
 
 
 class Launch:
@@ -45,7 +45,7 @@ class Launch:
         )
 
     async def ready(self) -> None:
-        """Return once its worker is warm; raises `LaunchEndedError` where there will be none."""
+        """Returns once its worker is warm; raises `LaunchEndedError` if the launch ends first."""
         while not self._place.exists():
             if self._process.poll() is not None:
                 raise LaunchEndedError(f"its launch ended with status {self._process.returncode}")
@@ -57,10 +57,8 @@ class Launch:
         return self._process.poll() is None
 
     async def ask(self, question: bytes) -> AsyncGenerator[bytes, None]:
-        """The frames of the answer, the last of which may be a failure, without the one that ends it.
-
-        Raises `OSError` or `EOFError` where it breaks off. Closing the iterator cancels the work.
-        """
+        """The frames of the answer, without the one that ends it; the last may be a failure. Raises `OSError` or
+        `EOFError` if the answer breaks off. Closing the iterator cancels the work."""
         reader, writer = await asyncio.open_unix_connection(self._place)
         try:
             await send(writer, question)
@@ -70,7 +68,7 @@ class Launch:
             writer.close()
 
     def stop(self) -> None:
-        """Let it end: at the end of its input it stops as at SIGTERM."""
+        """Stop it: when its input ends, it stops as at SIGTERM."""
         self._stopping = True
         assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for
         with suppress(OSError):

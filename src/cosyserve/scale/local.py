@@ -30,10 +30,8 @@ _OBJECT_STORE = 100 * 2**20  # bytes; what Serve passes is small and seldom stor
 
 @contextmanager
 def replicas(settings: Settings, cores: int) -> Iterator[tuple[Choice, ServeFleet]]:
-    """Ray and `settings.replicas` replicas, all of them warm: what a server before them needs.
-
-    Raises `CS-RAY-002` where they do not start.
-    """
+    """Starts Ray and `settings.replicas` replicas, all of them warm, for a server in front of them. Raises `CS-RAY-002`
+    if they do not start."""
     with sweeper.at_hand(), _ray_ended():
         try:
             handle = _deployed(settings, cores)
@@ -47,11 +45,11 @@ def replicas(settings: Settings, cores: int) -> Iterator[tuple[Choice, ServeFlee
 
 @contextmanager
 def _ray_ended() -> Iterator[None]:
-    """Ray ends with the body, whether or not that fails."""
+    """Ray ends with the body, even if the body fails."""
     try:
         yield
     finally:
-        # What Ray says of its own end (tasks that fail and will be retried for ever) frightens, and is over with it.
+        # While it ends, Ray reports failed tasks that it will retry forever. These lines alarm and mean nothing.
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             if ray.is_initialized():  # else to end Serve would start one
                 serve.shutdown()  # type: ignore[no-untyped-call]

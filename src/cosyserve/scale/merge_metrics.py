@@ -1,4 +1,4 @@
-"""One Prometheus text of several servers' texts."""
+"""Merges the Prometheus texts of several servers into one."""
 
 from collections.abc import Iterable, Sequence
 

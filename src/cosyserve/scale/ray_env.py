@@ -1,13 +1,11 @@
-"""The environment that Ray has to find before it is imported. Nothing of Ray is imported here."""
+"""The environment that has to be set before Ray is imported. Imports nothing of Ray."""
 
 import secrets
 
 
 def ray_env() -> dict[str, str]:
-    """For a Ray of one server alone.
-
-    Whoever reaches Ray runs what he likes here, so other users of this machine are kept out by a token.
-    """
+    """For a Ray that belongs to one server. A process that reaches Ray can run any code, so a token keeps other users
+    of this machine out."""
     return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),

@@ -1,4 +1,4 @@
-"""A replica as Ray Serve sees it: an actor that hands frames to the launch behind it, and lives as long as it does."""
+"""A replica for Ray Serve: an actor that forwards frames to the launch behind it, and lives as long as that launch."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ _GONE = (EOFError, ConnectionError, FileNotFoundError)
 
 
 class Replica:
-    """Ready once its launch has spoken; gone when its launch is, whereupon Serve starts another."""
+    """Ready once its launch has spoken. When the launch ends, the actor exits, and Serve starts another."""
 
     async def __init__(self, python: str, folder: str = ".") -> None:  # type: ignore[misc] # as Serve has it
         """The launch runs on `python` and in `folder`: relative settings and `.env` are read from there."""
@@ -43,7 +43,7 @@ class Replica:
             _leave()  # and so are all other streams of it
 
     async def check_health(self) -> None:
-        """Its supervisor listens to the heartbeat, and ends with a worker that has none."""
+        """Healthy as long as its launch runs: the supervisor checks the heartbeat and exits if the worker has none."""
         if not self._launch.runs:
             raise RuntimeError("its launch has ended")
 
@@ -57,6 +57,6 @@ class Replica:
 
 
 def _leave() -> None:
-    """At once: Ray then tells everybody that waits for this replica, and sends no more to it."""
+    """Exit at once: Ray then tells all callers of this replica, and sends nothing more to it."""
     log.error("The launch of this replica has ended")
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Which replica a segment goes to: the one that has spoken the stream so far, else the one with more room of two."""
+"""Chooses the replica for a segment: the one that has spoken the stream so far, else the less loaded of two."""
 
 import random
 from collections import OrderedDict
@@ -9,7 +9,7 @@ _STREAMS = 4096  # that are remembered
 
 
 class StreamRouter(RequestRouter):
-    """Serve asks for queue lengths and takes, of each rank, the shortest that has room."""
+    """Serve asks for queue lengths and takes, of each rank, the shortest queue that has room."""
 
     def initialize_state(self, **kwargs: object) -> None:
         self._speaks: OrderedDict[str, ReplicaID] = OrderedDict()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 @contextmanager
 def at_hand() -> Iterator[None]:
-    """Inside, this process cannot end without its session; who comes out has ended everything himself."""
+    """Inside the body, this process cannot end without ending its session first."""
     process = subprocess.Popen([sys.executable, "-m", "cosyserve.scale.sweeper"], stdin=subprocess.PIPE)
     try:
         yield

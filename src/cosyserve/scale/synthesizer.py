@@ -1,4 +1,4 @@
-"""A synthesizer whose work is done by replicas."""
+"""A synthesizer that lets replicas do the work."""
 
 import logging
 from collections.abc import AsyncGenerator, Mapping
@@ -46,7 +46,8 @@ class ScaledSynthesizer:
         return {name: entry.voice for name, entry in self.library.entries.items()}
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
-        """A replica that is lost before it has been heard is replaced by another; later only the client can repeat."""
+        """If a replica is lost before any of the segment was heard, another takes over; after that only the client can
+        ask again."""
         asked = wire.Segment(segment, voice.id, options).encode()
         handle = self._replicas.options(stream=True, session_id=options.stream)
         for _ in range(_ATTEMPTS):
@@ -68,10 +69,10 @@ class ScaledSynthesizer:
         raise CosyError(errors.NO_REPLICA, retry_after=1)
 
     def close(self) -> None:
-        """The replicas are not ours to end."""
+        """Does nothing: the replicas do not belong to this server."""
 
     def _learn(self, entry: Entry) -> None:
-        """Called in a thread. What the replica works out it leaves in the folder of voices, for all."""
+        """Called in a thread. The replica leaves its result in the folder of voices, for all."""
         try:
             frame = self._replicas.learn.remote(wire.learn(entry)).result()
         except _LOST as error:

@@ -56,14 +56,14 @@ class Segment:
 
 
 def learn(entry: Entry) -> bytes:
-    """The frame that asks for what a voice needs, whose recording lies in the folder of voices."""
+    """The frame that asks a replica to prepare a voice whose recording is in the folder of voices."""
     told = {"name": entry.name, "transcript": entry.transcript, "file": entry.file.name}
     return LEARN + json.dumps(told).encode()
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a synthesizer in another process is."""
+    """Describes a synthesizer in another process."""
 
     name: str
     model: str
@@ -104,7 +104,7 @@ def failure(error: CosyError) -> bytes:
 
 
 def opened(frame: bytes) -> Pcm:
-    """The samples of a frame; raises the failure that it is."""
+    """The samples of a frame; raises the failure if the frame holds one."""
     kind, held = frame[:1], frame[1:]
     if kind == SOUND:
         pcm: Pcm = np.frombuffer(held, dtype="<f4").astype(np.float32, copy=False)
@@ -118,7 +118,7 @@ async def send(writer: asyncio.StreamWriter, frame: bytes) -> None:
 
 
 async def receive(reader: asyncio.StreamReader) -> bytes:
-    """The next frame; raises `asyncio.IncompleteReadError` where the other side is gone."""
+    """The next frame; raises `asyncio.IncompleteReadError` if the other side is gone."""
     length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
     if length > _LONGEST:
         raise ValueError(f"a frame of {length} bytes")

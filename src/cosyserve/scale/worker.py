@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, choice: Choice, place: Path, supervisor: Sender) -> None:
-    """Speak for whoever connects to the socket at `place`, which is there once the warm-up is over, until SIGTERM."""
+    """Serve clients of the socket at `place`, which appears once the warm-up is over, until SIGTERM."""
     asyncio.run(_Worker(Service(settings, choice)).run(place, supervisor))
 
 
@@ -53,7 +53,7 @@ class _Worker:
         beginning.rename(place)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One question, and its answer in frames; a client that goes away stops the work."""
+        """Answers one request in frames; if the client disconnects, the work stops."""
         try:
             question = await receive(reader)
             async with anyio.create_task_group() as tasks:
@@ -66,7 +66,7 @@ class _Worker:
             writer.close()
 
     async def _answer(self, kind: bytes, held: bytes, writer: asyncio.StreamWriter) -> None:
-        """A failure is a frame of the answer: one that breaks off without its end says that the worker is gone."""
+        """Sends a failure as a frame: an answer that breaks off without its last frame means a lost worker."""
         try:
             if kind == DESCRIBE:
                 await send(writer, self._description().encode())
@@ -92,7 +92,7 @@ class _Worker:
                 await send(writer, sound(pcm))
 
     def _learn(self, held: bytes) -> None:
-        """What a voice needs, whose recording another process has just written to the folder of voices."""
+        """Prepares a voice whose recording another process has just written to the folder of voices."""
         library = self._service.library()
         told = json.loads(held)
         file = library.folder / Path(told["file"]).name
@@ -118,7 +118,7 @@ class _Worker:
 
 
 async def _leave_with(reader: asyncio.StreamReader, scope: anyio.CancelScope) -> None:
-    """Nothing more is said by a client; the end of the connection is the end of its wish."""
+    """A client sends nothing more; when its connection ends, so does its request."""
     with suppress(ConnectionError):  # it went while something was being sent to it
         while await reader.read(1):
             pass

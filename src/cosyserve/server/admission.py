@@ -1,4 +1,4 @@
-"""How many requests are synthesized at once, how many may wait, and what the rest are told."""
+"""Limits how many requests are synthesized at once and how many may wait, and tells the others so."""
 
 import asyncio
 import math
@@ -16,11 +16,8 @@ _RECENT = 0.2  # weight of the newest stream in the mean duration
 
 
 class Admission:
-    """As many places as there are streams, which may become more, and a bounded queue before them, first come, first
-    served.
-
-    Who finds the queue full is told `full`, who waits too long `late`.
-    """
+    """A place for each stream, whose number may grow, and a bounded queue before them, first come, first served. A
+    request that finds the queue full gets `full`, one that waits too long `late`."""
 
     def __init__(
         self,
@@ -64,7 +61,7 @@ class Admission:
                 self._idle.set()
 
     def close(self) -> None:
-        """Take no new requests; those that run or wait are finished."""
+        """Take no new requests; running and waiting ones finish."""
         self._open = False
 
     async def idle(self) -> None:

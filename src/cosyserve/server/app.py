@@ -1,4 +1,4 @@
-"""The application: routes, the page, and what surrounds them."""
+"""The application: routes, the page, and the middleware around them."""
 
 import asyncio
 import logging
@@ -37,10 +37,8 @@ _PAGE_HEADERS = {
 
 
 def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, fleet: Fleet = ALONE) -> FastAPI:
-    """The server's ASGI application. It owns the synthesizer of `choice` and closes it at the end.
-
-    It warms up beside its first requests, or before any where `warm_first` is set.
-    """
+    """The server's ASGI application. It owns the synthesizer of `choice` and closes it at the end. It warms up while
+    the first requests may already come, or before any of them if `warm_first` is set."""
     service = Service(settings, choice, fleet)
 
     @asynccontextmanager
@@ -50,7 +48,7 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
             if warm_first:
                 await warming
                 if service.state is ServerState.FAILED:
-                    raise CosyError(errors.WARMUP_FAILED)  # nobody is to be served by it
+                    raise CosyError(errors.WARMUP_FAILED)  # the server must not serve with it
             yield
         finally:
             warming.cancel()
@@ -70,7 +68,7 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     app.state.service = service
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     failures.install(app)
-    # The last that is added is the first that a request meets.
+    # A request passes them in reverse order: the last one added comes first.
     limit = most_bytes(settings.max_text_chars)
     app.add_middleware(BodyLimit, max_bytes=limit, max_bytes_of_upload=settings.max_upload_bytes)
     host = Host(settings, Machine())

@@ -1,4 +1,4 @@
-"""Reads what clients send as JSON and forms, with bounds, and off the event loop where it is large."""
+"""Reads clients' JSON and forms within bounds, and outside the event loop if they are large."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ def most_bytes(longest_text: int) -> int:
 
 
 async def parsed_json(data: str | bytes) -> Any:
-    """The value; raises ValueError, whatever is wrong with it."""
+    """Returns the value; raises ValueError for every kind of mistake."""
     return await _parsed(_json, data, len(data))
 
 

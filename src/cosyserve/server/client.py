@@ -1,4 +1,4 @@
-"""The client at the other end of a connection: whether it takes what it is sent, and what is done where it does not."""
+"""The client at the other end of a connection: whether it still reads, and what to do if it does not."""
 
 from collections.abc import Awaitable
 
@@ -9,14 +9,14 @@ from cosyserve.server.connections import ABORT
 
 
 class ClientGoneError(Exception):
-    """The client closed its connection, or takes nothing any more."""
+    """The client closed its connection or stopped reading."""
 
     def __init__(self, outcome: str) -> None:
         self.outcome = outcome
 
 
 async def taken(sending: Awaitable[None], stall_seconds: float) -> None:
-    """Send, but raise ClientGoneError once the client has taken nothing for so long."""
+    """Send, but raise ClientGoneError if the client reads nothing for that long."""
     with anyio.move_on_after(stall_seconds) as patience:
         await sending
     if patience.cancelled_caught:
@@ -24,7 +24,7 @@ async def taken(sending: Awaitable[None], stall_seconds: float) -> None:
 
 
 def abort(scope: Scope) -> bool:
-    """Break the connection, where the server lets us: closing it would wait for a client that takes nothing."""
+    """Break the connection if the server allows it; to close it would mean waiting for a client that does not read."""
     break_off = (scope.get("extensions") or {}).get(ABORT)
     if break_off is not None:
         break_off()

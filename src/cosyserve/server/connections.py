@@ -1,4 +1,4 @@
-"""All connections of a server: how many there may be, and for how long each may keep the server waiting."""
+"""All connections of a server: how many there may be, and how long each may keep the server waiting."""
 
 import asyncio
 import resource
@@ -28,7 +28,7 @@ class Limits:
     line_bytes: int = 8000  # of a WebSocket's head, whose library takes no longer ones
     headers: int = 128
     head_seconds: float = 10
-    # A body that trickles is as good as one that has stopped: so long, and a second more for each of so many bytes.
+    # A body that trickles is treated like one that has stopped. It gets this time, and a second more for so many bytes.
     body_seconds: float = 30
     body_bytes_per_second: float = 500
     body_bytes: int = 10 * 1024 * 1024
@@ -49,7 +49,7 @@ def limits_of(settings: Settings) -> Limits:
 
 
 def _descriptors() -> int:
-    """How many are there for connections, once the limit is raised as far as the system lets."""
+    """The number of descriptors left for connections once the limit is raised as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -59,7 +59,7 @@ def _descriptors() -> int:
 
 
 def cut(transport: asyncio.Transport) -> None:
-    """Close at once. The system, too, forgets what the client has not taken, which may be megabytes."""
+    """Close at once. The system also drops what the client has not read, which may be megabytes."""
     if (descriptor := transport.get_extra_info("socket")) is not None:
         with suppress(OSError, ValueError):  # it is closed already
             descriptor.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -67,8 +67,11 @@ def cut(transport: asyncio.Transport) -> None:
 
 
 class Parting:
-    """The last moments of a connection: what still comes is dropped, for `most` seconds, or until nothing has come for
-    `quiet`. A connection that is closed on unread bytes takes its last words with it (RFC 9112, 9.6)."""
+    """The last moments of a connection: incoming bytes are dropped for `most` seconds, or until none have come for
+    `quiet`.
+
+    If a connection is closed while bytes are unread, its last answer is lost (RFC 9112, 9.6).
+    """
 
     def __init__(self, transport: asyncio.Transport, quiet: float, most: float) -> None:
         self._transport, self._quiet = transport, quiet
@@ -90,7 +93,7 @@ class Parting:
 
 
 class Writing:
-    """For how long a client has taken nothing, and for how long a connection has been about to close."""
+    """How long a client has not read, and how long a connection has been closing."""
 
     def __init__(self, transport: asyncio.Transport, stall_seconds: float) -> None:
         self._transport = transport
@@ -112,7 +115,7 @@ class Connection(Protocol):
 
     @property
     def waits_since(self) -> float | None:
-        """Since when nothing has come of a request, by the loop's clock; None while there is a whole one."""
+        """Since when no byte of a request has come, by the loop's clock; None while there is a complete one."""
         ...
 
     def look(self, now: float) -> None:
@@ -121,7 +124,7 @@ class Connection(Protocol):
 
 
 class Connections:
-    """`count` is told of every request that begins (1) and ends (-1)."""
+    """`count` is called for every request that begins (1) and ends (-1)."""
 
     def __init__(self, limits: Limits, count: Callable[[int], None] = lambda change: None) -> None:
         self.limits, self.count = limits, count
@@ -129,7 +132,7 @@ class Connections:
         self._sweeping: asyncio.TimerHandle | None = None
 
     def admit(self, connection: Connection) -> bool:
-        """Whether there is room for it. Whoever has let the server wait longest makes room."""
+        """Whether there is room for it. The connection that has kept the server waiting longest is closed for it."""
         if len(self._open) >= self.limits.connections:
             waiting = [each for each in self._open if each.waits_since is not None]
             if not waiting:

@@ -1,7 +1,7 @@
 """Makes one request's audio, piece by piece: admission, synthesis, encoding.
 
-Everything a request holds hangs on the one task that runs here. When its client goes away the task is
-cancelled, and with it the synthesis, the encoder and the place in the queue.
+One task holds everything that a request uses. When its client disconnects, the task is cancelled, and with it the
+synthesis, the encoder and the place in the queue.
 """
 
 import logging
@@ -23,7 +23,7 @@ _SPEECH_TOKENS_PER_SECOND = 25  # CosyVoice2's rate; what `usage` counts as outp
 
 
 class Delivery:
-    """What one request says, on its way to one client, over whatever kind of connection."""
+    """The speech of one request for one client, over any kind of connection."""
 
     def __init__(self, service: Service, endpoint: str, speech: SpeechRequest, fmt: Format) -> None:
         self._service, self._endpoint = service, endpoint
@@ -31,8 +31,8 @@ class Delivery:
         self.stopwatch = Stopwatch()
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The encoded audio. The first piece comes with the first audio and may be empty, as some codecs
-        need more before they say anything; a stream's place is held until the last piece is taken."""
+        """The encoded audio. The first piece comes with the first audio and may be empty, because some codecs need more
+        input before they produce anything. The place is held until the last piece is taken."""
         output = Output(self._format, self._speech.speed)
         async with self._place() as listening, aclosing(self._encoded(output, listening)) as pieces:
             async for data in pieces:
@@ -41,7 +41,8 @@ class Delivery:
 
     @asynccontextmanager
     async def whole(self, file: IO[bytes]) -> AsyncIterator[None]:
-        """All of it is in `file`, which can be sought. The place is held until it has been taken, as a stream's is."""
+        """Puts all of it into `file`, which is seekable. The place is held until the client has taken it, as for a
+        stream."""
         output = Output(self._format, self._speech.speed, file)
         async with self._place() as listening:
             async with aclosing(self._encoded(output, listening)) as pieces:
@@ -52,10 +53,8 @@ class Delivery:
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[AsyncExitStack]:
-        """A place among the streams, and one among the recordings until what it yields is closed.
-
-        It is held once there is something to say, and not while a text is only being written.
-        """
+        """A place among the streams, and one for a recording if there is any, until the iterator is closed. It is taken
+        once there is something to say, not while a text is still being written."""
         self._speech = replace(self._speech, segments=await begun(self._speech.segments))
         async with AsyncExitStack() as listening:
             if self._speech.options.reference:
@@ -78,7 +77,7 @@ class Delivery:
         yield data
 
     def record(self, outcome: str) -> None:
-        """Count a request that got as far as audio, and say in the log how it went (never what it said)."""
+        """Count a request that produced audio, and log how it went (never what it said)."""
         metrics, watch = self._service.metrics, self.stopwatch
         metrics.count(self._endpoint, outcome)
         metrics.audio_seconds.inc(watch.audio_seconds)

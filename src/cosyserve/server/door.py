@@ -30,7 +30,7 @@ KEY_PROTOCOL = "cosyserve.key."
 
 _BLANKS = " \t"  # of HTTP; Python knows more of them, which are bytes of letters here
 
-# Without a key one learns from these that there is a server, and whether it is ready.
+# Without a key these tell that there is a server, and whether it is ready.
 _OPEN = frozenset(("/", "/livez", "/readyz", "/health", "/openapi.json"))
 _OPEN_FOLDER = "/web/"
 
@@ -40,7 +40,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Door:
-    """Lets a request in, or answers it. Tells the routes in the request's `state` whether it is `known`."""
+    """Lets a request in or answers it. Sets `known` in the request's `state` for the routes."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[str], settings: Settings, host: Host) -> None:
         self._app, self._host = app, host
@@ -64,7 +64,7 @@ class Door:
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope, headers: Headers) -> bool:
-        """Whether it may learn all there is; raises `CS-AUTH-…` where it may not come in."""
+        """Whether it may learn everything; raises `CS-AUTH-…` if it may not come in."""
         path = scope["path"]
         is_open = path in _OPEN or path.startswith(_OPEN_FOLDER)
         if self._keys and self._has_key(headers):
@@ -86,7 +86,8 @@ class Door:
         return any(matches)
 
     def _check_host(self, headers: Headers) -> None:
-        """A name server can have any name point to this machine, whose pages then count as ours: so names are known."""
+        """A name server can point any name to this machine, and that name's pages then count as the server's own. So
+        only known names are accepted."""
         for host in headers.getlist("host"):
             match = _HOST.fullmatch(host)
             name = match[1].strip("[]").rstrip(".").lower() if match else ""
@@ -96,7 +97,7 @@ class Door:
                 raise CosyError(errors.HOST_REFUSED, host=host[:100])
 
     def _check_origin(self, headers: Headers) -> None:
-        """Programs send none, and are welcome. A page of ours and those that are listed are as well."""
+        """Programs send no origin and are let in, as are the server's own page and listed origins."""
         for origin in _origins_of(headers):
             if origin in self._origins or "*" in self._origins or _is_own(origin, headers.get("host", "")):
                 continue
@@ -104,7 +105,7 @@ class Door:
 
 
 class Cors(CORSMiddleware):
-    """Answers a browser that asks in advance. One that may not is told which setting would let it."""
+    """Answers a preflight request. A page that is refused learns which setting would allow it."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
         origin = request_headers["origin"]
@@ -119,13 +120,14 @@ class Cors(CORSMiddleware):
 
 
 def chosen_protocol(offered: Sequence[str]) -> str | None:
-    """The subprotocol to accept: a browser that offered any breaks off without one. A key is said back only alone."""
+    """The subprotocol to accept: a browser that offered one disconnects without it. A key is repeated only if nothing
+    else was offered."""
     without_key = [each for each in offered if not each.startswith(KEY_PROTOCOL)]
     return next(iter((*without_key, *offered)), None)
 
 
 def _given_keys(headers: Headers) -> Iterator[bytes]:
-    """As bytes, since a key may be of any letters; nothing where none is given."""
+    """The key as bytes, because it may contain any letters; empty if none is given."""
     for value in headers.getlist("authorization"):
         scheme, _, given = value.partition(" ")
         if scheme.lower() == "bearer" and (key := given.strip(_BLANKS)):
@@ -137,16 +139,16 @@ def _given_keys(headers: Headers) -> Iterator[bytes]:
 
 
 def _written_keys(written: str) -> Iterator[bytes]:
-    """A subprotocol has few characters: a key of others is written in base64url."""
+    """Subprotocols allow few characters, so keys with others are sent in base64url."""
     yield written.encode("latin-1")
     with suppress(ValueError):
         yield base64.urlsafe_b64decode(written + "=" * (-len(written) % 4))
 
 
 def _origins_of(headers: Headers) -> list[str]:
-    """The web page that asks, nothing where no browser says that there is one.
+    """The origin of the web page that sends the request; empty if no browser says that there is one.
 
-    A page's `<audio src>` names no origin; the browser says from how far away it is, and mostly the page.
+    For `<audio src>` the browser sends no origin; it says how far away the page is, and mostly the referring page.
     """
     if given := headers.getlist("origin"):
         return given
@@ -160,7 +162,7 @@ def _origins_of(headers: Headers) -> list[str]:
 
 
 def _name_in(host: str) -> str | None:
-    """The name of a `Host`, without its port; None where it is none."""
+    """The name in a `Host` header without its port; None if it is malformed."""
     match = _HOST.fullmatch(host)
     return match[1].strip("[]").rstrip(".").lower() if match else None
 
@@ -180,7 +182,7 @@ def _is_here(name: str) -> bool:
 
 
 def _is_figures(name: str) -> bool:
-    """An address in figures is nobody's name: no name server can have it point elsewhere."""
+    """A numeric address is safe: no name server can point it elsewhere."""
     try:
         ipaddress.ip_address(name)
     except ValueError:

@@ -1,4 +1,4 @@
-"""How a failure looks on the wire: OpenAI's shape, with the remedy and the Chinese text beside it."""
+"""How a failure is sent: in OpenAI's format, with the remedy and the Chinese text."""
 
 import json
 import logging
@@ -43,7 +43,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 def as_cosy_error(problem: Exception) -> CosyError:
-    """What the client is told; what it is not told goes to the log."""
+    """What the client is told; the rest goes to the log."""
     if isinstance(problem, CosyError):
         return problem
     log.error("Synthesis failed", exc_info=problem)
@@ -75,7 +75,7 @@ def response_of(error: CosyError) -> Response:
 
 
 def invalid(error: RequestValidationError) -> CosyError:
-    """The first field that does not fit, by name; the value itself is never repeated."""
+    """Names the first field that does not fit; never repeats its value."""
     first = error.errors()[0]
     location = [str(part) for part in first["loc"][1:]]
     if first["type"] == "json_invalid" or not location:
@@ -84,7 +84,7 @@ def invalid(error: RequestValidationError) -> CosyError:
 
 
 def install(app: FastAPI) -> None:
-    """Make every failure of the application, also those of its framework, answer in our shape."""
+    """Make every failure of the application and of its framework answer in this format."""
 
     def answer(request: Request, error: CosyError) -> Response:
         route = request.scope.get("route")

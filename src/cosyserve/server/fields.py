@@ -1,4 +1,4 @@
-"""What the fields of requests may be, the same for JSON, forms, queries and messages."""
+"""What the fields of requests may contain, the same for JSON, forms, queries and messages."""
 
 import inspect
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ AnyCase = BeforeValidator(lambda value: value.strip().lower() if isinstance(valu
 
 
 class Body(BaseModel):
-    """A JSON object. A typed client sends null for what was not given, so null means that a field is not there."""
+    """A JSON object. Typed clients send null for fields that were not given, so null counts as missing."""
 
     model_config = ConfigDict(strict=True)
 
@@ -63,7 +63,7 @@ class Body(BaseModel):
 
 
 def unfit(details: Mapping[str, Any], location: list[str], fault: errors.Fault) -> CosyError:
-    """What pydantic found wrong with the field at `location`; `fault` where the catalogue has nothing closer."""
+    """What pydantic found wrong with the field at `location`; `fault` if the catalogue has nothing more specific."""
     field = ".".join(location)[:100]
     param = location[0][:100] if location else None
     if details["type"] == _TOO_LONG:
@@ -94,7 +94,7 @@ def form_or_query(name: str, *, required: bool = False, spoken: bool = False) ->
 
 
 def flag(name: str) -> Any:
-    """A dependency: whether the form, else the query, says yes to `name`; who says nothing says yes."""
+    """A dependency: whether the form, else the query, says yes to `name`; yes is the default."""
 
     def said(
         form: Annotated[bool | None, _given(name, bool, Form(None))],
@@ -118,12 +118,12 @@ def _given(name: str, kind: Any, location: Any) -> Any:
     return Depends(given)
 
 
-# Whether a text is prepared for the voice (docs/text.md), or handed over as it is.
+# Whether a text is prepared for the voice (docs/text.md) or passed on unchanged.
 Normalize = Annotated[bool, flag("normalize")]
 
 
 def one_of(**given: Value | None) -> Value | None:
-    """What was given of several names for one field; raises `CS-REQ-001` where it was given twice."""
+    """The value given under one of several names of a field; raises `CS-REQ-001` if it was given twice."""
     found = {name: value for name, value in given.items() if value}
     if len(found) > 1:
         details = f"{' and '.join(given)} mean the same: give one of them"

@@ -1,4 +1,4 @@
-"""How many replicas speak for this server, and how much all servers before them have to do."""
+"""How many replicas this server has, and how busy all servers of these replicas are."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,7 +6,8 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Load:
-    """Requests that are served, that wait, and that can be served at once, which is up to the same replicas for all."""
+    """Requests that are served and that wait, and the number that can be served at once, which depends on the replicas
+    that all servers share."""
 
     active: int
     waiting: int
@@ -17,7 +18,7 @@ class Load:
 
 
 class Fleet(Protocol):
-    """The replicas of a server. None of this waits for them."""
+    """The replicas of a server. None of these calls waits for them."""
 
     @property
     def wanted(self) -> int: ...
@@ -35,7 +36,7 @@ class Fleet(Protocol):
 
 
 class Alone:
-    """A server that speaks itself."""
+    """A server without replicas."""
 
     wanted = 1
     ready = 1

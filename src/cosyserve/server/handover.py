@@ -26,7 +26,8 @@ def _path(folder: Path, port: int) -> Path:
 
 
 class Offer:
-    """The running server's side: whoever may write to the state folder gets the socket, and may tell it to retire."""
+    """The running server's side: a process that may write to the state folder gets the socket and may tell this server
+    to retire."""
 
     def __init__(self, folder: Path, bound: socket.socket, retire: Callable[[], None]) -> None:
         self._bound, self._retire = bound, retire
@@ -35,7 +36,7 @@ class Offer:
         self._inode = 0
         try:
             self._listen()
-        except OSError as error:  # a server that cannot be relieved serves all the same
+        except OSError as error:  # a server that cannot hand over can still serve
             log.debug("%s cannot be made: %s", self._path, error)
             return
         threading.Thread(target=self._answer, daemon=True).start()
@@ -52,7 +53,7 @@ class Offer:
             beginning.replace(self._path)  # in place of the predecessor's
 
     def _answer(self) -> None:
-        """One successor at a time. It says nothing more when it ends before it is ready."""
+        """Serves one successor at a time. A successor that exits before it is ready sends nothing more."""
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = self._socket.accept()
@@ -72,7 +73,7 @@ class Offer:
 
 
 class Inheritance:
-    """What a new server got: the listening `socket`, and the word to say once it accepts by itself."""
+    """What a new server got: the listening `socket`, and the message to send once it accepts connections itself."""
 
     def __init__(self, bound: socket.socket, connection: socket.socket) -> None:
         self.socket, self._connection = bound, connection
@@ -88,7 +89,7 @@ class Inheritance:
 
 
 def inherit(folder: Path, host: str, port: int) -> Inheritance | None:
-    """The socket of the server that listens there, None where there is none or it listens on another address."""
+    """The socket of the server that listens there; None if there is none or it listens on another address."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(_ANSWER_SECONDS)
     try:
@@ -105,7 +106,7 @@ def inherit(folder: Path, host: str, port: int) -> Inheritance | None:
 
 
 def has_predecessor(folder: Path, host: str, port: int) -> bool:
-    """Whether a server listens there that could be relieved."""
+    """Whether a server that could hand over listens there."""
     if (inheritance := inherit(folder, host, port)) is None:
         return False
     inheritance.close()

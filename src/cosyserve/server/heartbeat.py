@@ -1,4 +1,4 @@
-"""What a server tells its supervisor, and how it looks at itself before it does."""
+"""Sends heartbeats to the supervisor, and checks the server before each."""
 
 import asyncio
 import faulthandler
@@ -18,8 +18,8 @@ _SECONDS, _SECONDS_AT_START = 0.5, 0.05
 async def send_heartbeats(
     service: Service, supervisor: Sender, on_idle: Callable[[], None], on_orphaned: Callable[[], None]
 ) -> None:
-    """Tell how it is, from the event loop, so that a loop that stands still falls silent; `on_orphaned` is called once
-    there is no supervisor any more."""
+    """Sends heartbeats from the event loop, so a blocked loop stops sending; calls `on_orphaned` when the supervisor is
+    gone."""
     while supervisor.send(service.state.value):
         if service.stalls():
             _write_stacks()
@@ -34,10 +34,8 @@ async def send_heartbeats(
 
 
 def _write_stacks() -> None:
-    """Where every thread, coroutine and generator is, into the log.
-
-    A task's own stack ends at the first asynchronous generator, so they are asked one by one.
-    """
+    """Logs the stack of every thread, coroutine and generator. A task's own stack ends at the first asynchronous
+    generator, so each is asked."""
     faulthandler.dump_traceback(all_threads=True)
     for waiting in gc.get_objects():
         frame = None

@@ -1,6 +1,6 @@
-"""uvicorn's HTTP, with bounds on what a connection sends and on how long it takes.
+"""uvicorn's HTTP protocol, with bounds on the size and the duration of what a connection sends.
 
-What is refused here never reaches the application: a head that is too large, a request that does not come to its end.
+What is refused here never reaches the application: a head that is too large, a request that never ends.
 """
 
 import asyncio
@@ -33,8 +33,9 @@ class _Phase(Enum):
 
 
 class Cycle(RequestResponseCycle):
-    """A request and its answer. An answer says that the connection ends with it where more of the body is still to come
-    than may be: the client would ask again on a connection that is about to be closed."""
+    """A request and its answer. If more of the body would still come than is allowed, the answer says that the
+    connection ends with it; otherwise the client would send its next request on a connection that is about to be
+    closed."""
 
     may_be_too_large = False  # its body
 
@@ -66,7 +67,7 @@ class _Closing:
 
 
 class _BodyAlone:
-    """Parses the body of a request whose head offers an upgrade: uvicorn's parser takes that as agreed on."""
+    """Parses the body of a request whose head offers an upgrade, which uvicorn's parser would treat as agreed."""
 
     def __init__(self, framing: bytes, on_body: Callable[[bytes], None], on_end: Callable[[], None]) -> None:
         self.on_body, self.on_message_complete = on_body, on_end
@@ -107,7 +108,7 @@ class Http(HttpToolsProtocol):
         self._leave()
 
     def data_received(self, data: bytes) -> None:
-        """A head is read only as far as it may be long, and a body only with as much around it."""
+        """A head is parsed only up to its allowed length, a body only with a limited amount of framing around it."""
         if self._parting is not None:
             self._parting.go_on()
         while data and self._phase is not _Phase.PARTING and not self.transport.is_closing():
@@ -126,7 +127,7 @@ class Http(HttpToolsProtocol):
                 self._refuse(CosyError(errors.REQUEST_INVALID, details="more comes around its body than in it"))
 
     def _cut_off(self, data: bytes) -> tuple[bytes, bytes]:
-        """What is parsed now, and what is left."""
+        """The part to parse now, and the rest."""
         size = len(data)
         if self._phase is _Phase.HEAD:
             size = min(size, self._limits.head_bytes - self._received)
@@ -168,7 +169,7 @@ class Http(HttpToolsProtocol):
                 self.cycle.keep_alive = False
 
     def _may_be_too_large(self) -> bool:
-        """The parser lets in one length of digits alone, or chunks, whose end nobody knows."""
+        """The parser accepts a single length of digits, or chunks, whose total is unknown."""
         lengths = [int(value) for name, value in self.headers if name == b"content-length"]
         chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
         return chunked or any(length > self._limits.body_bytes for length in lengths)
@@ -210,7 +211,7 @@ class Http(HttpToolsProtocol):
         return upgrades[-1] if upgrades and b"upgrade" in map(bytes.strip, tokens) else None
 
     def _should_upgrade(self) -> bool:
-        """A WebSocket begins with GET; any other method is answered as what it is."""
+        """A WebSocket begins with GET; other methods are handled as ordinary requests."""
         return self.scope.get("method") == "GET" and super()._should_upgrade()
 
     def _unsupported_upgrade_warning(self) -> None:
@@ -227,9 +228,9 @@ class Http(HttpToolsProtocol):
             self.send_400_response("")
 
     def handle_websocket_upgrade(self) -> None:
-        """What the library's own parser of heads would stumble over, without a word, is answered here."""
+        """Answers here what the library's own parser of heads would fail on without any message."""
         if any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
-            self._refuse(CosyError(errors.REQUEST_INVALID, details="a WebSocket begins without a body"))
+            self._refuse(CosyError(errors.REQUEST_INVALID, details="a WebSocket request has no body"))
         elif max(len(self.url), *(len(name) + len(value) for name, value in self.headers)) > self._limits.line_bytes:
             self._refuse_head()
         elif not all(value.isascii() for _, value in self.headers):
@@ -276,7 +277,7 @@ class Http(HttpToolsProtocol):
         self._refuse(CosyError(errors.HEAD_TOO_LARGE, limit=self._limits.head_bytes, headers=self._limits.headers))
 
     def _refuse(self, error: CosyError) -> None:
-        """Answer, and take no more. Where another answer is due or under way, there is no place for this one."""
+        """Answer, and accept nothing more. If another answer is due or under way, this one is not sent."""
         if self._phase is _Phase.PARTING or self.transport.is_closing():
             return
         own = self._phase is _Phase.BODY and not self.pipeline
@@ -301,7 +302,7 @@ class Http(HttpToolsProtocol):
             self.transport.close()
 
     def _part(self) -> None:
-        """Say no more, and give the client time to read what was said."""
+        """Send nothing more, and give the client time to read the answer."""
         if self._phase is _Phase.PARTING or self.transport.is_closing():
             return
         self._enter(_Phase.PARTING)

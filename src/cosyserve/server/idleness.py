@@ -1,4 +1,4 @@
-"""How long nothing has been asked for, and when a machine that costs money is therefore switched off."""
+"""Measures how long no request has come, and decides when a machine that costs money is switched off for it."""
 
 import time
 
@@ -14,7 +14,7 @@ class Idleness:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the machine is switched off if nothing is asked for, None where it will not be."""
+        """Seconds until the machine is switched off unless a request comes; None if it will not be."""
         if not self._limit:
             return None
         now = time.monotonic()

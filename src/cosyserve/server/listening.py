@@ -1,4 +1,4 @@
-"""The address a server listens on. Light: whoever starts a server looks at it first."""
+"""The address a server listens on. It imports little, because every start checks it first."""
 
 import socket
 
@@ -8,7 +8,7 @@ from cosyserve.errors import CosyError
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; raises `CS-SET-002` when the address cannot be had."""
+    """A listening socket; raises `CS-SET-002` if the address cannot be used."""
     bound = _bound(host, port)
     try:
         bound.listen()  # at once: two sockets may share an address until one of them listens
@@ -19,7 +19,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def expect_free(host: str, port: int) -> None:
-    """Raises `CS-SET-002` when the address cannot be had. It never listens, so that nobody is let in and lost."""
+    """Raises `CS-SET-002` if the address cannot be used. It never listens, so no connection is accepted and lost."""
     _bound(host, port).close()
 
 
@@ -44,7 +44,7 @@ def _taken(host: str, port: int, error: Exception) -> CosyError:
 
 
 def url_of(bound: socket.socket) -> str:
-    """Where a browser on this machine finds the server."""
+    """The server's address for a browser on this machine."""
     host, port = bound.getsockname()[:2]
     return url(addresses_of(host)[0], port)
 

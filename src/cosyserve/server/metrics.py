@@ -67,14 +67,14 @@ class Stopwatch:
         self.admitted = time.perf_counter()
 
     def made(self, seconds: float) -> None:
-        """So much audio is there by now."""
+        """Notes how much audio there is so far."""
         self.audio_seconds = seconds
         if self.first_chunk_seconds is None:
             self.first_chunk_seconds = time.perf_counter() - self.arrived
 
     @contextmanager
     def delivering(self) -> Iterator[None]:
-        """Around sending, which a slow client stretches and synthesis does not."""
+        """Wraps sending, whose time a slow client stretches and which is not part of synthesis."""
         started = time.perf_counter()
         try:
             yield

@@ -1,4 +1,4 @@
-"""What happens to every request around the routes."""
+"""Middleware: what happens to every request before and after the routes."""
 
 import logging
 import secrets
@@ -49,7 +49,7 @@ class Envelope:
 
 
 def _note(scope: Scope, status: int) -> None:
-    """The path alone: queries hold texts, and keys that do not belong there."""
+    """Only the path: queries contain texts, and keys that do not belong there."""
     path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
     if status == 200 and path in _CHECKS:
         return  # an orchestrator asks every few seconds; only the answer that all is not well is worth a line
@@ -76,7 +76,7 @@ class Addresses:
 
 
 async def _head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Nobody waits for more once the head is sent, so whatever makes the body is told that its client has left."""
+    """For HEAD, nothing is needed after the head, so whatever makes the body is told that the client has left."""
     started = False
 
     async def send_head(message: Message) -> None:
@@ -93,10 +93,8 @@ async def _head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Non
 
 
 class BodyLimit:
-    """Refuses bodies over a size: at once by their declared length, else as soon as they exceed it.
-
-    Only a recording is large; anything else would keep a parser busy for its whole length.
-    """
+    """Refuses bodies over a size: at once by their declared length, otherwise as soon as they exceed it. Only a
+    recording may be large; other large bodies would keep a parser busy for their whole length."""
 
     def __init__(self, app: ASGIApp, max_bytes: int, max_bytes_of_upload: int) -> None:
         self._app, self._max_bytes, self._max_bytes_of_upload = app, max_bytes, max_bytes_of_upload

@@ -1,7 +1,4 @@
-"""A container's port as its host publishes it.
-
-Nothing inside a container tells where its port is published, so whoever publishes it says it in COSYSERVE_PUBLISH.
-"""
+"""Where the host publishes a container's port. Nothing inside a container tells that, so COSYSERVE_PUBLISH has to."""
 
 import os
 import socket
@@ -25,10 +22,10 @@ _PASSED_ON = ("forwarded", "x-forwarded-for", "x-real-ip")
 
 
 class Host:
-    """The machine outside the container, whose own clients need no key where its loopback is all that is published.
+    """The machine outside the container. If only its loopback is published, its own clients need no key.
 
-    They come from the gateway of the container's network. Containers beside it, and machines that route to it past the
-    published port, have addresses of their own. What a proxy passes on may come from anywhere.
+    Their requests come from the gateway of the container's network. Other containers, and machines that route to the
+    container directly, have addresses of their own. Requests forwarded by a proxy may come from anywhere.
     """
 
     def __init__(self, settings: Settings, machine: Machine) -> None:
@@ -40,13 +37,13 @@ class Host:
         return bool(self._addresses)
 
     def asks(self, scope: Scope, headers: Headers) -> bool:
-        """Whether a request is one of its own."""
+        """Whether a request comes from the host itself."""
         address, _ = scope.get("client") or ("", 0)
         return address in self._addresses and not any(name in headers for name in _PASSED_ON)
 
 
 def address_of(settings: Settings) -> tuple[str, int]:
-    """Where the host publishes the port; nowhere is an empty name and 0."""
+    """Where the host publishes the port; an empty name and 0 if it does not."""
     host, _, port = settings.publish.rpartition(":")
     return host.strip("[]"), int(port or 0)
 
@@ -60,7 +57,7 @@ def gateways(machine: Machine) -> frozenset[str]:
 
 
 def where(settings: Settings, bound: socket.socket) -> str:
-    """Where people find the server, first on this machine, or on a container's host."""
+    """The server's addresses for people: first on this machine, or on a container's host."""
     host, port = address_of(settings)
     if not port:  # nobody has said it, or Docker takes a free one
         host, port = bound.getsockname()[:2]
@@ -70,7 +67,7 @@ def where(settings: Settings, bound: socket.socket) -> str:
 
 
 def _address_of_machine() -> str | None:
-    """The one that its default route starts from. A container has to be told that of its host."""
+    """The source address of its default route. A container has to be told that of its host."""
     if IMAGE in os.environ:
         return os.environ.get(HOST_ADDRESS) or None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unsent:

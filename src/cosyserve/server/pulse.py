@@ -1,4 +1,4 @@
-"""Whether the synthesizer still speaks: told from its chunks, since a hung one raises nothing."""
+"""Whether the synthesizer still makes audio. Its chunks tell, because a hung one raises no error."""
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
@@ -12,10 +12,8 @@ from cosyserve.speech.voices import Library, Voice
 
 
 class Pulse:
-    """For how long chunks have been waited for while none came, whoever waits.
-
-    Requests may take turns, so one that waits long says nothing; that nobody gets anything does.
-    """
+    """How long requests have waited for chunks while none of them got any. Requests may take turns, so a single one
+    that waits long proves nothing."""
 
     def __init__(self) -> None:
         self._waiting, self._since = 0, 0.0

@@ -28,7 +28,7 @@ _PIECE = 64 * 1024
 
 
 class Framing(Protocol):
-    """How encoded audio is laid on the wire."""
+    """How encoded audio is sent."""
 
     def media_type(self, fmt: Format) -> str: ...
 
@@ -37,7 +37,7 @@ class Framing(Protocol):
     def done(self, seconds: float) -> bytes: ...
 
     def failed(self, error: CosyError) -> bytes | None:
-        """The last words after a failure, or None where only a broken connection can tell."""
+        """The last message after a failure; None if only a broken connection can tell."""
         ...
 
 
@@ -81,7 +81,7 @@ def _event(**fields: Any) -> bytes:
 
 
 class SpeechResponse(Response):
-    """An HTTP response that is spoken. Until the first audio exists it can still become an error status."""
+    """An HTTP response with speech. Until the first audio exists it can still become an error status."""
 
     def __init__(self, request: Request, speech: SpeechRequest, fmt: Format, framing: Framing | None = None) -> None:
         service = service_of(request)
@@ -142,7 +142,7 @@ class SpeechResponse(Response):
 
 
 class WholeSpeechResponse(SpeechResponse):
-    """The same, made as a whole before any of it is sent: with its length, and an error status whenever it fails."""
+    """The same, made completely before any of it is sent: it has a length, and an error status for every failure."""
 
     async def _stream(self, send: Send) -> None:
         with SpooledTemporaryFile(_IN_MEMORY) as file:

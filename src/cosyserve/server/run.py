@@ -43,9 +43,9 @@ _QUEUE = 2048  # connections that the system holds until then
 
 
 class DrainingServer(uvicorn.Server):
-    """On the first signal stops listening and lets the running streams finish; on the second leaves at once.
+    """On the first signal stops listening and lets running streams finish; on the second exits at once.
 
-    uvicorn alone would cut WebSockets off and has no notion of a queue whose requests are still to be served.
+    By itself, uvicorn would cut WebSockets off, and it does not know the queue of waiting requests.
     """
 
     def __init__(self, config: uvicorn.Config, service: Service, heritage: Inheritance | None = None) -> None:
@@ -88,7 +88,7 @@ class DrainingServer(uvicorn.Server):
 
     def _leave_idle(self) -> None:
         if self._draining is None:
-            log.warning("Nothing was asked for in %g minutes", self._service.settings.idle_shutdown_minutes)
+            log.warning("No request came for %g minutes", self._service.settings.idle_shutdown_minutes)
             self._draining = asyncio.create_task(self._drain(ServerState.IDLE))
 
     def _stop(self) -> None:
@@ -100,11 +100,11 @@ class DrainingServer(uvicorn.Server):
 
     def _leave_to_successor(self) -> None:
         if self._draining is None:
-            log.info("Another server has taken over: running streams are finished")
+            log.info("Another server has taken over; this one finishes its running streams")
             self._draining = asyncio.create_task(self._drain(ServerState.RETIRING))
 
     async def _see_off(self) -> None:
-        """Clients that were let in before the successor came may be about to ask for something."""
+        """Clients that connected before the successor came may be about to send a request."""
         self._service.state = ServerState.RETIRING
         with anyio.move_on_after(_SEE_OFF_SECONDS):
             while True:
@@ -126,7 +126,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def _where(settings: Settings, bound: socket.socket) -> str:
-    """For people: the address, and the one that a browser in Windows needs."""
+    """The address for people, and the one for a browser in Windows."""
     windows = windows_address(Machine(), bound.getsockname()[1])
     return published.where(settings, bound) + (f" (in Windows: {windows})" if windows else "")
 
@@ -149,10 +149,8 @@ def config_of(app: FastAPI, settings: Settings, connections: Connections) -> uvi
 
 
 def serve(settings: Settings, choice: Choice, *, take_over: bool = False, fleet: Fleet = ALONE) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what runs and return.
-
-    With `take_over` a server that listens there already goes on until this one is warm, and then finishes its streams.
-    """
+    """Serve until SIGTERM or SIGINT, then finish what runs and return. With `take_over` a server that already listens
+    there continues until this one is warm, and then finishes its streams."""
     heritage = inherit(settings.state_dir, settings.host, settings.port) if take_over else None
     bound = heritage.socket if heritage else listen(settings.host, settings.port)
     app = create_app(settings, choice, warm_first=heritage is not None, fleet=fleet)

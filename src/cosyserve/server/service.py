@@ -1,4 +1,4 @@
-"""What all routes share: the settings, the synthesizer, its readiness and its places."""
+"""Shared by all routes: the settings, the synthesizer, its readiness and its places."""
 
 import logging
 import math
@@ -16,7 +16,7 @@ from fastapi.requests import HTTPConnection
 
 from cosyserve import errors
 from cosyserve.errors import CosyError, Fault
-from cosyserve.launch.heartbeat import REASON, RELEASE, RESTARTS, START
+from cosyserve.launch.heartbeat import REASON, REASON_ZH, RELEASE, RESTARTS, START
 from cosyserve.launch.ladder import PLAIN, RUNG
 from cosyserve.server.admission import Admission
 from cosyserve.server.fleet import ALONE, Fleet
@@ -97,17 +97,17 @@ class Service:
         voice_of(self.synthesizer, settings.voice)  # a name that is not there is to be known at the start
         self.rung = os.environ.get(RUNG, PLAIN)
         self.restarts = int(os.environ.get(RESTARTS, "0"))
-        self.restart_reason = os.environ.get(REASON, "")
+        self.restart_reason, self.restart_reason_zh = os.environ.get(REASON, ""), os.environ.get(REASON_ZH, "")
         self.release, self.start = os.environ.get(RELEASE, ""), os.environ.get(START, "")
         self.metrics.restarts.inc(self.restarts)
 
     @cached_property
     def _encoders(self) -> anyio.CapacityLimiter:
-        """Threads that encode. Others have theirs elsewhere, so that nothing but encoding can hold a stream up."""
+        """Threads for encoding only, so that nothing else can delay a stream."""
         return anyio.CapacityLimiter(max(2, os.cpu_count() or 1))
 
     async def encode(self, work: Callable[..., bytes], *arguments: Pcm) -> bytes:
-        """What `work` gives, done in a thread of the encoders'."""
+        """The result of `work`, done in one of the encoding threads."""
         return await run_sync(work, *arguments, limiter=self._encoders)
 
     @property
@@ -120,7 +120,7 @@ class Service:
 
     @property
     def condition(self) -> ServerState:
-        """The state as others see it: with no replica that could speak, the server is at its start again."""
+        """The state as clients see it: if no replica could speak, the server counts as starting."""
         return ServerState.STARTING if self.state is ServerState.READY and not self.fleet.ready else self.state
 
     async def warm_up(self) -> None:
@@ -138,18 +138,18 @@ class Service:
                 self.state = ServerState.READY
 
     def stalls(self) -> bool:
-        """Whether the synthesis has just been found to stand still; the server is not ready from then on."""
+        """Whether the synthesis was just found to be stuck; the server is not ready from then on."""
         if (
             self.state is not ServerState.READY
             or self.synthesizer.pulse.silent_seconds < self.settings.synthesis_seconds
         ):
             return False
         self.state = ServerState.STALLED
-        log.error("The synthesis has made nothing for %g s", self.settings.synthesis_seconds)
+        log.error("The synthesis has made no audio for %g s", self.settings.synthesis_seconds)
         return True
 
     def breaks(self) -> bool:
-        """Whether the synthesizer has just been found to be unable to speak ever again in this process."""
+        """Whether the synthesizer was just found to be broken for the rest of this process."""
         if self.state is not ServerState.READY or not self.synthesizer.broken:
             return False
         self.state = ServerState.BROKEN
@@ -157,15 +157,12 @@ class Service:
         return True
 
     def idles(self) -> bool:
-        """Whether nothing has been asked for so long that the machine is to be switched off."""
+        """Whether no request has come for so long that the machine should be switched off."""
         return self.state is ServerState.READY and self.idleness.seconds_left == 0
 
     async def drain(self, state: ServerState = ServerState.STOPPING) -> None:
-        """Take no new requests and wait, for the grace time at most, until the running ones are done.
-
-        Where a successor serves already, they have all the time they need, and so have those of clients that had come
-        in before it did.
-        """
+        """Take no new requests and wait until the running ones are done, for the grace time at most. If a successor
+        already serves, there is no limit, neither for them nor for requests of clients that connected before it did."""
         self.state = state
         if state is ServerState.RETIRING:
             await self._idle()
@@ -178,12 +175,13 @@ class Service:
             log.warning("The grace time is over: %d streams are cut off", self.admission.active)
 
     async def _idle(self) -> None:
-        """Return once nobody is spoken to and no recording is listened to."""
+        """Return once no stream runs and no recording is processed."""
         await self.uploads.idle()
         await self.admission.idle()
 
     def voice(self, name: str) -> Voice:
-        """The voice of that name; empty and, where no voice is called so, OpenAI's own names mean the default."""
+        """The voice of that name. An empty name and, unless a voice has such a name, OpenAI's own names mean the
+        default."""
         if not name.strip():
             return self.default_voice
         try:
@@ -221,7 +219,7 @@ class Service:
         *,
         normalize: bool = True,
     ) -> SpeechRequest:
-        """What a request asks to be said, checked; raises before any work is done."""
+        """The speech that a request asks for, checked; raises before any work is done."""
         text = checked(text, self.settings.max_text_chars)
         return self.streamed(whole(text, normalize=normalize, first_alone=not options.whole), voice, speed, options)
 

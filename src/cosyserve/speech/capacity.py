@@ -58,7 +58,7 @@ def by_processor(streams: int) -> Bound:
     return Bound(
         streams,
         "processor",
-        f"A processor speaks {streams} streams at once: they share its cores, and more would make all late.",
+        f"A processor speaks {streams} streams at once: they share its cores, and more would delay all of them.",
         f"处理器同时合成 {streams} 路：各路共用核心，再多则都会变慢。",
     )
 

@@ -60,9 +60,9 @@ def choose(settings: Settings, threads: int = 1, *, relieves: bool = False) -> C
         return Choice(
             PreviewSynthesizer(),
             f"The preview voice (eSpeak NG), because there is no CosyVoice2 model in {folder.path}. "
-            f"`{command()} fetch` brings it; then start again.",
+            f"To download it, run: {command()} fetch; then start again.",
             f"预览语音（eSpeak NG），因为 {folder.path} 中没有 CosyVoice2 模型。"
-            f"请运行 `{command()} fetch` 下载，然后重新启动。",
+            f"如需下载，请运行：{command()} fetch，然后重新启动。",
         )
     try:
         return _cosyvoice2(settings, folder, threads)

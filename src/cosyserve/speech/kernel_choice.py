@@ -137,7 +137,7 @@ def _tested(sizes: Config, like: "torch.Tensor", under_way: Trial) -> KernelChoi
 
 
 def _by_torch(lacks: Lack) -> KernelChoice:
-    why, why_zh = f"Its kernels are PyTorch's, as {lacks.cause.en}.", f"使用 PyTorch 内核：{lacks.cause.zh}。"
+    why, why_zh = f"Its kernels are PyTorch's, because {lacks.cause.en}.", f"使用 PyTorch 内核：{lacks.cause.zh}。"
     if lacks.remedy is not NOTHING:
         why, why_zh = f"{why} To change that: {lacks.remedy.en}.", f"{why_zh}如需 Triton 内核：{lacks.remedy.zh}。"
     return KernelChoice(None, KernelsInUse("torch", lacks.reason, why, why_zh))

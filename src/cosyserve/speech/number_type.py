@@ -35,14 +35,14 @@ def fast(device: str, state: Path) -> tuple[torch.dtype, Text]:
         return torch.bfloat16, Text("bfloat16 is what auto takes on a CUDA device.", "CUDA 设备上 auto 使用 bfloat16。")
     if not processor_has_bfloat16():
         return torch.float32, Text(
-            "It is float32, as this processor does not multiply in bfloat16.",
+            "It is float32, because this processor does not multiply in bfloat16.",
             "该处理器不支持 bfloat16 乘法，因此使用 float32。",
         )
     found = _compared(state.expanduser() / _FILE)
     taken = torch.bfloat16 if max(found.token, found.flow) <= _WORTH_IT else torch.float32
     name = str(taken).removeprefix("torch.")
     return taken, Text(
-        f"It is {name}, as bfloat16 takes {found.token:.2f} of float32's time for a token on this processor, and "
+        f"It is {name}, because bfloat16 takes {found.token:.2f} of float32's time for a token on this processor, and "
         f"{found.flow:.2f} for the flow.",
         f"在该处理器上，bfloat16 生成一个 token 的耗时是 float32 的 {found.token:.2f} 倍，flow 是 {found.flow:.2f} 倍，"
         f"因此使用 {name}。",
@@ -61,7 +61,7 @@ def _compared(file: Path) -> Comparison:
         if kept["key"] == key:
             return TypeAdapter(Comparison).validate_python(kept["found"])
     except (OSError, ValueError, KeyError, TypeError, ValidationError):
-        pass  # not there yet, or damaged: it is timed anew
+        pass  # not there yet, or damaged: it is timed again
     found = compare()
     try:
         write_atomically(file, json.dumps({"key": key, "found": asdict(found)}))

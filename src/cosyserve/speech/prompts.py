@@ -104,7 +104,7 @@ class Prompts:
         if file.suffix == ".safetensors":
             return unpacked(data, file, self._text_ids)
         kept = self._kept_at(digest)
-        with suppress(OSError, CosyError):  # not there yet, or damaged: it is worked out anew
+        with suppress(OSError, CosyError):  # not there yet, or damaged: it is computed again
             return unpacked(kept.read_bytes(), kept, self._text_ids)
         return None
 

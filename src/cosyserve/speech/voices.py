@@ -213,7 +213,7 @@ def digest_of(data: bytes) -> str:
 def _entries_of(folder: Path) -> list[Entry]:
     """What is no voice is passed over: people keep other things in folders."""
     try:
-        files = sorted(file for file in folder.iterdir() if file.is_file())  # to open a pipe could take for ever
+        files = sorted(file for file in folder.iterdir() if file.is_file())  # opening a pipe could take forever
     except OSError:
         return []
     found = []

@@ -65,7 +65,7 @@ def decode_attention(
 
 
 def parts_for(kept: Tensor, heads: int) -> Parts:
-    """For that cache, and so many heads of queries."""
+    """For that cache and that many query heads."""
     _, slots, kv_heads, _, dim = kept.shape
     works = slots * kv_heads
     values = works * _SPLITS * power_of_two(heads // kv_heads) * (power_of_two(dim) + 2)
@@ -140,7 +140,7 @@ def _attend(
     total = tl.where(is_first, 1.0, 0.0)
     found = tl.where(is_first[:, None], value.to(tl.float32)[None, :], 0.0)
 
-    # Whole blocks of those before, shared out anew at every length. A split without any keeps the weight zero.
+    # Whole blocks of those before, shared out again at every length. A split without any keeps the weight zero.
     each = tl.cdiv(tl.cdiv(position, BN), SPLITS) * BN
     end = tl.minimum((split + 1) * each, position)
     for begin in range(split * each, end, BN):

@@ -41,7 +41,7 @@ def wait(DEPENDENT: tl.constexpr):
 
 @triton.jit
 def prefetch(first, ROWS: tl.constexpr, STRIDE: tl.constexpr, COUNT: tl.constexpr, end, DEPENDENT: tl.constexpr):
-    """Ask for COUNT values of each of ROWS, which are STRIDE apart, from the pointer `first` on, but for none from
+    """Ask for COUNT values of each of ROWS, which are STRIDE apart, from the pointer `first` on, without those from
     `end` on. They come into the second-level cache while the kernel waits."""
     if DEPENDENT:
         each: tl.constexpr = _LINE * 8 // first.dtype.element_ty.primitive_bitwidth

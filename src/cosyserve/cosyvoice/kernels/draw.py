@@ -1,6 +1,6 @@
 """The draw of each slot's next token from its scores, and what the next step needs of it, in one kernel.
 
-The same token as `model.sampling.sample` draws for the same scores, but where a random number falls within rounding of
+The same token as `model.sampling.sample` draws for the same scores, except if a random number falls within rounding of
 the boundary of two tokens. Among equal scores the lower token comes first, which PyTorch leaves open.
 """
 

@@ -62,13 +62,13 @@ def linear_residual(
 
 
 def _choice(rows: int, columns: int, depth: int) -> tuple[Tile, int]:
-    if columns > _FLOWS:  # whatever the rows, so that a slot's numbers do not hang on how many there are
+    if columns > _FLOWS:  # whatever the rows, so a slot's numbers do not depend on their number
         return (_LONG, _SPLITS) if depth > 2048 else (_FEW, 1)
     return _SMALL if rows <= 200 else _MIDDLE if rows <= 800 else _LARGE, 1
 
 
 def parts_for(rows: int, columns: int, device: torch.device) -> Parts:
-    """For so many long rows, of the language model."""
+    """For that many long rows of the language model."""
     tiles = triton.cdiv(rows, _LONG.rows) * triton.cdiv(columns, _LONG.columns)
     return Parts.of(_SPLITS * tiles * _LONG.rows * _LONG.columns, tiles, device)
 

@@ -1,6 +1,6 @@
 """A norm and the linear layer behind it, in one kernel.
 
-Each program normalises its rows anew, in registers: that costs less than to write them to memory and read them back.
+Each program normalises its rows again, in registers: that costs less than to write them to memory and read them back.
 
 Here as in `linear_residual` no number of rows is compiled in: Triton would sum up a single one in another order, and a
 seed would draw other tokens alone than in company.

@@ -1,4 +1,4 @@
-"""What stands behind a convolution of the flow, in one kernel: norm and Mish, and the time or the residual branch."""
+"""What follows a convolution of the flow, in one kernel: norm and Mish, and the time or the residual branch."""
 
 from dataclasses import dataclass
 

@@ -33,7 +33,7 @@ _NOTHING = tl.constexpr(-1e30)  # the highest score of no frames; finite, so tha
 
 @dataclass(frozen=True)
 class PageTable:
-    """What the rows of a batch attend to: `pages` (R, span), of which the first `filled` (R,) frames count, but for
+    """What the rows of a batch attend to: `pages` (R, span), of which the first `filled` (R,) frames count, except
     those from `hidden[:, 0]` to `hidden[:, 1]` (R, 2), which pad a chunk."""
 
     pages: Tensor

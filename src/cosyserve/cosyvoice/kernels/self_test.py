@@ -76,7 +76,7 @@ class Random:
 
 
 def flow_cases(config: Config, like: Tensor, rows: int) -> Iterator[Case]:
-    """What the flow does for so many rows."""
+    """The flow's kernels for that many rows."""
     random, estimator = Random(like), config.flow.estimator
     channels, heads, dim = estimator.channels, estimator.heads, estimator.head_dim
     frames, inner, size = rows * _CHUNK, heads * dim, f"{rows} rows"
@@ -109,7 +109,7 @@ def flow_cases(config: Config, like: Tensor, rows: int) -> Iterator[Case]:
 
 
 def decode_cases(config: Config, like: Tensor, slots: int) -> Iterator[Case]:
-    """What a step of the language model does."""
+    """The kernels of a step of the language model."""
     random, llm, size = Random(like), config.llm, f"{slots} slots"
     hidden, heads, kv_heads, dim = llm.hidden, llm.heads, llm.kv_heads, llm.head_dim
     x, norm, columns = random(slots, hidden), random.norm(hidden, rms=True), (heads + 2 * kv_heads) * dim
@@ -212,7 +212,7 @@ def _problem(case: Case) -> str:
 
 
 def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """`value` with all tensors in it changed, but for parts, which are nobody's result."""
+    """`value` with all tensors in it changed, except those in `Parts`, which are scratch memory."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, tuple):

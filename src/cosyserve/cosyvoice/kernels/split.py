@@ -21,7 +21,7 @@ class Parts:
 
     @classmethod
     def of(cls, values: int, shared: int, device: torch.device) -> "Parts":
-        """For so many values in all, and so many pieces of work that are shared."""
+        """Room for that many values in all, and that many shared pieces of work."""
         return cls(
             torch.zeros(values, dtype=torch.float32, device=device),
             torch.zeros(shared, dtype=torch.int32, device=device),

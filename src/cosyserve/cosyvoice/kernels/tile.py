@@ -10,7 +10,7 @@ _LEAST_SHARED = 99 << 10  # bytes: CUDA's programming guide, compute capability 
 
 @dataclass(frozen=True)
 class Tile:
-    """`rows` by `columns` of the result, `depth` of the sum at a time, by so many warps. Sizes are powers of two, from
+    """`rows` by `columns` of the result, `depth` of the sum at a time, by `warps` warps. Sizes are powers of two, from
     16 on: that is what a tensor core multiplies."""
 
     rows: int

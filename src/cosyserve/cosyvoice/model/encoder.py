@@ -160,7 +160,7 @@ class Encoder(nn.Module):
         """Embedded tokens (1, T, W) to (1, 2T', W).
 
         The last three tokens of a call that is not `final` are look-ahead alone, T' = T − 3, and come again first in
-        the next one. A final call has zeros there, T' = T. With `chunked`, T' is a multiple of 25 but for the end.
+        the next one. A final call has zeros there, T' = T. With `chunked`, T' is a multiple of 25 except at the end.
         """
         x = self.embed(x)
         if final:

@@ -115,7 +115,7 @@ class Transformer(nn.Module):
 
 
 class Stage(nn.ModuleList):
-    """A residual block, transformers and, but for the middle, a convolution; numbered as upstream's lists are."""
+    """A residual block, transformers and, except in the middle, a convolution; numbered as upstream's lists are."""
 
     def __init__(self, config: EstimatorConfig, channels: int, *, middle: bool = False) -> None:
         transformers = nn.ModuleList(Transformer(config) for _ in range(config.transformers))

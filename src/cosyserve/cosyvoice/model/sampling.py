@@ -1,6 +1,6 @@
 """Which speech token comes next: repetition-aware sampling (VALL-E 2), as CosyVoice2 was tuned with.
 
-A token is drawn from the nucleus; one that was heard in the last ten is drawn anew from everything else. All requests
+A token is drawn from the nucleus; one that was heard in the last ten is drawn again from everything else. All requests
 of a batch are drawn together, each from random numbers of its own that depend on its seed and its step alone, so a
 request is repeatable whatever else runs beside it.
 

@@ -91,7 +91,7 @@ class BatchedToken2Wav:
     ) -> None:
         """`frames` bounds what an utterance has behind it, `recording_tokens` how much of that is a recording; by
         default half of it. With `kernels` Triton's make the flow, else PyTorch's."""
-        torch.backends.cudnn.deterministic = True  # a seed gives the same samples, whoever else speaks
+        torch.backends.cudnn.deterministic = True  # a seed gives the same samples, whatever runs beside it
         self.width = streams
         self.slots: float = streams
         self._hops = Hops(hops.first, CHUNK_TOKENS)  # a graph moves a chunk, neither more nor less

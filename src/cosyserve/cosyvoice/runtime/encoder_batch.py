@@ -2,7 +2,7 @@
 
 What an utterance has behind it lies in a slot: its keys and values, by chunks of 25 tokens, and the last frames of the
 two convolutions. One step does the next chunk of as many utterances as are given, padded to a width and a span of
-chunks for which there is a graph. What is done equals `Flow.mean(…, chunked=True)`, whoever else is in the step.
+chunks for which there is a graph. What is done equals `Flow.mean(…, chunked=True)`, whatever else is in the step.
 
 A slot that is full goes on: its recording stays, and the newest chunk takes the place of the one spoken longest ago.
 The others close the gap, so that no distance grows beyond the memory.

@@ -96,7 +96,7 @@ class _Row:
 
 
 class Estimator(Protocol):
-    """All Euler steps of the chunks of a batch, whoever computes them."""
+    """Interface: all Euler steps of the chunks of a batch."""
 
     def prepare(self) -> None:
         """The rows have changed."""
@@ -229,7 +229,7 @@ class _Tables:
 
 
 class _Batch:
-    """What a graph of one width and so many pages reads and writes."""
+    """The memory that a graph of one width and that many pages reads and writes."""
 
     def __init__(self, owner: FlowBatch, width: int, span: int) -> None:
         self._owner, self._flow, self._width, self._span = owner, owner.flow, width, span

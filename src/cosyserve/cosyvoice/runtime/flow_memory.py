@@ -14,7 +14,7 @@ ROWS = 2  # of a chunk in the estimator: with the conditions and without, see `F
 
 
 class FlowMemory:
-    """For so many slots, pages and rows of a batch, at each Euler step.
+    """For that many slots, pages and rows of a batch, at each Euler step.
 
     There is one slot and one page more: rows of a graph that nobody needs work there.
     """

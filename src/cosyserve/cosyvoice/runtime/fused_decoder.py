@@ -55,7 +55,7 @@ class FusedDecoder:
     @torch.inference_mode()
     def step(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """One more token (S,) for each of the first slots, at `positions` (S,); the scores (S, 6564) of the next, in
-        float32, until the step after. A slot's numbers do not hang on how many there are.
+        float32, until the step after. A slot's numbers do not depend on how many there are.
 
         A slot that is not in use may hold anything and be anywhere, and its scores mean nothing.
         """

@@ -59,7 +59,7 @@ class _Stage:
     second: _Block
     branch: Linear
     transformers: list[_Transformer]
-    last: _Convolution | None  # but for the middle
+    last: _Convolution | None  # except in the middle
 
 
 class FusedWeights:

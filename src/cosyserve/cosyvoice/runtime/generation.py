@@ -79,7 +79,7 @@ class RequestRefusedError(RequestFailedError):
 
 
 class TokenGenerator(Protocol):
-    """Speech tokens for several requests at once, whoever makes them. Not to be used from two threads."""
+    """Interface: speech tokens for several requests at once. Not to be used from two threads."""
 
     @property
     def slots(self) -> int:

@@ -39,7 +39,7 @@ def page_bytes(config: FlowConfig, value_bytes: int = 2) -> int:
 
 
 def chunks_of(tokens: int) -> int:
-    """Chunks that hold so many tokens."""
+    """The number of chunks that hold that many tokens."""
     return -(-tokens // CHUNK_TOKENS)
 
 
@@ -83,6 +83,6 @@ def shared_out(room: float, config: FlowConfig, frames: int, value_bytes: int = 
 
 
 def streams_on(memory: float, past_seconds: float, steps: int = FlowConfig.steps) -> int:
-    """An estimate for a card with so many bytes that nobody else uses, before the model is there."""
+    """An estimate for a card with that many free bytes, before the model is there."""
     frames = frames_behind(round(past_seconds * TOKENS_PER_SECOND) or None)
     return shared_out(room(memory - _MODEL_BYTES), FlowConfig(steps=steps), frames).streams

@@ -26,7 +26,7 @@ class Steps(Protocol):
 
     def step(self, size: int) -> None:
         """Scores, draw, and what the next step needs, of slots that are free, too: shapes never change, so a request's
-        numbers do not hang on how many others there are."""
+        numbers do not depend on how many others there are."""
         ...
 
     def draw(self, scores: Tensor, number: int) -> None:

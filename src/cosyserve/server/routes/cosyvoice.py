@@ -1,6 +1,6 @@
 """The five endpoints of CosyVoice's own FastAPI server, with its form fields: raw s16le, mono, 24 kHz.
 
-Its client sends forms with GET, so every one takes GET and POST. A query will do as well, but for a recording.
+Its client sends forms with GET, so every endpoint takes GET and POST. Everything but a recording may be in the query.
 """
 
 from typing import Annotated

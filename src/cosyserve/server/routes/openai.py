@@ -52,15 +52,19 @@ class SpeechBody(Body):
     input: str = Field(description="The text to speak.")
     model: ShortText = Field(PRODUCT_MODEL, description="A name from GET /v1/models, or one of OpenAI's.")
     voice: VoiceName = Field("", description="A name from GET /v1/audio/voices.")
-    instructions: ShortText = Field("", description="How to speak, where the synthesizer can follow that.")
+    instructions: ShortText = Field(
+        "", description="How to speak, in words, if the synthesizer can follow instructions."
+    )
     response_format: FormatName = "mp3"
     speed: Speed = 1.0
     stream_format: Annotated[Literal["audio", "sse", ""], AnyCase] = "audio"
     stream: bool = Field(
-        True, description="Whether audio leaves while it is made. Without it a WAV or FLAC tells its true length."
+        True, description="Whether audio is sent while it is made. If false, WAV and FLAC state their true length."
     )
     seed: Seed | None = Field(None, description="The same seed gives the same speech.")
-    normalize: bool = Field(True, description="Whether the text is prepared for the voice, or handed over as it is.")
+    normalize: bool = Field(
+        True, description="Whether to write out numbers and signs, or to pass the text on unchanged."
+    )
 
 
 class Model(BaseModel):
@@ -151,7 +155,7 @@ async def add_voice(
     audio_sample: Annotated[UploadFile | None, File(description="Another name for `audio`.")] = None,
     consent: Annotated[ShortText, Form(description="Who agreed to the use of this voice, and when.")] = "",
     transcript: Annotated[
-        ShortText, Form(description="The words of the recording. Without them the voice is less alike.")
+        ShortText, Form(description="Exact words of the recording. Without them the voice sounds less like it.")
     ] = "",
     ref_text: Annotated[ShortText, Form(description="Another name for `transcript`.")] = "",
 ) -> VoiceEntry:

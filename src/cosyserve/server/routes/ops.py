@@ -1,4 +1,4 @@
-"""What operators and orchestrators ask: is it alive, can it speak, how is it doing."""
+"""For operators and orchestrators: is it alive, can it speak, how busy is it."""
 
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ class Alive(BaseModel):
 
 
 class Status(BaseModel):
-    """What everybody may know."""
+    """What clients without a key may know."""
 
     status: ServerState
 
@@ -42,6 +42,7 @@ class Readiness(Status):
     preparing: str
     restarts: int
     restart_reason: str
+    restart_reason_zh: str
     active_streams: int
     max_streams: int
     capacity: Capacity
@@ -89,6 +90,7 @@ async def readyz(request: Request, response: Response) -> Readiness | Status:
         preparing=service.synthesizer.preparing,
         restarts=service.restarts,
         restart_reason=service.restart_reason,
+        restart_reason_zh=service.restart_reason_zh,
         active_streams=load.active,
         max_streams=load.streams,
         capacity=service.capacity,
@@ -101,7 +103,7 @@ async def readyz(request: Request, response: Response) -> Readiness | Status:
 
 @router.delete("/v1/idle-shutdown", status_code=204, responses={401: RESPONSES[401]})
 async def keep_on(request: Request) -> None:
-    """Do not switch this machine off for want of requests, until the next start."""
+    """Do not switch this machine off for lack of requests, until the next start."""
     service_of(request).idleness.cancel()
 
 

@@ -40,7 +40,7 @@ _MAX_WAITING = 16  # complete texts of one session that are not being spoken yet
 
 
 class Update(Body):
-    """How the generations that follow are spoken. What is not given stays as it was."""
+    """How the following generations are spoken. A field that is missing keeps its value."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -117,7 +117,7 @@ class Generation:
         return not self._sentences.empty()
 
     async def next(self) -> Sentence | None:
-        """The next sentence, None behind the last. It may take long, as long as text comes."""
+        """The next sentence; None after the last. Waits as long as text keeps coming."""
         while not self.waiting and anyio.current_time() - self._last_text < self._stall_seconds:
             # Not asyncio.wait_for: before Python 3.12 it loses a cancel that comes with the sentence.
             with anyio.CancelScope(deadline=self._last_text + self._stall_seconds):
@@ -128,7 +128,7 @@ class Generation:
 
 
 class Session:
-    """Reads messages while a task of its own speaks, so that a cancel is heard in the middle of a word."""
+    """Reads messages while another task speaks, so that a cancel takes effect in the middle of a word."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket, self._service = socket, service_of(socket)
@@ -185,7 +185,9 @@ class Session:
         """The one that is open, or a new one."""
         if self._open is None:
             if self._generations.qsize() >= _MAX_WAITING:
-                raise CosyError(errors.MESSAGE_INVALID, details=f"{_MAX_WAITING} texts wait to be spoken already")
+                raise CosyError(
+                    errors.MESSAGE_INVALID, details=f"{_MAX_WAITING} texts are already waiting to be spoken"
+                )
             settings = self._service.settings
             self._open = Generation(self._update, settings.max_text_chars, settings.stall_seconds)
             self._generations.put_nowait(self._open)
@@ -249,7 +251,7 @@ class Session:
         await taken(sending, self._service.settings.stall_seconds)
 
     async def _break_off(self) -> None:
-        """Leave a client that takes nothing, and so would not take a farewell either."""
+        """Leave a client that does not read, and so would not read a farewell either."""
         if not abort(self._socket.scope):
             with anyio.move_on_after(_FAREWELL_SECONDS):
                 await self._socket.close()
@@ -274,7 +276,7 @@ async def _parsed(frame: MutableMapping[str, Any], max_chars: int) -> Message:
             raise CosyError(errors.MESSAGE_INVALID, param="session", details=details) from None
         raise unfit(first, location, errors.MESSAGE_INVALID) from None
     except ValueError as error:
-        raise CosyError(errors.MESSAGE_INVALID, details=f"it is no JSON: {error}") from None
+        raise CosyError(errors.MESSAGE_INVALID, details=f"it is not JSON: {error}") from None
 
 
 @router.websocket(_PATH)

@@ -58,7 +58,7 @@ async def speakers_list(request: Request) -> list[str]:
 @router.post("/set_tts_settings")
 async def set_tts_settings(settings: dict[str, Any]) -> Told:
     """Takes the settings of an XTTS model, which this server has not got, and changes nothing."""
-    return Told(message="Taken note of. CosyServe needs none of these settings, so nothing has changed.")
+    return Told(message="Accepted, but nothing has changed: CosyServe needs none of these settings.")
 
 
 @router.get("/tts_stream", **spoken("wav"))

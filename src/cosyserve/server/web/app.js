@@ -43,7 +43,8 @@ function described(state) {
   const load = texts.load(state.active_streams, state.max_streams);
   const parts = [synthesizer, state.device, state.rung, load];
   if (state.replicas > 1) parts.push(texts.replicas(state.replicas_ready, state.replicas));
-  if (state.restarts) parts.push(texts.restarts(state.restarts, state.restart_reason));
+  const reason = isChinese ? state.restart_reason_zh : state.restart_reason;
+  if (state.restarts) parts.push(texts.restarts(state.restarts, reason));
   return parts.join(" · ");
 }
 

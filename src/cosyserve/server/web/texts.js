@@ -32,7 +32,7 @@ const english = {
   retry: (seconds) => `Try again in ${seconds} s.`,
   load: (active, most) => `${active} of ${most} streams`,
   replicas: (ready, all) => `${ready} of ${all} replicas`,
-  restarts: (count, reason) => `restarted ${count} times (it ${reason})`,
+  restarts: (count, reason) => `restarted ${count === 1 ? "once" : `${count} times`} (it ${reason})`,
 };
 
 const chinese = {
