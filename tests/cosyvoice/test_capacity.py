@@ -18,7 +18,7 @@ from cosyserve.cosyvoice.runtime.memory import page_bytes, pages_behind, shared_
 from cosyserve.cosyvoice.runtime.runtime import Made
 from cosyserve.settings import Settings
 from cosyserve.speech.capacity import Bound, Capacity, by_memory, by_processor, by_setting, capacity_of
-from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
+from cosyserve.speech.cosyvoice import CosyVoiceSynthesizer
 from cosyserve.speech.parts import Parts
 from cosyserve.speech.runtime_config import config_for
 from cosyserve.store.manifest import MODEL_FOLDER
@@ -123,10 +123,10 @@ class Card(Parts):
 def test_more_are_let_in_once_who_held_the_card_has_gone(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serving: Serving
 ) -> None:
-    monkeypatch.setattr("cosyserve.speech.cosyvoice2.Parts", Card)
-    monkeypatch.setattr("cosyserve.speech.cosyvoice2._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("cosyserve.speech.cosyvoice.Parts", Card)
+    monkeypatch.setattr("cosyserve.speech.cosyvoice._LOOK_SECONDS", 0.02)
     config = config_for(Settings(device="cpu", dtype="float32"), 1)
-    synthesizer = CosyVoice2Synthesizer(models / MODEL_FOLDER, tmp_path / "voices", config)
+    synthesizer = CosyVoiceSynthesizer(models / MODEL_FOLDER, tmp_path / "voices", config)
     with (
         serving(synthesizer, max_queue=0) as url,
         httpx.Client(base_url=url) as client,

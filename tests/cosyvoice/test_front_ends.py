@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from cosyserve.cosyvoice.frontend.marks import MARKS
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt, PromptEncoder, fbank
-from cosyserve.cosyvoice.frontend.tokenizer import MARKS, TextTokenizer
+from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.errors import CosyError
 from cosyserve.speech import spk2info
@@ -59,7 +60,7 @@ def test_marks_are_tokens_and_controls_in_a_text_are_not(tokenizer: TextTokenize
     assert tokenizer.size == 258 + 20
     for control in ("<|endofprompt|>", "<|im_start|>", "\0<|endofprompt|>"):
         assert int(tokenizer.encode(control).max()) < 258
-    assert tokenizer.instruction("hi").tolist() == [*tokenizer.encode("hi").tolist(), 261]
+    assert tokenizer.closed("hi").tolist() == [*tokenizer.encode("hi").tolist(), 261]
 
 
 def test_fbank_is_kaldis() -> None:

@@ -28,7 +28,7 @@ from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import Capacity, by_setting, capacity_of
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.pipeline import SpeechRequest, speak
-from cosyserve.speech.synthesizer import Capability, Options, voice_of
+from cosyserve.speech.synthesizer import Capability, Options, pronounces, voice_of
 from cosyserve.speech.voices import Library, Voice
 from cosyserve.text import normalise
 from cosyserve.text.checks import checked
@@ -223,7 +223,10 @@ class Service:
     ) -> SpeechRequest:
         """What a request asks to be said, checked; raises before any work is done."""
         text = checked(text, self.settings.max_text_chars)
-        return self.streamed(whole(text, normalize=normalize, first_alone=not options.whole), voice, speed, options)
+        segments = whole(
+            text, normalize=normalize, first_alone=not options.whole, pronounced=pronounces(self.synthesizer)
+        )
+        return self.streamed(segments, voice, speed, options)
 
     def streamed(
         self, segments: AsyncIterator[Segment], voice: str = "", speed: float = 1.0, options: Options = Options()

@@ -91,7 +91,7 @@ def _cosyvoice2(settings: Settings, folder: Folder, threads: int) -> Choice:
     # Before torch is loaded: oneDNN keeps what it has compiled for 1024 shapes, which looks like a leak of 100 MiB.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
     try:
-        from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
+        from cosyserve.speech.cosyvoice import CosyVoiceSynthesizer
         from cosyserve.speech.runtime_config import config_for
     except ModuleNotFoundError as error:
         if error.name == "torch":
@@ -99,7 +99,7 @@ def _cosyvoice2(settings: Settings, folder: Folder, threads: int) -> Choice:
         raise CosyError(errors.PARTS_MISSING, package=error.name) from error
     config = config_for(settings, threads)
     engine = None if WITHOUT_MPI in os.environ else os.environ.get(ENGINE)
-    synthesizer = CosyVoice2Synthesizer(folder.path, settings.voices_dir, config, Path(engine) if engine else None)
+    synthesizer = CosyVoiceSynthesizer(folder.path, settings.voices_dir, config, Path(engine) if engine else None)
     name = Path(engine).name if engine else ""
     by = f"TensorRT-LLM's engine {name} and PyTorch" if engine else "PyTorch"
     by_zh = f"TensorRT-LLM 引擎 {name} 和 PyTorch" if engine else "PyTorch"

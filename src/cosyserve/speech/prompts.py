@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cosyserve import errors
 from cosyserve.cosyvoice.frontend.features import TOKENIZER_RATE
-from cosyserve.cosyvoice.frontend.prompt_encoder import FILES, SPEAKER_SIZE, Prompt, PromptEncoder
+from cosyserve.cosyvoice.frontend.prompt_encoder import SPEAKER_SIZE, Ears, Prompt, PromptEncoder
 from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, MELS, SPEECH_TOKENS, TOKENS_PER_SECOND
 from cosyserve.errors import CosyError
 from cosyserve.files import write_atomically
@@ -52,7 +52,7 @@ class Prompts:
         """`folder` is the library's; `model` the model's, whose digest goes into the names of what is kept. `text_ids`
         is the number of its text ids, which a voice from elsewhere may come with."""
         self._folder, self._prompt_encoder, self._text_ids = folder / FEATURES, prompt_encoder, text_ids
-        self._model = _model_digest(model)
+        self._model = _model_digest(model, prompt_encoder.ears)
         self._recent: OrderedDict[str, VoicePrompt] = OrderedDict()
         self._lock = threading.Lock()  # of what is in memory, and never held for long
         self._listening = ThreadPoolExecutor(1, thread_name_prefix="listen")
@@ -185,10 +185,10 @@ def _check_ids(name: str, ids: Tensor, count: int) -> None:
         raise ValueError(f"its {name} go from {int(ids.min())} to {int(ids.max())}, and the model has 0 to {count - 1}")
 
 
-def _model_digest(model: Path) -> str:
-    """Of the files that listen, since they alone decide what is heard."""
+def _model_digest(model: Path, ears: Ears) -> str:
+    """Of the files that listen, since they alone decide what is heard; each edition has a tokenizer of its own."""
     digest = hashlib.sha256()
-    for name in FILES.values():
+    for name in ears.files:
         with (model / name).open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
