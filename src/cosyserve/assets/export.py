@@ -71,6 +71,17 @@ def export(folder: Path, into: Path, dtype: torch.dtype = torch.bfloat16, editio
     return vocabulary
 
 
+def saved_bias(folder: Path, edition: Edition = COSYVOICE2) -> Tensor | None:
+    """What has to be kept beside an engine: the bias (vocabulary,) that its own head has no room for; None where the
+    model has none."""
+    try:
+        config, text = edition.config(folder).llm, TextTokenizer(folder, edition.added).size
+    except WeightsError as error:
+        raise CosyError(errors.EXPORT_UNUSABLE, reason=error) from error
+    vocabulary = Vocabulary.of(config, text)
+    return vocabulary.bias(head_bias(folder)) if vocabulary.rows.biased else None
+
+
 def head_bias(folder: Path) -> Tensor:
     """The bias (6564,) of the head for speech, in float32."""
     try:

@@ -1,4 +1,4 @@
-"""The commands that measure CosyVoice2."""
+"""The commands that measure CosyVoice."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from cosyserve.store.manifest import DEFAULT, model_of
 
 @click.group()
 def bench() -> None:
-    """Measure CosyVoice2 on this machine, in its released size. No model is needed: the weights are untrained."""
+    """Measure CosyVoice on this machine, in its released size. No model is needed: the weights are untrained."""
 
 
 def _expect_torch() -> None:

@@ -51,18 +51,19 @@ def examine(
 def _questions(
     settings: Settings, folder: Path, machine: Machine, key_is_made: bool, deep: bool, quick: bool
 ) -> list[Question]:
+    here = settings.model_copy(update={"models_dir": folder})
     # What nobody uses here is nothing to be warned of: the preview on a processor is all that README asks for.
     for_engine = settings.backend == "trtllm" or system.installed("tensorrt-llm") is not None or gpu.has_device(machine)
     for_card = settings.device == "cuda" or for_engine or (is_container(machine) and gpu.cuda_of_packages() is not None)
-    for_model = settings.synthesizer == "cosyvoice2" or for_card
+    for_model = settings.insists or for_card
     questions: list[Question] = [
         lambda: system.platform(machine),
         lambda: system.system(machine, for_engine=for_engine),
         lambda: system.python(for_engine=for_engine),
         lambda: system.processor(machine),
-        lambda: system.memory(machine, for_model=for_model or models.are_there(folder)),
+        lambda: system.memory(machine, for_model=for_model or models.are_there(here)),
         lambda: system.shared_memory(machine),
-        lambda: system.disk(machine, folder, for_model=for_model or models.are_there(folder)),
+        lambda: system.disk(machine, folder, for_model=for_model or models.are_there(here)),
         lambda: folders.folders(settings, machine, key_is_made=key_is_made),
         lambda: folders.volume(machine, folder),
         lambda: system.port(settings.host, settings.port),
@@ -76,7 +77,7 @@ def _questions(
         lambda: mpi.leftover_variables(machine),
         lambda: mpi.temporary_folder(machine),
         mpi.names,
-        lambda: models.weights(folder),
+        lambda: models.weights(here),
         lambda: models.engines(folder),
         lambda: network.proxies(machine),
     ]

@@ -158,8 +158,8 @@ def _absent(machine: Machine, needed: bool) -> Finding:
     if not needed:
         return DEVICE.skipped(
             Text(
-                "none, and none is needed: the preview speaks, and CosyVoice2 on the processor, slowly",
-                "无，也不需要：可使用预览语音；CosyVoice2 可在 CPU 上运行（较慢）",
+                "none, and none is needed: the preview speaks, and CosyVoice on the processor, slowly",
+                "无，也不需要：可使用预览语音；CosyVoice 可在 CPU 上运行（较慢）",
             )
         )
     return DEVICE.warn(
@@ -239,9 +239,7 @@ def _free_memory(cards: list[Card], past_seconds: float, flow_steps: int) -> Fin
     free = max(known)
     if free < _MODEL_MIB:
         return FREE_MEMORY.warn(
-            Text(
-                f"{free} MiB, and CosyVoice2 takes about {_MODEL_MIB}", f"{free} MiB，CosyVoice2 约需 {_MODEL_MIB} MiB"
-            ),
+            Text(f"{free} MiB, and CosyVoice takes about {_MODEL_MIB}", f"{free} MiB，CosyVoice 约需 {_MODEL_MIB} MiB"),
             Text(
                 "nvidia-smi shows who holds it; end what is not needed",
                 "可用 nvidia-smi 查看占用者，并结束不需要的程序",

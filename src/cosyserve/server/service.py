@@ -30,6 +30,7 @@ from cosyserve.speech.choice import Choice
 from cosyserve.speech.pipeline import SpeechRequest, speak
 from cosyserve.speech.synthesizer import Capability, Options, pronounces, voice_of
 from cosyserve.speech.voices import Library, Voice
+from cosyserve.store.manifest import SPEAKING
 from cosyserve.text import normalise
 from cosyserve.text.checks import checked
 from cosyserve.text.front_end import Segment, whole
@@ -204,12 +205,15 @@ class Service:
             raise CosyError(_INCAPABLE[capability], synthesizer=self.synthesizer.name)
 
     def models(self) -> list[str]:
-        return list(dict.fromkeys((self.synthesizer.model, PRODUCT_MODEL)))
+        """The one that speaks; with the preview, the one that is to come, too."""
+        speaking = self.synthesizer.model
+        return [speaking] if speaking in SPEAKING else [speaking, PRODUCT_MODEL]
 
     def require_model(self, name: str) -> None:
         """Raises `CS-REQ-003` for a name that is neither a model here nor one of OpenAI's; empty is the default."""
         name = name.strip().lower()
-        if name and name not in map(str.lower, self.models()) and not _OPENAI_MODEL.fullmatch(name):
+        known = {each.lower() for each in (*self.models(), *SPEAKING)}  # a client may have been set up for another one
+        if name and name not in known and not _OPENAI_MODEL.fullmatch(name):
             raise CosyError(errors.MODEL_UNKNOWN, param="model", models=", ".join(self.models()))
 
     def speech(

@@ -76,7 +76,7 @@ class CosyVoiceSynthesizer:
                 opened = open_engine(engine, config, Vocabulary.of(sizes.llm, tokenizer.size))
                 generator, positions = lambda streams: opened, opened.length
             self._asker = Asker(edition, tokenizer, positions)
-            self._prompts = Prompts(voices, folder, prompt_encoder, tokenizer.size)
+            self._prompts = Prompts(voices, folder, prompt_encoder, tokenizer.size, edition)
             self.library = Library(voices, learn=self._prompts.of)
         except WeightsError as error:
             raise CosyError(errors.MODEL_UNUSABLE, reason=error) from error

@@ -1,4 +1,4 @@
-"""Which kernels CosyVoice2 computes with, and why: Triton's where card and machine have what they need, else PyTorch's.
+"""Which kernels CosyVoice computes with, and why: Triton's where card and machine have what they need, else PyTorch's.
 
 Nobody sets that. Triton is imported where a card can use it, and only then; torch by the process of the model alone, so
 that who reports needs neither.

@@ -3,6 +3,7 @@
 import unicodedata
 
 END_OF_PROMPT = "<|endofprompt|>"
+END_OF_PROMPT_ID = 151_646  # of the released vocabulary
 SYSTEM = "You are a helpful assistant."
 # What upstream's clients of CosyVoice3 write before a text or a transcript. Here the server does.
 LEAD = f"{SYSTEM}{END_OF_PROMPT}"
