@@ -116,7 +116,7 @@ def test_the_older_name_of_a_model_and_the_newer_setting_agree(monkeypatch: pyte
     assert Settings().named_model == ""
     assert Settings(model="cosyvoice3-0.5b").named_model == "cosyvoice3-0.5b"
     for model in ("auto", "cosyvoice2-0.5b"):
-        settings = Settings(synthesizer="cosyvoice2", model=model)  # type: ignore[arg-type]
+        settings = Settings(synthesizer="cosyvoice2", model=model)
         assert (settings.named_model, settings.insists) == ("cosyvoice2-0.5b", True)
     settings = Settings(synthesizer="cosyvoice", model="cosyvoice3-0.5b")
     assert (settings.named_model, settings.insists) == ("cosyvoice3-0.5b", True)
