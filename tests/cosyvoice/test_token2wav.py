@@ -408,7 +408,7 @@ def test_a_client_that_takes_nothing_is_not_spoken_to_without_end(speaking: Spea
 
 def test_what_fails_for_one_is_told_to_it_alone(speaking: Speaking, monkeypatch: pytest.MonkeyPatch) -> None:
     original = HiftStream.hop
-    broken: list[HiftStream] = []
+    broken: list[object] = []
 
     def hop(stream: HiftStream, mel: torch.Tensor, *, final: bool = False) -> Hop | None:
         if stream in broken:

@@ -11,6 +11,8 @@ FRAMES_PER_TOKEN = 2  # 50 mel frames a second
 SAMPLES_PER_FRAME = 480
 CHUNK_TOKENS = 25  # what the streaming mask lets see itself: one second
 LOOK_AHEAD = 3  # tokens that the encoder sees beyond the last one it finishes
+LONGEST_SECONDS = 300  # of an utterance, its recording included: as far as the flow's noise goes
+NOISE_FRAMES = LONGEST_SECONDS * TOKENS_PER_SECOND * FRAMES_PER_TOKEN
 
 
 @dataclass(frozen=True)

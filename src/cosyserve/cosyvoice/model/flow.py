@@ -19,8 +19,8 @@ from cosyserve.cosyvoice.model.config import (
     FRAMES_PER_TOKEN,
     LOOK_AHEAD,
     MELS,
+    NOISE_FRAMES,
     SPEECH_TOKENS,
-    TOKENS_PER_SECOND,
     DitFlowConfig,
     FlowConfig,
 )
@@ -28,9 +28,6 @@ from cosyserve.cosyvoice.model.dit import Dit
 from cosyserve.cosyvoice.model.encoder import Encoder, LookAhead
 from cosyserve.cosyvoice.model.estimator import Attention, Estimator
 from cosyserve.cosyvoice.model.past import Bound, Past
-
-LONGEST_SECONDS = 300  # prompt included: as far as the noise goes
-NOISE_FRAMES = LONGEST_SECONDS * TOKENS_PER_SECOND * FRAMES_PER_TOKEN
 
 
 def fixed_noise() -> Tensor:
@@ -55,10 +52,17 @@ class Solver(nn.Module, ABC):
     def estimator(self) -> Estimator | Dit:
         return self.decoder.estimator  # type: ignore[return-value]
 
+    silent: frozenset[int] = frozenset()
+    """Speech tokens of which no more than five in a row become sound."""
+
+    @property
+    def like(self) -> Tensor:
+        """Of the weights' type and device."""
+        return self.spk_embed_affine_layer.weight
+
     def speaker(self, embedding: Tensor) -> Tensor:
         """CAM++'s embedding (B, 192) to (B, 80)."""
-        weight = self.spk_embed_affine_layer.weight
-        return self.spk_embed_affine_layer(F.normalize(embedding.to(weight), dim=1))
+        return self.spk_embed_affine_layer(F.normalize(embedding.to(self.like), dim=1))
 
     @abstractmethod
     def mean(self, tokens: Tensor, past: Past, *, chunked: bool, final: bool) -> Tensor:
@@ -153,6 +157,8 @@ class Flow(Solver):
 
 class DitFlow(Solver):
     """CosyVoice3's: each token is mixed with the three after it and stands twice, a transformer estimates."""
+
+    silent = frozenset((1, 2, 28, 29, 55, 248, 494, 2241, 2242, 2322, 2323))
 
     def __init__(self, config: DitFlowConfig) -> None:
         super().__init__(Dit(config.estimator), config.speaker, config.steps, config.guidance)
