@@ -119,3 +119,7 @@ class Config3:
     llm: LlmConfig = field(default_factory=lambda: LlmConfig(speech_rows=6761, marks=False))
     flow: DitFlowConfig = field(default_factory=DitFlowConfig)
     hift: HiftConfig = field(default_factory=HiftConfig)
+
+
+Sizes = Config | Config3
+"""Those of either generation."""

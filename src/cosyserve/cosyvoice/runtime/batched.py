@@ -9,18 +9,18 @@ from torch import Tensor
 
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN
-from cosyserve.cosyvoice.model.flow import Chunk, Flow
+from cosyserve.cosyvoice.model.flow import Chunk, Solver
 from cosyserve.cosyvoice.model.vocoder import Hop as VocoderHop
 from cosyserve.cosyvoice.model.vocoder import Vocoder
-from cosyserve.cosyvoice.runtime.encoder_batch import Encoded, EncodedStream, EncoderBatch
-from cosyserve.cosyvoice.runtime.encoder_batch import Work as Encode
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch, FlowState, Work
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
+from cosyserve.cosyvoice.runtime.generations import mean_batch
 from cosyserve.cosyvoice.runtime.graphs import Make, fetched, new_pool
 from cosyserve.cosyvoice.runtime.health import is_out_of_memory
 from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
 from cosyserve.cosyvoice.runtime.lru import Lru
-from cosyserve.cosyvoice.runtime.memory import ENCODER_TOKENS
+from cosyserve.cosyvoice.runtime.mean_batch import Encoded, EncodedStream
+from cosyserve.cosyvoice.runtime.mean_batch import Work as Encode
 from cosyserve.cosyvoice.runtime.pages import NoPagesError
 from cosyserve.cosyvoice.runtime.token2wav import Hop, Token2WavStream
 from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
@@ -79,7 +79,7 @@ class BatchedToken2Wav:
 
     def __init__(
         self,
-        flow: Flow,
+        flow: Solver,
         vocoder: Vocoder,
         hops: Hops,
         streams: int,
@@ -96,7 +96,7 @@ class BatchedToken2Wav:
         self.slots: float = streams
         self._hops = Hops(hops.first, CHUNK_TOKENS)  # a graph moves a chunk, neither more nor less
         self._flow, pool = flow, new_pool(first=True)  # somebody listens to it, or will soon
-        self._encoder = EncoderBatch(flow, streams + 1, ENCODER_TOKENS, pool)  # and a slot to hear a recording in
+        self._encoder = mean_batch(flow, streams + 1, pool)  # and a slot to hear a recording in
         self._hearing = streams
         self.batch = FlowBatch(flow, streams, pages, frames, pool, kernels=kernels)
         self._vocoder = VocoderBatch(vocoder, streams, FRAMES_PER_TOKEN * self._hops.first, CHUNK, pool, kernels)
