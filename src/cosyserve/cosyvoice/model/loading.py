@@ -84,8 +84,8 @@ def load_hift(folder: Path, config: Sizes, device: str = "cpu") -> Hift | Causal
     with torch.device("meta"):
         hift = vocoder_of(config)
     hift = _filled(hift, folder / FILES["hift"], torch.float32, device)
+    hift.f0_predictor.double()  # before its weights are worked out, which would round them
     fold_weight_norm(hift)
-    hift.f0_predictor.double()
     return hift
 
 

@@ -60,6 +60,10 @@ class EncoderBatch(MeanBatch):
             self.kept_of |= dict(zip(attentions, self._kept[rate].flatten(1, 2), strict=True))
             self.distances |= self._distances(attentions, CHUNK_TOKENS * rate)
 
+    @property
+    def nbytes(self) -> int:
+        return super().nbytes + sum(each.nbytes for each in self._kept.values())
+
     def stays(self, tokens: Sequence[int]) -> int:
         """Of a recording as long as the memory the beginning stays, and two chunks are left for what follows."""
         return min(len(tokens) // CHUNK_TOKENS, max(0, self.room - 2))

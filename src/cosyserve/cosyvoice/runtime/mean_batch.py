@@ -97,6 +97,11 @@ class MeanBatch(ABC):
         with torch.inference_mode():
             return EncodedStream(slot, self.solver.speaker(embedding), prompt, self.stays(tokens), tokens)
 
+    @property
+    def nbytes(self) -> int:
+        """What the slots take."""
+        return sum(each.nbytes for each in self.tail_of.values())
+
     def stays(self, tokens: Sequence[int]) -> int:
         """How many chunks of such a recording are never forgotten, where anything is."""
         return 0
