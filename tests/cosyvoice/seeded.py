@@ -53,6 +53,12 @@ SIZES3 = {
 }
 
 
+SHALLOW3 = replace(
+    SIZES3["tiny3"],
+    flow=replace(SIZES3["tiny3"].flow, estimator=replace(SIZES3["tiny3"].flow.estimator, blocks=2), steps=3),
+)
+
+
 @dataclass(frozen=True)
 class Model:
     llm: Llm

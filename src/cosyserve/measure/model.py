@@ -20,7 +20,6 @@ from cosyserve.cosyvoice.model.config import (
 )
 from cosyserve.cosyvoice.model.flow import Flow, FlowStream
 from cosyserve.cosyvoice.model.hift import Hift
-from cosyserve.cosyvoice.model.hift_stream import HiftStream
 from cosyserve.cosyvoice.model.int8 import quantised
 from cosyserve.cosyvoice.model.past import Past
 from cosyserve.cosyvoice.model.qwen2 import Llm
@@ -148,7 +147,7 @@ def _flow_and_vocoder(config: Config, name: str, dtype: torch.dtype, token: floa
     yield f"{name}flow: seconds offline", round(offline, 2)
     streamed, mel = timed(lambda: _streamed_mel(flow, tokens, given))
     yield f"{name}flow: seconds streamed, all chunks", round(streamed, 2)
-    vocoded, wave = timed(lambda: HiftStream(hift).push(mel, final=True))
+    vocoded, wave = timed(lambda: hift.stream(0, whole=True).push(mel, final=True))
     yield f"{name}vocoder: seconds", round(vocoded, 2)
     audio = len(wave) / SAMPLE_RATE
     spoken = UTTERANCE_TOKENS * token

@@ -20,7 +20,7 @@ from cosyserve.cosyvoice.kernels.norm_linear import Append, Norm
 from cosyserve.cosyvoice.kernels.norm_mish import Branch
 from cosyserve.cosyvoice.kernels.paged_attention import PageTable
 from cosyserve.cosyvoice.kernels.split import Parts
-from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS, SPEECH_TOKENS, STOP_TOKENS, Config
+from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS, Config
 from cosyserve.cosyvoice.model.sampling import Draws, Nucleus
 
 _CHUNK = CHUNK_TOKENS * FRAMES_PER_TOKEN
@@ -124,7 +124,7 @@ def decode_cases(config: Config, like: Tensor, slots: int) -> Iterator[Case]:
     turned = random.normal(_POSITIONS, 2, dim)
     parts = decode_attention.parts_for(kept, heads)
     yield Case("decode_attention", size, (qkv, turned, positions, kept, out, parts), {})
-    scores = 4 * random.normal(slots, SPEECH_TOKENS + len(STOP_TOKENS))
+    scores = 4 * random.normal(slots, llm.speech_rows)
     yield Case("draw", size, (scores, _draws(random, slots), Nucleus()), {})
 
 

@@ -13,12 +13,12 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.parametrizations import weight_norm
 
 from cosyserve.cosyvoice.model.config import MELS, SAMPLES_PER_FRAME, HiftConfig
+from cosyserve.cosyvoice.model.hift_stream import FADE, FIRST_HELD, HELD, HiftStream, Rows, windows
 from cosyserve.cosyvoice.model.source import AHEAD, PITCH_AHEAD, F0Predictor, Noise, Source, within
 
 SLOPE = 0.1  # of the leaky units between the upsamplings
 CEILING = 0.99  # samples are clipped there
 _LOUDEST = 100.0  # magnitude of one bin
-FADE = 2 * SAMPLES_PER_FRAME  # samples over which a hop passes into the next
 
 
 class Snake(nn.Module):
@@ -50,6 +50,13 @@ def added(x: Tensor, new: Tensor | None, inside: Tensor | None) -> Tensor:
     return x + new if inside is None else torch.addcmul(x, new, inside)
 
 
+Convolve = Callable[[nn.Module, Tensor], Tensor]
+
+
+def convolved(layer: nn.Module, x: Tensor) -> Tensor:
+    return cast("Tensor", layer(x))
+
+
 def centred(channels: int, kernel: int, dilation: int) -> nn.Module:
     """A convolution that looks back and ahead alike."""
     return nn.Conv1d(channels, channels, kernel, dilation=dilation, padding=dilation * (kernel - 1) // 2)
@@ -73,14 +80,16 @@ class ResidualBlock(nn.Module):
         self.activations1 = nn.ModuleList(Snake(channels) for _ in dilations)
         self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
 
-    def forward(self, x: Tensor, inside: Tensor | None = None, snake: Snaked = snaked) -> Tensor:
+    def forward(
+        self, x: Tensor, inside: Tensor | None = None, snake: Snaked = snaked, convolve: Convolve = convolved
+    ) -> Tensor:
         """`x` (B, C, T) has to be zero outside `inside` (B, 1, T), as the result is."""
         new: Tensor | None = None
         for conv1, conv2, snake1, snake2 in zip(
             self.convs1, self.convs2, self.activations1, self.activations2, strict=True
         ):
             x, activated = snake(cast("Snake", snake1), x, inside, new)
-            new = conv2(snake(cast("Snake", snake2), conv1(activated), inside, None)[1])
+            new = convolve(conv2, snake(cast("Snake", snake2), convolve(conv1, activated), inside, None)[1])
         return added(x, new, inside)
 
     def leave_biases(self) -> None:
@@ -124,6 +133,18 @@ class Hift(nn.Module):
         self.exact = True
         """Whether a GPU multiplies in float32. Else its convolutions take TF32, as upstream's do: three times as fast,
         with ten bits of the mantissa. The pitch and what it turns are float64 and float32 all the same."""
+
+    def stream(self, seed: int, *, whole: bool = False, speak: Callable[..., list[Tensor]] | None = None) -> HiftStream:
+        """An utterance that comes in hops. Of one that is `whole` the first holds back as much as the others."""
+        return HiftStream(self, seed, HELD if whole else FIRST_HELD, speak)
+
+    def rows(self, count: int, frames: int) -> Rows:
+        """Room for so many hops side by side."""
+        return Rows.of(self, count, frames)
+
+    def windows(self, first: int, later: int) -> tuple[int, ...]:
+        """Frames of rows for hops of those sizes."""
+        return windows(first, later)
 
     def noise(self, seed: int) -> Noise:
         """What is random in the source of an utterance."""

@@ -1,0 +1,51 @@
+"""What of the runtime is made for which generation: the one place that asks."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+from cosyserve.cosyvoice.model.flow import DitFlow, Flow, Solver
+from cosyserve.cosyvoice.runtime.encoder_batch import EncoderBatch
+from cosyserve.cosyvoice.runtime.flow_memory import BatchRows, FlowMemory
+from cosyserve.cosyvoice.runtime.graphs import Make, Pool
+from cosyserve.cosyvoice.runtime.look_ahead_batch import LookAheadBatch
+from cosyserve.cosyvoice.runtime.mean_batch import MeanBatch
+from cosyserve.cosyvoice.runtime.memory import ENCODER_TOKENS
+
+if TYPE_CHECKING:
+    from cosyserve.cosyvoice.kernels.kernels import Kernels
+
+
+class Estimator(Protocol):
+    """All Euler steps of the chunks of a batch, whoever computes them."""
+
+    def prepare(self) -> None:
+        """The rows have changed."""
+        ...
+
+    def moves(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor, mel: Tensor) -> Sequence[Make]:
+        """What makes the mel (B, 80, 50) of whatever is in the others then, one after the other; `noise`, `mean` and
+        `prompt` are like it, `speaker` is (B, 80). Each is a graph of its own: while one runs the next is launched."""
+        ...
+
+
+MakeEstimator = Callable[[BatchRows], Estimator]
+
+
+def mean_batch(flow: Solver, slots: int, pool: Pool | None) -> MeanBatch:
+    """What makes the mean of so many utterances."""
+    if isinstance(flow, DitFlow):
+        return LookAheadBatch(flow, slots, pool)
+    assert isinstance(flow, Flow)  # noqa: S101 - there are two
+    return EncoderBatch(flow, slots, ENCODER_TOKENS, pool)
+
+
+def fused_estimator(flow: Solver, memory: FlowMemory, width: int, kernels: "Kernels") -> MakeEstimator | None:
+    """What moves batches of up to `width` chunks by Triton's kernels. None where there are none for it."""
+    if not isinstance(flow, Flow):
+        return None
+    # Triton is imported where a card is, and only then.
+    from cosyserve.cosyvoice.runtime.fused_estimator import FusedEstimator
+
+    return FusedEstimator(flow, memory, width, kernels)
