@@ -14,7 +14,7 @@ from cosyserve.cosyvoice.engine.trtllm import TrtllmExecutor
 from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.cosyvoice.frontend.edition import EDITIONS
 from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
-from cosyserve.cosyvoice.model.config import Config, Config3
+from cosyserve.cosyvoice.model.config import Sizes
 from cosyserve.cosyvoice.model.loading import load_llm
 from cosyserve.cosyvoice.model.sampling import length_limits
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
@@ -111,7 +111,7 @@ def execute(work: Work) -> Executed:
     )
 
 
-def greedy_of_pytorch(model: Path, config: Config | Config3, engine: Engine, text: Tensor) -> list[int]:
+def greedy_of_pytorch(model: Path, config: Sizes, engine: Engine, text: Tensor) -> list[int]:
     """The first tokens of our own decoder for the same request, in the engine's type."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     llm = load_llm(model, config, getattr(torch, engine.key.shape.dtype), device)

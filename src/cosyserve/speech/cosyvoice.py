@@ -6,7 +6,6 @@ import threading
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,9 +15,9 @@ from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.cosyvoice.frontend.edition import COSYVOICE2, Edition
 from cosyserve.cosyvoice.frontend.prompt_encoder import PromptEncoder
 from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
-from cosyserve.cosyvoice.model.config import Config
+from cosyserve.cosyvoice.model.config import Sizes, with_steps
 from cosyserve.cosyvoice.model.int8 import quantised
-from cosyserve.cosyvoice.model.loading import WeightsError, load_config, load_flow, load_hift, load_llm
+from cosyserve.cosyvoice.model.loading import WeightsError, load_flow, load_hift, load_llm
 from cosyserve.cosyvoice.runtime.generation import Generator
 from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.utterance import Utterance
@@ -60,13 +59,12 @@ class CosyVoiceSynthesizer:
         able = (Capability.CLONE, Capability.INSTRUCT, *[Capability.PRONOUNCE] * edition.pronounces)
         self.capabilities = frozenset(able)
         try:
-            sizes = load_config(folder)
-            sizes = replace(sizes, flow=replace(sizes.flow, steps=config.flow_steps))
+            sizes = with_steps(edition.config(folder), config.flow_steps)
             tokenizer = TextTokenizer(folder, edition.added)
             prompt_encoder = PromptEncoder(folder, max(1, config.threads // _LISTENING_SHARE), edition.ears)
             flow = load_flow(folder, sizes, config.dtype, config.device)
-            hift = load_hift(folder, sizes, config.device)
-            hift.exact = config.dtype == torch.float32
+            vocoder = load_hift(folder, sizes, config.device)
+            vocoder.exact = config.dtype == torch.float32
             if tokenizer.size > sizes.llm.vocabulary:
                 raise WeightsError(f"the tokenizer has {tokenizer.size} tokens, the model {sizes.llm.vocabulary}")
             chosen = choose(config.device, config.dtype, sizes, config.state_dir)
@@ -83,7 +81,7 @@ class CosyVoiceSynthesizer:
         self.device = torch.cuda.get_device_name(config.device) if config.device.startswith("cuda") else config.device
         self._config = config
         self.kernels: KernelsInUse | None = chosen.in_use
-        self._parts = Parts(generator, sizes, flow, hift, config, chosen.kernels)
+        self._parts = Parts(generator, sizes, flow, vocoder, config, chosen.kernels)
         parts, self.capacity = self._parts.made()
         self._runtime = Runtime(*parts, config.threads, config.device)
         self._closing = threading.Event()
@@ -171,7 +169,7 @@ class CosyVoiceSynthesizer:
         return self._prompts.encode(entry)
 
 
-def _generator(folder: Path, sizes: Config, config: RuntimeConfig, chosen: KernelChoice) -> MakeGenerator:
+def _generator(folder: Path, sizes: Sizes, config: RuntimeConfig, chosen: KernelChoice) -> MakeGenerator:
     """What makes the generator, once it is known for how many streams there is room."""
     llm = load_llm(folder, sizes, torch.bfloat16 if config.int8 else config.dtype, config.device)
     llm = quantised(llm) if config.int8 else llm

@@ -3,15 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
 from cosyserve.cosyvoice.frontend import marks, prompt_encoder
 from cosyserve.cosyvoice.frontend.prompt_encoder import Ears
 from cosyserve.cosyvoice.frontend.wording import Bare, Led, Wording
-from cosyserve.cosyvoice.model.config import Config, Config3
-from cosyserve.cosyvoice.model.loading import WeightsError
-
-_SIZES = "sizes.json"
+from cosyserve.cosyvoice.model.config import Config, Config3, Sizes
+from cosyserve.cosyvoice.model.loading import WeightsError, load_sizes
 
 
 @dataclass(frozen=True)
@@ -24,13 +20,12 @@ class Edition:
     sizes: type[Config] | type[Config3]
     pronounces: bool  # phonemes and pinyin
 
-    def config(self, folder: Path) -> Config | Config3:
+    def config(self, folder: Path) -> Sizes:
         """The released sizes, unless the folder has others; raises `WeightsError`."""
-        file = folder / _SIZES
-        try:
-            return TypeAdapter(self.sizes).validate_json(file.read_bytes()) if file.exists() else self.sizes()
-        except (OSError, ValidationError) as error:
-            raise WeightsError(f"{file} does not say the sizes of a model: {error}") from error
+        sizes = load_sizes(folder)
+        if not isinstance(sizes, self.sizes):
+            raise WeightsError(f"{folder} has a model of another edition than {self.name}")
+        return sizes
 
 
 COSYVOICE2 = Edition(
