@@ -19,6 +19,7 @@ from cosyserve.settings import Settings
 from cosyserve.speech import prompts
 from cosyserve.speech.choice import choose
 from cosyserve.store.manifest import MODEL_FOLDER, model_of
+from tests.assets.hub import COMMIT, REPOSITORY, Hub
 from tests.cosyvoice.test_server import prompt, spoken
 from tests.running import Server
 from tests.server.test_socket import audio_until, open_socket, send
@@ -147,3 +148,40 @@ def test_a_folder_of_another_edition_is_refused(models: Path, tmp_path: Path) ->
     shutil.copytree(models / MODEL_FOLDER, tmp_path / FOLDER3)
     with pytest.raises(Exception, match="CS-SYN-004"):
         choose(Settings(models_dir=tmp_path, synthesizer="cosyvoice"))
+
+
+def test_what_a_hub_brings_speaks(models3: Path, tmp_path: Path) -> None:
+    """From an empty folder, with a manifest that knows no size and no digest; then its variant."""
+    folder = models3 / FOLDER3
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    listed = [{"path": path, "part": "test", "size": None, "sha256": None} for path in files]
+    hubs = {hub: {"repository": REPOSITORY, "revision": COMMIT} for hub in ("huggingface", "modelscope")}
+    model = {"about": "", "folder": FOLDER3, "hubs": hubs, "files": listed, "variants": {"rl": {"llm.pt": "llm.rl.pt"}}}
+    (tmp_path / "manifest.json").write_text(json.dumps({"cosyvoice3-0.5b": model}))
+    other = torch.load(folder / "llm.pt", weights_only=True)
+    other["llm_decoder.weight"] = other["llm_decoder.weight"].flip(0).clone()
+    torch.save(other, tmp_path / "llm.rl.pt")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "MODELSCOPE_"))},
+        "_COSYSERVE_MANIFEST": str(tmp_path / "manifest.json"),
+        "COSYSERVE_MODELS_DIR": str(tmp_path / "models"),
+        "COSYSERVE_DTYPE": "float32",
+        "COSYSERVE_SYNTHESIZER": "cosyvoice",
+        "COSYSERVE_HF_MIRROR": "http://127.0.0.1:9",
+        "MODELSCOPE_ENDPOINT": "http://127.0.0.1:9",
+        "HOME": str(tmp_path),
+    }
+
+    def runs(*arguments: str) -> None:
+        command = [sys.executable, "-m", "cosyserve", *arguments]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    with Hub({**files, "llm.rl.pt": (tmp_path / "llm.rl.pt").read_bytes()}) as hub:
+        environment["HF_ENDPOINT"] = hub.url
+        runs("fetch", "--model", "cosyvoice3-0.5b")
+        runs("say", "Hi.", "-o", "base.wav")
+        runs("fetch", "--model", "cosyvoice3-0.5b", "--variant", "rl")
+        runs("say", "Hi.", "-o", "rl.wav")
+    assert all(from_wav((tmp_path / name).read_bytes()).size for name in ("base.wav", "rl.wav"))
+    assert (tmp_path / "models" / FOLDER3 / "llm.pt").read_bytes() == (tmp_path / "llm.rl.pt").read_bytes()
