@@ -1,19 +1,23 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cosyserve.cosyvoice.frontend.edition import COSYVOICE3, EDITIONS, Edition
+from cosyserve.cosyvoice.model.config import Sizes
 from cosyserve.cosyvoice.model.flow import Flow
 from cosyserve.cosyvoice.model.untrained import untrained
+from cosyserve.measure import model as measured_model
 from cosyserve.measure.flow_steps import flow_steps
 from cosyserve.measure.model import growth
 from cosyserve.speech.voices import BUNDLED
-from cosyserve.store.manifest import MODEL_FOLDER
+from cosyserve.store.manifest import model_of
+from tests.cosyvoice.folder import SMALL3
 from tests.cosyvoice.seeded import TINY
 
 
@@ -33,10 +37,14 @@ def test_an_untrained_model_is_the_same_each_time_and_makes_finite_sound() -> No
 
 
 @pytest.mark.parametrize("fetched", [True, False], ids=["the model that was fetched", "untrained weights"])
-def test_fewer_steps_are_measured_beside_ten(models: Path, fetched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cosyserve.measure.flow_steps.Config", lambda: TINY)  # the released size takes minutes
-    model = models / MODEL_FOLDER
-    measured = dict(flow_steps(model if fetched else None, next(BUNDLED.iterdir())))
+@pytest.mark.parametrize("edition", EDITIONS.values(), ids=EDITIONS)
+def test_fewer_steps_are_measured_beside_ten(request: pytest.FixtureRequest, fetched: bool, edition: Edition) -> None:
+    models = request.getfixturevalue("models3" if edition is COSYVOICE3 else "models")
+    model = models / model_of(edition.model).folder
+    if not fetched:  # the released size takes minutes
+        small = SMALL3 if edition is COSYVOICE3 else TINY
+        edition = replace(edition, sizes=lambda: small)  # type: ignore[arg-type]
+    measured = dict(flow_steps(model if fetched else None, next(BUNDLED.iterdir()), edition))
     assert measured["weights"] == (str(model) if fetched else "untrained")
     strays = [measured[f"{steps} steps: relative deviation of the mel"] for steps in (10, 8, 6, 5)]
     assert strays[0] == 0
@@ -52,3 +60,23 @@ def test_a_bench_of_a_device_that_is_not_there_says_so() -> None:
     assert done.returncode == 2
     assert "CS-GPU-101" in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("small", [TINY, SMALL3], ids=["cosyvoice2", "cosyvoice3"])
+def test_each_part_of_either_model_is_measured(small: Sizes) -> None:
+    measured = dict(measured_model.model([], small))
+    assert float(str(measured["seconds of audio"])) == pytest.approx(4.1, abs=0.1)
+    for part in ("LLM: seconds a token", "flow: seconds an estimator call, 2 × 380 frames", "vocoder: seconds"):
+        assert float(str(measured[part])) >= 0
+    assert float(str(measured["real-time factor, streamed"])) > 0
+
+
+def test_the_commands_measure_the_model_that_is_named() -> None:
+    for command in ("model", "streaming", "flow-steps", "gpu"):
+        told = subprocess.run(
+            [sys.executable, "-m", "cosyserve", "bench", command, "--model", "cosyvoice9"],
+            capture_output=True,
+            text=True,
+        )
+        assert told.returncode == 2
+        assert "cosyvoice3" in told.stderr

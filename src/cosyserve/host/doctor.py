@@ -12,6 +12,7 @@ from cosyserve.host import folders, gpu, kernels, models, mpi, network, system, 
 from cosyserve.host.report import Check, Finding, Report, Text, worst
 from cosyserve.machine import Machine, is_container, platform_of
 from cosyserve.settings import Settings
+from cosyserve.store.chosen import chosen
 
 UNANSWERED = Check("CS-HOST-011", Text("Unanswered checks", "未完成的检查"))
 CRASHED = Check("CS-HOST-012", Text("Failed checks", "出错的检查"))
@@ -70,7 +71,7 @@ def _questions(
         system.clock,
         system.text_encoding,
         lambda: wsl.examine(machine, folder.absolute(), settings.port),
-        lambda: gpu.examine(machine, settings.past_seconds, settings.flow_steps, needed=for_card),
+        lambda: gpu.examine(machine, settings.past_seconds, settings.flow_steps, model=chosen(here), needed=for_card),
         lambda: kernels.examine(machine, settings),
         lambda: mpi.tools(machine),
         lambda: mpi.gl_plugin(machine),

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING
 import torch
 
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
-from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS, SAMPLE_RATE, Config
-from cosyserve.cosyvoice.model.flow import Chunk, Flow
-from cosyserve.cosyvoice.model.hift import Hift
+from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS, SAMPLE_RATE, Sizes
+from cosyserve.cosyvoice.model.flow import Chunk, Solver
+from cosyserve.cosyvoice.model.loading import flow_of, vocoder_of
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.untrained import untrained
+from cosyserve.cosyvoice.model.vocoder import Vocoder
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
-from cosyserve.cosyvoice.runtime.encoder_batch import EncoderBatch
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch, Work
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
+from cosyserve.cosyvoice.runtime.generations import mean_batch
 from cosyserve.cosyvoice.runtime.graphs import new_pool
 from cosyserve.cosyvoice.runtime.hops import Hops
-from cosyserve.cosyvoice.runtime.memory import ENCODER_TOKENS, VOICE_PAGES, Share, pages_behind, room, shared_out
+from cosyserve.cosyvoice.runtime.memory import VOICE_PAGES, Share, pages_behind, room, shared_out
 from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.utterance import Pcm, Utterance
 from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
@@ -57,12 +58,15 @@ class _Device:
 
 @dataclass(frozen=True)
 class _Models:
+    sizes: Sizes
     llm: Llm
-    flow: Flow
-    hift: Hift
+    flow: Solver
+    vocoder: Vocoder
 
 
-def gpu(dtype: torch.dtype, kernels: "Kernels | None", *, compare: bool = False) -> Iterator[tuple[str, object]]:
+def gpu(
+    dtype: torch.dtype, kernels: "Kernels | None", sizes: Sizes, *, compare: bool = False
+) -> Iterator[tuple[str, object]]:
     """Names and values as they become known; without `kernels` by PyTorch's. With `compare` all once more by PyTorch's,
     and how much longer those take."""
     device = torch.device("cuda")
@@ -73,11 +77,11 @@ def gpu(dtype: torch.dtype, kernels: "Kernels | None", *, compare: bool = False)
     yield "memory bandwidth of a copy, GB/s", round(can.bandwidth / 1e9)
     yield "products, TFLOP/s", round(can.rate / 1e12)
     found: dict[str, object] = {}
-    for name, value in _measured(dtype, kernels, can):
+    for name, value in _measured(dtype, kernels, sizes, can):
         found[name] = value
         yield name, value
     if compare and kernels is not None:
-        for name, value in _measured(dtype, None, can):
+        for name, value in _measured(dtype, None, sizes, can):
             yield f"{name}, PyTorch", value
             mine = found.get(name)
             if isinstance(value, int | float) and isinstance(mine, int | float) and mine:
@@ -85,8 +89,10 @@ def gpu(dtype: torch.dtype, kernels: "Kernels | None", *, compare: bool = False)
     yield "peak GPU memory, GiB", round(torch.cuda.max_memory_allocated() / 2**30, 2)
 
 
-def _measured(dtype: torch.dtype, kernels: "Kernels | None", can: _Device) -> Iterator[tuple[str, object]]:
-    models = _models(dtype)
+def _measured(
+    dtype: torch.dtype, kernels: "Kernels | None", sizes: Sizes, can: _Device
+) -> Iterator[tuple[str, object]]:
+    models = _models(dtype, sizes)
     yield from _parts(models, kernels, can)
     gc.collect()  # what is out of use has references in circles, and most of a card's memory
     torch.cuda.empty_cache()
@@ -96,14 +102,14 @@ def _measured(dtype: torch.dtype, kernels: "Kernels | None", can: _Device) -> It
     torch.cuda.empty_cache()
 
 
-def _models(dtype: torch.dtype) -> _Models:
-    config = Config()
-    flow, hift = untrained(Flow(config.flow)).to("cuda", dtype), untrained(Hift(config.hift))
+def _models(dtype: torch.dtype, sizes: Sizes) -> _Models:
+    flow, vocoder = untrained(flow_of(sizes)).to("cuda", dtype), untrained(vocoder_of(sizes))
     flow.noise = flow.noise.float()
-    torch.nn.init.constant_(hift.f0_predictor.classifier.bias, _HERTZ)
-    hift.exact = dtype == torch.float32
-    llm = untrained(Llm(config.llm)).to("cuda", dtype)
-    return _Models(llm.requires_grad_(False), flow.requires_grad_(False), hift.to("cuda").requires_grad_(False))
+    torch.nn.init.constant_(vocoder.f0_predictor.classifier.bias, _HERTZ)
+    vocoder.exact = dtype == torch.float32
+    llm = untrained(Llm(sizes.llm)).to("cuda", dtype)
+    flow.fuse()
+    return _Models(sizes, llm, flow, vocoder.to("cuda"))
 
 
 def _parts(models: _Models, kernels: "Kernels | None", can: _Device) -> Iterator[tuple[str, object]]:
@@ -113,38 +119,38 @@ def _parts(models: _Models, kernels: "Kernels | None", can: _Device) -> Iterator
         yield f"LLM: ms a step, {slots} slots", round(1000 * seconds, 3)
         yield f"LLM: tokens a second, {slots} slots", round(slots / seconds)
         yield f"LLM: step ÷ floor, {slots} slots", round(seconds / floor, 1)
-    yield from _chunks(models.flow, kernels, can)
+    yield from _chunks(models, kernels, can)
     gc.collect()
     torch.cuda.empty_cache()
     for streams in _STREAMS:
         yield f"encoder: ms a hop of {streams} streams", round(1000 * _encoder_hop(models.flow, streams), 2)
     for streams in _STREAMS:
-        yield f"vocoder: ms a hop of {streams} streams", round(1000 * _vocoder_hop(models.hift, streams, kernels), 2)
+        yield f"vocoder: ms a hop of {streams} streams", round(1000 * _vocoder_hop(models.vocoder, streams, kernels), 2)
 
 
-def _chunks(flow: Flow, kernels: "Kernels | None", can: _Device) -> Iterator[tuple[str, object]]:
+def _chunks(models: _Models, kernels: "Kernels | None", can: _Device) -> Iterator[tuple[str, object]]:
     """The flow of as many streams as there is room for, none of which shares its recording."""
-    pages = _room(flow).pages
+    pages = _room(models).pages
     numbers = [streams for streams in _STREAMS if streams * _BEHIND <= pages]
     if not numbers:
         return
-    batch = FlowBatch(flow, numbers[-1], numbers[-1] * _BEHIND, _PAST_FRAMES, new_pool(), kernels)
+    batch = FlowBatch(models.flow, numbers[-1], numbers[-1] * _BEHIND, _PAST_FRAMES, new_pool(), kernels)
     for streams in numbers:
         seconds = _chunk(batch, streams)
         yield f"flow: ms a chunk of {streams} streams", round(1000 * seconds, 1)
-        yield f"flow: chunk of {streams} streams ÷ floor", round(seconds / _chunk_floor(flow, streams, can), 1)
+        yield f"flow: chunk of {streams} streams ÷ floor", round(seconds / _chunk_floor(models, streams, can), 1)
 
 
 def _streams(models: _Models, kernels: "Kernels | None") -> Iterator[tuple[str, object]]:
     given = voice()
     prompt = Prompt(given.tokens[0], given.mel[0], given.embedding[0])
-    most = min(max(_STREAMS), _room(models.flow).streams)
+    most = min(max(_STREAMS), _room(models).streams)
     yield "most streams at once", most
     if not most:
         return
     began = time.perf_counter()
     pages = most * (_BEHIND - VOICE_PAGES) + _BEHIND  # all in one voice
-    token2wav = BatchedToken2Wav(models.flow, models.hift, Hops(), most, pages, _PAST_FRAMES, kernels=kernels)
+    token2wav = BatchedToken2Wav(models.flow, models.vocoder, Hops(), most, pages, _PAST_FRAMES, kernels=kernels)
     generator = Generator(models.llm, most, _POSITIONS, kernels=kernels)
     for make in (*generator.graphs(), *token2wav.graphs()):
         make()
@@ -159,10 +165,10 @@ def _streams(models: _Models, kernels: "Kernels | None") -> Iterator[tuple[str, 
         runtime.close()
 
 
-def _room(flow: Flow) -> Share:
+def _room(models: _Models) -> Share:
     """What the card has room for now."""
-    size = flow.encoder_proj.weight.element_size()
-    return shared_out(room(torch.cuda.mem_get_info()[0]), Config().flow, _PAST_FRAMES, size)
+    size = models.flow.like.element_size()
+    return shared_out(room(torch.cuda.mem_get_info()[0]), models.sizes.flow, _PAST_FRAMES, size)
 
 
 def _bandwidth(device: torch.device) -> float:
@@ -223,23 +229,21 @@ def _chunk(batch: FlowBatch, streams: int) -> float:
             batch.end(state)
 
 
-def _chunk_floor(flow: Flow, streams: int, can: _Device) -> float:
+def _chunk_floor(models: _Models, streams: int, can: _Device) -> float:
     """Seconds that a chunk of so many streams takes at least: for its products and its attention, or to read the
     weights and the past."""
-    config = Config().flow
-    weights = sum(each.numel() for each in flow.estimator.parameters() if each.dim() > 1)
-    rows, inner = 2 * streams, config.estimator.heads * config.estimator.head_dim
-    attentions = config.estimator.transformers * (config.estimator.mid_blocks + 2)
-    operations = rows * CHUNK * (2 * weights + 4 * attentions * _PAST_FRAMES * inner)
-    values = weights + rows * attentions * _PAST_FRAMES * 2 * inner
-    size = flow.encoder_proj.weight.element_size()
+    config, rows = models.sizes.flow, 2 * streams
+    weights = sum(each.numel() for each in models.flow.estimator.parameters() if each.dim() > 1)
+    operations = rows * CHUNK * (2 * weights + 2 * config.estimator.kept * _PAST_FRAMES)
+    values = weights + rows * config.estimator.kept * _PAST_FRAMES
+    size = models.flow.like.element_size()
     return config.steps * max(operations / can.rate, values * size / can.bandwidth)
 
 
 @torch.inference_mode()
-def _encoder_hop(flow: Flow, streams: int) -> float:
+def _encoder_hop(flow: Solver, streams: int) -> float:
     """Seconds for 25 tokens of so many streams behind one recording."""
-    given, batch = voice(), EncoderBatch(flow, streams + 1, ENCODER_TOKENS, new_pool())
+    given, batch = voice(), mean_batch(flow, streams + 1, new_pool())
     recording = batch.begin(streams, given.tokens, given.mel.to("cuda"), given.embedding)
     batch.push([(recording, False)])
     going = [batch.resume(batch.keep(recording), slot) for slot in range(streams)]
@@ -248,9 +252,9 @@ def _encoder_hop(flow: Flow, streams: int) -> float:
     return _best(lambda: batch.push([(replace(each), False) for each in going]))
 
 
-def _vocoder_hop(hift: Hift, streams: int, kernels: "Kernels | None") -> float:
+def _vocoder_hop(vocoder: Vocoder, streams: int, kernels: "Kernels | None") -> float:
     """Seconds for a second of each of so many streams."""
-    batch = VocoderBatch(hift, streams, FRAMES_PER_TOKEN * Hops().first, CHUNK, new_pool(), kernels)
+    batch = VocoderBatch(vocoder, streams, FRAMES_PER_TOKEN * Hops().first, CHUNK, new_pool(), kernels)
     going = [batch.stream(seed) for seed in range(streams)]
     mel = torch.randn(1, MELS, CHUNK, device="cuda")
     batch.push([(each, mel[:, :, : FRAMES_PER_TOKEN * Hops().first], False) for each in going])
