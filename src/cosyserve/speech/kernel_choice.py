@@ -1,4 +1,4 @@
-"""Which kernels CosyVoice computes with, and why: Triton's where card and machine have what they need, else PyTorch's.
+"""Which kernels the model computes with, and why: Triton's where card and machine have what they need, else PyTorch's.
 
 Nobody sets that. Triton is imported where a card can use it, and only then; torch by the process of the model alone, so
 that who reports needs neither.
@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -115,9 +115,10 @@ def _tested(sizes: Sizes, like: "torch.Tensor", under_way: Trial) -> KernelChoic
     import torch
 
     try:
+        from cosyserve.cosyvoice.kernels.kernels import used_by
         from cosyserve.cosyvoice.kernels.self_test import self_tested
 
-        kernels, replaced = self_tested(sizes, like, under_way.broken, under_way.begins)  # type: ignore[arg-type]
+        kernels, replaced = self_tested(sizes, like, under_way.broken, under_way.begins)
     except Exception as problem:  # speech goes on by PyTorch
         log.warning("Triton's kernels could not be tested", exc_info=True)
         kernels, replaced = None, {under_way.trying: _said(problem)}
@@ -128,7 +129,7 @@ def _tested(sizes: Sizes, like: "torch.Tensor", under_way: Trial) -> KernelChoic
         under_way.blame(next((name for name in replaced if name not in known), under_way.trying))
         raise
     torch.cuda.empty_cache()  # what the test took is room for streams
-    if kernels is None or len(replaced) == len(fields(kernels)):
+    if kernels is None or used_by(sizes) <= replaced.keys():
         first = next(iter(replaced.values()))
         under_way.ends(first, {})
         return _by_torch(untested(first))

@@ -8,12 +8,16 @@ from cosyserve.cosyvoice.kernels import (
     decode_attention,
     draw,
     euler_step,
+    gated_norm,
+    group_conv,
     linear_residual,
     norm_linear,
     norm_mish,
     paged_attention,
     snake,
+    turn_append,
 )
+from cosyserve.cosyvoice.model.config import Config3, Sizes
 
 Kernel = Callable[..., None]
 
@@ -31,6 +35,19 @@ class Kernels:
     norm_mish: Kernel = norm_mish.norm_mish
     paged_attention: Kernel = paged_attention.paged_attention
     snake: Kernel = snake.snake
+    gated_norm: Kernel = gated_norm.gated_norm
+    group_conv: Kernel = group_conv.group_conv
+    turn_append: Kernel = turn_append.turn_append
+
+
+_FLOW = {"causal_conv", "norm_mish", "norm_linear", "linear_residual", "paged_attention", "euler_step"}
+_DIT = {"gated_norm", "group_conv", "turn_append", "paged_attention", "euler_step"}
+_OTHERS = {"norm_linear", "linear_residual", "decode_attention", "draw", "snake"}
+
+
+def used_by(sizes: Sizes) -> set[str]:
+    """The names of those that a model of either generation is computed with."""
+    return _OTHERS | (_DIT if isinstance(sizes, Config3) else _FLOW)
 
 
 REFERENCES = Kernels(
@@ -43,4 +60,7 @@ REFERENCES = Kernels(
     norm_mish.reference,
     paged_attention.reference,
     snake.reference,
+    gated_norm.reference,
+    group_conv.reference,
+    turn_append.reference,
 )

@@ -18,8 +18,8 @@ from cosyserve.cosyvoice.model.past import Past
 _INPUTS = 4 * MELS  # the mel so far, the prompt's mel, the mean, the speaker
 _CHUNK = CHUNK_TOKENS * FRAMES_PER_TOKEN
 _SINUSOIDS = 256
-_TAPS, _GROUPS = 31, 16  # of the convolutions that tell positions
-_EPSILON = 1e-6
+TAPS, GROUPS = 31, 16  # of the convolutions that tell positions
+EPSILON = 1e-6
 _ROTARY_BASE = 10_000.0
 
 
@@ -43,8 +43,8 @@ class PositionConvolution(nn.Sequential):
     """A causal convolution in groups and Mish; numbered as upstream's list is."""
 
     def __init__(self, width: int) -> None:
-        super().__init__(nn.Conv1d(width, width, _TAPS, groups=_GROUPS))
-        self.behind = _TAPS - 1
+        super().__init__(nn.Conv1d(width, width, TAPS, groups=GROUPS))
+        self.behind = TAPS - 1
 
     def forward(self, x: Tensor, past: Past) -> Tensor:  # type: ignore[override]
         return F.mish(self[0](past.before(self, x, self.behind)))
@@ -163,7 +163,7 @@ Times = list[tuple[Tensor, ...]]
 
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[2:], eps=_EPSILON) * (1 + scale) + shift
+    return F.layer_norm(x, x.shape[2:], eps=EPSILON) * (1 + scale) + shift
 
 
 class Transformer(nn.Module):

@@ -41,11 +41,13 @@ def mean_batch(flow: Solver, slots: int, pool: Pool | None) -> MeanBatch:
     return EncoderBatch(flow, slots, ENCODER_TOKENS, pool)
 
 
-def fused_estimator(flow: Solver, memory: FlowMemory, width: int, kernels: "Kernels") -> MakeEstimator | None:
-    """What moves batches of up to `width` chunks by Triton's kernels. None where there are none for it."""
-    if not isinstance(flow, Flow):
-        return None
+def fused_estimator(flow: Solver, memory: FlowMemory, width: int, kernels: "Kernels") -> MakeEstimator:
+    """What moves batches of up to `width` chunks by Triton's kernels."""
     # Triton is imported where a card is, and only then.
+    from cosyserve.cosyvoice.runtime.fused_dit import FusedDit
     from cosyserve.cosyvoice.runtime.fused_estimator import FusedEstimator
 
+    if isinstance(flow, DitFlow):
+        return FusedDit(flow, memory, width, kernels)
+    assert isinstance(flow, Flow)  # noqa: S101 - there are two
     return FusedEstimator(flow, memory, width, kernels)
