@@ -75,8 +75,10 @@ def test_a_text_that_is_not_to_be_changed_is_not() -> None:
     assert spoken("a[i] [AA0]", normalize=False) == "a[i] [AA0]"
 
 
-def test_a_character_of_the_private_area_is_no_mark() -> None:
-    assert spoken(f"好{chr(0xF0000)}{chr(0xF0005)}的。") == "好的。"
+def test_a_character_that_stands_for_a_mark_is_none_where_somebody_wrote_it() -> None:
+    assert spoken(f"好{chr(0x10FE00)}{chr(0x10FE05)}的。") == "好的。"
+    for icon in ("\U000f0001", "\ue0b0"):  # of fonts of icons
+        assert spoken(icon) == spoken(icon, pronounced=False) == ""
 
 
 @given(
@@ -93,7 +95,7 @@ def test_nothing_becomes_a_mark_that_was_not_written(parts: list[str]) -> None:
     assert not PRONOUNCED.search(spoken(text))
 
 
-@given(st.text(alphabet="[]ABIiǐjaā好x1 (\U000f0000", max_size=40))
+@given(st.text(alphabet="[]ABIiǐjaā好x1 (\U0010fe00", max_size=40))
 def test_what_is_hidden_is_shown_again(text: str) -> None:
     """Each character still knows where it comes from."""
     found = hidden(Mapped.original(text))

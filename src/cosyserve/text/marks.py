@@ -28,8 +28,8 @@ SOUNDS = (
 TAGS = ("<strong>", "</strong>", "<laughter>", "</laughter>")
 
 _PRONUNCIATION = (*PHONEMES, *PINYIN)
-_FIRST = 0xF0000  # of the private area
-AREA = f"{chr(_FIRST)}-{chr(_FIRST + 0xFFFD)}"  # as a range of a pattern
+_FIRST = 0x10FE00  # in the last private area, which fonts of icons leave free
+AREA = f"{chr(_FIRST)}-{chr(_FIRST + len(_PRONUNCIATION) - 1)}"  # as a range of a pattern
 _HIDDEN = {mark: chr(_FIRST + place) for place, mark in enumerate(_PRONUNCIATION)}
 _SHOWN = {character: mark for mark, character in _HIDDEN.items()}
 
@@ -78,7 +78,7 @@ def hidden(text: Mapped) -> Mapped:
 def shown(text: Mapped) -> Mapped:
     """The phonemes as the model reads them; what only looks like one loses its brackets."""
     text = text.sub("bracket", _MARK, _bare)
-    return text.sub("pronunciation", PRONOUNCED, lambda mark: _SHOWN.get(mark.group(), ""))
+    return text.sub("pronunciation", PRONOUNCED, lambda mark: _SHOWN[mark.group()])
 
 
 def _bare(mark: re.Match[str]) -> str:
