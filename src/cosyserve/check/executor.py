@@ -14,7 +14,7 @@ from cosyserve.cosyvoice.engine.batching import Ask, Drawing, Executor
 from cosyserve.cosyvoice.engine.trtllm import TrtllmExecutor
 from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
-from cosyserve.cosyvoice.model.loading import load_config, load_llm
+from cosyserve.cosyvoice.model.loading import load_llm, load_sizes
 from cosyserve.cosyvoice.model.sampling import length_limits
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
 from cosyserve.host import libpython
@@ -112,7 +112,7 @@ def execute(work: Work) -> Executed:
 def greedy_of_pytorch(model: Path, engine: Engine, text: Tensor) -> list[int]:
     """The first tokens of our own decoder for the same request, in the engine's type."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    llm = load_llm(model, load_config(model), getattr(torch, engine.key.shape.dtype), device)
+    llm = load_llm(model, load_sizes(model), getattr(torch, engine.key.shape.dtype), device)
     generator = Generator(llm, 1, engine.key.shape.max_seq)
     nothing = torch.empty(0, dtype=torch.long)
     slot = generator.add(Request(text, nothing, nothing, temperature=0.0))

@@ -12,8 +12,8 @@ from torch import Tensor
 from cosyserve.cosyvoice.frontend.features import TOKENIZER_RATE
 from cosyserve.cosyvoice.frontend.prompt_encoder import PromptEncoder
 from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, SAMPLE_RATE, Config
-from cosyserve.cosyvoice.model.flow import Flow
-from cosyserve.cosyvoice.model.loading import load_config, load_flow
+from cosyserve.cosyvoice.model.flow import Flow, Solver
+from cosyserve.cosyvoice.model.loading import load_flow, load_sizes
 from cosyserve.cosyvoice.model.untrained import untrained
 from cosyserve.measure.model import UTTERANCE_TOKENS, Voice, deviation, speech, voice
 from cosyserve.speech import recording
@@ -26,9 +26,10 @@ def flow_steps(folder: Path | None, file: Path) -> Iterator[tuple[str, object]]:
     """With the model of `folder`, the second half of the recording `file` is spoken again behind its first half.
     Without one, weights and tokens are drawn at random, and how far the mel strays says nothing of speech."""
     if folder is None:
-        flow, given, tokens = untrained(Flow(Config().flow)), voice(), speech(UTTERANCE_TOKENS)
+        flow: Solver = untrained(Flow(Config().flow))
+        given, tokens = voice(), speech(UTTERANCE_TOKENS)
     else:
-        flow, (given, tokens) = load_flow(folder, load_config(folder)), _halves(folder, file)
+        flow, (given, tokens) = load_flow(folder, load_sizes(folder)), _halves(folder, file)
     yield "weights", "untrained" if folder is None else str(folder)
     yield "threads", torch.get_num_threads()
     flow.mel(tokens, given.tokens, given.mel, given.embedding, chunked=True)  # warm
