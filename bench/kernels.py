@@ -1,4 +1,4 @@
-"""All kernels on a card, beside PyTorch's, in one run:  python -m bench.kernels [--alone]
+"""All kernels on a card, beside PyTorch's, in one run:  python -m bench.kernels [--alone] [--model cosyvoice3]
 
 For each at its released sizes: how far it and PyTorch are from float32, of the same rounded numbers, and the
 microseconds of both in a graph. Then a chunk of the whole flow for several widths, by kernels and by PyTorch: the
@@ -14,8 +14,9 @@ from torch import Tensor
 
 from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernel, Kernels
 from cosyserve.cosyvoice.kernels.self_test import Case, cases, distance, vocoder_cases
-from cosyserve.cosyvoice.model.config import MELS, Config
-from cosyserve.cosyvoice.model.flow import Chunk, Flow
+from cosyserve.cosyvoice.model.config import MELS, RELEASED
+from cosyserve.cosyvoice.model.flow import Chunk, Solver
+from cosyserve.cosyvoice.model.loading import flow_of
 from cosyserve.cosyvoice.model.untrained import untrained
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch, FlowState, Work
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
@@ -63,7 +64,7 @@ def chunks(batch: FlowBatch, width: int) -> tuple[list[FlowState], Callable[[], 
     return states, move
 
 
-def whole(flow: Flow, kernels: Kernels | None) -> dict[int, tuple[float, Tensor]]:
+def whole(flow: Solver, kernels: Kernels | None) -> dict[int, tuple[float, Tensor]]:
     """Seconds for a chunk of so many streams that have their whole past, and the mels of all their chunks."""
     frames, most = _PAST_FRAMES, max(_WIDTHS)
     batch = FlowBatch(flow, most, most * pages_behind(frames), frames, new_pool(), kernels)
@@ -86,10 +87,12 @@ def main() -> None:
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}")
     parser = argparse.ArgumentParser()
     parser.add_argument("--alone", action="store_true", help="each kernel in bfloat16, and nothing else")
-    alone = parser.parse_args().alone
+    parser.add_argument("--model", choices=RELEASED, default="cosyvoice2")
+    options = parser.parse_args()
+    alone, sizes = options.alone, RELEASED[options.model]
     for dtype in (torch.bfloat16,) if alone else (torch.float32, torch.bfloat16):
         like = torch.zeros(1, device="cuda", dtype=dtype)
-        for case in (*cases(Config(), like), *vocoder_cases(Config(), like, streams=max(_WIDTHS))):
+        for case in (*cases(sizes, like), *vocoder_cases(sizes, like, streams=max(_WIDTHS))):
             ours, reference = getattr(Kernels(), case.kernel), getattr(REFERENCES, case.kernel)
             name = f"{case.kernel}, {case.size}, {str(dtype).removeprefix('torch.')}"
             print(f"{name}: {distance(case, ours):.1e} from float32, PyTorch {distance(case, reference):.1e};", end=" ")
@@ -97,7 +100,7 @@ def main() -> None:
             print(f"{mine:.1f} µs, PyTorch {torchs:.1f}, {mine / torchs:.2f}", flush=True)
     if alone:
         return
-    flow = untrained(Flow(Config().flow)).to("cuda")
+    flow = untrained(flow_of(sizes)).to("cuda")
     exact, near = whole(flow, None), whole(flow, Kernels())
     halved = flow.to(torch.bfloat16)
     halved.noise = halved.noise.float()

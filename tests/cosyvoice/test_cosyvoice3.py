@@ -1,5 +1,7 @@
 """CosyVoice3's networks, whatever the hops: its flow goes on where it was, and its vocoder changes nothing it gave."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,22 @@ def test_a_stream_is_the_whole_under_the_chunk_mask(model: Model3, seed: int, re
     parts = [stream.push(each) for each in tokens.split([*hops, 1], dim=1)]
     streamed = torch.cat([*parts, stream.push(tokens[:, :0], final=True)], dim=2)
     torch.testing.assert_close(streamed, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_fused_flow_moves_as_before_also_in_another_type(model: Model3) -> None:
+    tokens = torch.arange(40)[None]
+    given = torch.arange(10)[None], torch.randn(1, 20, MELS), torch.randn(1, 192)
+    flow = copy.deepcopy(model.flow)
+    expected = flow.mel(tokens, *given)
+    weights = sum(each.numel() for each in flow.parameters())
+    flow.fuse()
+    assert sum(each.numel() for each in flow.parameters()) < 0.95 * weights
+    torch.testing.assert_close(flow.mel(tokens, *given), expected, rtol=1e-4, atol=1e-4)
+    exact = flow.double()  # its products are made anew, its times are not
+    exact.fuse()
+    noise = exact.noise.float()
+    exact.noise = noise
+    torch.testing.assert_close(exact.mel(tokens, *given).float(), expected, rtol=1e-4, atol=1e-4)
 
 
 @settings(max_examples=5)

@@ -25,7 +25,7 @@ from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav, Token2Wav, To
 from cosyserve.cosyvoice.runtime.utterance import Utterance
 from cosyserve.cosyvoice.runtime.whole import WholeTokens
 from cosyserve.speech.audio import Pcm
-from tests.cosyvoice.seeded import SHALLOW, SHALLOW3, Model, Model3, seeded, seeded3
+from tests.cosyvoice.seeded import SHALLOW, SHALLOW3, Model, Model3, calm3, seeded
 from tests.running import HANGS, eventually
 
 HOPS = st.builds(Hops, first=st.integers(1, 25), longest=st.sampled_from((25, 50, 100)))
@@ -34,7 +34,7 @@ NOTHING = torch.empty(0, dtype=torch.long)
 
 @pytest.fixture(scope="module", params=["CosyVoice2", "CosyVoice3"])
 def model(request: pytest.FixtureRequest) -> Model | Model3:
-    return seeded(SHALLOW) if request.param == "CosyVoice2" else seeded3(SHALLOW3)
+    return seeded(SHALLOW) if request.param == "CosyVoice2" else calm3(SHALLOW3)
 
 
 def first_samples(model: Model | Model3, frames: int) -> int:

@@ -118,7 +118,7 @@ def gpu(name: str | None, as_json: bool, dtype: str, compare: bool) -> None:
         raise CosyError(errors.NO_CUDA)
     number_type, sizes = getattr(torch, dtype), _edition(name).sizes()
     in_use = choose("cuda", number_type, sizes, load_settings().state_dir)
-    _print_measured(measured.gpu(number_type, in_use.kernels, sizes, compare=compare), as_json)
+    _print_measured(measured.gpu(number_type, in_use.kernels, compare=compare, sizes=sizes), as_json)
 
 
 @bench.command()

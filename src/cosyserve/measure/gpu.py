@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
-from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS, SAMPLE_RATE, Sizes
-from cosyserve.cosyvoice.model.flow import Chunk, Solver
+from cosyserve.cosyvoice.model.causal_hift import CausalHift
+from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS, RELEASED, SAMPLE_RATE, Sizes
+from cosyserve.cosyvoice.model.flow import Chunk, DitFlow, Flow, Solver
+from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.loading import flow_of, vocoder_of
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.untrained import untrained
@@ -34,6 +36,7 @@ from cosyserve.measure.timing import seconds_of
 if TYPE_CHECKING:
     from cosyserve.cosyvoice.kernels.kernels import Kernels
 
+_COSYVOICE2 = RELEASED["cosyvoice2"]
 _SLOTS = (1, 16, 32)
 _STREAMS = (1, 4, 16, 32)
 _POSITIONS = 1024
@@ -60,15 +63,15 @@ class _Device:
 class _Models:
     sizes: Sizes
     llm: Llm
-    flow: Solver
-    vocoder: Vocoder
+    flow: Flow | DitFlow
+    hift: Hift | CausalHift
 
 
 def gpu(
-    dtype: torch.dtype, kernels: "Kernels | None", sizes: Sizes, *, compare: bool = False
+    dtype: torch.dtype, kernels: "Kernels | None", *, compare: bool = False, sizes: Sizes = _COSYVOICE2
 ) -> Iterator[tuple[str, object]]:
-    """Names and values as they become known; without `kernels` by PyTorch's. With `compare` all once more by PyTorch's,
-    and how much longer those take."""
+    """Names and values as they become known, of a model of those `sizes`; without `kernels` by PyTorch's. With
+    `compare` all once more by PyTorch's, and how much longer those take."""
     device = torch.device("cuda")
     can = _Device(_bandwidth(device), _rate(device, dtype))
     yield "device", torch.cuda.get_device_name(device)
@@ -77,11 +80,11 @@ def gpu(
     yield "memory bandwidth of a copy, GB/s", round(can.bandwidth / 1e9)
     yield "products, TFLOP/s", round(can.rate / 1e12)
     found: dict[str, object] = {}
-    for name, value in _measured(dtype, kernels, sizes, can):
+    for name, value in _measured(sizes, dtype, kernels, can):
         found[name] = value
         yield name, value
     if compare and kernels is not None:
-        for name, value in _measured(dtype, None, sizes, can):
+        for name, value in _measured(sizes, dtype, None, can):
             yield f"{name}, PyTorch", value
             mine = found.get(name)
             if isinstance(value, int | float) and isinstance(mine, int | float) and mine:
@@ -90,9 +93,9 @@ def gpu(
 
 
 def _measured(
-    dtype: torch.dtype, kernels: "Kernels | None", sizes: Sizes, can: _Device
+    sizes: Sizes, dtype: torch.dtype, kernels: "Kernels | None", can: _Device
 ) -> Iterator[tuple[str, object]]:
-    models = _models(dtype, sizes)
+    models = _models(sizes, dtype)
     yield from _parts(models, kernels, can)
     gc.collect()  # what is out of use has references in circles, and most of a card's memory
     torch.cuda.empty_cache()
@@ -102,14 +105,13 @@ def _measured(
     torch.cuda.empty_cache()
 
 
-def _models(dtype: torch.dtype, sizes: Sizes) -> _Models:
-    flow, vocoder = untrained(flow_of(sizes)).to("cuda", dtype), untrained(vocoder_of(sizes))
+def _models(sizes: Sizes, dtype: torch.dtype) -> _Models:
+    flow, hift = untrained(flow_of(sizes)).to("cuda", dtype), untrained(vocoder_of(sizes))
     flow.noise = flow.noise.float()
-    torch.nn.init.constant_(vocoder.f0_predictor.classifier.bias, _HERTZ)
-    vocoder.exact = dtype == torch.float32
+    torch.nn.init.constant_(hift.f0_predictor.classifier.bias, _HERTZ)
+    hift.exact = dtype == torch.float32
     llm = untrained(Llm(sizes.llm)).to("cuda", dtype)
-    flow.fuse()
-    return _Models(sizes, llm, flow, vocoder.to("cuda"))
+    return _Models(sizes, llm.requires_grad_(False), flow.requires_grad_(False), hift.to("cuda").requires_grad_(False))
 
 
 def _parts(models: _Models, kernels: "Kernels | None", can: _Device) -> Iterator[tuple[str, object]]:
@@ -125,16 +127,16 @@ def _parts(models: _Models, kernels: "Kernels | None", can: _Device) -> Iterator
     for streams in _STREAMS:
         yield f"encoder: ms a hop of {streams} streams", round(1000 * _encoder_hop(models.flow, streams), 2)
     for streams in _STREAMS:
-        yield f"vocoder: ms a hop of {streams} streams", round(1000 * _vocoder_hop(models.vocoder, streams, kernels), 2)
+        yield f"vocoder: ms a hop of {streams} streams", round(1000 * _vocoder_hop(models.hift, streams, kernels), 2)
 
 
 def _chunks(models: _Models, kernels: "Kernels | None", can: _Device) -> Iterator[tuple[str, object]]:
     """The flow of as many streams as there is room for, none of which shares its recording."""
-    pages = _room(models).pages
+    flow, pages = models.flow, _room(models).pages
     numbers = [streams for streams in _STREAMS if streams * _BEHIND <= pages]
     if not numbers:
         return
-    batch = FlowBatch(models.flow, numbers[-1], numbers[-1] * _BEHIND, _PAST_FRAMES, new_pool(), kernels)
+    batch = FlowBatch(flow, numbers[-1], numbers[-1] * _BEHIND, _PAST_FRAMES, new_pool(), kernels)
     for streams in numbers:
         seconds = _chunk(batch, streams)
         yield f"flow: ms a chunk of {streams} streams", round(1000 * seconds, 1)
@@ -150,7 +152,7 @@ def _streams(models: _Models, kernels: "Kernels | None") -> Iterator[tuple[str, 
         return
     began = time.perf_counter()
     pages = most * (_BEHIND - VOICE_PAGES) + _BEHIND  # all in one voice
-    token2wav = BatchedToken2Wav(models.flow, models.vocoder, Hops(), most, pages, _PAST_FRAMES, kernels=kernels)
+    token2wav = BatchedToken2Wav(models.flow, models.hift, Hops(), most, pages, _PAST_FRAMES, kernels=kernels)
     generator = Generator(models.llm, most, _POSITIONS, kernels=kernels)
     for make in (*generator.graphs(), *token2wav.graphs()):
         make()
@@ -232,17 +234,17 @@ def _chunk(batch: FlowBatch, streams: int) -> float:
 def _chunk_floor(models: _Models, streams: int, can: _Device) -> float:
     """Seconds that a chunk of so many streams takes at least: for its products and its attention, or to read the
     weights and the past."""
-    config, rows = models.sizes.flow, 2 * streams
+    kept, rows = models.sizes.flow.estimator.kept, 2 * streams
     weights = sum(each.numel() for each in models.flow.estimator.parameters() if each.dim() > 1)
-    operations = rows * CHUNK * (2 * weights + 2 * config.estimator.kept * _PAST_FRAMES)
-    values = weights + rows * config.estimator.kept * _PAST_FRAMES
+    operations = rows * CHUNK * (2 * weights + 2 * kept * _PAST_FRAMES)
+    values = weights + rows * kept * _PAST_FRAMES
     size = models.flow.like.element_size()
-    return config.steps * max(operations / can.rate, values * size / can.bandwidth)
+    return models.sizes.flow.steps * max(operations / can.rate, values * size / can.bandwidth)
 
 
 @torch.inference_mode()
 def _encoder_hop(flow: Solver, streams: int) -> float:
-    """Seconds for 25 tokens of so many streams behind one recording."""
+    """Seconds for the mean of 25 tokens of so many streams behind one recording."""
     given, batch = voice(), mean_batch(flow, streams + 1, new_pool())
     recording = batch.begin(streams, given.tokens, given.mel.to("cuda"), given.embedding)
     batch.push([(recording, False)])
@@ -252,9 +254,9 @@ def _encoder_hop(flow: Solver, streams: int) -> float:
     return _best(lambda: batch.push([(replace(each), False) for each in going]))
 
 
-def _vocoder_hop(vocoder: Vocoder, streams: int, kernels: "Kernels | None") -> float:
+def _vocoder_hop(hift: Vocoder, streams: int, kernels: "Kernels | None") -> float:
     """Seconds for a second of each of so many streams."""
-    batch = VocoderBatch(vocoder, streams, FRAMES_PER_TOKEN * Hops().first, CHUNK, new_pool(), kernels)
+    batch = VocoderBatch(hift, streams, FRAMES_PER_TOKEN * Hops().first, CHUNK, new_pool(), kernels)
     going = [batch.stream(seed) for seed in range(streams)]
     mel = torch.randn(1, MELS, CHUNK, device="cuda")
     batch.push([(each, mel[:, :, : FRAMES_PER_TOKEN * Hops().first], False) for each in going])

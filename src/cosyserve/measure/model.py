@@ -5,6 +5,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from cosyserve.cosyvoice.model.config import (
     CHUNK_TOKENS,
     FRAMES_PER_TOKEN,
     MELS,
+    RELEASED,
     SAMPLE_RATE,
     SPEECH_TOKENS,
     TOKENS_PER_SECOND,
@@ -25,6 +27,7 @@ from cosyserve.cosyvoice.model.past import Past
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.untrained import untrained
 
+_COSYVOICE2 = RELEASED["cosyvoice2"]
 PROMPT_TOKENS = 87  # 3.5 s, as in the reference outputs
 UTTERANCE_TOKENS = 103  # 4.1 s
 _LLM_PROMPT, _LLM_TOKENS = 117, 30
@@ -88,9 +91,9 @@ def growth(cpu_seconds: dict[int, float]) -> float:
     return sum((x - middle_x) * (y - middle_y) for x, y in points) / sum((x - middle_x) ** 2 for x, _ in points)
 
 
-def streaming(keep_seconds: int, sizes: Sizes) -> Iterator[tuple[str, object]]:
+def streaming(keep_seconds: int, config: Sizes = _COSYVOICE2) -> Iterator[tuple[str, object]]:
     """The cost of length, exact and with a bounded past: names and values as they become known."""
-    flow = untrained(flow_of(sizes))
+    flow = untrained(flow_of(config))
     yield "threads", torch.get_num_threads()
     stream(flow, 2)  # warm
     exact: Streamed | None = None
@@ -109,8 +112,9 @@ def streaming(keep_seconds: int, sizes: Sizes) -> Iterator[tuple[str, object]]:
             yield f"{name}: relative deviation from exact", deviation(longest.mel, exact.mel)
 
 
-def model(types: Sequence[torch.dtype], sizes: Sizes) -> Iterator[tuple[str, object]]:
-    """The speed of each part, and of all together for one utterance of 4.1 s after a prompt of 3.5 s.
+def model(types: Sequence[torch.dtype], config: Sizes = _COSYVOICE2) -> Iterator[tuple[str, object]]:
+    """The speed of each part of a model of those sizes, and of all together for one utterance of 4.1 s after a prompt
+    of 3.5 s.
 
     First in float32, under plain names; then in the other `types` and with the language model in eight bits.
     """
@@ -118,7 +122,7 @@ def model(types: Sequence[torch.dtype], sizes: Sizes) -> Iterator[tuple[str, obj
     scores: Tensor | None = None
     for dtype in (torch.float32, *types):
         name = "" if dtype == torch.float32 else f"{dtype}: ".removeprefix("torch.")
-        llm = untrained(Llm(sizes.llm)).to(dtype)
+        llm = untrained(Llm(config.llm)).to(dtype)
         llm.fuse()
         token, last = _llm_token(llm)
         yield f"{name}LLM: seconds a token", round(token, 4)
@@ -127,8 +131,8 @@ def model(types: Sequence[torch.dtype], sizes: Sizes) -> Iterator[tuple[str, obj
         else:
             yield f"{name}LLM: relative deviation of the scores", deviation(last, scores)
         del llm
-        yield from _flow_and_vocoder(sizes, name, dtype, token)
-    llm = quantised(untrained(Llm(sizes.llm)).to(torch.bfloat16))
+        yield from _flow_and_vocoder(config, name, dtype, token)
+    llm = quantised(untrained(Llm(config.llm)).to(torch.bfloat16))
     token, last = _llm_token(llm)
     yield "int8: LLM: seconds a token", round(token, 4)
     assert scores is not None  # noqa: S101 - float32 came first
@@ -136,8 +140,8 @@ def model(types: Sequence[torch.dtype], sizes: Sizes) -> Iterator[tuple[str, obj
     yield "peak memory in GiB", round(peak_gib(), 2)
 
 
-def _flow_and_vocoder(sizes: Sizes, name: str, dtype: torch.dtype, token: float) -> Iterator[tuple[str, object]]:
-    flow, vocoder = untrained(flow_of(sizes)).to(dtype), untrained(vocoder_of(sizes))
+def _flow_and_vocoder(config: Sizes, name: str, dtype: torch.dtype, token: float) -> Iterator[tuple[str, object]]:
+    flow, hift = untrained(flow_of(config)).to(dtype), untrained(vocoder_of(config))
     flow.noise = flow.noise.float()
     frames = FRAMES_PER_TOKEN * (PROMPT_TOKENS + UTTERANCE_TOKENS)
     yield f"{name}flow: seconds an estimator call, 2 × {frames} frames", round(_estimator_call(flow, frames), 3)
@@ -146,7 +150,7 @@ def _flow_and_vocoder(sizes: Sizes, name: str, dtype: torch.dtype, token: float)
     yield f"{name}flow: seconds offline", round(offline, 2)
     streamed, mel = timed(lambda: _streamed_mel(flow, tokens, given))
     yield f"{name}flow: seconds streamed, all chunks", round(streamed, 2)
-    vocoded, wave = timed(lambda: vocoder.stream(0, whole=True).push(mel, final=True))
+    vocoded, wave = timed(lambda: hift.stream(0, whole=True).push(mel, final=True))
     yield f"{name}vocoder: seconds", round(vocoded, 2)
     audio = len(wave) / SAMPLE_RATE
     spoken = UTTERANCE_TOKENS * token
@@ -174,8 +178,9 @@ def _llm_token(llm: Llm) -> tuple[float, Tensor]:
 
 @torch.inference_mode()
 def _estimator_call(flow: Solver, frames: int) -> float:
-    x, clock = torch.randn(2, MELS, frames).to(flow.like), flow.clock(0.3)  # CosyVoice3's is worked out once
-    took = [timed(lambda: flow.estimator(x, x, clock, x[:, :, 0], x, Past()))[0] for _ in range(_ESTIMATOR_CALLS)]
+    x = torch.randn(2, MELS, frames).to(flow.like)
+    at: Any = flow.clock(0.3)
+    took = [timed(lambda: flow.estimator(x, x, at, x[:, :, 0], x, Past()))[0] for _ in range(_ESTIMATOR_CALLS)]
     return min(took)
 
 

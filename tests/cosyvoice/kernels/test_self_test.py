@@ -1,6 +1,7 @@
 """What the test at the start makes of kernels that are right, off, or fail, by Triton's interpreter."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -96,6 +97,13 @@ def test_one_that_fails_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch)
     kernels, problems = self_tested(TINY, LIKE)
     assert kernels.decode_attention == REFERENCES.decode_attention
     assert problems == {"decode_attention": "2 slots: RuntimeError: ptxas died"}
+
+
+@pytest.mark.parametrize("sizes", [TINY, SHALLOW3], ids=["CosyVoice2", "CosyVoice3"])
+def test_where_nothing_works_that_a_model_needs_nothing_is_left(sizes: Sizes) -> None:
+    kernels, problems = self_tested(sizes, LIKE, sorted(used_by(sizes)))
+    assert kernels == REFERENCES
+    assert len(problems) == len(fields(Kernels))
 
 
 def test_one_that_is_known_to_be_broken_is_not_tried() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cosyserve.cosyvoice.kernels import decode_attention, linear_residual, paged_attention
 from cosyserve.cosyvoice.kernels.causal_conv import Conv, Tails
-from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernel, Kernels
+from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernel, Kernels, used_by
 from cosyserve.cosyvoice.kernels.norm_linear import Append, Norm
 from cosyserve.cosyvoice.kernels.norm_mish import Branch
 from cosyserve.cosyvoice.kernels.paged_attention import PageTable
@@ -220,7 +220,8 @@ def _apart(ours: Tensor, theirs: Tensor, before: Tensor) -> float:
 def self_tested(
     config: Sizes, like: Tensor, broken: Collection[str] = (), begins: Callable[[str], object] = lambda name: None
 ) -> tuple[Kernels, dict[str, str]]:
-    """The kernels that passed, beside the references of the others; and why each of those did not pass.
+    """The kernels that passed, beside the references of the others; and why each of those did not pass. Where all that
+    the model is computed with are among these, so are those that only other models need.
 
     `broken` are known not to work, and are not tried; `begins` is told the name of each before it is, as one that takes
     the process with it can't say so afterwards.
@@ -231,6 +232,9 @@ def self_tested(
             begins(case.kernel)
             if problem := _problem(case):
                 problems[case.kernel] = problem
+    if used_by(config) <= problems.keys():
+        names = {each.name for each in fields(Kernels)}
+        problems |= dict.fromkeys(names - problems.keys(), "this model is not computed with it")
     return replace(Kernels(), **{name: getattr(REFERENCES, name) for name in problems}), problems
 
 

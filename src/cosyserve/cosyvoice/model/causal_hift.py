@@ -249,6 +249,7 @@ class CausalHift(nn.Module):
 
     def rows(self, count: int, frames: int) -> CausalRows:
         """Room for so many hops side by side."""
+        self.noise.frames(0, frames, self.window.device)  # it is drawn before anybody waits for it
         return CausalRows.of(self, count, frames)
 
     def windows(self, first: int, later: int) -> tuple[int, ...]:

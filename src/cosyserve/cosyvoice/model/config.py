@@ -148,6 +148,7 @@ class Config3:
 
 Sizes = Config | Config3
 """Those of either generation."""
+RELEASED: dict[str, Sizes] = {"cosyvoice2": Config(), "cosyvoice3": Config3()}
 
 
 def with_steps(sizes: Sizes, steps: int) -> Sizes:

@@ -153,6 +153,10 @@ class Modulation(nn.Module):
     def forward(self, time: Tensor) -> tuple[Tensor, ...]:
         return self.linear(F.silu(time))[:, None].chunk(self._count, dim=2)
 
+    @property
+    def forgotten(self) -> bool:
+        return not self.linear.weight.numel()
+
     def forget(self) -> None:
         """The weights, once all there is to make of them has been made."""
         self.linear.weight = nn.Parameter(self.linear.weight.new_empty(0, 0), requires_grad=False)

@@ -6,7 +6,7 @@ from torch import Tensor
 from cosyserve.cosyvoice.model.config import MELS, NOISE_FRAMES, SAMPLES_PER_FRAME, SPEECH_TOKENS, HiftConfig
 
 _FIRST, _OTHERS = 4, 3  # taps of the pitch's convolutions
-_BLOCK = 500  # frames that are drawn at once, at least
+_BLOCK = 1500  # frames that are drawn at once, at least: few utterances are longer
 
 
 def noise_generator(config: HiftConfig, speaker: int) -> torch.Generator:

@@ -221,12 +221,18 @@ class DitFlow(Solver):
                 each.forget()
 
     def clock(self, begin: float) -> Times:
-        """Worked out once for each type and device."""
+        """Worked out once for each type and device; where what it is made by has gone, of what was made."""
         place = begin, self.like.device, self.like.dtype
         if place not in self._clock:
             with torch.inference_mode():
-                self._clock[place] = self.estimator.times(torch.full((), begin, device=self.like.device))
+                self._clock[place] = self._worked_out(begin)
         return self._clock[place]
+
+    def _worked_out(self, begin: float) -> Times:
+        if self.estimator.norm_out.forgotten:
+            made = next(times for (time, *_), times in self._clock.items() if time == begin)
+            return [tuple(each.to(self.like) for each in times) for times in made]
+        return self.estimator.times(torch.full((), begin, device=self.like.device))
 
     def mean(self, tokens: Tensor, past: Past, *, chunked: bool, final: bool) -> Tensor:
         embedded = self.input_embedding(tokens)
