@@ -54,7 +54,7 @@ from bench.listening import (
 from bench.load_clients import Clients, Gpu
 from bench.load_picture import picture
 from bench.load_report import Report, compared, head
-from cosyserve.cosyvoice.model.config import SPEECH_TOKENS, TOKENS_PER_SECOND, Config, Config3, Sizes
+from cosyserve.cosyvoice.model.config import RELEASED, SPEECH_TOKENS, TOKENS_PER_SECOND, Config3, Sizes
 from cosyserve.cosyvoice.model.flow import Solver
 from cosyserve.cosyvoice.model.loading import flow_of, load_flow, load_hift, load_llm, load_sizes, vocoder_of
 from cosyserve.cosyvoice.model.qwen2 import Llm
@@ -107,7 +107,6 @@ QUICK = replace(Protocol(), closed=2, repeats=3, staggering=6, open=4, patience=
 # The model and the runtime.
 
 
-EDITIONS: dict[str, type[Config] | type[Config3]] = {"cosyvoice2": Config, "cosyvoice3": Config3}
 V = TypeVar("V", bound=nn.Module)
 
 
@@ -338,7 +337,7 @@ def main() -> None:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--model", type=Path, metavar="FOLDER", help="released files; the voices are drawn all the same")
     kind.add_argument("--untrained", action="store_true", help="the released size, weights that need no file")
-    parser.add_argument("--edition", choices=EDITIONS, default="cosyvoice2", help="of a model without a file")
+    parser.add_argument("--edition", choices=RELEASED, default="cosyvoice2", help="of a model without a file")
     parser.add_argument("--streams", type=int, help=f"default {_STREAMS}, on a processor {_STREAMS_ON_CPU}")
     parser.add_argument("--quick", action="store_true", help="a minute and a half, for a look")
     parser.add_argument("--torch", action="store_true", help="PyTorch's kernels, even where a server uses Triton's")
@@ -352,7 +351,7 @@ def main() -> None:
     if options.model:
         name, (config, model) = "released files", from_folder(options.model, device, dtype)
     elif options.untrained:
-        name, sizes = f"{options.edition}, released size, untrained", EDITIONS[options.edition]()
+        name, sizes = f"{options.edition}, released size, untrained", RELEASED[options.edition]
         config, model = of_released_size(device, dtype, sizes)
     else:
         name = f"{options.edition}, small"
