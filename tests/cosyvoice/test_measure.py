@@ -8,13 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cosyserve.cosyvoice.model.config import Sizes
 from cosyserve.cosyvoice.model.flow import Flow
 from cosyserve.cosyvoice.model.untrained import untrained
 from cosyserve.measure.flow_steps import flow_steps
-from cosyserve.measure.model import growth
+from cosyserve.measure.model import growth, model
 from cosyserve.speech.voices import BUNDLED
 from cosyserve.store.manifest import MODEL_FOLDER
-from tests.cosyvoice.seeded import TINY
+from tests.cosyvoice.seeded import SHALLOW3, TINY
 
 
 @given(exponent=st.floats(0.1, 3), scale=st.floats(0.01, 100))
@@ -42,6 +43,15 @@ def test_fewer_steps_are_measured_beside_ten(models: Path, fetched: bool, monkey
     assert strays[0] == 0
     assert all(0 < float(str(each)) < 1 for each in strays[1:])
     assert measured["10 steps: processor time, of that of 10"] == 1
+
+
+@pytest.mark.parametrize("sizes", [TINY, SHALLOW3], ids=["CosyVoice2", "CosyVoice3"])
+def test_either_generation_is_measured(sizes: Sizes) -> None:
+    measured = dict(model([torch.bfloat16], sizes))
+    assert measured["seconds of audio"] == pytest.approx(4.12)
+    for name in ("real-time factor, offline", "real-time factor, streamed"):
+        assert float(str(measured[name])) > 0
+        assert float(str(measured[f"bfloat16: {name}"])) > 0
 
 
 def test_a_bench_of_a_device_that_is_not_there_says_so() -> None:
