@@ -15,7 +15,7 @@ from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.hops import Hops
 from cosyserve.cosyvoice.runtime.memory import pages_behind
 from tests.cosyvoice.seeded import SHALLOW, SHALLOW3, Model, Model3, calm3, seeded
-from tests.cosyvoice.test_token2wav import assert_close, mels_of, prompt, tokens_of, wave_of, whole
+from tests.cosyvoice.test_token2wav import assert_each_is_the_whole, prompt, tokens_of, wave_of
 
 FRAMES = 600
 
@@ -43,13 +43,7 @@ def token2wav_of(model: Model | Model3, first: int = 10) -> BatchedToken2Wav:
 def test_streams_side_by_side_give_the_chunk_masked_result(
     model: Model | Model3, first: int, recorded: list[int], spoken: list[int]
 ) -> None:
-    """Three utterances in two voices, one after the other in the same slots."""
-    token2wav, voices = token2wav_of(model, first), [prompt(size, seed) for seed, size in enumerate(recorded)]
-    for turn in range(2):
-        texts = [tokens_of(count, count + turn) for count in spoken]
-        streams = [token2wav.stream(voices[number % 2], 0) for number in range(3)]
-        for number, mel in enumerate(mels_of(token2wav, streams, texts)):
-            assert_close(mel, whole(model, texts[number], Hops(first).aligned(voices[number % 2])))
+    assert_each_is_the_whole(token2wav_of(model, first), model, first, recorded, spoken)
 
 
 @pytest.mark.parametrize("make", GENERATIONS, ids=["CosyVoice2", "CosyVoice3"])
