@@ -16,6 +16,7 @@ from cosyserve.cosyvoice.model.dit import Modulation
 from cosyserve.cosyvoice.model.flow import DitFlow
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch
+from cosyserve.cosyvoice.runtime.generation import Generator
 from cosyserve.cosyvoice.runtime.generations import mean_batch
 from cosyserve.cosyvoice.runtime.hops import Hops
 from cosyserve.cosyvoice.runtime.memory import (
@@ -27,6 +28,7 @@ from cosyserve.cosyvoice.runtime.memory import (
     streams_on,
 )
 from cosyserve.cosyvoice.runtime.runtime import Made
+from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav
 from cosyserve.settings import Settings
 from cosyserve.speech.capacity import Bound, Capacity, by_memory, by_processor, by_setting, capacity_of
 from cosyserve.speech.cosyvoice import CosyVoiceSynthesizer
@@ -34,7 +36,7 @@ from cosyserve.speech.parts import Parts
 from cosyserve.speech.runtime_config import config_for
 from cosyserve.store.manifest import MODEL_FOLDER
 from tests.conftest import Serving
-from tests.cosyvoice.seeded import SHALLOW3, TINY, seeded, seeded3
+from tests.cosyvoice.seeded import SHALLOW3, TINY, Model, Model3, seeded, seeded3
 from tests.running import HANGS, Server, eventually
 
 SPEECH = "/v1/audio/speech"
@@ -137,6 +139,18 @@ def test_streams_and_voices_fit_into_the_room(there: float, frames: int, flow: F
     page = page_bytes(flow)
     assert share.streams == 0 or (share.pages + 1) * page + share.streams * (share.stream_bytes % page) <= there
     assert share.streams == 0 or share.pages >= pages_behind(frames)
+
+
+def test_parts_are_made_of_either_generation() -> None:
+    config = config_for(Settings(device="cpu", dtype="float32"), 1)
+    for sizes, model in ((TINY, seeded(TINY)), (SHALLOW3, seeded3(SHALLOW3))):
+
+        def generator(streams: int, model: Model | Model3 = model) -> Generator:
+            return Generator(model.llm, streams, 256)
+
+        (tokens, token2wav), capacity = Parts(generator, sizes, model.flow, model.hift, config).made()
+        assert tokens.slots == capacity.streams
+        assert isinstance(token2wav, SingleToken2Wav)
 
 
 class Card(Parts):

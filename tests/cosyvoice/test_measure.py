@@ -12,13 +12,12 @@ from cosyserve.cosyvoice.frontend.edition import COSYVOICE3, EDITIONS, Edition
 from cosyserve.cosyvoice.model.config import Sizes
 from cosyserve.cosyvoice.model.flow import Flow
 from cosyserve.cosyvoice.model.untrained import untrained
-from cosyserve.measure import model as measured_model
 from cosyserve.measure.flow_steps import flow_steps
-from cosyserve.measure.model import growth
+from cosyserve.measure.model import growth, model
 from cosyserve.speech.voices import BUNDLED
 from cosyserve.store.manifest import model_of
 from tests.cosyvoice.folder import SMALL3
-from tests.cosyvoice.seeded import TINY
+from tests.cosyvoice.seeded import SHALLOW3, TINY
 
 
 @given(exponent=st.floats(0.1, 3), scale=st.floats(0.01, 100))
@@ -52,6 +51,15 @@ def test_fewer_steps_are_measured_beside_ten(request: pytest.FixtureRequest, fet
     assert measured["10 steps: processor time, of that of 10"] == 1
 
 
+@pytest.mark.parametrize("sizes", [TINY, SHALLOW3], ids=["CosyVoice2", "CosyVoice3"])
+def test_either_generation_is_measured(sizes: Sizes) -> None:
+    measured = dict(model([torch.bfloat16], sizes))
+    assert measured["seconds of audio"] == pytest.approx(4.12)
+    for name in ("real-time factor, offline", "real-time factor, streamed"):
+        assert float(str(measured[name])) > 0
+        assert float(str(measured[f"bfloat16: {name}"])) > 0
+
+
 def test_a_bench_of_a_device_that_is_not_there_says_so() -> None:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
@@ -60,15 +68,6 @@ def test_a_bench_of_a_device_that_is_not_there_says_so() -> None:
     assert done.returncode == 2
     assert "CS-GPU-101" in done.stderr
     assert done.stdout == ""
-
-
-@pytest.mark.parametrize("small", [TINY, SMALL3], ids=["cosyvoice2", "cosyvoice3"])
-def test_each_part_of_either_model_is_measured(small: Sizes) -> None:
-    measured = dict(measured_model.model([], small))
-    assert float(str(measured["seconds of audio"])) == pytest.approx(4.1, abs=0.1)
-    for part in ("LLM: seconds a token", "flow: seconds an estimator call, 2 × 380 frames", "vocoder: seconds"):
-        assert float(str(measured[part])) >= 0
-    assert float(str(measured["real-time factor, streamed"])) > 0
 
 
 def test_the_commands_measure_the_model_that_is_named() -> None:

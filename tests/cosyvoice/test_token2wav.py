@@ -118,8 +118,15 @@ def test_any_hops_give_the_chunk_masked_result(model: Model | Model3, hops: Hops
 def test_slots_side_by_side_give_the_chunk_masked_result(
     model: Model | Model3, first: int, recorded: list[int], spoken: list[int]
 ) -> None:
-    """Three utterances in two voices, one after the other in the same slots, so that what was there before matters."""
-    token2wav, voices = batched(model, first), [prompt(size, seed) for seed, size in enumerate(recorded)]
+    """One after the other in the same slots, so that what was there before matters."""
+    assert_each_is_the_whole(batched(model, first), model, first, recorded, spoken)
+
+
+def assert_each_is_the_whole(
+    token2wav: Token2Wav, model: Model | Model3, first: int, recorded: list[int], spoken: list[int]
+) -> None:
+    """Of three utterances in two voices, side by side, twice."""
+    voices = [prompt(size, seed) for seed, size in enumerate(recorded)]
     for turn in range(2):
         texts = [tokens_of(count, count + turn) for count in spoken]
         streams = [token2wav.stream(voices[number % 2], 0) for number in range(3)]

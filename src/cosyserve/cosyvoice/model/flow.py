@@ -85,6 +85,9 @@ class Solver(nn.Module, ABC):
         """Make one product of those that share an input, for a past that copies what it keeps (`FlowMemory`). To be
         done where weights and number of steps are to stay."""
 
+    def settle(self) -> None:
+        """Let go of what is of no use once weights and number of steps are to stay."""
+
     def clock(self, begin: float) -> "Tensor | Times":
         """What the estimator is told of the time at which an Euler step begins."""
         return torch.full((), begin, device=self.noise.device)  # filled there, as a graph cannot copy from the host
@@ -211,13 +214,17 @@ class DitFlow(Solver):
         return Kept(list(attentions), 2 * attentions[0].heads * attentions[0].head_dim, tails)
 
     def fuse(self) -> None:
-        """What the times were made by goes, too."""
-        for begin, _ in self.times():
-            self.clock(begin)
+        self.settle()
         for each in self.estimator.modules():
             if isinstance(each, DitAttention):
                 each.fuse()
-            elif isinstance(each, Modulation):
+
+    def settle(self) -> None:
+        """Of what the times are made by, once they are made."""
+        for begin, _ in self.times():
+            self.clock(begin)
+        for each in self.estimator.modules():
+            if isinstance(each, Modulation):
                 each.forget()
 
     def clock(self, begin: float) -> Times:

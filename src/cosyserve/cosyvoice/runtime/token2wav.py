@@ -88,6 +88,7 @@ class SingleToken2Wav:
         recording_tokens: int | None = None,
     ) -> None:
         """`keep_tokens` bounds what an utterance has behind it, `recording_tokens` how much of that is a recording."""
+        flow.settle()
         self._flow, self._vocoder, self._hops = flow, vocoder, hops
         self._keep_tokens, self._recording_tokens = keep_tokens, recording_tokens
         self._begun = Lru[Prompt, tuple[Hops, FlowStream]](voices)
