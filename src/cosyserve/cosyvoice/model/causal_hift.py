@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.parametrizations import weight_norm
 
-from cosyserve.cosyvoice.model.causal_stream import CausalRows, CausalStream, windows
+from cosyserve.cosyvoice.model.causal_stream import HELD, CausalRows, CausalStream, windows
 from cosyserve.cosyvoice.model.config import MELS, SAMPLES_PER_FRAME, DitFlowConfig, HiftConfig
 from cosyserve.cosyvoice.model.fixed_noise import FixedNoise
 from cosyserve.cosyvoice.model.hift import CEILING, SLOPE, ResidualBlock, Snaked, inverted, snaked, voiced_spectra
 from cosyserve.cosyvoice.model.past import Past
 from cosyserve.cosyvoice.model.source import HeldSource, product
 
-PITCH_AHEAD, MEL_AHEAD = 3, 4  # frames
+PITCH_AHEAD, MEL_AHEAD = 3, HELD  # frames
 SOURCE_AHEAD = 1  # frames of the source beyond those that are heard, as a spectrum reaches into them
 
 

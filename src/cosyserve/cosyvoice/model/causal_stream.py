@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cosyserve.cosyvoice.model.causal_hift import CausalHift
 
 HELD = 4  # frames after those that are spoken
-_LATE = 8  # samples
+_LATE = 8  # samples: half a window of the inverse transform
 _LAST = 1  # frame beyond the end, in which the last spectrum lies
 _NEVER = 1 << 32  # frames: a stream goes on
 
@@ -34,6 +34,9 @@ class Span:
     begun: int
     count: int
     end: int
+
+
+_SPARE = Span(1, 1, 1)  # of a row that nobody reads: what was there may be of more frames than this row has
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,9 @@ class CausalRows:
 
     def put(self, hops: Sequence[CausalHop]) -> None:
         """Each into a row."""
-        table = torch.tensor([astuple(hop.span) for hop in hops], pin_memory=self.spans.is_cuda)
-        self.spans[: len(hops)].copy_(table, non_blocking=True)
+        spans = [hop.span for hop in hops] + [_SPARE] * (len(self.spans) - len(hops))
+        table = torch.tensor([astuple(span) for span in spans], pin_memory=self.spans.is_cuda)
+        self.spans.copy_(table, non_blocking=True)
         for row, hop in enumerate(hops):
             known = hop.mel.shape[1]
             self.mel[row, :, :known] = hop.mel
@@ -125,9 +129,12 @@ class CausalRows:
     def take(self, spoken: Spoken, hops: Sequence[CausalHop]) -> list[Tensor]:
         """The samples (n,) that each hop completes."""
         wave, *behind = spoken
-        return [
-            hop.stream.spoken(hop, wave[row], Behind(*(each[row] for each in behind))) for row, hop in enumerate(hops)
-        ]
+        samples = []
+        for row, hop in enumerate(hops):
+            # Copies, as a view would keep all rows alive.
+            own = Behind(*(each[row].clone() for each in behind))
+            samples.append(hop.stream.spoken(hop, wave[row], own))
+        return samples
 
     def _tails(self) -> dict[nn.Module, Tensor]:
         """Where each layer's values lie, (B, C, W)."""
