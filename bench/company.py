@@ -1,6 +1,6 @@
 """Whether a seed sounds the same alone, in company, and staggered.
 
-    python -m bench.company [--device cuda] [--size full] [--streams 16] [--types bfloat16]
+    python -m bench.company [--device cuda] [--size full | full3] [--streams 16] [--types bfloat16]
 
 Prints, for each number type, the largest relative difference ‖in company − alone‖ / ‖alone‖ over all streams, and how
 many are equal to the last bit. The language model draws the same tokens or not: a difference of 1 means that it did
@@ -10,7 +10,7 @@ not.
 import argparse
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from cosyserve.cosyvoice.runtime.memory import pages_behind
 from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.utterance import Pcm, Utterance
 from cosyserve.measure.model import speech, voice
-from tests.cosyvoice.seeded import FULL, SHALLOW, Model, seeded
+from tests.cosyvoice.seeded import FULL, SHALLOW, SHALLOW3, SIZES3, Model, Model3, calm3, seeded
 
 _FRAMES, _POSITIONS, _TEXT = 750, 1024, (5, 10, 15)
 
@@ -57,14 +57,14 @@ class Client:
         return np.concatenate(self._chunks)
 
 
-def runtime_of(model: Model, streams: int, device: str) -> Runtime:
+def runtime_of(model: Model | Model3, streams: int, device: str) -> Runtime:
     pages = (streams + 2) * pages_behind(_FRAMES)
-    kernels = kernels_here(model.flow.encoder_proj.weight.dtype) if device == "cuda" else None
+    kernels = kernels_here(model.flow.like.dtype) if device == "cuda" else None
     token2wav = BatchedToken2Wav(model.flow, model.hift, Hops(), streams, pages, _FRAMES, kernels=kernels)
     return Runtime(Generator(model.llm, streams, _POSITIONS, kernels=kernels), token2wav, 2, device)
 
 
-def differences(model: Model, streams: int, device: str) -> Iterator[tuple[str, float, int]]:
+def differences(model: Model | Model3, streams: int, device: str) -> Iterator[tuple[str, float, int]]:
     runtime = runtime_of(model, streams, device)
     prompts = [_prompt(recorded) for recorded in (125, 75)]
     try:
@@ -91,8 +91,14 @@ def _difference(sound: Pcm, alone: Pcm) -> float:
     return float(np.linalg.norm(sound - alone) / np.linalg.norm(alone))
 
 
-def _model(size: str, device: str, dtype: torch.dtype) -> Model:
-    model = seeded(FULL if size == "full" else SHALLOW)
+def _model(size: str, device: str, dtype: torch.dtype) -> Model | Model3:
+    of_size: dict[str, Callable[[], Model | Model3]] = {
+        "full": lambda: seeded(FULL),
+        "small": lambda: seeded(SHALLOW),
+        "full3": lambda: calm3(SIZES3["full3"]),
+        "small3": lambda: calm3(SHALLOW3),
+    }
+    model = of_size[size]()
     noise: Tensor = model.flow.noise
     for module in (model.llm, model.flow):
         module.to(device, dtype).requires_grad_(False)
@@ -103,7 +109,7 @@ def _model(size: str, device: str, dtype: torch.dtype) -> Model:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--size", choices=("full", "small"), default="full")
+    parser.add_argument("--size", choices=("full", "small", "full3", "small3"), default="full")
     parser.add_argument("--streams", type=int, default=16)
     parser.add_argument("--types", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
 

@@ -17,8 +17,9 @@ from bench.common.results import Results, distance, mib, ms, seconds
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, LOOK_AHEAD, SPEECH_TOKENS, Config
 from cosyserve.cosyvoice.model.flow import Flow, MeanStream
 from cosyserve.cosyvoice.model.untrained import untrained
-from cosyserve.cosyvoice.runtime.encoder_batch import EncodedStream, EncoderBatch
+from cosyserve.cosyvoice.runtime.encoder_batch import EncoderBatch
 from cosyserve.cosyvoice.runtime.graphs import new_pool
+from cosyserve.cosyvoice.runtime.mean_batch import EncodedStream
 from cosyserve.cosyvoice.runtime.memory import encoder_bytes
 from cosyserve.measure.timing import seconds_of
 

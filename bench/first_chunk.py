@@ -24,8 +24,9 @@ from bench.common import plot
 from bench.common.benchmark import Benchmark
 from bench.common.chosen import kernels_here
 from bench.common.results import Results, ms
-from bench.load import never_stopping, of_released_size
+from bench.load import Model, never_stopping, of_released_size, small
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
+from cosyserve.cosyvoice.model.config import Config
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
 from cosyserve.cosyvoice.runtime.hops import Hops
@@ -34,7 +35,7 @@ from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.utterance import Pcm, Utterance
 from cosyserve.files import write_atomically
 from cosyserve.measure.model import speech, voice
-from tests.cosyvoice.seeded import SHALLOW, Model, seeded
+from tests.cosyvoice.seeded import SHALLOW
 
 if TYPE_CHECKING:
     from cosyserve.cosyvoice.kernels.kernels import Kernels
@@ -127,7 +128,7 @@ def breakdowns(
     most = max(streams)
     never_stopping(model.llm)
     pages = (most + 1) * pages_behind(_FRAMES)
-    token2wav = BatchedToken2Wav(model.flow, model.hift, Hops(), most, pages, _FRAMES, kernels=kernels)
+    token2wav = BatchedToken2Wav(model.flow, model.vocoder, Hops(), most, pages, _FRAMES, kernels=kernels)
     generator = Generator(model.llm, most, _POSITIONS, piece=256, kernels=kernels)
     for make in (*generator.graphs(), *token2wav.graphs()):
         make()
@@ -170,6 +171,10 @@ def picture(found: Mapping[str, Mapping[str, float]]) -> str:
     return plot.svg(_TOP + len(found) * (_BAR + _GAP), drawn)
 
 
+def _model(device: str) -> Model:
+    return small(device, SHALLOW)[1] if device == "cpu" else of_released_size(device, torch.bfloat16, Config())[1]
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 16])
@@ -182,7 +187,7 @@ def measure(options: argparse.Namespace, results: Results) -> None:
         ways["Triton"] = kernels
     found: dict[str, dict[str, float]] = {}
     for name, kernels in ways.items():
-        model = seeded(SHALLOW) if options.device == "cpu" else of_released_size(options.device, torch.bfloat16)[1]
+        model = _model(options.device)
         for count, parts in breakdowns(model, options.device, options.streams, kernels):
             case = f"{count}, {name}"
             found[case] = parts

@@ -29,13 +29,14 @@ def _child(which: str) -> Iterator[tuple[str, float]]:
 
     from bench.common.chosen import kernels_here
     from bench.load import of_released_size
+    from cosyserve.cosyvoice.model.config import Config
     from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
     from cosyserve.cosyvoice.runtime.generation import Generator
     from cosyserve.cosyvoice.runtime.hops import Hops
     from cosyserve.cosyvoice.runtime.memory import pages_behind
 
     yield "imports", time.time()
-    _, model = of_released_size("cuda", torch.bfloat16)
+    _, model = of_released_size("cuda", torch.bfloat16, Config())
     torch.cuda.synchronize()
     yield "model", time.time()
     kernels = None if which == _TORCH else kernels_here(torch.bfloat16)
@@ -43,7 +44,7 @@ def _child(which: str) -> Iterator[tuple[str, float]]:
         sys.exit("Triton's kernels are not used here: cosyserve doctor says why.")
     yield "kernels", time.time()
     pages = (_STREAMS + 1) * pages_behind(_FRAMES)
-    token2wav = BatchedToken2Wav(model.flow, model.hift, Hops(), _STREAMS, pages, _FRAMES, kernels=kernels)
+    token2wav = BatchedToken2Wav(model.flow, model.vocoder, Hops(), _STREAMS, pages, _FRAMES, kernels=kernels)
     generator = Generator(model.llm, _STREAMS, _POSITIONS, kernels=kernels)
     for make in (*generator.graphs(), *token2wav.graphs()):
         make()

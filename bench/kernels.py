@@ -1,4 +1,4 @@
-"""All kernels on a card, beside PyTorch's, in one run:  python -m bench.kernels [--alone]
+"""All kernels on a card, beside PyTorch's, in one run:  python -m bench.kernels [--alone] [--model cosyvoice3]
 
 For each at its released sizes: how far it and PyTorch are from float32, of the same rounded numbers, and the
 microseconds of both in a graph. Then a chunk of the whole flow for several widths, by kernels and by PyTorch: the
@@ -17,8 +17,9 @@ from bench.common.results import Figure, Results, distance, ms, ratio
 from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernel, Kernels
 from cosyserve.cosyvoice.kernels.self_test import Case, cases, vocoder_cases
 from cosyserve.cosyvoice.kernels.self_test import distance as case_distance
-from cosyserve.cosyvoice.model.config import MELS, Config
-from cosyserve.cosyvoice.model.flow import Chunk, Flow
+from cosyserve.cosyvoice.model.config import MELS, RELEASED, Sizes
+from cosyserve.cosyvoice.model.flow import Chunk, Solver
+from cosyserve.cosyvoice.model.loading import flow_of
 from cosyserve.cosyvoice.model.untrained import untrained
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch, FlowState, Work
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
@@ -66,7 +67,7 @@ def chunks(batch: FlowBatch, width: int) -> tuple[list[FlowState], Callable[[], 
     return states, move
 
 
-def whole(flow: Flow, kernels: Kernels | None) -> dict[int, tuple[float, Tensor]]:
+def whole(flow: Solver, kernels: Kernels | None) -> dict[int, tuple[float, Tensor]]:
     """Seconds for a chunk of so many streams that have their whole past, and the mels of all their chunks."""
     frames, most = _PAST_FRAMES, max(_WIDTHS)
     batch = FlowBatch(flow, most, most * pages_behind(frames), frames, new_pool(), kernels)
@@ -85,20 +86,21 @@ def whole(flow: Flow, kernels: Kernels | None) -> dict[int, tuple[float, Tensor]
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--alone", action="store_true", help="each kernel in bfloat16, and nothing else")
+    parser.add_argument("--model", choices=RELEASED, default="cosyvoice2")
 
 
 @torch.inference_mode()
 def measure(options: argparse.Namespace, results: Results) -> None:
     torch.manual_seed(0)
     for dtype in (torch.bfloat16,) if options.alone else (torch.float32, torch.bfloat16):
-        each_kernel(dtype, results)
+        each_kernel(RELEASED[options.model], dtype, results)
     if not options.alone:
-        whole_flow(results)
+        whole_flow(RELEASED[options.model], results)
 
 
-def each_kernel(dtype: torch.dtype, results: Results) -> None:
+def each_kernel(sizes: Sizes, dtype: torch.dtype, results: Results) -> None:
     like = torch.zeros(1, device="cuda", dtype=dtype)
-    for case in (*cases(Config(), like), *vocoder_cases(Config(), like, streams=max(_WIDTHS))):
+    for case in (*cases(sizes, like), *vocoder_cases(sizes, like, streams=max(_WIDTHS))):
         ours, reference = getattr(Kernels(), case.kernel), getattr(REFERENCES, case.kernel)
         mine, torchs = microseconds(case, ours), microseconds(case, reference)
         results.add(
@@ -111,8 +113,8 @@ def each_kernel(dtype: torch.dtype, results: Results) -> None:
         )
 
 
-def whole_flow(results: Results) -> None:
-    flow = untrained(Flow(Config().flow)).to("cuda")
+def whole_flow(sizes: Sizes, results: Results) -> None:
+    flow = untrained(flow_of(sizes)).to("cuda")
     exact, near = whole(flow, None), whole(flow, Kernels())
     halved = flow.to(torch.bfloat16)
     halved.noise = halved.noise.float()

@@ -1,6 +1,7 @@
 """The frozen load protocol: what listeners hear of one runtime, in process and below HTTP.
 
-    python -m bench.load --output load.json [--plot load.svg] [--model FOLDER | --untrained] [--quick] [--compare FILE]
+    python -m bench.load --output load.json [--plot load.svg] [--model FOLDER | --untrained] [--edition cosyvoice3]
+                         [--quick] [--compare FILE]
 
 The model is the small one of the tests, or one in a folder, or (`--untrained`) one of the released size with weights
 that need no file; on a CUDA device where there is one. Clients take what comes at once, as a client that buffers does,
@@ -32,9 +33,10 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from torch import nn
 from torch.nn.utils import parametrize
 
 from bench.common.benchmark import Benchmark
@@ -55,12 +57,14 @@ from bench.common.load_clients import Clients, Gpu
 from bench.common.load_picture import picture
 from bench.common.load_report import Report, by_case, compared, head
 from bench.common.results import Results
-from cosyserve.cosyvoice.model.config import SPEECH_TOKENS, TOKENS_PER_SECOND, Config
-from cosyserve.cosyvoice.model.flow import Flow
-from cosyserve.cosyvoice.model.hift import Hift
-from cosyserve.cosyvoice.model.loading import load_config, load_flow, load_hift, load_llm
+from cosyserve.cosyvoice.model.config import RELEASED, SPEECH_TOKENS, TOKENS_PER_SECOND, Config3, Sizes
+from cosyserve.cosyvoice.model.flow import Solver
+from cosyserve.cosyvoice.model.loading import flow_of, load_flow, load_hift, load_llm, load_sizes, vocoder_of
 from cosyserve.cosyvoice.model.qwen2 import Llm
+from cosyserve.cosyvoice.model.sampling import length_limits
 from cosyserve.cosyvoice.model.untrained import untrained
+from cosyserve.cosyvoice.model.vocoder import Vocoder
+from cosyserve.cosyvoice.runtime import generation
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator
 from cosyserve.cosyvoice.runtime.hops import Hops
@@ -68,7 +72,8 @@ from cosyserve.cosyvoice.runtime.memory import frames_behind, room, shared_out
 from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav, Token2Wav
 from cosyserve.files import write_atomically
-from tests.cosyvoice.seeded import TINY, Model, seeded
+from tests.cosyvoice.folder import SMALL3
+from tests.cosyvoice.seeded import TINY, seeded, seeded3
 
 if TYPE_CHECKING:
     from cosyserve.cosyvoice.kernels.kernels import Kernels
@@ -105,48 +110,58 @@ QUICK = replace(Protocol(), closed=2, repeats=3, staggering=6, open=4, patience=
 # The model and the runtime.
 
 
-def small(device: str, config: Config = TINY) -> tuple[Config, Model]:
-    model = seeded(config)
+V = TypeVar("V", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Model:
+    llm: Llm
+    flow: Solver
+    vocoder: Vocoder
+
+
+def small(device: str, config: Sizes = TINY) -> tuple[Sizes, Model]:
+    model = seeded3(config) if isinstance(config, Config3) else seeded(config)
     for module in (model.llm, model.flow, settled(model.hift)):
         module.to(device).requires_grad_(False)
-    return config, model
+    return config, Model(model.llm, model.flow, model.hift)
 
 
-def of_released_size(device: str, dtype: torch.dtype) -> tuple[Config, Model]:
-    config = Config()
-    llm, flow, hift = untrained(Llm(config.llm)), untrained(Flow(config.flow)), untrained(Hift(config.hift))
+def of_released_size(device: str, dtype: torch.dtype, config: Sizes) -> tuple[Sizes, Model]:
+    llm, flow, vocoder = untrained(Llm(config.llm)), untrained(flow_of(config)), untrained(vocoder_of(config))
     noise = flow.noise
     flow.to(device, dtype)
     flow.noise = noise.to(device)
-    hift.exact = dtype == torch.float32
-    return config, Model(llm.to(device, dtype), flow, settled(hift).to(device))
+    vocoder.exact = dtype == torch.float32
+    return config, Model(llm.to(device, dtype), flow, settled(vocoder).to(device))
 
 
-def settled(hift: Hift) -> Hift:
+def settled(vocoder: V) -> V:
     """As `load_hift` leaves it."""
-    for module in list(hift.modules()):
+    vocoder.f0_predictor.double()
+    for module in list(vocoder.modules()):
         if parametrize.is_parametrized(module):
             parametrize.remove_parametrizations(module, "weight")
-    hift.f0_predictor.double()
-    return hift
+    return vocoder
 
 
-def from_folder(folder: Path, device: str, dtype: torch.dtype) -> tuple[Config, Model]:
-    config = load_config(folder)
+def from_folder(folder: Path, device: str, dtype: torch.dtype) -> tuple[Sizes, Model]:
+    config = load_sizes(folder)
     llm, flow = load_llm(folder, config, dtype, device), load_flow(folder, config, dtype, device)
     return config, Model(llm, flow, load_hift(folder, config, device))
 
 
-def runtime_of(config: Config, model: Model, device: str, streams: int, kernels: "Kernels | None" = None) -> Runtime:
+def runtime_of(config: Sizes, model: Model, device: str, streams: int, kernels: "Kernels | None" = None) -> Runtime:
     """As the synthesizer makes its own, for so many streams or as many as there is room for."""
     never_stopping(model.llm)
     if device == "cpu":
-        token2wav: Token2Wav = SingleToken2Wav(model.flow, model.hift, Hops(), 1, _PAST_TOKENS, _RECORDING_TOKENS)
+        token2wav: Token2Wav = SingleToken2Wav(model.flow, model.vocoder, Hops(), 1, _PAST_TOKENS, _RECORDING_TOKENS)
     else:
+        model.flow.fuse()  # as the synthesizer does, before it looks at what is free
         frames, there = frames_behind(_PAST_TOKENS), room(torch.cuda.mem_get_info()[0])
-        share = shared_out(there, config.flow, frames, model.flow.encoder_proj.weight.element_size())
+        share = shared_out(there, config.flow, frames, model.flow.like.element_size())
         streams = min(streams, share.streams)
-        parts = model.flow, model.hift, Hops(), streams, share.pages, frames, _RECORDING_TOKENS
+        parts = model.flow, model.vocoder, Hops(), streams, share.pages, frames, _RECORDING_TOKENS
         token2wav = BatchedToken2Wav(*parts, kernels=kernels)
     generator = Generator(model.llm, streams, _POSITIONS, kernels=kernels)
     return Runtime(generator, token2wav, torch.get_num_threads(), device)
@@ -154,6 +169,13 @@ def runtime_of(config: Config, model: Model, device: str, streams: int, kernels:
 
 def never_stopping(llm: Llm) -> None:
     """Speech ends at the most that its text allows, so that all runs have the same work."""
+    if llm.llm_decoder.bias is None:  # then they are masked until the longest is there
+
+        def longest(text_tokens: int) -> tuple[int, int]:
+            return 2 * length_limits(text_tokens)[1:]
+
+        generation.length_limits = longest
+        return
     with torch.no_grad():
         llm.llm_decoder.bias[SPEECH_TOKENS:] = -torch.inf
 
@@ -317,6 +339,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--model", type=Path, metavar="FOLDER", help="released files; the voices are drawn all the same")
     kind.add_argument("--untrained", action="store_true", help="the released size, weights that need no file")
+    parser.add_argument("--edition", choices=RELEASED, default="cosyvoice2", help="of a model without a file")
     parser.add_argument("--streams", type=int, help=f"default {_STREAMS}, on a processor {_STREAMS_ON_CPU}")
     parser.add_argument("--quick", action="store_true", help="a minute and a half, for a look")
     parser.add_argument("--torch", action="store_true", help="PyTorch's kernels, even where a server uses Triton's")
@@ -332,9 +355,11 @@ def measure(options: argparse.Namespace, results: Results) -> None:
     if options.model:
         name, (config, model) = "released files", from_folder(options.model, device, dtype)
     elif options.untrained:
-        name, (config, model) = "released size, untrained", of_released_size(device, dtype)
+        name, sizes = f"{options.edition}, released size, untrained", RELEASED[options.edition]
+        config, model = of_released_size(device, dtype, sizes)
     else:
-        name, (config, model) = "small", small(device)
+        name = f"{options.edition}, small"
+        config, model = small(device, SMALL3 if options.edition == "cosyvoice3" else TINY)
     card = torch.cuda.get_device_name() if device == "cuda" else f"{os.cpu_count()} cores"
     if before and before["machine"]["device"] != card:
         sys.exit(f"{options.compare} was measured on another machine: {before['machine']['device']}, not {card}")
@@ -347,7 +372,7 @@ def measure(options: argparse.Namespace, results: Results) -> None:
         "torch": torch.__version__,
         "kernels": "PyTorch's" if kernels is None else "Triton's",
         "model": name,
-        "dtype": str(model.flow.encoder_proj.weight.dtype).removeprefix("torch."),
+        "dtype": str(model.flow.like.dtype).removeprefix("torch."),
         "streams": runtime.slots,
     }
     report.add(machine, "machine")

@@ -10,7 +10,7 @@ a file's name begins with.
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from cosyserve.cosyvoice.model.causal_hift import CausalHift
 from cosyserve.cosyvoice.model.config import SAMPLES_PER_FRAME, SPEECH_TOKENS
+from cosyserve.cosyvoice.model.fixed_noise import FixedNoise
 from cosyserve.cosyvoice.model.flow import DitFlow, Flow, FlowStream
 from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.past import Past
@@ -99,18 +100,26 @@ def _causal_vocoder(hift: CausalHift, given: Mapping[str, Tensor]) -> Iterator[t
     begun = mel[:, :, :_UNFINISHED]
     yield "f0_unfinished", hift.f0_predictor(begun, final=False)
     yield "wav_unfinished", hift.speak(begun, noise, final=False)
-    parts = [mel] * len(given["chunk_frames"])
-    yield "wav_streamed", _in_hops(hift, parts, noise, given)
+    yield "wav_streamed", _in_hops(hift, mel, noise, given)
 
 
-def _in_hops(hift: CausalHift, mels: Sequence[Tensor], noise: Tensor, given: Mapping[str, Tensor]) -> Tensor:
-    """The vocoder over all frames so far at each hop, of the mel that is known by then."""
-    ends = given["chunk_frames"].cumsum(0).tolist()
-    waves: list[Tensor] = []
-    for number, (mel, end) in enumerate(zip(mels, ends, strict=True), 1):
-        wave = hift.speak(mel[:, :, :end], noise, final=number == len(ends))
-        waves.append(wave[:, sum(each.shape[1] for each in waves) :])
-    return torch.cat(waves, dim=1)
+class _GivenNoise(FixedNoise):
+    """The source's, as the references have it."""
+
+    def __init__(self, noise: Tensor) -> None:
+        self._noise = F.pad(noise[0], (0, 0, 0, 2 * SAMPLES_PER_FRAME))  # beyond the end nobody hears it
+
+    def frames(self, begin: int, count: int, device: torch.device) -> Tensor:
+        return self._noise[SAMPLES_PER_FRAME * begin : SAMPLES_PER_FRAME * (begin + count)].to(device)
+
+
+def _in_hops(hift: CausalHift, mel: Tensor, noise: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+    """The vocoder in the references' hops, none of which it makes twice as upstream does."""
+    own, hift.noise = hift.noise, _GivenNoise(noise)
+    hops, stream = mel.split(given["chunk_frames"].long().tolist(), dim=2), hift.stream(0)
+    waves = [stream.push(hop, final=number == len(hops)) for number, hop in enumerate(hops, 1)]
+    hift.noise = own
+    return torch.cat(waves)[None]
 
 
 @torch.inference_mode()
@@ -122,7 +131,7 @@ def _spoken(model: Model3, given: Mapping[str, Tensor]) -> Iterator[tuple[str, T
     yield "wav_model", model.hift.speak(whole, noise)
     before = int(given["chunk_frames"][:-1].sum())
     last = torch.cat((masked[:, :, :before], whole[:, :, before:]), dim=2)
-    yield "wav_model_stream", _in_hops(model.hift, [*[masked] * (len(given["chunk_frames"]) - 1), last], noise, given)
+    yield "wav_model_stream", _in_hops(model.hift, last, noise, given)
     faster = F.interpolate(whole, size=int(whole.shape[2] / _FASTER), mode="linear")
     yield f"wav_model_speed{_FASTER}", model.hift.speak(faster, noise)
 

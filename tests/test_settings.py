@@ -110,3 +110,18 @@ def test_keys_split_at_commas_and_lines(keys: list[str]) -> None:
         given = separator.join(keys)
         if held or not given:
             assert Settings(api_keys=given).key_list() == held
+
+
+def test_the_older_name_of_a_model_and_the_newer_setting_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().named_model == ""
+    assert Settings(model="cosyvoice3-0.5b").named_model == "cosyvoice3-0.5b"
+    for model in ("auto", "cosyvoice2-0.5b"):
+        settings = Settings(synthesizer="cosyvoice2", model=model)
+        assert (settings.named_model, settings.insists) == ("cosyvoice2-0.5b", True)
+    settings = Settings(synthesizer="cosyvoice", model="cosyvoice3-0.5b")
+    assert (settings.named_model, settings.insists) == ("cosyvoice3-0.5b", True)
+    assert not Settings(model="cosyvoice3-0.5b").insists
+    monkeypatch.setenv("COSYSERVE_SYNTHESIZER", "cosyvoice2")
+    monkeypatch.setenv("COSYSERVE_MODEL", "cosyvoice3-0.5b")
+    with pytest.raises(CosyError, match="name two models"):
+        load_settings()

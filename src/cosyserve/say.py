@@ -17,7 +17,7 @@ from cosyserve.speech.choice import Choice
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.output import Output
 from cosyserve.speech.pipeline import SpeechRequest, speak
-from cosyserve.speech.synthesizer import voice_of
+from cosyserve.speech.synthesizer import pronounces, voice_of
 from cosyserve.text.checks import checked
 from cosyserve.text.front_end import whole
 
@@ -44,7 +44,12 @@ async def say(
     """Speak `text` into the file `output`, standard output (`-`) or, where it is None, a player."""
     synthesizer = choice.synthesizer
     with contextlib.closing(synthesizer):
-        segments = whole(checked(text, settings.max_text_chars), normalize=normalize, first_alone=output is None)
+        segments = whole(
+            checked(text, settings.max_text_chars),
+            normalize=normalize,
+            first_alone=output is None,
+            pronounced=pronounces(synthesizer),
+        )
         speech = SpeechRequest(segments, voice_of(synthesizer, voice or settings.voice), speed)
         with _sink(output, speed) as (sink, audio):
             async for pcm in speak(synthesizer, speech, settings.max_audio_seconds):

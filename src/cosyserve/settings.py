@@ -19,6 +19,7 @@ PREFIX = "COSYSERVE_"
 OFF_WINDOWS = Path(".local/share/cosyserve/models")  # in the home folder
 ENV_FILE = Path(".env")
 KEY_FILE = "api_key"  # in the state folder, where a key that is made lies
+_COSYVOICE2 = "cosyvoice2-0.5b"
 _OF_CONTAINERS = ("NAME", "IMAGE")  # of scripts/image and docker/compose.yaml, which read the same file
 _ENCODING = "utf-8-sig"  # Windows' editors begin a file with a mark that says so
 
@@ -43,19 +44,25 @@ class Settings(BaseSettings):
         "`docker run --publish`. `make docker-run` and compose set it. The server prints this address. If "
         "it is loopback, requests from the host itself need no key unless keys are set.",
     )
-    synthesizer: Literal["auto", "preview", "cosyvoice2"] = Field(
+    synthesizer: Literal["auto", "preview", "cosyvoice", "cosyvoice2"] = Field(
         "auto",
-        description="Which synthesizer speaks. `auto` uses CosyVoice2 if its model is there, else the preview; the "
-        "server says which one and why.",
+        description="Which synthesizer speaks. `auto` uses CosyVoice if its model is there, else the preview; the "
+        "server says which one and why. `cosyvoice` uses CosyVoice or does not start. `cosyvoice2` is the "
+        "same with `COSYSERVE_MODEL=cosyvoice2-0.5b`.",
+    )
+    model: Literal["auto", "cosyvoice2-0.5b", "cosyvoice3-0.5b"] = Field(
+        "auto",
+        description="Which model CosyVoice speaks with. `auto` uses the one that is there: CosyVoice3, if both are. "
+        "`cosyserve fetch` without `--model` fetches this one; with `auto` and none there, CosyVoice2.",
     )
     models_dir: Path = Field(
         Path("pretrained_models"),
-        description="Folder that contains `CosyVoice2-0.5B`. In WSL2, in a folder on a Windows disk, which is slow to "
-        "read, the default is `~/.local/share/cosyserve/models`.",
+        description="Folder that contains `CosyVoice2-0.5B` or `Fun-CosyVoice3-0.5B`. In WSL2, in a folder on a "
+        "Windows disk, which is slow to read, the default is `~/.local/share/cosyserve/models`.",
     )
     offer: Literal["auto", "always", "never"] = Field(
         "auto",
-        description="Whether `make run-local` offers to download CosyVoice2 if it is missing. `auto` asks in a "
+        description="Whether `make run-local` offers to download the model if it is missing. `auto` asks in a "
         "terminal until you say no once; `always` asks at each start in a terminal.",
     )
     hf_mirror: str = Field(
@@ -66,17 +73,17 @@ class Settings(BaseSettings):
     )
     voices_dir: Path = Field(Path("voices"), description="Folder of your voices. It is created when you add one.")
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where CosyVoice2 runs. `auto` uses a CUDA device if PyTorch finds one."
+        "auto", description="Where CosyVoice runs. `auto` uses a CUDA device if PyTorch finds one."
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto",
-        description="Number type that CosyVoice2 computes in. `auto` is bfloat16 on a CUDA device, and on a processor "
+        description="Number type that CosyVoice computes in. `auto` is bfloat16 on a CUDA device, and on a processor "
         "if that is faster, which the first start measures; else float32. `int8`, for processors, stores "
         "the language model's weights in eight bits and treats everything else as `auto` does.",
     )
     backend: Literal["auto", "torch", "trtllm"] = Field(
         "auto",
-        description="What draws CosyVoice2's speech tokens. `auto` uses a TensorRT-LLM engine if `cosyserve build` "
+        description="What draws CosyVoice's speech tokens. `auto` uses a TensorRT-LLM engine if `cosyserve build` "
         "has made one for this card, else PyTorch.",
     )
     build_seconds: float = Field(
@@ -95,7 +102,7 @@ class Settings(BaseSettings):
         10,
         ge=4,
         le=10,
-        description="Number of Euler steps of CosyVoice2's flow. Upstream uses ten. Fewer steps take proportionally "
+        description="Number of Euler steps of CosyVoice's flow. Upstream uses ten. Fewer steps take proportionally "
         "less time and memory, and change the sound. `cosyserve bench flow-steps` prints what they save "
         "and change.",
     )
@@ -108,12 +115,12 @@ class Settings(BaseSettings):
     )
     whole_attention: bool = Field(
         True,
-        description="Whether CosyVoice2 sees a whole segment at once if the client waits for the complete audio "
+        description="Whether CosyVoice sees a whole segment at once if the client waits for the complete audio "
         "(`stream: false`), as upstream does. It sounds a little better. If off, a seed gives the same "
         "samples as in a stream.",
     )
     trim_silence: bool = Field(
-        False, description="Whether to remove the silence before the first sound of each of CosyVoice2's segments."
+        False, description="Whether to remove the silence before the first sound of each of CosyVoice's segments."
     )
     voice: str = Field("", description="Voice for requests that name none. Empty means the synthesizer's first voice.")
     api_keys: SecretStr = Field(
@@ -243,6 +250,15 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _refuse_two_models(self) -> "Settings":
+        if self.synthesizer == "cosyvoice2" and self.model not in ("auto", _COSYVOICE2):
+            raise ValueError(
+                f"{PREFIX}SYNTHESIZER=cosyvoice2 and {PREFIX}MODEL={self.model} name two models; "
+                f"{PREFIX}SYNTHESIZER=cosyvoice takes the second"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _refuse_unusable_keys(self) -> "Settings":
         """Keys that were set but turn out empty would leave the server open to everybody."""
         given = self.api_keys.get_secret_value()
@@ -253,6 +269,18 @@ class Settings(BaseSettings):
                 name = "API_KEYS" if self.api_keys_file is None else "API_KEYS_FILE"
                 raise ValueError(f"{PREFIX}{name}: {error}") from None
         return self
+
+    @property
+    def named_model(self) -> str:
+        """The model that is asked for by name; empty where whichever is there will do."""
+        if self.synthesizer == "cosyvoice2":
+            return _COSYVOICE2
+        return "" if self.model == "auto" else self.model
+
+    @property
+    def insists(self) -> bool:
+        """Whether CosyVoice is to speak or nobody."""
+        return self.synthesizer in ("cosyvoice", "cosyvoice2")
 
     def check_paths(self) -> None:
         """Raises `CS-SET-001` if a path has the wrong kind of file. Loading the settings does not check: it would wait

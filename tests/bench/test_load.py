@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -32,8 +33,10 @@ from bench.common.load_clients import Clients, Gpu
 from bench.common.load_picture import picture
 from bench.common.load_report import Report, compared
 from bench.load import Protocol, from_folder, measured, runtime_of, small
+from cosyserve.cosyvoice.model.sampling import length_limits
+from cosyserve.cosyvoice.runtime import generation
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
-from tests.cosyvoice.folder import make_model
+from tests.cosyvoice.folder import make_model, make_model3
 from tests.cosyvoice.seeded import SHALLOW
 from tests.running import HANGS
 
@@ -209,9 +212,13 @@ def test_a_short_run_on_the_small_model_finds_all_of_it(tmp_path: Path, capsys: 
     assert not any(line.startswith("protocol") for line in lines)
 
 
-def test_a_text_is_as_long_as_it_is_meant_to_be(tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [make_model, make_model3])
+def test_a_text_is_as_long_as_it_is_meant_to_be(
+    tmp_path: Path, make: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Though this folder's model would end it soon."""
-    config, model = from_folder(make_model(tmp_path / "model"), "cpu", torch.float32)
+    monkeypatch.setattr(generation, "length_limits", length_limits)  # which is given back
+    config, model = from_folder(make(tmp_path / "model"), "cpu", torch.float32)
     runtime = runtime_of(config, model, "cpu", 1)
     try:
         listener = asyncio.run(Clients(runtime, config.llm.vocabulary).listen(0.8, 0, []))

@@ -18,7 +18,7 @@ from cosyserve.speech.kernel_choice import KernelsInUse
 from tests.conftest import Serving
 from tests.running import GREETING, HANGS, Server
 from tests.signals import decoded_by_ffmpeg
-from tests.standins import CHUNK_SECONDS, FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
+from tests.standins import CHUNK_SECONDS, CapableSynthesizer, FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
 
 pytestmark = pytest.mark.browser
 
@@ -183,6 +183,37 @@ def test_speaks_the_browser_s_language(browser: Browser, server: Server) -> None
         expect(page.locator("#speak")).to_have_text("朗读")
         expect(page.locator("#state-text")).to_contain_text("预览语音")
         expect(page.locator("#voice option").first).to_have_text("普通话男声")
+
+
+@pytest.mark.parametrize(("locale", "name"), [("en-US", "Cantonese"), ("zh-CN", "广东话")])
+def test_offers_the_listed_instructions_and_takes_any(
+    browser: Browser, serving: Serving, locale: str, name: str
+) -> None:
+    synthesizer = CapableSynthesizer()
+    with serving(synthesizer) as url, opened(browser, url, locale) as page:
+        expect(page.locator("#instructions")).to_be_visible()
+        offered = page.locator("#known-instructions option")
+        expect(offered).to_have_count(26)
+        expect(offered.first).to_have_attribute("value", "请用广东话表达。")
+        assert offered.first.evaluate("option => option.label") == name
+        page.fill("#instructions", "请非常开心地说一句话。")
+        speak(page, "hi")
+        expect(page.locator("#download")).to_be_visible()
+    assert synthesizer.asked[-1].instructions == "请非常开心地说一句话。"
+
+
+def test_offers_no_instructions_where_nobody_follows_them(browser: Browser, server: Server) -> None:
+    with opened(browser, server.url) as page:
+        expect(page.locator("#state-text")).to_contain_text("Preview voice")
+        expect(page.locator("#instructions")).to_be_hidden()
+
+
+@pytest.mark.parametrize("model", ["cosyvoice2-0.5b", "cosyvoice3-0.5b"])
+def test_names_the_model_that_speaks(browser: Browser, serving: Serving, model: str) -> None:
+    synthesizer = ToneSynthesizer()
+    synthesizer.model = model
+    with serving(synthesizer) as url, opened(browser, url) as page:
+        expect(page.locator("#state-text")).to_contain_text(f"CosyVoice{model[9]} · cpu")
 
 
 @pytest.mark.parametrize("width", [320, 390, 1400])

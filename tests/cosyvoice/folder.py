@@ -1,4 +1,4 @@
-"""A model folder of the released layout with small, seeded weights: what loads it is what loads the real one.
+"""Model folders of the released layouts with small, seeded weights: what loads them is what loads the real ones.
 
 Its ONNX files are stand-ins of the released ones' interface: the tokenizer's ids follow the loudness of the mel, the
 speaker's embedding is a fixed projection of the mean filter bank.
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import pre_tokenizers
 
-from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
-from tests.cosyvoice.seeded import TINY, seeded
+from cosyserve.cosyvoice.model.config import SPEECH_TOKENS, Config, Config3
+from tests.cosyvoice.seeded import SIZES3, TINY, Model, Model3, seeded, seeded3
 
 _IR, _OPSET = 9, 17  # old enough for every onnxruntime in the lock files
 _SPEAKER = 192
+_TINY3 = SIZES3["tiny3"]
+SMALL3 = dataclasses.replace(_TINY3, llm=dataclasses.replace(_TINY3.llm, vocabulary=1024))
 _STOPS = 5.0  # added to the score of the end: about every fifth token then ends the speech
 
 
@@ -29,13 +31,27 @@ def make_model(folder: Path) -> Path:
     model = seeded(TINY)
     with torch.no_grad():  # it ends soon after the least length, as speech does; drawn at random it would hardly ever
         model.llm.llm_decoder.bias[SPEECH_TOKENS] += _STOPS
-    for name, module in (("llm", model.llm), ("flow", model.flow), ("hift", model.hift)):
-        torch.save(module.state_dict(), folder / f"{name}.pt")
-    (folder / "sizes.json").write_text(json.dumps(dataclasses.asdict(TINY)))
+    _write_weights(folder, model, TINY)
     write_tokenizer(folder)
     onnx.save(speech_tokenizer(), folder / "speech_tokenizer_v2.onnx")
     onnx.save(speaker_encoder(), folder / "campplus.onnx")
     return folder
+
+
+def make_model3(folder: Path) -> Path:
+    """The same for CosyVoice3. One of its 200 stops comes soon by itself."""
+    folder.mkdir(parents=True)
+    _write_weights(folder, seeded3(SMALL3), SMALL3)
+    write_tokenizer(folder)
+    onnx.save(speech_tokenizer(scale=2e4), folder / "speech_tokenizer_v3.onnx")
+    onnx.save(speaker_encoder(), folder / "campplus.onnx")
+    return folder
+
+
+def _write_weights(folder: Path, model: Model | Model3, sizes: Config | Config3) -> None:
+    for name, module in (("llm", model.llm), ("flow", model.flow), ("hift", model.hift)):
+        torch.save(module.state_dict(), folder / f"{name}.pt")
+    (folder / "sizes.json").write_text(json.dumps(dataclasses.asdict(sizes)))
 
 
 def write_tokenizer(folder: Path) -> None:
@@ -47,14 +63,14 @@ def write_tokenizer(folder: Path) -> None:
     (place / "merges.txt").write_text("#version: 0.2\nh e\nl l\n")
 
 
-def speech_tokenizer(mels: int = 128) -> onnx.ModelProto:
+def speech_tokenizer(mels: int = 128, scale: float = 1e4) -> onnx.ModelProto:
     """(1, 128, T) and its length to ids (1, T / 4)."""
     constants = {
         "axis": np.array([1]),
         "starts": np.array([0]),
         "ends": np.array([2**31]),
         "steps": np.array([4]),
-        "scale": np.array(1e4, np.float32),
+        "scale": np.array(scale, np.float32),
         "ids": np.array(SPEECH_TOKENS, np.int32),
     }
     nodes = [

@@ -42,6 +42,7 @@ _FLOW = replace(TINY.flow, encoder=replace(TINY.flow.encoder, up_blocks=2), step
 SHALLOW = replace(TINY, flow=_FLOW)
 M = TypeVar("M", bound=nn.Module)
 SIZES = {"tiny": TINY, "full": FULL}
+_CALM = 0.02  # of the pitch of CosyVoice3's
 _QUIET = 0.25  # of CosyVoice3's last layer, without which most of the waveform would be clipped
 SIZES3 = {
     "tiny3": Config3(
@@ -51,6 +52,12 @@ SIZES3 = {
     ),
     "full3": Config3(),
 }
+
+
+SHALLOW3 = replace(
+    SIZES3["tiny3"],
+    flow=replace(SIZES3["tiny3"].flow, estimator=replace(SIZES3["tiny3"].flow.estimator, blocks=2), steps=3),
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,14 @@ def seeded3(config: Config3) -> Model3:
     )
     with torch.no_grad():
         model.hift.conv_post.parametrizations.weight.original0.mul_(_QUIET)
+    return model
+
+
+def calm3(config: Config3) -> Model3:
+    """The same with a pitch that is not as steep, which would make a thousand times as much of what is rounded."""
+    model = seeded3(config)
+    with torch.no_grad():
+        model.hift.f0_predictor.classifier.weight.mul_(_CALM)
     return model
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, LOOK_AHEAD
 from cosyserve.cosyvoice.model.flow import Chunk, Flow, MeanStream
 from cosyserve.cosyvoice.model.past import Bound, Past
-from cosyserve.cosyvoice.runtime.encoder_batch import EncodedStream, EncoderBatch, chunks_behind, place_of
+from cosyserve.cosyvoice.runtime.encoder_batch import EncoderBatch, chunks_behind, place_of
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
+from cosyserve.cosyvoice.runtime.mean_batch import EncodedStream
 from cosyserve.cosyvoice.runtime.memory import encoder_bytes
 from tests.cosyvoice.seeded import SHALLOW, seeded
 
@@ -193,6 +194,6 @@ def test_a_slot_holds_the_chunks_that_stay_and_the_latest(room: int, stays: int,
 def test_a_slot_takes_what_is_told_before_there_is_one(flow: Flow) -> None:
     def held(slots: int) -> int:
         batch = EncoderBatch(flow, slots, 140)
-        return sum(each.nbytes for each in (*batch._kept.values(), *batch._tail_of.values()))
+        return sum(each.nbytes for each in (*batch._kept.values(), *batch.tail_of.values()))
 
     assert encoder_bytes(SHALLOW.flow, 140, 4) == held(2) - held(1)

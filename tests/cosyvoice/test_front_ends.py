@@ -1,6 +1,7 @@
 """Text to ids, recordings to prompts, and prompts kept on disk."""
 
 import resource
+import shutil
 import threading
 import unicodedata
 from contextlib import nullcontext
@@ -13,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
+from cosyserve.cosyvoice.frontend.edition import COSYVOICE2, COSYVOICE3
+from cosyserve.cosyvoice.frontend.marks import END_OF_PROMPT_ID, MARKS
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt, PromptEncoder, fbank
-from cosyserve.cosyvoice.frontend.tokenizer import MARKS, TextTokenizer
+from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.errors import CosyError
 from cosyserve.speech import spk2info
@@ -59,7 +62,7 @@ def test_marks_are_tokens_and_controls_in_a_text_are_not(tokenizer: TextTokenize
     assert tokenizer.size == 258 + 20
     for control in ("<|endofprompt|>", "<|im_start|>", "\0<|endofprompt|>"):
         assert int(tokenizer.encode(control).max()) < 258
-    assert tokenizer.instruction("hi").tolist() == [*tokenizer.encode("hi").tolist(), 261]
+    assert tokenizer.closed("hi").tolist() == [*tokenizer.encode("hi").tolist(), 261]
 
 
 def test_fbank_is_kaldis() -> None:
@@ -245,3 +248,38 @@ def test_what_is_imported_holds_no_id_that_the_model_has_not(
     with nullcontext() if fits else pytest.raises(CosyError, match="CS-VOICE-105"):
         ((name, features),) = spk2info.voices(table, TEXT_IDS)
         assert (name, unpacked(features, table, TEXT_IDS).prompt.speech.tolist()) == ("Anna", speech)
+
+
+def test_what_another_edition_has_heard_is_refused_and_a_bare_embedding_is_not() -> None:
+    heard = Prompt(torch.arange(4), torch.rand(8, 80), torch.rand(192))
+    data = packed(heard, heard_by="cosyvoice3")
+    assert torch.equal(unpacked(data, Path("a"), TEXT_IDS, "cosyvoice3").prompt.mel, heard.mel)
+    for features, edition in ((data, "cosyvoice2"), (packed(heard), "cosyvoice3"), (changed(), "cosyvoice3")):
+        with pytest.raises(CosyError, match="CS-VOICE-105"):
+            unpacked(features, Path("a"), TEXT_IDS, edition)
+    nothing = Prompt(torch.empty(0, dtype=torch.long), torch.empty(0, 80), torch.rand(192))
+    assert torch.equal(unpacked(packed(nothing), Path("a"), TEXT_IDS, "cosyvoice3").prompt.speaker, nothing.speaker)
+
+
+def test_a_table_of_the_third_edition_is_known_by_the_lead_of_its_words(tmp_path: Path) -> None:
+    voice = {"speech_token": torch.arange(4), "speech_feat": torch.zeros(8, 80), "embedding": torch.zeros(192)}
+    torch.save({"Anna": {**voice, "prompt_text": torch.tensor([2610, END_OF_PROMPT_ID, 5])}}, tmp_path / "table.pt")
+    ((_, features),) = spk2info.voices(tmp_path / "table.pt", 151_924, COSYVOICE3)
+    assert unpacked(features, Path("a"), 151_924, "cosyvoice3").text is not None
+    with pytest.raises(CosyError, match="CS-VOICE-105"):
+        list(spk2info.voices(tmp_path / "table.pt", 151_924, COSYVOICE2))
+
+
+def test_the_mel_of_the_third_edition_has_no_upper_limit(models: Path, tmp_path: Path) -> None:
+    """A tone above the second's limit is heard by the third alone."""
+    folder = tmp_path / "model"
+    shutil.copytree(models / MODEL_FOLDER, folder)
+    (folder / "speech_tokenizer_v2.onnx").rename(folder / "speech_tokenizer_v3.onnx")
+    seconds = torch.arange(24_000) / 24_000
+    high, low = (2 * torch.pi * hz * seconds for hz in (10_000, 200))
+    at_16k = torch.sin(2 * torch.pi * 200 * torch.arange(16_000) / 16_000)
+    loudest = [
+        PromptEncoder(place, 1, edition.ears).encode(high.sin() + 1e-3 * low.sin(), at_16k).mel.mean(0).max()
+        for place, edition in ((models / MODEL_FOLDER, COSYVOICE2), (folder, COSYVOICE3))
+    ]
+    assert loudest[1] > loudest[0] + 3

@@ -19,8 +19,8 @@ from cosyserve.host.gpu import Card
 from cosyserve.host.kernels import Lack
 from cosyserve.host.report import Text
 from cosyserve.settings import Settings
-from cosyserve.speech import cosyvoice2, kernel_choice, parts
-from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
+from cosyserve.speech import cosyvoice, kernel_choice, parts
+from cosyserve.speech.cosyvoice import CosyVoiceSynthesizer
 from cosyserve.speech.kernel_choice import KernelChoice, KernelsInUse, choose
 from cosyserve.speech.parts import MakeGenerator, Parts
 from cosyserve.speech.runtime_config import config_for
@@ -245,7 +245,7 @@ def test_what_was_chosen_reaches_who_asks_the_synthesizer(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = KernelsInUse("torch", "compiler", "because", "因为")
-    monkeypatch.setattr(cosyvoice2, "choose", lambda *_: KernelChoice(None, told))
+    monkeypatch.setattr(cosyvoice, "choose", lambda *_: KernelChoice(None, told))
     config = config_for(Settings(device="cpu", dtype="float32", state_dir=tmp_path), 1)
-    with closing(CosyVoice2Synthesizer(models / MODEL_FOLDER, tmp_path / "voices", config)) as synthesizer:
+    with closing(CosyVoiceSynthesizer(models / MODEL_FOLDER, tmp_path / "voices", config)) as synthesizer:
         assert synthesizer.kernels == told

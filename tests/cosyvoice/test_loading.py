@@ -1,16 +1,21 @@
 """Model folders, good and bad: the released layout with a small model in it."""
 
+import json
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 
 from cosyserve.cosyvoice.model import loading
-from cosyserve.cosyvoice.model.loading import WeightsError, load_flow, load_hift, load_llm
-from tests.cosyvoice.seeded import TINY, seeded
+from cosyserve.cosyvoice.model.config import Config, Config3
+from cosyserve.cosyvoice.model.dit import Rotary
+from cosyserve.cosyvoice.model.loading import WeightsError, load_flow, load_hift, load_llm, load_sizes
+from tests.cosyvoice.seeded import SHALLOW3, TINY, seeded, seeded3
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +47,45 @@ def test_what_is_loaded_is_what_was_saved(good: Path) -> None:
     assert torch.equal(flow.noise, model.flow.noise)
     assert llm.llm.model.lm_head.weight is llm.llm.model.model.embed_tokens.weight  # type: ignore[union-attr]
     assert not any(parameter.requires_grad for parameter in llm.parameters())
+
+
+@pytest.fixture(scope="module")
+def cosyvoice3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As released, but for its size; of the tokenizer only the name."""
+    folder, model = tmp_path_factory.mktemp("model"), seeded3(SHALLOW3)
+    for name in loading.FILES:
+        torch.save(getattr(model, name).state_dict(), folder / loading.FILES[name])
+    (folder / "speech_tokenizer_v3.onnx").touch()
+    (folder / "sizes.json").write_text(json.dumps(asdict(SHALLOW3)))
+    return folder
+
+
+def test_a_folder_says_which_generation_it_has(good: Path, cosyvoice3: Path, tmp_path: Path) -> None:
+    assert load_sizes(good) == Config()
+    assert load_sizes(cosyvoice3) == SHALLOW3
+    (tmp_path / "cosyvoice3.yaml").touch()
+    assert load_sizes(tmp_path) == Config3()
+
+
+def test_cosyvoice3_is_loaded_as_it_was_saved(cosyvoice3: Path) -> None:
+    model, sizes = seeded3(SHALLOW3), load_sizes(cosyvoice3)
+    llm, flow, hift = load_llm(cosyvoice3, sizes), load_flow(cosyvoice3, sizes), load_hift(cosyvoice3, sizes)
+    for name, loaded in (("llm", llm), ("flow", flow)):
+        for key, tensor in getattr(model, name).state_dict().items():
+            assert torch.equal(loaded.state_dict()[key], tensor), key
+    mel = torch.randn(1, 80, 20)
+    expected, heard = (each.stream(0).push(mel, final=True) for each in (model.hift, hift))
+    assert torch.allclose(heard, expected, atol=1e-5)
+    assert llm.config.stops == range(6561, 6761)
+
+
+def test_cosyvoice3_s_positions_are_as_exact_in_bfloat16(cosyvoice3: Path) -> None:
+    """Its file has their frequencies among the weights, which are rounded."""
+    flow = load_flow(cosyvoice3, load_sizes(cosyvoice3), torch.bfloat16)
+    turning = [cast("Rotary", each.estimator.rotary_embed) for each in (flow, seeded3(SHALLOW3).flow)]
+    rounded, exact = (each(9000, 50) for each in turning)
+    assert torch.equal(rounded[0], exact[0])
+    assert torch.equal(rounded[1], exact[1])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

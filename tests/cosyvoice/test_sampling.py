@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosyserve.cosyvoice.model.config import STOP_TOKENS
+from cosyserve.cosyvoice.model.config import STOP_TOKENS, LlmConfig
 from cosyserve.cosyvoice.model.sampling import Nucleus, length_limits, sample, uniform
 
 V = 6564
@@ -42,6 +42,15 @@ def test_no_stop_token_before_its_time() -> None:
         at = torch.tensor([temperature])
         assert draw(scores, may_stop=torch.tensor([False]), temperature=at) == 7
         assert draw(scores, temperature=at) in STOP_TOKENS
+
+
+def test_no_row_of_cosyvoice3_that_stops_comes_before_its_time() -> None:
+    scores = torch.full((6761,), -1e9)
+    scores[7], scores[6561:] = 0.0, 5.0
+    for temperature in (0.0, 1.0):
+        at = torch.tensor([temperature])
+        assert draw(scores, may_stop=torch.tensor([False]), temperature=at) == 7
+        assert draw(scores, temperature=at) in LlmConfig(speech_rows=6761).stops
 
 
 def test_greedy_takes_the_best_and_heat_spreads() -> None:

@@ -1,4 +1,4 @@
-"""The server with CosyVoice2, as a user starts it: every endpoint, voices that come and go, models that are no good."""
+"""The server with either model, as a user starts it: every endpoint, voices that come and go, and bad models."""
 
 import json
 import os
@@ -33,10 +33,16 @@ from tests.speech.recordings import REFUSED, TAKEN, speech
 CONSENT = "a machine spoke it"
 
 
+@pytest.fixture(scope="module", params=["cosyvoice2", "cosyvoice3"])
+def edition(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("cosyvoice2")
-    with Server(folder, synthesizer="cosyvoice2", models_dir=models, dtype="float32") as running:
+def server(edition: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp(edition)
+    models = request.getfixturevalue("models3" if edition == "cosyvoice3" else "models")
+    with Server(folder, synthesizer="cosyvoice", models_dir=models, dtype="float32") as running:
         yield running
         assert running.stop() == 0
         assert "Traceback" not in running.text()
@@ -58,12 +64,15 @@ def spoken(client: httpx.Client, voice: str = "", seed: int = 7, **more: object)
     return response.content
 
 
-def test_it_says_who_speaks_and_why(client: httpx.Client, models: Path) -> None:
+def test_it_says_who_speaks_and_why(client: httpx.Client, edition: str) -> None:
     state = client.get("/readyz").json()
-    assert (state["synthesizer"], state["model"], state["device"]) == ("cosyvoice2", "cosyvoice2-0.5b", "cpu")
-    assert str(models) in state["why"]
-    assert "float32" in state["why"]
-    assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["cosyvoice2-0.5b"]
+    assert (state["synthesizer"], state["model"], state["device"]) == (edition, f"{edition}-0.5b", "cpu")
+    assert state["capabilities"] == ["clone", "instruct"] + ["pronounce"] * (edition == "cosyvoice3")
+    folder = MODEL_FOLDER if edition == "cosyvoice2" else "Fun-CosyVoice3-0.5B"
+    assert re.search(rf"^CosyVoice{edition[-1]} from .*/{folder}, by PyTorch on cpu in float32\. ", state["why"])
+    assert [model["id"] for model in client.get("/v1/models").json()["data"]] == [f"{edition}-0.5b"]
+    assert client.get("/v1/models/cosyvoice2-0.5b").status_code == 200  # what a client was set up for
+    assert client.post("/v1/audio/speech", json={"input": "Hi."}).headers["X-CosyServe-Synthesizer"] == edition
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -339,7 +348,7 @@ def test_an_onnx_that_gives_something_else_is_no_traceback_to_the_client(models:
 
 
 def test_the_command_adds_lists_imports_and_removes(
-    server: Server, client: httpx.Client, tmp_path: Path, recording: bytes
+    edition: str, server: Server, client: httpx.Client, tmp_path: Path, recording: bytes
 ) -> None:
     def cosyserve(*argv: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "COSYSERVE_VOICES_DIR": str(server.log.parent / "voices")}
@@ -359,7 +368,8 @@ def test_the_command_adds_lists_imports_and_removes(
     older = {"speech_token": voice["flow_prompt_speech_token"], "speech_feat": voice["prompt_speech_feat"]}
     older |= {"embedding": voice["flow_embedding"], "prompt_text_token": voice["prompt_text"]}
     torch.save({"Bea": voice, "Cleo": older, "Dora": {"embedding": torch.randn(1, 192)}}, tmp_path / "spk2info.pt")
-    assert cosyserve("import", str(tmp_path / "spk2info.pt")).stdout.split() == ["Bea", "Cleo", "Dora"]
+    table = (str(tmp_path / "spk2info.pt"), "--model", f"{edition}-0.5b")
+    assert cosyserve("import", *table).stdout.split() == ["Bea", "Cleo", "Dora"]
     assert "Anna" in cosyserve("list").stdout
     for name in ("Anna", "Bea", "Cleo", "Dora"):
         assert len(spoken(client, name)) > 0

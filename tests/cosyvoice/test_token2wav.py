@@ -1,7 +1,7 @@
 """Tokens to sound in hops, and the loop in which requests share the model."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
+from cosyserve.cosyvoice.model.causal_stream import HELD as CAUSAL_HELD
+from cosyserve.cosyvoice.model.causal_stream import CausalStream
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS
-from cosyserve.cosyvoice.model.flow import FlowStream
-from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HiftStream, Hop
+from cosyserve.cosyvoice.model.flow import DitFlow, Flow, FlowStream
+from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HiftStream
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
 from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
@@ -21,17 +23,25 @@ from cosyserve.cosyvoice.runtime.memory import pages_behind
 from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav, Token2Wav, Token2WavStream
 from cosyserve.cosyvoice.runtime.utterance import Utterance
+from cosyserve.cosyvoice.runtime.whole import WholeTokens
 from cosyserve.speech.audio import Pcm
-from tests.cosyvoice.seeded import SHALLOW, Model, seeded
-from tests.running import HANGS
+from tests.cosyvoice.seeded import SHALLOW, SHALLOW3, Model, Model3, calm3, seeded
+from tests.running import HANGS, eventually
 
 HOPS = st.builds(Hops, first=st.integers(1, 25), longest=st.sampled_from((25, 50, 100)))
 NOTHING = torch.empty(0, dtype=torch.long)
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return seeded(SHALLOW)
+@pytest.fixture(scope="module", params=["CosyVoice2", "CosyVoice3"])
+def model(request: pytest.FixtureRequest) -> Model | Model3:
+    return seeded(SHALLOW) if request.param == "CosyVoice2" else calm3(SHALLOW3)
+
+
+def first_samples(model: Model | Model3, frames: int) -> int:
+    """How many of a first hop's are given away at once."""
+    if isinstance(model, Model):
+        return 480 * (frames - FIRST_HELD)
+    return 480 * (frames - CAUSAL_HELD) - 8
 
 
 def prompt(tokens: int, seed: int = 0) -> Prompt:
@@ -43,11 +53,13 @@ def prompt(tokens: int, seed: int = 0) -> Prompt:
     )
 
 
-def single(model: Model, hops: Hops | None = None) -> SingleToken2Wav:
+def single(model: Model | Model3, hops: Hops | None = None) -> SingleToken2Wav:
     return SingleToken2Wav(model.flow, model.hift, hops or Hops(), voices=1, keep_tokens=None)
 
 
-def batched(model: Model, first: int = 10, streams: int = 3, frames: int = 600, pages: int = 0) -> BatchedToken2Wav:
+def batched(
+    model: Model | Model3, first: int = 10, streams: int = 3, frames: int = 600, pages: int = 0
+) -> BatchedToken2Wav:
     """With pages for as many streams and two voices more, unless it is said how many there are."""
     pages = pages or (streams + 2) * pages_behind(frames)
     return BatchedToken2Wav(model.flow, model.hift, Hops(first), streams, pages, frames)
@@ -75,7 +87,7 @@ def mels_of(token2wav: Token2Wav, streams: list[Token2WavStream], spoken: list[l
     return [torch.cat(parts[id(stream)], dim=2) for stream in streams]
 
 
-def whole(model: Model, tokens: list[int], aligned: Prompt) -> torch.Tensor:
+def whole(model: Model | Model3, tokens: list[int], aligned: Prompt) -> torch.Tensor:
     speech, mel, speaker = (each[None] for each in (aligned.speech, aligned.mel, aligned.speaker))
     return model.flow.mel(torch.tensor([tokens]), speech, mel, speaker, chunked=True)
 
@@ -91,7 +103,7 @@ def assert_close(streamed: torch.Tensor, expected: torch.Tensor) -> None:
 
 @settings(max_examples=15)
 @given(hops=HOPS, recorded=st.integers(0, 80), spoken=st.integers(1, 110))
-def test_any_hops_give_the_chunk_masked_result(model: Model, hops: Hops, recorded: int, spoken: int) -> None:
+def test_any_hops_give_the_chunk_masked_result(model: Model | Model3, hops: Hops, recorded: int, spoken: int) -> None:
     given_prompt, tokens, token2wav = prompt(recorded), tokens_of(spoken, spoken), single(model, hops)
     (streamed,) = mels_of(token2wav, [token2wav.stream(given_prompt, 0)], [tokens])
     assert_close(streamed, whole(model, tokens, hops.aligned(given_prompt)))
@@ -104,10 +116,17 @@ def test_any_hops_give_the_chunk_masked_result(model: Model, hops: Hops, recorde
     spoken=st.lists(st.integers(1, 110), min_size=3, max_size=3),
 )
 def test_slots_side_by_side_give_the_chunk_masked_result(
-    model: Model, first: int, recorded: list[int], spoken: list[int]
+    model: Model | Model3, first: int, recorded: list[int], spoken: list[int]
 ) -> None:
-    """Three utterances in two voices, one after the other in the same slots, so that what was there before matters."""
-    token2wav, voices = batched(model, first), [prompt(size, seed) for seed, size in enumerate(recorded)]
+    """One after the other in the same slots, so that what was there before matters."""
+    assert_each_is_the_whole(batched(model, first), model, first, recorded, spoken)
+
+
+def assert_each_is_the_whole(
+    token2wav: Token2Wav, model: Model | Model3, first: int, recorded: list[int], spoken: list[int]
+) -> None:
+    """Of three utterances in two voices, side by side, twice."""
+    voices = [prompt(size, seed) for seed, size in enumerate(recorded)]
     for turn in range(2):
         texts = [tokens_of(count, count + turn) for count in spoken]
         streams = [token2wav.stream(voices[number % 2], 0) for number in range(3)]
@@ -115,7 +134,7 @@ def test_slots_side_by_side_give_the_chunk_masked_result(
             assert_close(mel, whole(model, texts[number], Hops(first).aligned(voices[number % 2])))
 
 
-def test_a_slot_that_is_full_goes_on_without_what_was_spoken_longest_ago(model: Model) -> None:
+def test_a_slot_that_is_full_goes_on_without_what_was_spoken_longest_ago(model: Model | Model3) -> None:
     token2wav, given_prompt, tokens = batched(model, frames=300), prompt(40), tokens_of(400, 0)
     (streamed,) = mels_of(token2wav, [token2wav.stream(given_prompt, 0)], [tokens])
     exact = whole(model, tokens, Hops().aligned(given_prompt))
@@ -125,7 +144,7 @@ def test_a_slot_that_is_full_goes_on_without_what_was_spoken_longest_ago(model: 
     assert 1e-4 < (streamed - exact).norm() / exact.norm() < 0.5
 
 
-def test_voices_beyond_those_kept_are_begun_anew(model: Model) -> None:
+def test_voices_beyond_those_kept_are_begun_anew(model: Model | Model3) -> None:
     token2wav, tokens = batched(model), tokens_of(30, 0)
     voices = [prompt(40, seed) for seed in range(4)]
     for given_prompt in (*voices, *voices):
@@ -133,7 +152,7 @@ def test_voices_beyond_those_kept_are_begun_anew(model: Model) -> None:
         assert_close(mel, whole(model, tokens, Hops().aligned(given_prompt)))
 
 
-def test_a_long_recording_is_heard_from_its_end_in_a_small_slot(model: Model) -> None:
+def test_a_long_recording_is_heard_from_its_end_in_a_small_slot(model: Model | Model3) -> None:
     aligned = Hops().aligned(prompt(200), 75)
     assert 50 < len(aligned.speech) <= 75
     assert torch.equal(aligned.speech, prompt(200).speech[-len(aligned.speech) :])
@@ -158,6 +177,41 @@ def test_hops_grow_by_whole_chunks() -> None:
     assert [Hops(10, 100).tokens(hop) for hop in range(5)] == [10, 25, 50, 100, 100]
 
 
+@given(st.lists(st.sampled_from((1, 2, 28, 7)), max_size=40))
+def test_of_silent_tokens_in_a_row_five_become_sound(drawn: list[int]) -> None:
+    silent = DitFlow.silent
+    kept = [token for place, token in enumerate(drawn) if token not in silent or loud_among(drawn, place, silent)]
+    tokens, whole_tokens = Tokens(Hops(1, 25), silent), WholeTokens(silent)
+    for token in drawn:
+        tokens.add(token)
+        whole_tokens.add(token)
+    tokens.complete()
+    assert whole_tokens.all == kept
+    assert taken_from(tokens) == kept
+
+
+def loud_among(drawn: list[int], place: int, silent: Collection[int]) -> bool:
+    """Whether one of the last six, up to that place, is not silent, or there are no six."""
+    last = drawn[max(0, place - 5) : place + 1]
+    return len(last) < 6 or any(token not in silent for token in last)
+
+
+def taken_from(tokens: Tokens) -> list[int]:
+    taken, last = list[int](), False
+    while not last:
+        hop, last = tokens.take()
+        taken += hop[0].tolist()
+    return taken
+
+
+def test_cosyvoice2_says_every_silence() -> None:
+    tokens = Tokens(Hops(1, 25), Flow.silent)
+    for _ in range(20):
+        tokens.add(1)
+    tokens.complete()
+    assert taken_from(tokens) == 20 * [1]
+
+
 def test_no_token_is_lost_between_two_threads() -> None:
     """The language model adds while the render stage takes."""
     tokens, count, taken = Tokens(Hops(1, 25)), 40_000, list[int]()
@@ -178,7 +232,7 @@ def test_no_token_is_lost_between_two_threads() -> None:
     assert taken == list(range(count))
 
 
-def test_the_first_sound_needs_the_first_hop_and_no_more(model: Model) -> None:
+def test_the_first_sound_needs_the_first_hop_and_no_more(model: Model | Model3) -> None:
     for token2wav in (single(model), batched(model)):
         stream = token2wav.stream(prompt(40), 0)
         for token in range(13):
@@ -189,26 +243,28 @@ def test_the_first_sound_needs_the_first_hop_and_no_more(model: Model) -> None:
         ((mel, last),) = hops
         assert (mel.shape[2], last) == (20, False)
         (wave,) = token2wav.waves([stream], hops)
-        assert len(wave) == 480 * (20 - FIRST_HELD)
+        assert len(wave) == first_samples(model, 20)
 
 
-def test_the_streamed_sound_is_the_sound_of_the_chunk_masked_whole(model: Model) -> None:
-    """But for the seam after the first hop, which is to be heard soon."""
+def test_the_streamed_sound_is_the_sound_of_the_chunk_masked_whole(model: Model | Model3) -> None:
+    """But for CosyVoice2's seam after the first hop, which is to be heard soon."""
     spoken, given_prompt, given = tokens_of(70, 1), prompt(40), 20 - FIRST_HELD
     mel = whole(model, spoken, Hops().aligned(given_prompt))
-    expected = HiftStream(model.hift, 5).push(mel, final=True)
+    expected = model.hift.stream(5, whole=True).push(mel, final=True)
     seam = slice(480 * (given - 8), 480 * (given + 2))
     for token2wav in (single(model), batched(model)):
         streamed = wave_of(token2wav, token2wav.stream(given_prompt, 5), spoken)
-        assert (streamed[seam] - expected[seam]).norm() <= 0.3 * expected[seam].norm()  # most of it is clipped
-        streamed[seam] = expected[seam]
+        if isinstance(model, Model):
+            assert (streamed[seam] - expected[seam]).norm() <= 0.3 * expected[seam].norm()  # most of it is clipped
+            streamed[seam] = expected[seam]
         assert (streamed - expected).norm() <= 1e-3 * expected.norm()
 
 
-def test_what_is_not_streamed_is_spoken_with_full_attention(model: Model) -> None:
+def test_what_is_not_streamed_is_spoken_with_full_attention(model: Model | Model3) -> None:
     spoken, given_prompt = tokens_of(70, 1), prompt(60)
     speech, mel, speaker = (each[None] for each in (given_prompt.speech, given_prompt.mel, given_prompt.speaker))
-    expected = HiftStream(model.hift, 5).push(model.flow.mel(torch.tensor([spoken]), speech, mel, speaker), final=True)
+    whole_mel = model.flow.mel(torch.tensor([spoken]), speech, mel, speaker)
+    expected = model.hift.stream(5, whole=True).push(whole_mel, final=True)
     for token2wav in (single(model), batched(model)):
         stream = token2wav.stream(given_prompt, 5, whole=True)
         for token in spoken:
@@ -232,7 +288,7 @@ def wave_of(token2wav: Token2Wav, stream: Token2WavStream, spoken: list[int]) ->
     return torch.cat(parts)
 
 
-def test_a_fork_goes_on_as_the_stream_would_have(model: Model) -> None:
+def test_a_fork_goes_on_as_the_stream_would_have(model: Model | Model3) -> None:
     given_prompt = prompt(60)
 
     def begun() -> FlowStream:
@@ -284,7 +340,7 @@ class Client:
 class Speaking:
     """An engine and those who listen to it."""
 
-    def __init__(self, model: Model, count: int = 4, *, together: bool = False, slots: int = 0) -> None:
+    def __init__(self, model: Model | Model3, count: int = 4, *, together: bool = False, slots: int = 0) -> None:
         self.voice = prompt(40)
         self.generator = Generator(model.llm, count, 600)
         token2wav = batched(model, streams=slots or count) if together else single(model)
@@ -310,7 +366,7 @@ class Speaking:
 
 
 @pytest.fixture(params=[False, True], ids=["one after the other", "batched"])
-def speaking(model: Model, request: pytest.FixtureRequest) -> Iterator[Speaking]:
+def speaking(model: Model | Model3, request: pytest.FixtureRequest) -> Iterator[Speaking]:
     running = Speaking(model, together=request.param)
     yield running
     running.runtime.close()
@@ -325,7 +381,7 @@ def test_a_request_sounds_the_same_whatever_runs_beside_it(speaking: Speaking) -
         assert other.ended.wait(HANGS)
 
 
-def test_no_more_are_spoken_at_once_than_both_have_room_for(model: Model) -> None:
+def test_no_more_are_spoken_at_once_than_both_have_room_for(model: Model | Model3) -> None:
     """An engine may take more requests than the flow has slots; who comes too many waits for one."""
     speaking = Speaking(model, 4, together=True, slots=1)
     try:
@@ -358,7 +414,7 @@ def test_streams_go_on_beside_what_is_not_streamed(speaking: Speaking) -> None:
     assert speaking.order == [alone, short, whole]
 
 
-def test_a_long_text_does_not_starve_on_many_short_ones(model: Model) -> None:
+def test_a_long_text_does_not_starve_on_many_short_ones(model: Model | Model3) -> None:
     """Two slots, and always a short one waiting: the long one still gets its turns."""
     speaking = Speaking(model, 2)
     try:
@@ -382,7 +438,7 @@ def test_a_cancelled_request_frees_its_place_and_makes_no_more_sound(speaking: S
     assert not listener.ended.is_set()
 
 
-def test_what_waits_may_be_cancelled_too(model: Model) -> None:
+def test_what_waits_may_be_cancelled_too(model: Model | Model3) -> None:
     speaking = Speaking(model, 1)
     try:
         speaking.ask(3)
@@ -395,8 +451,8 @@ def test_what_waits_may_be_cancelled_too(model: Model) -> None:
 
 
 def test_a_client_that_takes_nothing_is_not_spoken_to_without_end(speaking: Speaking) -> None:
-    slow, utterance = speaking.ask(20, taking=False)
-    assert slow.first.wait(HANGS)
+    slow, utterance = speaking.ask(80, taking=False)  # at least 160 tokens, which are five hops
+    eventually(lambda: len(slow.chunks) == 4)
     for _ in range(3):
         speaking.spoken(6)
     assert len(slow.chunks) == 4
@@ -407,15 +463,20 @@ def test_a_client_that_takes_nothing_is_not_spoken_to_without_end(speaking: Spea
 
 
 def test_what_fails_for_one_is_told_to_it_alone(speaking: Speaking, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = HiftStream.hop
-    broken: list[HiftStream] = []
+    broken: list[object] = []
 
-    def hop(stream: HiftStream, mel: torch.Tensor, *, final: bool = False) -> Hop | None:
-        if stream in broken:
-            raise RuntimeError("the card fell off")
-        return original(stream, mel, final=final)
+    def breaking(kind: Any) -> Callable[..., Any]:
+        original = kind.hop
 
-    monkeypatch.setattr(HiftStream, "hop", hop)
+        def hop(stream: object, mel: torch.Tensor, *, final: bool = False) -> Any:
+            if stream in broken:
+                raise RuntimeError("the card fell off")
+            return original(stream, mel, final=final)
+
+        return hop
+
+    for kind in (HiftStream, CausalStream):
+        monkeypatch.setattr(kind, "hop", breaking(kind))
     good, _ = speaking.ask(6)
     bad, utterance = speaking.ask(6)
     assert bad.first.wait(HANGS)

@@ -12,6 +12,7 @@ from torch import Tensor
 from cosyserve.cosyvoice.model.config import SAMPLES_PER_FRAME
 from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HELD, HiftStream, Hop
+from cosyserve.cosyvoice.model.vocoder import Vocoder
 from cosyserve.cosyvoice.runtime import vocoder
 from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
 from tests.cosyvoice.seeded import SHALLOW, fill
@@ -64,7 +65,7 @@ class Utterance:
 
 
 def speak(with_batch: VocoderBatch, *utterances: Utterance) -> list[Tensor]:
-    streams = [with_batch.stream(each.seed, each.held) for each in utterances]
+    streams = [with_batch.stream(each.seed, whole=each.held == HELD) for each in utterances]
     for turn in range(max(each.begin + len(each.hops) for each in utterances)):
         now = [
             (stream, each, hop)
@@ -125,7 +126,7 @@ def test_a_last_hop_of_every_length_is_spoken_in_the_usual_windows(
             assert (heard - expected).norm() <= 1e-4 * expected.norm()
 
 
-def nothing_else(_: Hift, hops: Sequence[Hop]) -> list[Tensor]:
+def nothing_else(_: Vocoder, hops: Sequence[Hop]) -> list[Tensor]:
     raise AssertionError(f"{hops[0].window} is spoken in memory of its own")
 
 

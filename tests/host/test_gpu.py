@@ -7,6 +7,7 @@ import pytest
 from cosyserve.host import gpu
 from cosyserve.host.report import Finding, Verdict
 from cosyserve.machine import Machine
+from cosyserve.store.manifest import DEFAULT
 from tests.test_machine import WSL_KERNEL, machine
 
 H100 = "NVIDIA H100 80GB HBM3, 580.159.04, 9.0, 81559, 81079\n"
@@ -37,11 +38,11 @@ def test_a_real_answer(tmp_path: Path) -> None:
 
 
 def test_a_card_is_told_for_how_many_streams_it_has_room(tmp_path: Path) -> None:
-    def memory(mib: int, past_seconds: float) -> Finding:
-        folder = tmp_path / f"{mib}-{past_seconds}"
+    def memory(mib: int, past_seconds: float, model: str = DEFAULT) -> Finding:
+        folder = tmp_path / f"{mib}-{past_seconds}-{model}"
         folder.mkdir()
         host = machine(folder, {}, PATH=stand_in(folder, f"A, 580.1, 9.0, {mib}, {mib}\n"))
-        return next(each for each in gpu.examine(host, past_seconds=past_seconds) if each.id == "CS-GPU-004")
+        return next(each for each in gpu.examine(host, past_seconds, model=model) if each.id == "CS-GPU-004")
 
     assert "about 11 streams of CosyVoice2 that see 15 s back" in memory(24 << 10, 15).cause
     assert "12 GiB 5, 16 GiB 7, 24 GiB 11, 48 GiB 25" in memory(80 << 10, 15).cause
@@ -49,6 +50,9 @@ def test_a_card_is_told_for_how_many_streams_it_has_room(tmp_path: Path) -> None
     assert (none.state, none.facts["streams"]) == (Verdict.WARN, 0)
     assert "COSYSERVE_PAST_SECONDS" in none.remedy
     assert memory(8 << 10, 5).state is Verdict.OK
+    third = memory(24 << 10, 15, "cosyvoice3-0.5b")
+    assert "streams of CosyVoice3 that see 15 s back" in third.cause
+    assert int(str(third.facts["streams"])) > 0
 
 
 def test_not_available_is_skipped_not_an_error(tmp_path: Path) -> None:

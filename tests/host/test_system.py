@@ -7,6 +7,7 @@ from cosyserve.errors import CosyError
 from cosyserve.host import models, network, system
 from cosyserve.host.report import Verdict
 from cosyserve.server.listening import expect_free
+from cosyserve.settings import Settings
 from cosyserve.store.manifest import DEFAULT, model_of
 from tests.running import Server
 from tests.test_machine import machine
@@ -81,16 +82,16 @@ def test_a_port_is_taken_where_a_server_could_not_have_it(host: str) -> None:
 
 
 def test_weights_are_whole_by_their_size(tmp_path: Path) -> None:
-    assert models.weights(tmp_path).state is Verdict.SKIPPED
+    assert models.weights(Settings(models_dir=tmp_path)).state is Verdict.SKIPPED
     folder = tmp_path / "CosyVoice2-0.5B"
     folder.mkdir()
     for each in model_of(DEFAULT).files:
         (folder / each.path).parent.mkdir(exist_ok=True)
         with (folder / each.path).open("wb") as file:
             file.truncate(each.size or 0)
-    assert models.weights(tmp_path).state is Verdict.OK
+    assert models.weights(Settings(models_dir=tmp_path)).state is Verdict.OK
     (folder / "flow.pt").write_bytes(b"half")
-    assert models.weights(tmp_path).facts["wrong"] == ["flow.pt"]
+    assert models.weights(Settings(models_dir=tmp_path)).facts["wrong"] == ["flow.pt"]
 
 
 def test_engines_name_what_they_were_built_with(tmp_path: Path) -> None:

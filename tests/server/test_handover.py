@@ -134,7 +134,7 @@ def test_for_want_of_memory_the_preview_does_not_relieve_what_speaks(monkeypatch
     def full(*_: object) -> Choice:
         raise CosyError(errors.GPU_MEMORY, gib="0.1", seconds="15")
 
-    monkeypatch.setattr("cosyserve.speech.choice._cosyvoice2", full)
+    monkeypatch.setattr("cosyserve.speech.choice._cosyvoice", full)
     monkeypatch.setattr("cosyserve.speech.choice.Folder.exists", True)
     assert choose(Settings()).synthesizer.name == "preview"
     with pytest.raises(CosyError) as refused:

@@ -12,9 +12,8 @@ from cosyserve.host import gpu
 from cosyserve.host.system import installed
 from cosyserve.machine import IMAGE, Machine
 from cosyserve.settings import Settings
-from cosyserve.store.disk import Folder
+from cosyserve.store.chosen import chosen_folder
 from cosyserve.store.engines import Engine, Engines, Shape
-from cosyserve.store.manifest import DEFAULT, model_of
 
 log = logging.getLogger(__name__)
 
@@ -22,15 +21,15 @@ log = logging.getLogger(__name__)
 ENGINE = "_COSYSERVE_ENGINE"
 
 
-def why_not_cosyvoice2(settings: Settings, machine: Machine) -> str:
-    """Why a server here would not speak with CosyVoice2, even if the model were there; empty where it would."""
+def why_not_cosyvoice(settings: Settings, machine: Machine) -> str:
+    """Why a server here would not speak with CosyVoice, even if the model were there; empty where it would."""
     if settings.synthesizer == "preview":
         return "COSYSERVE_SYNTHESIZER=preview asks for the preview voice"
     if find_spec("torch") is None:
         return f"{machine.environ[IMAGE]} has no PyTorch" if IMAGE in machine.environ else "PyTorch is not installed"
-    if settings.synthesizer == "cosyvoice2" or settings.device == "cpu" or gpu.cards(machine):
+    if settings.insists or settings.device == "cpu" or gpu.cards(machine):
         return ""
-    return "there is no graphics card (COSYSERVE_SYNTHESIZER=cosyvoice2 would use the processor)"
+    return "there is no graphics card (COSYSERVE_SYNTHESIZER=cosyvoice would use the processor)"
 
 
 def engine_for(settings: Settings, machine: Machine) -> Engine | None:
@@ -43,7 +42,7 @@ def engine_for(settings: Settings, machine: Machine) -> Engine | None:
         return None
     if installed("tensorrt-llm") is None and not asked:
         return None
-    folder = Folder(settings.models_dir, model_of(DEFAULT))
+    folder = chosen_folder(settings)
     if not folder.usable and not asked:
         return None  # whoever chooses the synthesizer says so
     engines = Engines(settings.models_dir)

@@ -19,8 +19,9 @@ from cosyserve.launch import job, ladder
 from cosyserve.launch.flag import Flag
 from cosyserve.machine import Machine, platform_of
 from cosyserve.settings import Settings
+from cosyserve.store.chosen import chosen, chosen_folder
 from cosyserve.store.disk import FileState, Folder, human
-from cosyserve.store.engines import BIAS, Engine, Engines, Key, Shape
+from cosyserve.store.engines import BIAS, CONFIG, PLAN, Engine, Engines, Key, Shape
 from cosyserve.store.manifest import DEFAULT, EXPORTED, model_of
 
 LLM = "llm.pt"
@@ -54,7 +55,10 @@ class Build:
         self._stopping = stopping or Flag()
         self._settings, self._machine, self._shape, self._say = settings, machine, shape, say
         self._engines = Engines(settings.models_dir)
-        self._folder = Folder(settings.models_dir, model_of(DEFAULT))
+        self._folder = chosen_folder(settings)
+        self._model = chosen(settings)
+        if from_hub and self._model != DEFAULT:
+            raise CosyError(errors.NOT_EXPORTED, model=self._folder.model.title)
         self._from_hub = Folder(settings.models_dir, model_of(EXPORTED)) if from_hub else None
 
     def plan(self) -> BuildPlan:
@@ -80,7 +84,7 @@ class Build:
             return there
         self._check_machine()
         waiting = "another build is running; waiting for it"
-        engine = self._engines.build(key, self._make, lambda: self._say(waiting), anew=force)
+        engine = self._engines.build(key, self._make, lambda: self._say(waiting), anew=force, parts=(PLAN, CONFIG))
         for old in self._engines.prune(self._settings.keep_engines):
             self._say(f"removed the engine {old.folder.name}, which was used longest ago")
         return engine
@@ -99,22 +103,23 @@ class Build:
         import torch
         from safetensors.torch import save_file
 
-        from cosyserve.assets.export import export, head_bias
-        from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
-        from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
+        from cosyserve.assets.export import export, saved_bias
+        from cosyserve.cosyvoice.frontend.edition import EDITIONS
 
+        edition = EDITIONS[self._model]
         with tempfile.TemporaryDirectory(dir=into, prefix="export-") as made:
             exported = self._from_hub.path if self._from_hub else Path(made) / "model"
             if self._from_hub is None:
                 self._say(f"exporting {self._folder.path / LLM} …")
-                export(self._folder.path, exported, getattr(torch, self._shape.dtype))
+                export(self._folder.path, exported, getattr(torch, self._shape.dtype), edition)
             self._say("building the engine; this takes minutes …")
             tmpdir = surroundings_of(self._machine).tmpdir
             failure = job.run(self._rungs(exported, into), tmpdir, self._settings.build_seconds, self._stopping)
             if failure is not None:
                 raise CosyError(errors.BUILD_FAILED, reason=failure)
-        vocabulary = Vocabulary(TextTokenizer(self._folder.path).size)
-        save_file({"bias": vocabulary.bias(head_bias(self._folder.path))}, into / BIAS)
+        bias = saved_bias(self._folder.path, edition)
+        if bias is not None:
+            save_file({"bias": bias}, into / BIAS)
 
     def _rungs(self, exported: Path, into: Path) -> list[ladder.Rung]:
         """The ladder without its last rung: no engine is built without MPI."""

@@ -44,10 +44,10 @@ def huggingface(order: Order, file: File) -> str | None:
 
     token = None if order.own_token else False
     repository, revision, endpoint = order.repository, order.revision, order.endpoint
-    hf_hub_download(repository, file.path, revision=revision, endpoint=endpoint, local_dir=order.into, token=token)
+    hf_hub_download(repository, file.source, revision=revision, endpoint=endpoint, local_dir=order.into, token=token)
     if file.sha256 is not None:
         return None
-    address = hf_hub_url(repository, file.path, revision=revision, endpoint=endpoint)
+    address = hf_hub_url(repository, file.source, revision=revision, endpoint=endpoint)
     return get_hf_file_metadata(address, token=token).etag
 
 
@@ -60,13 +60,13 @@ def modelscope(order: Order, file: File) -> str | None:
         listed = next(
             each
             for each in api.list_repo_files(order.repository, "model", revision=order.revision, recursive=True)
-            if each.path == file.path
+            if each.path == file.source
         )
         size, sha256 = listed.size, listed.sha256
     api.download_file(
         order.repository,
         "model",
-        file.path,
+        file.source,
         revision=order.revision,
         local_dir=order.into,
         expected_sha256=sha256,

@@ -1,6 +1,6 @@
 """From `llm.pt` to a Qwen2 in Hugging Face's format, which TensorRT-LLM's conversion reads.
 
-The two embeddings and the head for speech become rows of one vocabulary (`cosyvoice2.vocabulary`). Tensors go from the
+The embeddings and the head for speech become rows of one vocabulary (`engine.vocabulary`). Tensors go from the
 mapped file to the new one in blocks, so memory stays small whatever the model's size. A change of what is exported
 raises `engine_key.EXPORT`.
 """
@@ -17,7 +17,9 @@ from torch import Tensor
 
 from cosyserve import errors
 from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
-from cosyserve.cosyvoice.frontend.tokenizer import CONTROLS, FOLDER, MARKS, MERGES, VOCABULARY, TextTokenizer
+from cosyserve.cosyvoice.frontend.edition import COSYVOICE2, Edition
+from cosyserve.cosyvoice.frontend.marks import CONTROLS
+from cosyserve.cosyvoice.frontend.tokenizer import FOLDER, MERGES, VOCABULARY, TextTokenizer
 from cosyserve.cosyvoice.model import loading
 from cosyserve.cosyvoice.model.config import LlmConfig
 from cosyserve.cosyvoice.model.loading import FILES, WeightsError
@@ -50,23 +52,34 @@ class Piece:
         return count
 
 
-def export(folder: Path, into: Path, dtype: torch.dtype = torch.bfloat16) -> Vocabulary:
+def export(folder: Path, into: Path, dtype: torch.dtype = torch.bfloat16, edition: Edition = COSYVOICE2) -> Vocabulary:
     """Write the model of `folder` into the new folder `into`; raises `CS-BUILD-006`. Scores are those of the original
     once `Vocabulary.bias` is added to them."""
     try:
-        config = loading.load_config(folder).llm
-        tokenizer = TextTokenizer(folder)
+        config = edition.config(folder).llm
+        tokenizer = TextTokenizer(folder, edition.added)
         state = _checked(folder / FILES["llm"], config)
     except WeightsError as error:
         raise CosyError(errors.EXPORT_UNUSABLE, reason=error) from error
-    vocabulary = Vocabulary(tokenizer.size)
+    vocabulary = Vocabulary.of(config, tokenizer.size)
     into.mkdir(parents=True)
     with (into / "model.safetensors").open("wb") as file:
         _write(file, _pieces(state, config, vocabulary), dtype)
     _write_json(into / "config.json", _config(config, vocabulary, dtype))
     _write_json(into / "generation_config.json", _generation(vocabulary))
-    _write_tokenizer(folder / FOLDER, into, vocabulary)
+    _write_tokenizer(folder / FOLDER, into, tokenizer, vocabulary)
     return vocabulary
+
+
+def saved_bias(folder: Path, edition: Edition = COSYVOICE2) -> Tensor | None:
+    """What has to be kept beside an engine: the bias (vocabulary,) that its own head has no room for; None where the
+    model has none."""
+    try:
+        config, text = edition.config(folder).llm, TextTokenizer(folder, edition.added).size
+    except WeightsError as error:
+        raise CosyError(errors.EXPORT_UNUSABLE, reason=error) from error
+    vocabulary = Vocabulary.of(config, text)
+    return vocabulary.bias(head_bias(folder)) if vocabulary.rows.biased else None
 
 
 def head_bias(folder: Path) -> Tensor:
@@ -89,8 +102,9 @@ def _pieces(state: dict[str, Tensor], config: LlmConfig, vocabulary: Vocabulary)
     """By the names that Qwen2 has. The text's own head is the text's embedding, and left out."""
     table = (vocabulary.size, config.hidden)
     text = state[f"{_PREFIX}model.embed_tokens.weight"]
-    embedding = [text[: vocabulary.text], state["speech_embedding.weight"], state["llm_embedding.weight"]]
-    head, bias = state["llm_decoder.weight"], state["llm_decoder.bias"]
+    embedding = [text[: vocabulary.text], state["speech_embedding.weight"]]
+    embedding += [state["llm_embedding.weight"]] if "llm_embedding.weight" in state else []
+    head = state["llm_decoder.weight"]
     pieces = {
         key.removeprefix(_PREFIX): Piece(tuple(value.shape), _whole(value))
         for key, value in state.items()
@@ -99,9 +113,12 @@ def _pieces(state: dict[str, Tensor], config: LlmConfig, vocabulary: Vocabulary)
     pieces["model.embed_tokens.weight"] = Piece(table, _rows(embedding, vocabulary.size))
     without = head.new_zeros((1, config.hidden)).expand(vocabulary.text, -1)
     pieces["lm_head.weight"] = Piece(table, _rows([without, head], vocabulary.size))
-    # As the public export has it; TensorRT-LLM reads no bias, which is why `Vocabulary.bias` exists.
-    outside = bias.new_full((1,), -torch.inf).expand(vocabulary.text)
-    pieces["lm_head.bias"] = Piece(table[:1], _rows([outside, bias], vocabulary.size, -torch.inf))
+    if (
+        vocabulary.rows.biased
+    ):  # as the public export; TensorRT-LLM reads no bias, which is why `Vocabulary.bias` exists
+        bias = state["llm_decoder.bias"]
+        outside = bias.new_full((1,), -torch.inf).expand(vocabulary.text)
+        pieces["lm_head.bias"] = Piece(table[:1], _rows([outside, bias], vocabulary.size, -torch.inf))
     return pieces
 
 
@@ -164,9 +181,9 @@ def _config(config: LlmConfig, vocabulary: Vocabulary, dtype: torch.dtype) -> di
         "use_cache": True,
         "use_sliding_window": False,
         "tie_word_embeddings": False,
-        "use_bias": True,
+        "use_bias": vocabulary.rows.biased,
         "torch_dtype": str(dtype).removeprefix("torch."),
-        "eos_token_id": vocabulary.stops[0],
+        "eos_token_id": vocabulary.end,
     }
 
 
@@ -175,11 +192,11 @@ def _generation(vocabulary: Vocabulary) -> dict[str, object]:
     return {"do_sample": True, "temperature": 1.0, "top_p": 0.8, "top_k": 25, "eos_token_id": list(vocabulary.stops)}
 
 
-def _write_tokenizer(source: Path, into: Path, vocabulary: Vocabulary) -> None:
+def _write_tokenizer(source: Path, into: Path, tokenizer: TextTokenizer, vocabulary: Vocabulary) -> None:
     for name in (VOCABULARY, MERGES):
         shutil.copyfile(source / name, into / name)
-    first = vocabulary.text - len(CONTROLS) - len(MARKS)
-    added = {name: first + place for place, name in enumerate((*CONTROLS, *MARKS))} | vocabulary.names()
+    first = vocabulary.text - len(tokenizer.added)
+    added = {name: first + place for place, name in enumerate(tokenizer.added)} | vocabulary.names()
     _write_json(into / "added_tokens.json", added)
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     decoder = {

@@ -46,12 +46,13 @@ class Fetch:
         progress: Progress,
         *,
         name: str = DEFAULT,
+        variant: str | None = None,
         asked: Name | None = None,
         mirror: str,
         stall_seconds: float,
     ) -> None:
         self._models_dir, self._machine, self._progress = models_dir, machine, progress
-        self._name, self._model = name, model_of(name)
+        self._name, self._model, self._variant = name, model_of(name, variant), variant
         self._stall_seconds = stall_seconds
         found = sources.sources(machine.environ, mirror)
         self._sources = [found[asked]] if asked else list(found.values())
@@ -60,7 +61,7 @@ class Fetch:
 
     @property
     def folder(self) -> Folder:
-        return Folder(self._models_dir, self._model)
+        return Folder(self._models_dir, self._model, self._variant)
 
     def plan(self) -> FetchPlan:
         """Looks, and changes nothing."""
@@ -100,6 +101,8 @@ class Fetch:
         """The same; one that is wrong is put away."""
         if self._is_right(folder, file):
             return True
+        if folder.is_of_another_variant(file):
+            return False  # it stays until the other one is there
         if folder.state(file) is not FileState.MISSING:
             self._progress.say(f"{file.path} is damaged or belongs to another model; it is set aside and fetched again")
             folder.quarantine(file)
@@ -144,7 +147,8 @@ class Fetch:
     def _there(self, lacking: Sequence[File]) -> int:
         """Bytes that are here, verified or on the way."""
         staged = allocated(self._staging) if self._staging.exists() else 0
-        return staged + sum(file.size or 0 for file in self._model.files if file not in lacking)
+        there = {file.path for file in lacking}
+        return staged + sum(file.expected for file in self._model.files if file.path not in there)
 
     def _from(self, source: Source, folder: Folder, lacking: list[File]) -> tuple[str, bool]:
         """One try: why something is left, and whether another might help."""
@@ -159,21 +163,23 @@ class Fetch:
             into=into,
         )
         environ = sources.environment(source, self._machine, self._caches)
-        reason, again, total = "it ended early", True, sum(file.size or 0 for file in lacking)
+        reason, again, total = "it ended early", True, sum(file.expected for file in lacking)
         self._progress.begin(source.name, allocated(into) if into.exists() else 0, total)
         arrived = 0
         with closing(download(order, environ, self._stall_seconds)) as events:
             for event in events:
                 if isinstance(event, Arrived):
                     file = next(each for each in lacking if each.path == event.path)
-                    known = folder.verified.get(file.path)
-                    sha256 = self._verified(into / file.path, file, known.sha256 if known else event.digest)
+                    staged = into / file.source
+                    sha256 = self._verified(staged, file, event.digest)
                     if sha256 is None:
                         reason, again = f"{file.path} is not the file that was released", False
                         continue
-                    folder.take_in(into / file.path, file, sha256, source.name)
+                    folder.take_in(staged, file, sha256, source.name)
+                    if event.digest is not None:
+                        folder.learn(file, sha256, source.name)
                     lacking.remove(file)
-                    arrived += file.size or 0
+                    arrived += file.expected
                 elif isinstance(event, Failed):
                     if event.disk is not None:
                         raise OSError(event.disk, os.strerror(event.disk), str(into))
@@ -194,7 +200,7 @@ class Fetch:
 
     def _needed(self, files: Sequence[File]) -> int:
         there = allocated(self._staging) if self._staging.exists() else 0
-        return max(0, sum(file.size or 0 for file in files) - there)
+        return max(0, sum(file.expected for file in files) - there)
 
     def _check_room(self, lacking: Sequence[File]) -> None:
         if self._needed(lacking) + _MARGIN > _free(self._models_dir):

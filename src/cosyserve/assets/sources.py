@@ -38,8 +38,8 @@ class Source:
         """A plain address of a file, to measure by; the transfers are the clients' own."""
         at = model.hubs[self.hub]
         if self.hub == "modelscope":
-            return f"{self.endpoint}/api/v1/models/{at.repository}/repo?Revision={at.revision}&FilePath={file.path}"
-        return f"{self.endpoint}/{at.repository}/resolve/{at.revision}/{file.path}"
+            return f"{self.endpoint}/api/v1/models/{at.repository}/repo?Revision={at.revision}&FilePath={file.source}"
+        return f"{self.endpoint}/{at.repository}/resolve/{at.revision}/{file.source}"
 
 
 def offline(environ: Mapping[str, str]) -> str | None:
@@ -120,7 +120,7 @@ def _away_from_home(environ: Mapping[str, str], caches: Path) -> dict[str, str]:
 def measured(model: Model, files: Sequence[File], among: Sequence[Source], machine: Machine) -> dict[Name, float]:
     """Bytes a second that each source gives at this moment, all asked at once, within ten seconds; 0 for one that
     answers and brings nothing. One that cannot be reached is left out."""
-    sample = max(files, key=lambda file: file.size or 0)
+    sample = max(files, key=lambda file: file.expected)
     most = _PROBE_BYTES if len(among) > 1 else 1  # there is nothing to compare
 
     def look(seconds: float) -> dict[Name, float]:

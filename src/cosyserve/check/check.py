@@ -28,9 +28,8 @@ from cosyserve.launch import job, ladder
 from cosyserve.launch.flag import Flag
 from cosyserve.machine import Machine, platform_of
 from cosyserve.settings import Settings
-from cosyserve.store.disk import Folder
+from cosyserve.store.chosen import chosen, chosen_folder
 from cosyserve.store.engines import Engine, Shape
-from cosyserve.store.manifest import DEFAULT, model_of
 
 _LOOK_SECONDS, _IMPORT_SECONDS, _EXECUTOR_SECONDS = 60, 180, 600
 S = TypeVar("S", bound=BaseModel)
@@ -42,7 +41,8 @@ class Check:
     def __init__(self, settings: Settings, machine: Machine, streams: int, say: Callable[[str], None]) -> None:
         self._settings, self._machine, self._streams, self._say = settings, machine, streams, say
         self._version = supported_version()
-        folder = Folder(settings.models_dir, model_of(DEFAULT))
+        self._model = chosen(settings)
+        folder = chosen_folder(settings)
         if not folder.usable:
             files = ", ".join(file.path for file in folder.lacking())
             raise CosyError(errors.NOT_FETCHED, model=folder.model.folder, folder=folder.path, files=files)
@@ -112,7 +112,7 @@ class Check:
     def executor(self, engine: Engine, models: Path) -> list[Line]:
         self._say("asking the executor alone …")
         into = models / "executed.json"
-        work = Work(model=self._folder.path, engine=engine.folder, into=into)
+        work = Work(model=self._folder.path, name=self._model, engine=engine.folder, into=into)
         argv = (sys.executable, "-m", "cosyserve.check.executor", work.model_dump_json())
         tmpdir = surroundings_of(self._machine).tmpdir
         failure = job.run(list(self._ladder(argv).values()), tmpdir, _EXECUTOR_SECONDS, Flag())

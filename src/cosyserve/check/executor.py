@@ -6,20 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from cosyserve.check.seen import CANCEL_AFTER, COMPARED, TEXT_IDS, TOO_LONG, Executed, Greedy, Work
 from cosyserve.cosyvoice.engine.batching import Ask, Drawing, Executor
 from cosyserve.cosyvoice.engine.trtllm import TrtllmExecutor
 from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
+from cosyserve.cosyvoice.frontend.edition import EDITIONS
 from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
-from cosyserve.cosyvoice.model.loading import load_config, load_llm
+from cosyserve.cosyvoice.model.config import Sizes
+from cosyserve.cosyvoice.model.loading import load_llm
 from cosyserve.cosyvoice.model.sampling import length_limits
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
 from cosyserve.host import libpython
 from cosyserve.launch.worker import carry_out
-from cosyserve.store.engines import BIAS, Engine, Engines
+from cosyserve.speech.engine_tokens import bias_of
+from cosyserve.store.engines import Engine, Engines
 
 _TEXT = "The quick brown fox jumps over the lazy dog, again and again."
 _SLOTS = 4
@@ -79,12 +81,12 @@ def execute(work: Work) -> Executed:
     engine = engines.read(work.engine)
     if engine is None:
         raise FileNotFoundError(f"there is no whole engine in {work.engine}")
-    tokenizer = TextTokenizer(work.model)
-    vocabulary, text = Vocabulary(tokenizer.size), tokenizer.encode(_TEXT)[:TEXT_IDS]
+    edition = EDITIONS[work.name]
+    tokenizer, config = TextTokenizer(work.model, edition.added), edition.config(work.model)
+    vocabulary, text = Vocabulary.of(config.llm, tokenizer.size), tokenizer.encode(_TEXT)[:TEXT_IDS]
     libpython.load()
     began = time.monotonic()
-    bias = vocabulary.with_one_stop(load_file(engine.folder / BIAS)["bias"])
-    executor = TrtllmExecutor(engine.folder, bias, _SLOTS, _SLOTS * engine.key.shape.max_seq)
+    executor = TrtllmExecutor(engine.folder, bias_of(engine, vocabulary), _SLOTS, _SLOTS * engine.key.shape.max_seq)
     seconds = time.monotonic() - began
     asked = Questions(executor, vocabulary, text)
     seeded = [asked.tokens(asked.ask) for _ in range(2)]
@@ -104,15 +106,15 @@ def execute(work: Work) -> Executed:
         after_refusal=after_refusal,
         cancelled=cancelled,
         against_pytorch=Greedy(
-            engine=asked.speech(greedy[0][:COMPARED]), pytorch=greedy_of_pytorch(work.model, engine, text)
+            engine=asked.speech(greedy[0][:COMPARED]), pytorch=greedy_of_pytorch(work.model, config, engine, text)
         ),
     )
 
 
-def greedy_of_pytorch(model: Path, engine: Engine, text: Tensor) -> list[int]:
+def greedy_of_pytorch(model: Path, config: Sizes, engine: Engine, text: Tensor) -> list[int]:
     """The first tokens of our own decoder for the same request, in the engine's type."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    llm = load_llm(model, load_config(model), getattr(torch, engine.key.shape.dtype), device)
+    llm = load_llm(model, config, getattr(torch, engine.key.shape.dtype), device)
     generator = Generator(llm, 1, engine.key.shape.max_seq)
     nothing = torch.empty(0, dtype=torch.long)
     slot = generator.add(Request(text, nothing, nothing, temperature=0.0))

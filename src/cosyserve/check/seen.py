@@ -15,6 +15,7 @@ class Work(BaseModel):
     """Which engine is asked alone, and the file that has what it answered."""
 
     model: Path
+    name: str  # of the model
     engine: Path
     into: Path
 

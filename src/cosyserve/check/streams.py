@@ -52,7 +52,7 @@ def spoken(models: Path, backend: str, count: int, seconds: float) -> Spoken:
         "MODELS_DIR": str(models),
         "STATE_DIR": str(models / backend),
         "BACKEND": backend,
-        "SYNTHESIZER": "cosyvoice2",
+        "SYNTHESIZER": "cosyvoice",
         "MAX_STREAMS": str(count),
         "QUEUE_SECONDS": str(_REQUEST_SECONDS),
     }

@@ -58,7 +58,7 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Self-hosted CosyVoice2 text-to-speech: starts with one command, supervised so it stays up.
+    """Self-hosted CosyVoice text-to-speech: starts with one command, supervised so it stays up.
 
     Every setting can be given as COSYSERVE_… in the environment or in .env: see docs/settings.md.
     """

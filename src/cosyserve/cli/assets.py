@@ -22,15 +22,19 @@ _SOURCES = ("auto", "huggingface", "hf-mirror", "modelscope")
 
 
 @click.command()
-@click.option("--model", "name", default="cosyvoice2-0.5b", show_default=True, help="One of: cosyserve models list.")
+@click.option("--model", "name", help="One of: cosyserve models list; COSYSERVE_MODEL by default.")
+@click.option("--variant", help="Which of a model's variants; the one that is there by default, else base.")
 @click.option("--source", type=click.Choice(_SOURCES), default="auto", show_default=True)
 @click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder to use instead of COSYSERVE_MODELS_DIR.")
 @click.option("--plan", "only_plan", is_flag=True, help="Print what would be done, and do nothing.")
 @click.option("--if-wanted", is_flag=True, help="Only if a server here would use it. Report failures, but do not fail.")
-def fetch(name: str, source: str, folder: Path | None, only_plan: bool, if_wanted: bool) -> None:
+def fetch(
+    name: str | None, variant: str | None, source: str, folder: Path | None, only_plan: bool, if_wanted: bool
+) -> None:
     """Download a model, resuming and verifying it. Does nothing if it is complete."""
     settings = load_settings(models_dir=folder)
-    at_work = fetcher(settings, name, source)
+    name = name or _chosen(settings)
+    at_work = fetcher(settings, name, source, variant)
     if only_plan:
         _print_plan(at_work)
         return
@@ -42,11 +46,17 @@ def fetch(name: str, source: str, folder: Path | None, only_plan: bool, if_wante
         click.echo(f"{name} is complete in {at_work.folder.path}", err=True)
 
 
+def _chosen(settings: Settings) -> str:
+    from cosyserve.store.chosen import chosen
+
+    return chosen(settings)
+
+
 def _not_wanted(settings: Settings) -> str:
-    from cosyserve.assets.backend import why_not_cosyvoice2
+    from cosyserve.assets.backend import why_not_cosyvoice
     from cosyserve.machine import Machine
 
-    return why_not_cosyvoice2(settings, Machine())
+    return why_not_cosyvoice(settings, Machine())
 
 
 @contextmanager
@@ -60,7 +70,7 @@ def _forgiving(forgives: bool) -> Iterator[None]:
         click.echo(f"cosyserve: {error}", err=True)
 
 
-def fetcher(settings: Settings, name: str, source: str = "auto") -> "Fetch":
+def fetcher(settings: Settings, name: str, source: str = "auto", variant: str | None = None) -> "Fetch":
     from cosyserve.assets.fetch import Fetch
     from cosyserve.assets.progress import progress
     from cosyserve.machine import Machine
@@ -70,6 +80,7 @@ def fetcher(settings: Settings, name: str, source: str = "auto") -> "Fetch":
         Machine(),
         progress(),
         name=name,
+        variant=variant,
         asked=None if source == "auto" else source,  # type: ignore[arg-type]
         mirror=settings.hf_mirror,
         stall_seconds=settings.fetch_stall_seconds,
@@ -83,8 +94,9 @@ def _print_plan(at_work: "Fetch") -> None:
     lacking = {file.path: state for file, state in plan.lacking}
     for file in folder.model.files:
         state = lacking[file.path].value if file.path in lacking else "whole"
-        size = "size unknown" if file.size is None else human(file.size)
-        click.echo(f"{state:10} {size:>12}  {file.path}  ({file.part})")
+        known = "size unknown" if not file.expected else f"{'about ' * (file.size is None)}{human(file.expected)}"
+        named = file.path if file.at_hub is None else f"{file.path}, at the hub {file.at_hub}"
+        click.echo(f"{state:10} {known:>12}  {named}  ({file.part})")
     for source in plan.order:
         click.echo(f"from {source.name}: {source.endpoint}, {folder.model.hubs[source.hub].repository}")
     verdict = "room enough" if plan.needed <= plan.free else f"{human(plan.needed - plan.free)} too little"
@@ -109,17 +121,18 @@ def list_models() -> None:
 
 
 @models.command()
-@click.argument("name", default="cosyvoice2-0.5b")
+@click.argument("name", required=False)
 @click.option("--fetch", "fetches", is_flag=True, help="Fetch what is missing or damaged, without asking.")
 @click.pass_context
-def verify(context: click.Context, name: str, fetches: bool) -> None:
-    """Read every file of model NAME and name what is missing or damaged.
+def verify(context: click.Context, name: str | None, fetches: bool) -> None:
+    """Read every file of model NAME (COSYSERVE_MODEL by default) and name what is missing or damaged.
 
     In a terminal it offers to fetch those files again. Ends with status 1 if files stay missing or damaged.
     """
     from cosyserve.store.disk import FileState, human
 
-    at_work = fetcher(load_settings(), name)
+    settings = load_settings()
+    at_work = fetcher(settings, name or _chosen(settings))
     folder, wrong = at_work.folder, []
     for file in folder.model.files:
         if folder.state(file) is FileState.MISSING:
@@ -133,7 +146,7 @@ def verify(context: click.Context, name: str, fetches: bool) -> None:
             wrong.append(file)
     if not wrong:
         return
-    size = human(sum(file.size or 0 for file in wrong))
+    size = human(sum(file.expected for file in wrong))
     asks = sys.stdin is not None and sys.stdin.isatty()
     if not fetches and not (asks and click.confirm(f"Fetch {len(wrong)} files ({size}) again?")):
         context.exit(1)
@@ -293,11 +306,10 @@ def key() -> None:
     from cosyserve.assets.build import weights_of
     from cosyserve.assets.engine_key import key_here
     from cosyserve.machine import Machine
-    from cosyserve.store.disk import Folder
+    from cosyserve.store.chosen import chosen_folder
     from cosyserve.store.engines import Shape
-    from cosyserve.store.manifest import DEFAULT, model_of
 
     settings = load_settings()
-    weights = weights_of(Folder(settings.models_dir, model_of(DEFAULT)))
+    weights = weights_of(chosen_folder(settings))
     found = key_here(weights, Shape(max_batch=settings.max_streams), Machine())
     click.echo(json.dumps({"digest": found.digest, **found.model_dump()}, indent=2))

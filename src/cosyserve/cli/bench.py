@@ -1,10 +1,10 @@
-"""The commands that measure CosyVoice2."""
+"""The commands that measure CosyVoice."""
 
 import json
 from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import chain
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -12,13 +12,17 @@ from cosyserve import errors
 from cosyserve.cli.shared import threads
 from cosyserve.errors import CosyError
 from cosyserve.settings import load_settings
+from cosyserve.store.chosen import chosen
 from cosyserve.store.disk import Folder
-from cosyserve.store.manifest import DEFAULT, model_of
+from cosyserve.store.manifest import SPEAKING, model_of
+
+if TYPE_CHECKING:
+    from cosyserve.cosyvoice.frontend.edition import Edition
 
 
 @click.group()
 def bench() -> None:
-    """Measure CosyVoice2 on this machine, in its released size. No model is needed: the weights are untrained."""
+    """Measure CosyVoice on this machine, in its released size. No model is needed: the weights are untrained."""
 
 
 def _expect_torch() -> None:
@@ -26,9 +30,26 @@ def _expect_torch() -> None:
         raise CosyError(errors.TORCH_MISSING)
 
 
+_of_model = click.option(
+    "--model",
+    "name",
+    type=click.Choice([*SPEAKING, *(name.partition("-")[0] for name in SPEAKING)]),
+    help="Which model; COSYSERVE_MODEL by default.",
+)
+
+
+def _edition(name: str | None) -> "Edition":
+    """What is to be measured; a name may lack its size."""
+    from cosyserve.cosyvoice.frontend.edition import EDITIONS
+
+    whole = chosen(load_settings()) if name is None else next(each for each in SPEAKING if each.startswith(name))
+    return EDITIONS[whole]
+
+
 @bench.command()
+@_of_model
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
-def model(as_json: bool) -> None:
+def model(name: str | None, as_json: bool) -> None:
     """Measure each part and the whole on the processor, for 4.1 s of speech. Takes about two minutes.
 
     It measures float32, bfloat16 if the processor supports it, and the language model's weights in eight bits. The
@@ -42,25 +63,27 @@ def model(as_json: bool) -> None:
 
     types = [torch.bfloat16] if number_type.processor_has_bfloat16() else []
     _, why = number_type.fast("cpu", load_settings().state_dir)
-    _print_measured(chain([("auto", why.en)], measured.model(types)), as_json)
+    _print_measured(chain([("auto", why.en)], measured.model(types, _edition(name).sizes())), as_json)
 
 
 @bench.command()
+@_of_model
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option(
     "--keep", type=click.IntRange(min=1), default=5, show_default=True, help="Length of the bounded past, in seconds."
 )
-def streaming(as_json: bool, keep: int) -> None:
+def streaming(name: str | None, as_json: bool, keep: int) -> None:
     """Measure each chunk of a long utterance. Takes about 15 minutes on two cores, and 16 GiB of memory."""
     _expect_torch()
     from cosyserve.measure import model as measured
 
-    _print_measured(measured.streaming(keep), as_json)
+    _print_measured(measured.streaming(keep, _edition(name).sizes()), as_json)
 
 
 @bench.command("flow-steps")
+@_of_model
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
-def flow_steps(as_json: bool) -> None:
+def flow_steps(name: str | None, as_json: bool) -> None:
     """Compare 8, 6 and 5 Euler steps of the flow (COSYSERVE_FLOW_STEPS) with ten.
 
     Uses the fetched model. Without one it uses untrained weights: the times hold, but the deviations say nothing about
@@ -70,30 +93,32 @@ def flow_steps(as_json: bool) -> None:
     from cosyserve.measure import flow_steps as measured
     from cosyserve.speech.voices import BUNDLED
 
-    folder = Folder(load_settings().models_dir, model_of(DEFAULT))
-    _print_measured(measured.flow_steps(folder.path if folder.usable else None, next(BUNDLED.iterdir())), as_json)
+    edition = _edition(name)
+    folder = Folder(load_settings().models_dir, model_of(edition.model))
+    found = folder.path if folder.usable else None
+    _print_measured(measured.flow_steps(found, next(BUNDLED.iterdir()), edition), as_json)
 
 
 @bench.command()
+@_of_model
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), default="bfloat16", show_default=True)
 @click.option(
     "--compare", is_flag=True, help="Measure PyTorch's kernels as well, beside those that a server uses here."
 )
-def gpu(as_json: bool, dtype: str, compare: bool) -> None:
+def gpu(name: str | None, as_json: bool, dtype: str, compare: bool) -> None:
     """Measure a CUDA device: each part, then up to 32 streams side by side. Takes about two minutes."""
     _expect_torch()
     import torch
 
-    from cosyserve.cosyvoice.model.config import Config
     from cosyserve.measure import gpu as measured
     from cosyserve.speech.kernel_choice import choose
 
     if not torch.cuda.is_available():
         raise CosyError(errors.NO_CUDA)
-    number_type = getattr(torch, dtype)
-    chosen = choose("cuda", number_type, Config(), load_settings().state_dir)
-    _print_measured(measured.gpu(number_type, chosen.kernels, compare=compare), as_json)
+    number_type, sizes = getattr(torch, dtype), _edition(name).sizes()
+    in_use = choose("cuda", number_type, sizes, load_settings().state_dir)
+    _print_measured(measured.gpu(number_type, in_use.kernels, compare=compare, sizes=sizes), as_json)
 
 
 @bench.command()

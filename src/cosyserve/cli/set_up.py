@@ -1,4 +1,4 @@
-"""What `make run-local` does between its base environment and the server: ask whether CosyVoice2 is to speak, and bring
+"""What `make run-local` does between its base environment and the server: ask whether CosyVoice is to speak, and bring
 what a server of these settings lacks."""
 
 import os
@@ -20,8 +20,8 @@ from cosyserve.host.report import Text, language
 from cosyserve.machine import Machine, on_windows_disk
 from cosyserve.server.listening import expect_free
 from cosyserve.settings import OFF_WINDOWS, Settings, load_settings
+from cosyserve.store.chosen import chosen, chosen_folder
 from cosyserve.store.disk import Folder, human
-from cosyserve.store.manifest import DEFAULT, model_of
 
 _ENVIRONMENT = os.path.relpath(sys.prefix)  # of the clone that this runs in
 _REFUSED = "cosyvoice2-refused"
@@ -43,7 +43,7 @@ def set_up(host: str | None, port: int | None, replicas: int | None, others: tup
     logs.start(settings, unasked="text")
     _say_where_models_go(settings)
     if settings.synthesizer != "preview":
-        _bring_cosyvoice2(settings)
+        _bring_cosyvoice(settings)
     if settings.replicas:
         _script("scripts/setup", _ENVIRONMENT, "main", "scale")
 
@@ -55,16 +55,16 @@ def _say_where_models_go(settings: Settings) -> None:
         )
 
 
-def _bring_cosyvoice2(settings: Settings) -> None:
+def _bring_cosyvoice(settings: Settings) -> None:
     """Fetches the model if the user wants it, and what an existing model needs."""
-    folder = Folder(settings.models_dir, model_of(DEFAULT))
+    folder = chosen_folder(settings)
     if not folder.usable and _asks(settings):
         if not _wanted(settings, folder):
             _remember_refusal(settings)
             return
-        fetcher(settings, DEFAULT).run()
+        fetcher(settings, chosen(settings)).run()
     # Replicas on another Python have their packages there.
-    if Folder(settings.models_dir, model_of(DEFAULT)).exists and settings.replica_python is None:
+    if chosen_folder(settings).exists and settings.replica_python is None:
         _script("scripts/setup", _ENVIRONMENT, "main", "cosyvoice2")
         _script("scripts/setup-torch", _ENVIRONMENT, "auto")
 
@@ -75,34 +75,35 @@ def _asks(settings: Settings) -> bool:
     streams = (sys.stdin, sys.stdout, sys.stderr)
     if settings.offer == "never" or not all(stream is not None and stream.isatty() for stream in streams):
         return False
-    asked_for = settings.offer == "always" or settings.synthesizer == "cosyvoice2"
+    asked_for = settings.offer == "always" or settings.insists
     return asked_for or not _has_refused(settings)
 
 
 def _wanted(settings: Settings, folder: Folder) -> bool:
-    size = human(sum(file.size or 0 for file in folder.lacking()))
+    size = human(sum(file.expected for file in folder.lacking()))
     has_card = bool(gpu.cards(Machine()))
-    text = _question(folder.path, size, _PYTORCH_FOR_CARD if has_card else _PYTORCH, has_card=has_card)
+    text = _question(folder, size, _PYTORCH_FOR_CARD if has_card else _PYTORCH, has_card=has_card)
     return click.confirm(text.zh if language() == "zh" else text.en, err=True)
 
 
-def _question(folder: Path, size: str, pytorch: Text, *, has_card: bool) -> Text:
+def _question(folder: Folder, size: str, pytorch: Text, *, has_card: bool) -> Text:
+    name, place = folder.model.title, folder.path
     slow = "" if has_card else "\n       Without a graphics card it is slow: seconds for each second of speech."
     slow_zh = "" if has_card else "\n     没有显卡时较慢：合成一秒语音需要数秒。"
     return Text(
-        f"CosyVoice2 is not in {folder} yet.\n"
+        f"{name} is not in {place} yet.\n"
         f"  yes  The model ({size}) and PyTorch ({pytorch.en}) are downloaded; then\n"
-        f"       CosyVoice2 speaks.{slow}\n"
+        f"       {name} speaks.{slow}\n"
         f"  no   The preview voice speaks now: clear, and like a machine.\n"
-        f"       {command()} fetch, and a new start, bring CosyVoice2 later.\n"
+        f"       {command()} fetch, and a new start, bring {name} later.\n"
         "       COSYSERVE_OFFER=always brings this question back.\n"
-        "Fetch CosyVoice2 now?",
-        f"{folder} 中还没有 CosyVoice2。\n"
-        f"  y  下载模型（{size}）和 PyTorch（{pytorch.zh}），完成后由 CosyVoice2 发声。{slow_zh}\n"
+        f"Fetch {name} now?",
+        f"{place} 中还没有 {name}。\n"
+        f"  y  下载模型（{size}）和 PyTorch（{pytorch.zh}），完成后由 {name} 发声。{slow_zh}\n"
         "  n  现在使用预览语音：清晰，但像机器。\n"
         f"     之后可随时运行 {command()} fetch 并重新启动；\n"
         "     设置 COSYSERVE_OFFER=always 会再次询问。\n"
-        "现在下载 CosyVoice2 吗？",
+        f"现在下载 {name} 吗？",
     )
 
 
@@ -114,7 +115,7 @@ def _has_refused(settings: Settings) -> bool:
 
 def _remember_refusal(settings: Settings) -> None:
     told = (
-        "make run-local asked whether to fetch CosyVoice2, and the answer was no. COSYSERVE_OFFER=always asks again.\n"
+        "make run-local asked whether to fetch CosyVoice, and the answer was no. COSYSERVE_OFFER=always asks again.\n"
     )
     with suppress(OSError, RuntimeError):  # then it is asked again; the second where there is no home
         write_atomically(settings.state_dir.expanduser() / _REFUSED, told)

@@ -11,6 +11,7 @@ from cosyserve.errors import CosyError
 from cosyserve.settings import load_settings
 
 if TYPE_CHECKING:
+    from cosyserve.cosyvoice.frontend.edition import Edition
     from cosyserve.speech.voices import Library
 
 
@@ -45,25 +46,36 @@ def remove_voice(name: str) -> None:
 
 @voices.command("import")
 @click.argument("table", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def import_voices(table: Path) -> None:
-    """Add the voices of a spk2info.pt from CosyVoice2 or async_cosyvoice. Nothing in it is executed."""
+@click.option("--model", "name", help="Model that the table was made with; COSYSERVE_MODEL by default.")
+def import_voices(table: Path, name: str | None) -> None:
+    """Add the voices of a spk2info.pt from CosyVoice or async_cosyvoice. Nothing in it is executed.
+
+    They can be used with the model that the table was made with.
+    """
     if find_spec("torch") is None:
         raise CosyError(errors.TORCH_MISSING)
+    from cosyserve.cosyvoice.frontend.edition import EDITIONS
     from cosyserve.speech import spk2info
+    from cosyserve.store.chosen import chosen
 
-    for name, features in spk2info.voices(table, _text_ids()):
-        click.echo(_library().adopt(name, features).name)
+    model = name or chosen(load_settings())
+    if model not in EDITIONS:
+        raise CosyError(errors.MODEL_NOT_KNOWN, model=model, models=", ".join(EDITIONS))
+    edition = EDITIONS[model]
+    for voice, features in spk2info.voices(table, _text_ids(edition), edition):
+        click.echo(_library().adopt(voice, features).name)
 
 
-def _text_ids() -> int:
+def _text_ids(edition: "Edition") -> int:
     """Sizes of the model that is here, or of the released one if there is none yet."""
     from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
     from cosyserve.cosyvoice.model.config import LlmConfig
     from cosyserve.cosyvoice.model.loading import WeightsError
-    from cosyserve.store.manifest import DEFAULT, model_of
+    from cosyserve.store.manifest import model_of
 
     try:
-        return TextTokenizer(load_settings().models_dir / model_of(DEFAULT).folder).size
+        folder = load_settings().models_dir / model_of(edition.model).folder
+        return TextTokenizer(folder, edition.added).size
     except WeightsError:
         return LlmConfig().vocabulary
 

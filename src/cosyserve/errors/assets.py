@@ -20,6 +20,14 @@ NO_SOURCE = Fault(
     "请重新运行命令，会从中断处继续；'{cosyserve} doctor' 可查看网络连通情况。"
     "如使用代理请设置 https_proxy，或用 --source 指定来源。",
 )
+VARIANT_NOT_KNOWN = Fault(
+    "CS-FETCH-008",
+    500,
+    "{model} has no variant '{variant}'.",
+    "Choose one of: {variants}.",
+    "{model} 没有变体“{variant}”。",
+    "请从以下变体中选择：{variants}。",
+)
 DISK_FULL = Fault(
     "CS-FETCH-003",
     500,
@@ -102,6 +110,14 @@ BUILD_FAILED = Fault(
     "Read the lines above; '{cosyserve} serve' speaks with PyTorch meanwhile (COSYSERVE_BACKEND=torch).",
     "引擎构建失败：{reason}。",
     "请查看上方输出；在此期间 '{cosyserve} serve' 可使用 PyTorch（COSYSERVE_BACKEND=torch）。",
+)
+NOT_EXPORTED = Fault(
+    "CS-BUILD-007",
+    500,
+    "There is no public export of {model} that --from-hub could fetch.",
+    "Run without --from-hub: the fetched model is exported here, which takes a minute.",
+    "{model} 没有可供 --from-hub 下载的公开导出。",
+    "请去掉 --from-hub：会在本机导出已下载的模型，约需一分钟。",
 )
 EXPORT_UNUSABLE = Fault(
     "CS-BUILD-006",

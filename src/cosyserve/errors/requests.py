@@ -152,9 +152,10 @@ VOICE_FEATURES = Fault(
     "CS-VOICE-105",
     400,
     "{path} holds no voice that can be used: {reason}.",
-    "Use a spk2info.pt made by CosyVoice2 or by async_cosyvoice.",
+    "Use a spk2info.pt made by CosyVoice or by async_cosyvoice, and name its model with --model. It must be the model "
+    "that the server speaks with.",
     "{path} 中没有可用的音色：{reason}。",
-    "请提供 CosyVoice2 或 async_cosyvoice 的 spk2info.pt。",
+    "请提供 CosyVoice 或 async_cosyvoice 的 spk2info.pt，并用 --model 指明其模型；该模型须与正在使用的模型一致。",
 )
 RECORDING_RATE_HIGH = Fault(
     "CS-VOICE-106",
@@ -176,17 +177,17 @@ CANNOT_CLONE = Fault(
     "CS-CAP-001",
     400,
     "The {synthesizer} voice cannot clone a voice from a recording.",
-    "Use one of its own voices (GET /v1/audio/voices); cloning needs the CosyVoice2 synthesizer.",
+    "Use one of its own voices (GET /v1/audio/voices); cloning needs CosyVoice2 or CosyVoice3.",
     "{synthesizer} 语音不支持用录音克隆音色。",
-    "请使用自带的音色（GET /v1/audio/voices）；克隆需要 CosyVoice2 合成器。",
+    "请使用自带的音色（GET /v1/audio/voices）；克隆需要 CosyVoice2 或 CosyVoice3。",
 )
 CANNOT_INSTRUCT = Fault(
     "CS-CAP-002",
     400,
     "The {synthesizer} voice cannot follow instructions on how to speak.",
-    "Leave the instructions out; they need the CosyVoice2 synthesizer.",
+    "Leave the instructions out; they need CosyVoice2 or CosyVoice3.",
     "{synthesizer} 语音不支持用指令控制说话方式。",
-    "请去掉指令；指令控制需要 CosyVoice2 合成器。",
+    "请去掉指令；指令控制需要 CosyVoice2 或 CosyVoice3。",
 )
 REQUEST_INVALID = Fault(
     "CS-REQ-001",

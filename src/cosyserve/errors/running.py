@@ -29,9 +29,9 @@ SETTING_INVALID = Fault(
 SET_UP_FAILED = Fault(
     "CS-SET-007",
     500,
-    "The packages that CosyVoice2 or several replicas need could not be installed.",
+    "The packages that CosyVoice or several replicas need could not be installed.",
     "Read the lines above and run 'make run-local' again; it resumes. COSYSERVE_SYNTHESIZER=preview speaks meanwhile.",
-    "无法安装 CosyVoice2 或多副本所需的软件包。",
+    "无法安装 CosyVoice 或多副本所需的软件包。",
     "请查看上方输出。再次运行 make run-local 会从中断处继续；在此期间可设置 COSYSERVE_SYNTHESIZER=preview。",
 )
 PORT_TAKEN = Fault(
@@ -125,9 +125,9 @@ CRASH_LOOP = Fault(
 TORCH_MISSING = Fault(
     "CS-SYN-003",
     500,
-    "CosyVoice2 needs PyTorch, which is not installed.",
+    "CosyVoice needs PyTorch, which is not installed.",
     "Run 'make run-local' again, which installs it, or: pip install torch (the build for your card's CUDA).",
-    "CosyVoice2 需要 PyTorch，但尚未安装。",
+    "CosyVoice 需要 PyTorch，但尚未安装。",
     "请再次运行 make run-local（会自动安装），或：pip install torch（请选择与显卡 CUDA 对应的版本）。",
 )
 GPU_MEMORY = Fault(
@@ -157,20 +157,20 @@ MODEL_UNUSABLE = Fault(
 PARTS_MISSING = Fault(
     "CS-SYN-005",
     500,
-    "CosyVoice2 needs the package {package}, which is not installed.",
+    "CosyVoice needs the package {package}, which is not installed.",
     "Install what it needs with: pip install 'cosyserve[cosyvoice2]' (make run-local does it automatically).",
-    "CosyVoice2 需要 {package} 包，但尚未安装。",
+    "CosyVoice 需要 {package} 包，但尚未安装。",
     "请安装所需的包：pip install 'cosyserve[cosyvoice2]'（make run-local 会自动安装）。",
 )
 IMAGE_WITHOUT_TORCH = Fault(
     "CS-SYN-006",
     500,
-    "The image {image} has no PyTorch, which CosyVoice2 needs.",
+    "The image {image} has no PyTorch, which CosyVoice needs.",
     "Another image has it. With a graphics card: FLAVOUR=cuda12 make docker-run; without one, slowly: "
-    "FLAVOUR=slim COSYSERVE_SYNTHESIZER=cosyvoice2 make docker-run.",
-    "镜像 {image} 中没有 CosyVoice2 所需的 PyTorch。",
+    "FLAVOUR=slim COSYSERVE_SYNTHESIZER=cosyvoice make docker-run.",
+    "镜像 {image} 中没有 CosyVoice 所需的 PyTorch。",
     "请换用其他镜像。有显卡：FLAVOUR=cuda12 make docker-run；无显卡（较慢）："
-    "FLAVOUR=slim COSYSERVE_SYNTHESIZER=cosyvoice2 make docker-run。",
+    "FLAVOUR=slim COSYSERVE_SYNTHESIZER=cosyvoice make docker-run。",
 )
 NO_CUDA = Fault(
     "CS-GPU-101",

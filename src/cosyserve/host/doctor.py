@@ -12,6 +12,7 @@ from cosyserve.host import folders, gpu, kernels, models, mpi, network, system, 
 from cosyserve.host.report import Check, Finding, Report, Text, worst
 from cosyserve.machine import Machine, is_container, platform_of
 from cosyserve.settings import Settings
+from cosyserve.store.chosen import chosen
 
 UNANSWERED = Check("CS-HOST-011", Text("Unanswered checks", "未完成的检查"))
 CRASHED = Check("CS-HOST-012", Text("Failed checks", "出错的检查"))
@@ -51,32 +52,33 @@ def examine(
 def _questions(
     settings: Settings, folder: Path, machine: Machine, key_is_made: bool, deep: bool, quick: bool
 ) -> list[Question]:
+    here = settings.model_copy(update={"models_dir": folder})
     # Do not warn about what is not used here: the preview on a processor is all that the README asks for.
     for_engine = settings.backend == "trtllm" or system.installed("tensorrt-llm") is not None or gpu.has_device(machine)
     for_card = settings.device == "cuda" or for_engine or (is_container(machine) and gpu.cuda_of_packages() is not None)
-    for_model = settings.synthesizer == "cosyvoice2" or for_card
+    for_model = settings.insists or for_card
     questions: list[Question] = [
         lambda: system.platform(machine),
         lambda: system.system(machine, for_engine=for_engine),
         lambda: system.python(for_engine=for_engine),
         lambda: system.processor(machine),
-        lambda: system.memory(machine, for_model=for_model or models.are_there(folder)),
+        lambda: system.memory(machine, for_model=for_model or models.are_there(here)),
         lambda: system.shared_memory(machine),
-        lambda: system.disk(machine, folder, for_model=for_model or models.are_there(folder)),
+        lambda: system.disk(machine, folder, for_model=for_model or models.are_there(here)),
         lambda: folders.folders(settings, machine, key_is_made=key_is_made),
         lambda: folders.volume(machine, folder),
         lambda: system.port(settings.host, settings.port),
         system.clock,
         system.text_encoding,
         lambda: wsl.examine(machine, folder.absolute(), settings.port),
-        lambda: gpu.examine(machine, settings.past_seconds, settings.flow_steps, needed=for_card),
+        lambda: gpu.examine(machine, settings.past_seconds, settings.flow_steps, model=chosen(here), needed=for_card),
         lambda: kernels.examine(machine, settings),
         lambda: mpi.tools(machine),
         lambda: mpi.gl_plugin(machine),
         lambda: mpi.leftover_variables(machine),
         lambda: mpi.temporary_folder(machine),
         mpi.names,
-        lambda: models.weights(folder),
+        lambda: models.weights(here),
         lambda: models.engines(folder),
         lambda: network.proxies(machine),
     ]

@@ -3,12 +3,15 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cosyserve.cosyvoice.runtime.memory import streams_on
+from cosyserve.cosyvoice.model.config import DitFlowConfig, FlowConfig
+from cosyserve.cosyvoice.runtime.memory import FlowSizes, streams_on
 from cosyserve.host.report import Check, Finding, Text
 from cosyserve.host.system import installed
 from cosyserve.machine import Machine, Platform, is_wsl, platform_of
+from cosyserve.store.manifest import DEFAULT, SPEAKING
 
 DEVICE = Check("CS-GPU-001", Text("Graphics card", "显卡"))
 DRIVER = Check("CS-GPU-002", Text("Driver and CUDA", "驱动与 CUDA"))
@@ -21,6 +24,7 @@ _SECONDS = 10
 _WSL_FOLDER = "/usr/lib/wsl/lib"
 _AMPERE = 8.0  # TensorRT-LLM's oldest
 _SIZES = (12, 16, 24, 48, 80)  # GiB of cards that people rent
+_FLOWS: Mapping[str, type[FlowSizes]] = {DEFAULT: FlowConfig, "cosyvoice3-0.5b": DitFlowConfig}
 _MODEL_MIB = 5000  # CosyVoice2 with a TensorRT-LLM engine was seen to take 4.7 GB
 
 # CUDA that a package was built for, by the NVIDIA runtime wheel it brings.
@@ -120,9 +124,11 @@ def has_device(machine: Machine) -> bool:
     return machine.exists("/dev/nvidia0") or machine.exists("/dev/dxg")
 
 
-def examine(machine: Machine, past_seconds: float = 15, flow_steps: int = 10, *, needed: bool = False) -> list[Finding]:
+def examine(
+    machine: Machine, past_seconds: float = 15, flow_steps: int = 10, *, model: str = DEFAULT, needed: bool = False
+) -> list[Finding]:
     """All findings about the card. Checks that cannot be made are skipped with a reason, and so is a card that is
-    neither there nor `needed`. A stream sees `past_seconds` back, in each of `flow_steps`."""
+    neither there nor `needed`. A stream of `model` sees `past_seconds` back, in each of `flow_steps`."""
     findings = [_wsl_library(machine)] if is_wsl(machine) else []
     tool = _tool(machine)
     if tool is None and not has_device(machine):
@@ -138,7 +144,7 @@ def examine(machine: Machine, past_seconds: float = 15, flow_steps: int = 10, *,
         found,
         _driver(found_cards[0], cuda),
         _capability(found_cards),
-        _free_memory(found_cards, past_seconds, flow_steps),
+        _free_memory(found_cards, past_seconds, flow_steps, model),
         *findings,
     ]
 
@@ -157,8 +163,8 @@ def _absent(machine: Machine, needed: bool) -> Finding:
     if not needed:
         return DEVICE.skipped(
             Text(
-                "none, and none is needed: the preview speaks, and CosyVoice2 on the processor, slowly",
-                "无，也不需要：可使用预览语音；CosyVoice2 可在 CPU 上运行（较慢）",
+                "none, and none is needed: the preview speaks, and CosyVoice on the processor, slowly",
+                "无，也不需要：可使用预览语音；CosyVoice 可在 CPU 上运行（较慢）",
             )
         )
     return DEVICE.warn(
@@ -231,28 +237,27 @@ def _capability(cards: list[Card]) -> Finding:
     return CAPABILITY.ok(Text(text, text), capabilities=known)
 
 
-def _free_memory(cards: list[Card], past_seconds: float, flow_steps: int) -> Finding:
+def _free_memory(cards: list[Card], past_seconds: float, flow_steps: int, model: str) -> Finding:
     known = [card.free_mib for card in cards if card.free_mib is not None]
     if not known:
         return FREE_MEMORY.skipped(Text("the driver answers N/A", "驱动返回 N/A"))
     free = max(known)
     if free < _MODEL_MIB:
         return FREE_MEMORY.warn(
-            Text(
-                f"{free} MiB, and CosyVoice2 takes about {_MODEL_MIB}", f"{free} MiB，CosyVoice2 约需 {_MODEL_MIB} MiB"
-            ),
+            Text(f"{free} MiB, and CosyVoice takes about {_MODEL_MIB}", f"{free} MiB，CosyVoice 约需 {_MODEL_MIB} MiB"),
             Text(
                 "nvidia-smi shows which programs use it; end those that you do not need",
                 "可用 nvidia-smi 查看占用者，并结束不需要的程序",
             ),
             free_mib=free,
         )
-    streams = max(0, streams_on(free * 2**20, past_seconds, flow_steps))
+    title, flow = SPEAKING[model], _FLOWS[model]
+    streams = max(0, streams_on(free * 2**20, past_seconds, flow_steps, flow))
     back = f"{past_seconds:g} s" if past_seconds else "60 s"
-    table = ", ".join(f"{gib} GiB {streams_on(gib * 2**30, past_seconds, flow_steps)}" for gib in _SIZES)
+    table = ", ".join(f"{gib} GiB {streams_on(gib * 2**30, past_seconds, flow_steps, flow)}" for gib in _SIZES)
     told = Text(
-        f"{free} MiB: room for about {streams} streams of CosyVoice2 that see {back} back ({table})",
-        f"{free} MiB：约可同时合成 {streams} 路 CosyVoice2，每路回看 {back}（{table}）",
+        f"{free} MiB: room for about {streams} streams of {title} that see {back} back ({table})",
+        f"{free} MiB：约可同时合成 {streams} 路 {title}，每路回看 {back}（{table}）",
     )
     if not streams:
         return FREE_MEMORY.warn(

@@ -77,7 +77,7 @@ def key(card: Card) -> Sequence[str]:
 
 
 def examine(machine: Machine, settings: Settings) -> Finding:
-    """What CosyVoice2 would compute with on the card here, and what the last start found."""
+    """What CosyVoice would compute with on the card here, and what the last start found."""
     if settings.device == "cpu":
         return KERNELS.skipped(PROCESSOR.cause)
     card = gpu.first_card(machine)

@@ -7,41 +7,44 @@ from pathlib import Path
 from cosyserve.command import command
 from cosyserve.host.report import Check, Finding, Text
 from cosyserve.host.system import installed
-from cosyserve.store.disk import FileState, Folder
-from cosyserve.store.manifest import DEFAULT, model_of
+from cosyserve.settings import Settings
+from cosyserve.store.chosen import chosen_folder
+from cosyserve.store.disk import FileState
+from cosyserve.store.manifest import BASE
 
 WEIGHTS = Check("CS-MODEL-001", Text("Weights", "模型权重"))
 ENGINES = Check("CS-MODEL-002", Text("Engines", "引擎"))
 
 
-def are_there(models_dir: Path) -> bool:
-    """Whether any file of CosyVoice2 is there. Waits for a disk that hangs."""
-    return Folder(models_dir, model_of(DEFAULT)).exists
+def are_there(settings: Settings) -> bool:
+    """Whether any file of the chosen model is there. Waits for a disk that hangs."""
+    return chosen_folder(settings).exists
 
 
-def weights(models_dir: Path) -> Finding:
-    folder = Folder(models_dir, model_of(DEFAULT))
+def weights(settings: Settings) -> Finding:
+    folder = chosen_folder(settings)
+    name = folder.model.title if folder.variant == BASE else f"{folder.model.title} ({folder.variant})"
     if not folder.exists:
         return WEIGHTS.skipped(
             Text(f"none in {folder.path}; the preview voice needs none", f"{folder.path} 中没有；预览语音不需要")
         )
-    facts = {"folder": str(folder.path)}
+    facts = {"folder": str(folder.path), "model": name}
     if folder.of_another_size:
         return WEIGHTS.ok(
-            Text(f"a model of other sizes in {folder.path}", f"{folder.path} 中为其他规格的模型"), **facts
+            Text(f"{name} of other sizes in {folder.path}", f"{folder.path} 中为其他规格的 {name}"), **facts
         )
     wrong = [file.path for file in folder.model.files if folder.state(file) in (FileState.MISSING, FileState.CHANGED)]
     if wrong:
         return WEIGHTS.warn(
             Text(
-                f"missing or incomplete in {folder.path}: {', '.join(wrong)}",
-                f"{folder.path} 中缺失或不完整：{'、'.join(wrong)}",
+                f"{name}, missing or incomplete in {folder.path}: {', '.join(wrong)}",
+                f"{name}，{folder.path} 中缺失或不完整：{'、'.join(wrong)}",
             ),
             Text(f"{command()} fetch", f"{command()} fetch"),
             **facts,
             wrong=wrong,
         )
-    return WEIGHTS.ok(Text(f"complete in {folder.path}", f"{folder.path} 中完整"), **facts)
+    return WEIGHTS.ok(Text(f"{name}, complete in {folder.path}", f"{name}，{folder.path} 中完整"), **facts)
 
 
 def engines(folder: Path) -> Finding:

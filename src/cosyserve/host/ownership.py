@@ -10,9 +10,8 @@ from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.machine import IMAGE, Machine
 from cosyserve.settings import Settings
-from cosyserve.store.disk import Folder
+from cosyserve.store.chosen import chosen_folder
 from cosyserve.store.engines import Engines
-from cosyserve.store.manifest import DEFAULT, model_of
 
 _MOUNTS = "/proc/self/mountinfo"
 _MOST = 10_000  # files that are looked at: a folder that a setting names may be anybody's
@@ -21,7 +20,7 @@ _MOST = 10_000  # files that are looked at: a folder that a setting names may be
 def expect_ours(settings: Settings) -> None:
     """Raises `CS-SET-006` if the server may not read its model, its engines or a voice."""
     models, voices = settings.models_dir, settings.voices_dir
-    model, engines = Folder(models, model_of(DEFAULT)).path, Engines(models).root
+    model, engines = chosen_folder(settings).path, Engines(models).root
     for place in islice(chain(_within(model), _within(engines), [voices], _inside(voices)), _MOST):
         expect_readable(place)
 

@@ -65,8 +65,8 @@ def system(machine: Machine, *, for_engine: bool = True) -> Finding:
                 f"TensorRT-LLM 仅提供 Linux x86_64 的安装包，当前为 {sys.platform} {architecture}",
             ),
             Text(
-                "nothing to do for the preview; CosyVoice2 with TensorRT-LLM needs another machine",
-                "预览语音无需处理；使用 TensorRT-LLM 的 CosyVoice2 需要换一台机器",
+                "nothing to do for the preview; CosyVoice with TensorRT-LLM needs another machine",
+                "预览语音无需处理；使用 TensorRT-LLM 的 CosyVoice 需要换一台机器",
             ),
             **facts,
         )
@@ -195,8 +195,8 @@ def memory(machine: Machine, *, for_model: bool = True) -> Finding:
     if for_model and usable < _MODEL_MEMORY:
         return MEMORY.warn(
             Text(
-                f"{text.en}; CosyVoice2 wants {_MODEL_MEMORY // GIB}",
-                f"{text.zh}；CosyVoice2 建议 {_MODEL_MEMORY // GIB} GiB",
+                f"{text.en}; CosyVoice wants {_MODEL_MEMORY // GIB}",
+                f"{text.zh}；CosyVoice 建议 {_MODEL_MEMORY // GIB} GiB",
             ),
             Text(
                 "the preview needs no more; on WSL2 raise memory= in %UserProfile%\\.wslconfig",
@@ -234,8 +234,8 @@ def disk(machine: Machine, folder: Path, *, for_model: bool = True) -> Finding:
             place = Text("use the data disk: cd /root/autodl-tmp", "请使用数据盘：cd /root/autodl-tmp")
         return DISK.warn(
             Text(
-                f"{free / GIB:.1f} GiB free in {folder}; CosyVoice2 needs {_MODEL_DISK // GIB}",
-                f"{folder} 剩余 {free / GIB:.1f} GiB；CosyVoice2 需要 {_MODEL_DISK // GIB} GiB",
+                f"{free / GIB:.1f} GiB free in {folder}; CosyVoice needs {_MODEL_DISK // GIB}",
+                f"{folder} 剩余 {free / GIB:.1f} GiB；CosyVoice 需要 {_MODEL_DISK // GIB} GiB",
             ),
             place,
             **facts,

@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING
 import torch
 
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
-from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS, SAMPLE_RATE, Config
-from cosyserve.cosyvoice.model.flow import Chunk, Flow
+from cosyserve.cosyvoice.model.causal_hift import CausalHift
+from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS, RELEASED, SAMPLE_RATE, Sizes
+from cosyserve.cosyvoice.model.flow import Chunk, DitFlow, Flow, Solver
 from cosyserve.cosyvoice.model.hift import Hift
+from cosyserve.cosyvoice.model.loading import flow_of, vocoder_of
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.untrained import untrained
+from cosyserve.cosyvoice.model.vocoder import Vocoder
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
-from cosyserve.cosyvoice.runtime.encoder_batch import EncoderBatch
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch, Work
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
+from cosyserve.cosyvoice.runtime.generations import mean_batch
 from cosyserve.cosyvoice.runtime.graphs import new_pool
 from cosyserve.cosyvoice.runtime.hops import Hops
-from cosyserve.cosyvoice.runtime.memory import ENCODER_TOKENS, VOICE_PAGES, Share, pages_behind, room, shared_out
+from cosyserve.cosyvoice.runtime.memory import VOICE_PAGES, Share, pages_behind, room, shared_out
 from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.utterance import Pcm, Utterance
 from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
@@ -33,6 +36,7 @@ from cosyserve.measure.timing import seconds_of
 if TYPE_CHECKING:
     from cosyserve.cosyvoice.kernels.kernels import Kernels
 
+_COSYVOICE2 = RELEASED["cosyvoice2"]
 _SLOTS = (1, 16, 32)
 _STREAMS = (1, 4, 16, 32)
 _POSITIONS = 1024
@@ -57,14 +61,17 @@ class _Device:
 
 @dataclass(frozen=True)
 class _Models:
+    sizes: Sizes
     llm: Llm
-    flow: Flow
-    hift: Hift
+    flow: Flow | DitFlow
+    hift: Hift | CausalHift
 
 
-def gpu(dtype: torch.dtype, kernels: "Kernels | None", *, compare: bool = False) -> Iterator[tuple[str, object]]:
-    """Names and values as they become known; without `kernels` by PyTorch's. With `compare` all once more by PyTorch's,
-    and how much longer those take."""
+def gpu(
+    dtype: torch.dtype, kernels: "Kernels | None", *, compare: bool = False, sizes: Sizes = _COSYVOICE2
+) -> Iterator[tuple[str, object]]:
+    """Names and values as they become known, of a model of those `sizes`; without `kernels` by PyTorch's. With
+    `compare` all once more by PyTorch's, and how much longer those take."""
     device = torch.device("cuda")
     can = _Device(_bandwidth(device), _rate(device, dtype))
     yield "device", torch.cuda.get_device_name(device)
@@ -73,11 +80,11 @@ def gpu(dtype: torch.dtype, kernels: "Kernels | None", *, compare: bool = False)
     yield "memory bandwidth of a copy, GB/s", round(can.bandwidth / 1e9)
     yield "products, TFLOP/s", round(can.rate / 1e12)
     found: dict[str, object] = {}
-    for name, value in _measured(dtype, kernels, can):
+    for name, value in _measured(sizes, dtype, kernels, can):
         found[name] = value
         yield name, value
     if compare and kernels is not None:
-        for name, value in _measured(dtype, None, can):
+        for name, value in _measured(sizes, dtype, None, can):
             yield f"{name}, PyTorch", value
             mine = found.get(name)
             if isinstance(value, int | float) and isinstance(mine, int | float) and mine:
@@ -85,8 +92,10 @@ def gpu(dtype: torch.dtype, kernels: "Kernels | None", *, compare: bool = False)
     yield "peak GPU memory, GiB", round(torch.cuda.max_memory_allocated() / 2**30, 2)
 
 
-def _measured(dtype: torch.dtype, kernels: "Kernels | None", can: _Device) -> Iterator[tuple[str, object]]:
-    models = _models(dtype)
+def _measured(
+    sizes: Sizes, dtype: torch.dtype, kernels: "Kernels | None", can: _Device
+) -> Iterator[tuple[str, object]]:
+    models = _models(sizes, dtype)
     yield from _parts(models, kernels, can)
     gc.collect()  # what is out of use has references in circles, and most of a card's memory
     torch.cuda.empty_cache()
@@ -96,14 +105,13 @@ def _measured(dtype: torch.dtype, kernels: "Kernels | None", can: _Device) -> It
     torch.cuda.empty_cache()
 
 
-def _models(dtype: torch.dtype) -> _Models:
-    config = Config()
-    flow, hift = untrained(Flow(config.flow)).to("cuda", dtype), untrained(Hift(config.hift))
+def _models(sizes: Sizes, dtype: torch.dtype) -> _Models:
+    flow, hift = untrained(flow_of(sizes)).to("cuda", dtype), untrained(vocoder_of(sizes))
     flow.noise = flow.noise.float()
     torch.nn.init.constant_(hift.f0_predictor.classifier.bias, _HERTZ)
     hift.exact = dtype == torch.float32
-    llm = untrained(Llm(config.llm)).to("cuda", dtype)
-    return _Models(llm.requires_grad_(False), flow.requires_grad_(False), hift.to("cuda").requires_grad_(False))
+    llm = untrained(Llm(sizes.llm)).to("cuda", dtype)
+    return _Models(sizes, llm.requires_grad_(False), flow.requires_grad_(False), hift.to("cuda").requires_grad_(False))
 
 
 def _parts(models: _Models, kernels: "Kernels | None", can: _Device) -> Iterator[tuple[str, object]]:
@@ -113,7 +121,7 @@ def _parts(models: _Models, kernels: "Kernels | None", can: _Device) -> Iterator
         yield f"LLM: ms a step, {slots} slots", round(1000 * seconds, 3)
         yield f"LLM: tokens a second, {slots} slots", round(slots / seconds)
         yield f"LLM: step ÷ floor, {slots} slots", round(seconds / floor, 1)
-    yield from _chunks(models.flow, kernels, can)
+    yield from _chunks(models, kernels, can)
     gc.collect()
     torch.cuda.empty_cache()
     for streams in _STREAMS:
@@ -122,9 +130,9 @@ def _parts(models: _Models, kernels: "Kernels | None", can: _Device) -> Iterator
         yield f"vocoder: ms a hop of {streams} streams", round(1000 * _vocoder_hop(models.hift, streams, kernels), 2)
 
 
-def _chunks(flow: Flow, kernels: "Kernels | None", can: _Device) -> Iterator[tuple[str, object]]:
+def _chunks(models: _Models, kernels: "Kernels | None", can: _Device) -> Iterator[tuple[str, object]]:
     """The flow of as many streams as there is room for, none of which shares its recording."""
-    pages = _room(flow).pages
+    flow, pages = models.flow, _room(models).pages
     numbers = [streams for streams in _STREAMS if streams * _BEHIND <= pages]
     if not numbers:
         return
@@ -132,13 +140,13 @@ def _chunks(flow: Flow, kernels: "Kernels | None", can: _Device) -> Iterator[tup
     for streams in numbers:
         seconds = _chunk(batch, streams)
         yield f"flow: ms a chunk of {streams} streams", round(1000 * seconds, 1)
-        yield f"flow: chunk of {streams} streams ÷ floor", round(seconds / _chunk_floor(flow, streams, can), 1)
+        yield f"flow: chunk of {streams} streams ÷ floor", round(seconds / _chunk_floor(models, streams, can), 1)
 
 
 def _streams(models: _Models, kernels: "Kernels | None") -> Iterator[tuple[str, object]]:
     given = voice()
     prompt = Prompt(given.tokens[0], given.mel[0], given.embedding[0])
-    most = min(max(_STREAMS), _room(models.flow).streams)
+    most = min(max(_STREAMS), _room(models).streams)
     yield "most streams at once", most
     if not most:
         return
@@ -159,10 +167,10 @@ def _streams(models: _Models, kernels: "Kernels | None") -> Iterator[tuple[str, 
         runtime.close()
 
 
-def _room(flow: Flow) -> Share:
+def _room(models: _Models) -> Share:
     """What the card has room for now."""
-    size = flow.encoder_proj.weight.element_size()
-    return shared_out(room(torch.cuda.mem_get_info()[0]), Config().flow, _PAST_FRAMES, size)
+    size = models.flow.like.element_size()
+    return shared_out(room(torch.cuda.mem_get_info()[0]), models.sizes.flow, _PAST_FRAMES, size)
 
 
 def _bandwidth(device: torch.device) -> float:
@@ -223,23 +231,21 @@ def _chunk(batch: FlowBatch, streams: int) -> float:
             batch.end(state)
 
 
-def _chunk_floor(flow: Flow, streams: int, can: _Device) -> float:
+def _chunk_floor(models: _Models, streams: int, can: _Device) -> float:
     """Seconds that a chunk of so many streams takes at least: for its products and its attention, or to read the
     weights and the past."""
-    config = Config().flow
-    weights = sum(each.numel() for each in flow.estimator.parameters() if each.dim() > 1)
-    rows, inner = 2 * streams, config.estimator.heads * config.estimator.head_dim
-    attentions = config.estimator.transformers * (config.estimator.mid_blocks + 2)
-    operations = rows * CHUNK * (2 * weights + 4 * attentions * _PAST_FRAMES * inner)
-    values = weights + rows * attentions * _PAST_FRAMES * 2 * inner
-    size = flow.encoder_proj.weight.element_size()
-    return config.steps * max(operations / can.rate, values * size / can.bandwidth)
+    kept, rows = models.sizes.flow.estimator.kept, 2 * streams
+    weights = sum(each.numel() for each in models.flow.estimator.parameters() if each.dim() > 1)
+    operations = rows * CHUNK * (2 * weights + 2 * kept * _PAST_FRAMES)
+    values = weights + rows * kept * _PAST_FRAMES
+    size = models.flow.like.element_size()
+    return models.sizes.flow.steps * max(operations / can.rate, values * size / can.bandwidth)
 
 
 @torch.inference_mode()
-def _encoder_hop(flow: Flow, streams: int) -> float:
-    """Seconds for 25 tokens of so many streams behind one recording."""
-    given, batch = voice(), EncoderBatch(flow, streams + 1, ENCODER_TOKENS, new_pool())
+def _encoder_hop(flow: Solver, streams: int) -> float:
+    """Seconds for the mean of 25 tokens of so many streams behind one recording."""
+    given, batch = voice(), mean_batch(flow, streams + 1, new_pool())
     recording = batch.begin(streams, given.tokens, given.mel.to("cuda"), given.embedding)
     batch.push([(recording, False)])
     going = [batch.resume(batch.keep(recording), slot) for slot in range(streams)]
@@ -248,7 +254,7 @@ def _encoder_hop(flow: Flow, streams: int) -> float:
     return _best(lambda: batch.push([(replace(each), False) for each in going]))
 
 
-def _vocoder_hop(hift: Hift, streams: int, kernels: "Kernels | None") -> float:
+def _vocoder_hop(hift: Vocoder, streams: int, kernels: "Kernels | None") -> float:
     """Seconds for a second of each of so many streams."""
     batch = VocoderBatch(hift, streams, FRAMES_PER_TOKEN * Hops().first, CHUNK, new_pool(), kernels)
     going = [batch.stream(seed) for seed in range(streams)]

@@ -5,6 +5,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,19 +14,20 @@ from cosyserve.cosyvoice.model.config import (
     CHUNK_TOKENS,
     FRAMES_PER_TOKEN,
     MELS,
+    RELEASED,
     SAMPLE_RATE,
     SPEECH_TOKENS,
     TOKENS_PER_SECOND,
-    Config,
+    Sizes,
 )
-from cosyserve.cosyvoice.model.flow import Flow, FlowStream
-from cosyserve.cosyvoice.model.hift import Hift
-from cosyserve.cosyvoice.model.hift_stream import HiftStream
+from cosyserve.cosyvoice.model.flow import FlowStream, Solver
 from cosyserve.cosyvoice.model.int8 import quantised
+from cosyserve.cosyvoice.model.loading import flow_of, vocoder_of
 from cosyserve.cosyvoice.model.past import Past
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.untrained import untrained
 
+_COSYVOICE2 = RELEASED["cosyvoice2"]
 PROMPT_TOKENS = 87  # 3.5 s, as in the reference outputs
 UTTERANCE_TOKENS = 103  # 4.1 s
 _LLM_PROMPT, _LLM_TOKENS = 117, 30
@@ -68,7 +70,7 @@ class Streamed:
         return self.chunk_seconds[-2] / self.chunk_seconds[2]
 
 
-def stream(flow: Flow, seconds: int, keep_seconds: int | None = None) -> Streamed:
+def stream(flow: Solver, seconds: int, keep_seconds: int | None = None) -> Streamed:
     keep = None if keep_seconds is None else keep_seconds * TOKENS_PER_SECOND
     given = voice()
     running = FlowStream(flow, given.tokens, given.mel, given.embedding, keep)
@@ -89,9 +91,9 @@ def growth(cpu_seconds: dict[int, float]) -> float:
     return sum((x - middle_x) * (y - middle_y) for x, y in points) / sum((x - middle_x) ** 2 for x, _ in points)
 
 
-def streaming(keep_seconds: int) -> Iterator[tuple[str, object]]:
+def streaming(keep_seconds: int, config: Sizes = _COSYVOICE2) -> Iterator[tuple[str, object]]:
     """The cost of length, exact and with a bounded past: names and values as they become known."""
-    flow = untrained(Flow(Config().flow))
+    flow = untrained(flow_of(config))
     yield "threads", torch.get_num_threads()
     stream(flow, 2)  # warm
     exact: Streamed | None = None
@@ -110,13 +112,13 @@ def streaming(keep_seconds: int) -> Iterator[tuple[str, object]]:
             yield f"{name}: relative deviation from exact", deviation(longest.mel, exact.mel)
 
 
-def model(types: Sequence[torch.dtype]) -> Iterator[tuple[str, object]]:
-    """The speed of each part, and of all together for one utterance of 4.1 s after a prompt of 3.5 s.
+def model(types: Sequence[torch.dtype], config: Sizes = _COSYVOICE2) -> Iterator[tuple[str, object]]:
+    """The speed of each part of a model of those sizes, and of all together for one utterance of 4.1 s after a prompt
+    of 3.5 s.
 
     First in float32, under plain names; then in the other `types` and with the language model in eight bits.
     """
     yield "threads", torch.get_num_threads()
-    config = Config()
     scores: Tensor | None = None
     for dtype in (torch.float32, *types):
         name = "" if dtype == torch.float32 else f"{dtype}: ".removeprefix("torch.")
@@ -138,8 +140,8 @@ def model(types: Sequence[torch.dtype]) -> Iterator[tuple[str, object]]:
     yield "peak memory in GiB", round(peak_gib(), 2)
 
 
-def _flow_and_vocoder(config: Config, name: str, dtype: torch.dtype, token: float) -> Iterator[tuple[str, object]]:
-    flow, hift = untrained(Flow(config.flow)).to(dtype), untrained(Hift(config.hift))
+def _flow_and_vocoder(config: Sizes, name: str, dtype: torch.dtype, token: float) -> Iterator[tuple[str, object]]:
+    flow, hift = untrained(flow_of(config)).to(dtype), untrained(vocoder_of(config))
     flow.noise = flow.noise.float()
     frames = FRAMES_PER_TOKEN * (PROMPT_TOKENS + UTTERANCE_TOKENS)
     yield f"{name}flow: seconds an estimator call, 2 × {frames} frames", round(_estimator_call(flow, frames), 3)
@@ -148,7 +150,7 @@ def _flow_and_vocoder(config: Config, name: str, dtype: torch.dtype, token: floa
     yield f"{name}flow: seconds offline", round(offline, 2)
     streamed, mel = timed(lambda: _streamed_mel(flow, tokens, given))
     yield f"{name}flow: seconds streamed, all chunks", round(streamed, 2)
-    vocoded, wave = timed(lambda: HiftStream(hift).push(mel, final=True))
+    vocoded, wave = timed(lambda: hift.stream(0, whole=True).push(mel, final=True))
     yield f"{name}vocoder: seconds", round(vocoded, 2)
     audio = len(wave) / SAMPLE_RATE
     spoken = UTTERANCE_TOKENS * token
@@ -175,16 +177,14 @@ def _llm_token(llm: Llm) -> tuple[float, Tensor]:
 
 
 @torch.inference_mode()
-def _estimator_call(flow: Flow, frames: int) -> float:
-    x = torch.randn(2, MELS, frames).to(flow.encoder_proj.weight)
-    took = [
-        timed(lambda: flow.estimator(x, x, torch.tensor(0.3), x[:, :, 0], x, Past()))[0]
-        for _ in range(_ESTIMATOR_CALLS)
-    ]
+def _estimator_call(flow: Solver, frames: int) -> float:
+    x = torch.randn(2, MELS, frames).to(flow.like)
+    at: Any = flow.clock(0.3)
+    took = [timed(lambda: flow.estimator(x, x, at, x[:, :, 0], x, Past()))[0] for _ in range(_ESTIMATOR_CALLS)]
     return min(took)
 
 
-def _streamed_mel(flow: Flow, tokens: Tensor, given: Voice) -> Tensor:
+def _streamed_mel(flow: Solver, tokens: Tensor, given: Voice) -> Tensor:
     running = FlowStream(flow, given.tokens, given.mel, given.embedding)
     parts = [running.push(token) for token in tokens.split(1, dim=1)]
     return torch.cat([*parts, running.push(tokens[:, :0], final=True)], dim=2)

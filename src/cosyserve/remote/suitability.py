@@ -45,8 +45,8 @@ def choose_flavour(instance: Instance) -> tuple[Flavour, Text]:
 def _without_card(instance: Instance) -> tuple[Flavour, Text]:
     if instance.memory_mib >= _MODEL_MIB:
         return "preview", Text(
-            "no card (--flavour slim would have CosyVoice2 on the processor)",
-            "无显卡（--flavour slim 可在 CPU 上运行 CosyVoice2）",
+            "no card (--flavour slim would have CosyVoice on the processor)",
+            "无显卡（--flavour slim 可在 CPU 上运行 CosyVoice）",
         )
     return "cuda12", Text(
         "no card and little memory, as in AutoDL's no-GPU mode: installed for the next boot with a card (CUDA 12)",

@@ -19,7 +19,7 @@ from cosyserve.speech.pipeline import SpeechRequest, begun, speak
 
 log = logging.getLogger(__name__)
 
-_SPEECH_TOKENS_PER_SECOND = 25  # CosyVoice2's rate; what `usage` counts as output
+_SPEECH_TOKENS_PER_SECOND = 25  # CosyVoice's rate; what `usage` counts as output
 
 
 class Delivery:

@@ -28,8 +28,9 @@ from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import Capacity, by_setting, capacity_of
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.pipeline import SpeechRequest, speak
-from cosyserve.speech.synthesizer import Capability, Options, voice_of
+from cosyserve.speech.synthesizer import Capability, Options, pronounces, voice_of
 from cosyserve.speech.voices import Library, Voice
+from cosyserve.store.manifest import SPEAKING
 from cosyserve.text import normalise
 from cosyserve.text.checks import checked
 from cosyserve.text.front_end import Segment, whole
@@ -202,12 +203,15 @@ class Service:
             raise CosyError(_INCAPABLE[capability], synthesizer=self.synthesizer.name)
 
     def models(self) -> list[str]:
-        return list(dict.fromkeys((self.synthesizer.model, PRODUCT_MODEL)))
+        """The one that speaks; with the preview, the one that is to come, too."""
+        speaking = self.synthesizer.model
+        return [speaking] if speaking in SPEAKING else [speaking, PRODUCT_MODEL]
 
     def require_model(self, name: str) -> None:
         """Raises `CS-REQ-003` for a name that is neither a model here nor one of OpenAI's; empty is the default."""
         name = name.strip().lower()
-        if name and name not in map(str.lower, self.models()) and not _OPENAI_MODEL.fullmatch(name):
+        known = {each.lower() for each in (*self.models(), *SPEAKING)}  # a client may have been set up for another one
+        if name and name not in known and not _OPENAI_MODEL.fullmatch(name):
             raise CosyError(errors.MODEL_UNKNOWN, param="model", models=", ".join(self.models()))
 
     def speech(
@@ -221,7 +225,10 @@ class Service:
     ) -> SpeechRequest:
         """The speech that a request asks for, checked; raises before any work is done."""
         text = checked(text, self.settings.max_text_chars)
-        return self.streamed(whole(text, normalize=normalize, first_alone=not options.whole), voice, speed, options)
+        segments = whole(
+            text, normalize=normalize, first_alone=not options.whole, pronounced=pronounces(self.synthesizer)
+        )
+        return self.streamed(segments, voice, speed, options)
 
     def streamed(
         self, segments: AsyncIterator[Segment], voice: str = "", speed: float = 1.0, options: Options = Options()

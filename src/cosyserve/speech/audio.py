@@ -1,4 +1,4 @@
-"""What audio is inside CosyServe: mono float32 PCM in [-1, 1] at 24 kHz, CosyVoice2's rate."""
+"""What audio is inside CosyServe: mono float32 PCM in [-1, 1] at 24 kHz, CosyVoice's rate."""
 
 import numpy as np
 from numpy.typing import NDArray

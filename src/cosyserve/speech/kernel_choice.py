@@ -1,4 +1,4 @@
-"""Which kernels CosyVoice2 computes with, and why: Triton's where card and machine have what they need, else PyTorch's.
+"""Which kernels the model computes with, and why: Triton's where card and machine have what they need, else PyTorch's.
 
 Nobody sets that. Triton is imported where a card can use it, and only then; torch by the process of the model alone, so
 that who reports needs neither.
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cosyserve.cosyvoice.model.config import Config
+from cosyserve.cosyvoice.model.config import Sizes
 from cosyserve.host import gpu
 from cosyserve.host.gpu import Card
 from cosyserve.host.kernels import PROCESSOR, Lack, Reason, but_for, key, lack, untested, without_triton
@@ -54,7 +54,7 @@ class KernelChoice:
     in_use: KernelsInUse
 
 
-def choose(device: str, dtype: "torch.dtype", sizes: Config, state_dir: Path) -> KernelChoice:
+def choose(device: str, dtype: "torch.dtype", sizes: Sizes, state_dir: Path) -> KernelChoice:
     """Compile and test the kernels where they can be used, at the sizes of the model; what is compiled is kept for the
     next start. Raises `RuntimeError` where one of them has spoilt the card for this process: the next one leaves it."""
     if not device.startswith("cuda"):
@@ -64,7 +64,7 @@ def choose(device: str, dtype: "torch.dtype", sizes: Config, state_dir: Path) ->
     return chosen
 
 
-def _chosen(device: str, dtype: "torch.dtype", sizes: Config, state_dir: Path) -> KernelChoice:
+def _chosen(device: str, dtype: "torch.dtype", sizes: Sizes, state_dir: Path) -> KernelChoice:
     import torch
 
     capability = float("{}.{}".format(*torch.cuda.get_device_capability(device)))
@@ -110,7 +110,7 @@ def _keep_until_the_end() -> None:
         atexit.register(shutil.rmtree, os.environ[_CACHE], ignore_errors=True)
 
 
-def _tested(sizes: Config, like: "torch.Tensor", under_way: Trial) -> KernelChoice:
+def _tested(sizes: Sizes, like: "torch.Tensor", under_way: Trial) -> KernelChoice:
     """Those that passed. Where there is none, PyTorch's own path is faster than the references of all are."""
     import torch
 

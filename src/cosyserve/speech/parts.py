@@ -1,4 +1,4 @@
-"""What CosyVoice2's runtime is made of on a device, and how many streams it has room for."""
+"""What the runtime is made of on a device, and how many streams it has room for."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from cosyserve import errors
-from cosyserve.cosyvoice.model.config import TOKENS_PER_SECOND, Config
-from cosyserve.cosyvoice.model.flow import Flow
-from cosyserve.cosyvoice.model.hift import Hift
+from cosyserve.cosyvoice.model.config import TOKENS_PER_SECOND, Sizes
+from cosyserve.cosyvoice.model.flow import Solver
+from cosyserve.cosyvoice.model.vocoder import Vocoder
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import TokenGenerator
 from cosyserve.cosyvoice.runtime.hops import Hops
@@ -29,18 +29,20 @@ MakeGenerator = Callable[[int], TokenGenerator]  # for so many streams
 
 
 class Parts:
-    """On a GPU for as many streams as its memory has room for at that moment; on a processor one after the other."""
+    """On a GPU for as many streams as its memory has room for at that moment; on a processor one after the other.
+    `sizes`, `flow` and `vocoder` are those of one generation, whichever it is."""
 
     def __init__(
         self,
         generator: MakeGenerator,
-        sizes: Config,
-        flow: Flow,
-        hift: Hift,
+        sizes: Sizes,
+        flow: Solver,
+        vocoder: Vocoder,
         config: RuntimeConfig,
         kernels: "Kernels | None" = None,
     ) -> None:
-        self._generator, self._sizes, self._flow, self._hift, self._config = generator, sizes, flow, hift, config
+        self._generator, self._sizes, self._config = generator, sizes, config
+        self._flow, self._vocoder = flow, vocoder
         self._kernels = kernels
         self._frames = frames_behind(config.keep_tokens)
 
@@ -64,7 +66,7 @@ class Parts:
     def _made_on_processor(self) -> tuple[Made, Capacity]:
         config = self._config
         token2wav = SingleToken2Wav(
-            self._flow, self._hift, Hops(), _VOICES, config.keep_tokens, config.recording_tokens
+            self._flow, self._vocoder, Hops(), _VOICES, config.keep_tokens, config.recording_tokens
         )
         seconds = None if config.keep_tokens is None else config.keep_tokens / TOKENS_PER_SECOND
         generator = self._generator(config.bound.streams)
@@ -72,6 +74,8 @@ class Parts:
         return (generator, token2wav), capacity_of(bounds, voices=_VOICES, past_seconds=seconds)
 
     def _made_on_card(self, least: int) -> tuple[Made, Capacity]:
+        self._flow.fuse()  # what is not needed then gives its memory back before that is shared out
+        torch.cuda.empty_cache()
         there, seconds = self._room(), self._frames / FRAMES_PER_SECOND
         share = self._share(there)
         if share.streams < least:
@@ -79,7 +83,7 @@ class Parts:
         bounds = [self._config.bound, by_memory(share.streams, there, share.stream_bytes, seconds)]
         streams = min(bound.streams for bound in bounds)
         token2wav = BatchedToken2Wav(
-            *(self._flow, self._hift, Hops(), streams, share.pages, self._frames, self._config.recording_tokens),
+            *(self._flow, self._vocoder, Hops(), streams, share.pages, self._frames, self._config.recording_tokens),
             kernels=self._kernels,
         )
         generator = self._generator(streams)

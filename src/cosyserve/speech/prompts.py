@@ -1,7 +1,8 @@
-"""What CosyVoice2 needs of a voice, worked out of its recording once and kept: in memory, and beside the library."""
+"""What CosyVoice needs of a voice, worked out of its recording once and kept: in memory, and beside the library."""
 
 import ctypes
 import hashlib
+import json
 import logging
 import threading
 from collections import OrderedDict
@@ -19,8 +20,9 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from cosyserve import errors
+from cosyserve.cosyvoice.frontend.edition import COSYVOICE2, Edition
 from cosyserve.cosyvoice.frontend.features import TOKENIZER_RATE
-from cosyserve.cosyvoice.frontend.prompt_encoder import FILES, SPEAKER_SIZE, Prompt, PromptEncoder
+from cosyserve.cosyvoice.frontend.prompt_encoder import SPEAKER_SIZE, Ears, Prompt, PromptEncoder
 from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, MELS, SPEECH_TOKENS, TOKENS_PER_SECOND
 from cosyserve.errors import CosyError
 from cosyserve.files import write_atomically
@@ -31,6 +33,7 @@ from cosyserve.speech.voices import FEATURES, Entry, digest_of
 
 log = logging.getLogger(__name__)
 
+_HEARD_BY = "edition"  # a name in the file's metadata
 _IN_MEMORY = 256  # voices; one of 10 s takes 160 kB
 _LONGEST = round((LONGEST + 1) * TOKENS_PER_SECOND)  # of a recording elsewhere, which may have been rounded up
 
@@ -48,11 +51,19 @@ class Prompts:
     """Threads may share it. Recordings are listened to one after the other, in a thread of its own; a voice that has
     been heard is there at once."""
 
-    def __init__(self, folder: Path, model: Path, prompt_encoder: PromptEncoder, text_ids: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: Path,
+        prompt_encoder: PromptEncoder,
+        text_ids: int,
+        edition: Edition = COSYVOICE2,
+    ) -> None:
         """`folder` is the library's; `model` the model's, whose digest goes into the names of what is kept. `text_ids`
         is the number of its text ids, which a voice from elsewhere may come with."""
+        self._edition = edition.name
         self._folder, self._prompt_encoder, self._text_ids = folder / FEATURES, prompt_encoder, text_ids
-        self._model = _model_digest(model)
+        self._model = _model_digest(model, prompt_encoder.ears)
         self._recent: OrderedDict[str, VoicePrompt] = OrderedDict()
         self._lock = threading.Lock()  # of what is in memory, and never held for long
         self._listening = ThreadPoolExecutor(1, thread_name_prefix="listen")
@@ -102,10 +113,10 @@ class Prompts:
     def _read(self, file: Path, data: bytes, digest: str) -> VoicePrompt | None:
         """A voice that was heard elsewhere, or by an earlier process."""
         if file.suffix == ".safetensors":
-            return unpacked(data, file, self._text_ids)
+            return unpacked(data, file, self._text_ids, self._edition)
         kept = self._kept_at(digest)
         with suppress(OSError, CosyError):  # not there yet, or damaged: it is computed again
-            return unpacked(kept.read_bytes(), kept, self._text_ids)
+            return unpacked(kept.read_bytes(), kept, self._text_ids, self._edition)
         return None
 
     def _encode(self, data: bytes, digest: str, *, keep: bool) -> VoicePrompt:
@@ -133,7 +144,7 @@ class Prompts:
     def _keep(self, file: Path, prompt: Prompt) -> None:
         """Whole or absent. A folder that cannot be written to costs the next start a moment, and nothing else."""
         try:
-            write_atomically(file, packed(prompt), mode=0o600)
+            write_atomically(file, packed(prompt, heard_by=self._edition), mode=0o600)
         except OSError as error:
             log.warning("Features of a voice could not be kept in %s: %s", self._folder, error)
 
@@ -144,21 +155,31 @@ def _give_memory_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def packed(prompt: Prompt, text: Tensor | None = None) -> bytes:
-    """A safetensors file of a prompt and, where a voice came with them, of its text's ids."""
+def packed(prompt: Prompt, text: Tensor | None = None, heard_by: str = COSYVOICE2.name) -> bytes:
+    """A safetensors file of a prompt and, where a voice came with them, of its text's ids. `heard_by` is the edition
+    whose speech tokens and mel they are, which another one cannot take."""
     tensors = {"speech": prompt.speech, "mel": prompt.mel, "speaker": prompt.speaker}
-    return save_safetensors(tensors if text is None else {**tensors, "text": text})
+    return save_safetensors(tensors if text is None else {**tensors, "text": text}, {_HEARD_BY: heard_by})
 
 
-def unpacked(data: bytes, path: Path, text_ids: int) -> VoicePrompt:
-    """Raises `CS-VOICE-105` where it is not what `packed` makes, or not of a model with so many text ids."""
+def unpacked(data: bytes, path: Path, text_ids: int, edition: str = COSYVOICE2.name) -> VoicePrompt:
+    """Raises `CS-VOICE-105` where it is not what `packed` makes, or not of an edition with so many text ids."""
     try:
         tensors = load_safetensors(data)
         prompt, text = Prompt(tensors["speech"], tensors["mel"], tensors["speaker"]), tensors.get("text")
         check(prompt, text, text_ids)
+        heard_by = _heard_by(data)
+        if heard_by != edition and len(prompt.speech):
+            raise ValueError(f"its speech tokens are of {heard_by}, and {edition} has others")
     except (SafetensorError, KeyError, ValueError) as error:
         raise CosyError(errors.VOICE_FEATURES, path=path.name, reason=error) from error
     return VoicePrompt(prompt, text=text)
+
+
+def _heard_by(data: bytes) -> str:
+    """What `packed` wrote into the table of contents; earlier versions, which knew one edition, wrote nothing."""
+    length = int.from_bytes(data[:8], "little")
+    return str(json.loads(data[8 : 8 + length]).get("__metadata__", {}).get(_HEARD_BY, COSYVOICE2.name))
 
 
 def check(prompt: Prompt, text: Tensor | None, text_ids: int) -> None:
@@ -185,10 +206,10 @@ def _check_ids(name: str, ids: Tensor, count: int) -> None:
         raise ValueError(f"its {name} go from {int(ids.min())} to {int(ids.max())}, and the model has 0 to {count - 1}")
 
 
-def _model_digest(model: Path) -> str:
-    """Of the files that listen, since they alone decide what is heard."""
+def _model_digest(model: Path, ears: Ears) -> str:
+    """Of the files that listen, since they alone decide what is heard; each edition has a tokenizer of its own."""
     digest = hashlib.sha256()
-    for name in FILES.values():
+    for name in ears.files:
         with (model / name).open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

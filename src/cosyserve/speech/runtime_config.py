@@ -1,4 +1,4 @@
-"""How CosyVoice2 runs on a machine: device, number type, and how much at once."""
+"""How CosyVoice runs on a machine: device, number type, and how much at once."""
 
 import os
 from dataclasses import dataclass

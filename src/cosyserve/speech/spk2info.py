@@ -1,4 +1,4 @@
-"""Reads the voices of a `spk2info.pt`, as CosyVoice2 (`add_zero_shot_spk`) and async_cosyvoice save them."""
+"""Reads the voices of a `spk2info.pt`, as CosyVoice (`add_zero_shot_spk`) and async_cosyvoice save them."""
 
 import pickle
 from collections.abc import Iterator, Mapping
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from cosyserve import errors
+from cosyserve.cosyvoice.frontend.edition import COSYVOICE2, COSYVOICE3, Edition
+from cosyserve.cosyvoice.frontend.marks import END_OF_PROMPT_ID
 from cosyserve.cosyvoice.frontend.prompt_encoder import SPEAKER_SIZE, Prompt
 from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, MELS
 from cosyserve.errors import CosyError
@@ -24,10 +26,11 @@ _NAMES = (
 _NO_IDS = torch.empty(0, dtype=torch.long)
 
 
-def voices(path: Path, text_ids: int) -> Iterator[tuple[str, bytes]]:
-    """Names, and the features of each as a safetensors file, for a model with so many text ids.
+def voices(path: Path, text_ids: int, edition: Edition = COSYVOICE2) -> Iterator[tuple[str, bytes]]:
+    """Names, and the features of each as a safetensors file, for a model of an edition with so many text ids.
 
-    Nothing in the file is executed; raises `CS-VOICE-105`.
+    The table itself does not say whose it is, but for the words of CosyVoice3's voices, which its lead closes. Nothing
+    in the file is executed; raises `CS-VOICE-105`.
     """
     try:
         table = torch.load(path, map_location="cpu", weights_only=True)
@@ -40,9 +43,11 @@ def voices(path: Path, text_ids: int) -> Iterator[tuple[str, bytes]]:
         try:
             prompt, text = _prompt(voice)
             check(prompt, text, text_ids)
+            if not edition.pronounces and END_OF_PROMPT_ID in text:
+                raise ValueError(f"it is of {COSYVOICE3.name}, and {edition.name} cannot take it")
         except (TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CosyError(errors.VOICE_FEATURES, path=path, reason=f"'{name}': {error}") from error
-        yield str(name), packed(prompt, text)
+        yield str(name), packed(prompt, text, edition.name)
 
 
 def _prompt(voice: Mapping[str, Any]) -> tuple[Prompt, Tensor]:

@@ -19,6 +19,7 @@ class Capability(str, Enum):
 
     CLONE = "clone"
     INSTRUCT = "instruct"
+    PRONOUNCE = "pronounce"  # phonemes and pinyin that stand in a text
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,10 @@ class Synthesizer(Protocol):
     def close(self) -> None:
         """Let go of threads and device memory."""
         ...
+
+
+def pronounces(synthesizer: Synthesizer) -> bool:
+    return Capability.PRONOUNCE in synthesizer.capabilities
 
 
 def voice_of(synthesizer: Synthesizer, name: str) -> Voice:

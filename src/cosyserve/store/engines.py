@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,10 +102,12 @@ class Engines:
         waiting: Callable[[], None] = lambda: None,
         *,
         anew: bool = False,
+        parts: Sequence[str] = (PLAN, CONFIG, BIAS),
     ) -> Engine:
         """The engine for `key`, made by `builder` in a new folder unless it is there. Two builders build once.
 
-        `anew` makes another one all the same; the old one stays until that is whole.
+        `anew` makes another one all the same; the old one stays until that is whole. `parts` are the files that have to
+        be there then.
         """
         with alone(self.root / f".{key.digest}.lock", waiting):
             self._sweep(key)
@@ -115,7 +117,7 @@ class Engines:
             building.mkdir()
             try:
                 builder(building)
-                missing = [name for name in (PLAN, CONFIG, BIAS) if not (building / name).is_file()]
+                missing = [name for name in parts if not (building / name).is_file()]
                 if missing:
                     raise CosyError(errors.BUILD_FAILED, reason=f"it left no {', '.join(missing)}")
                 write_atomically(building / _KEY, key.model_dump_json(indent=1))

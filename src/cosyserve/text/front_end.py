@@ -15,7 +15,7 @@ from typing import Protocol
 from cosyserve.text.clean import cleaned
 from cosyserve.text.language import Language, Languages, language_of
 from cosyserve.text.mapped import Mapped
-from cosyserve.text.marks import PROTECTED, has_speech
+from cosyserve.text.marks import AREA, PROTECTED, has_sound, has_speech, hidden, shown
 from cosyserve.text.normalise import normalised
 from cosyserve.text.segments import Segments, ended, joined
 from cosyserve.text.sentences import Sentences
@@ -28,7 +28,7 @@ _LEADING = re.compile(r"^(?:[^\S\n]|[。，、！？；：,!?;:…]|\.(?!\d))+")
 _INNER_LINE = re.compile(r"([^\n]?)\n")
 _NARROW_COMMA = re.compile(r"(?<=[^\x00-\x7f]),[ ]*(?!\d)|(?<=[^\d,]),[ ]*(?=[^\x00-\x7f])")
 _BRACKETS, _DASHES = re.compile(r"[（）【】]"), re.compile(r"—+")
-_ENDED = re.compile(r"[。！？；….!?;：:，、,—][^\w\s]*$")
+_ENDED = re.compile(rf"[。！？；….!?;：:，、,—][^\w\s{AREA}]*$")
 
 
 @dataclass(frozen=True)
@@ -42,22 +42,28 @@ class Segment:
 
 @dataclass(frozen=True)
 class Sentence:
-    """As it was written, from the offset `start` on. Without a language it is spoken as it is written."""
+    """As it was written, from the offset `start` on. Without a language it is spoken as it is written. `pronounced` is
+    what phonemes and pinyin in it are, for a model that knows them."""
 
     written: str
     start: int
     language: Language | None
+    pronounced: bool = False
 
     def said(self) -> Mapped:
+        """With one character for each phoneme, which `shown` writes out again."""
         text = Mapped.original(self.written, self.start)
-        return text if self.language is None else _said(text, self.language)
+        if self.language is None:
+            return text
+        return _said(hidden(text) if self.pronounced else text, self.language)
 
 
 class FrontEnd:
     """Takes one text in pieces and gives its sentences."""
 
-    def __init__(self, *, normalize: bool = True) -> None:
-        self._normalize, self._sentences, self._languages, self._start = normalize, Sentences(), Languages(), 0
+    def __init__(self, *, normalize: bool = True, pronounced: bool = False) -> None:
+        self._normalize, self._pronounced = normalize, pronounced
+        self._sentences, self._languages, self._start = Sentences(), Languages(pronounced=pronounced), 0
 
     def push(self, piece: str) -> list[Sentence]:
         """The sentences that are complete, and whose language is known, once `piece` is added."""
@@ -76,7 +82,7 @@ class FrontEnd:
 
     def _placed(self, found: "list[tuple[str, Language]] | list[tuple[str, None]]") -> Iterator[Sentence]:
         for sentence, language in found:
-            yield Sentence(sentence, self._start, language)
+            yield Sentence(sentence, self._start, language, self._pronounced)
             self._start += len(sentence)
 
 
@@ -99,8 +105,8 @@ class WholeText:
     waiting = True
     _STEP = 1024  # characters that are looked through at once
 
-    def __init__(self, text: str, *, normalize: bool = True) -> None:
-        self._front_end = FrontEnd(normalize=normalize)
+    def __init__(self, text: str, *, normalize: bool = True, pronounced: bool = False) -> None:
+        self._front_end = FrontEnd(normalize=normalize, pronounced=pronounced)
         self._pieces = (text[start : start + self._STEP] for start in range(0, len(text), self._STEP))
         self._found: deque[Sentence] = deque()
         self._ended = False
@@ -113,40 +119,48 @@ class WholeText:
         return self._found.popleft() if self._found else None
 
 
-async def segments(source: Source, *, normalize: bool = True, first_alone: bool = True) -> AsyncIterator[Segment]:
+async def segments(
+    source: Source, *, normalize: bool = True, first_alone: bool = True, pronounced: bool = False
+) -> AsyncIterator[Segment]:
     """What is spoken of the sentences. What is waiting is joined; nothing that is there waits for what is to come."""
     loop, making = asyncio.get_running_loop(), Segments(first_alone=first_alone, spaced=normalize)
+    pronounced = pronounced and normalize
     while (sentence := await source.next()) is not None:
         said = await loop.run_in_executor(_THREADS, sentence.said)
         if said.text:
             for made in making.push(said):
-                yield _segment(made, ends=normalize)
+                yield _segment(made, ends=normalize, pronounced=pronounced)
         if not source.waiting:
             for made in making.flush():
-                yield _segment(made, ends=normalize)
+                yield _segment(made, ends=normalize, pronounced=pronounced)
     for made in making.flush():
-        yield _segment(made, ends=normalize)
+        yield _segment(made, ends=normalize, pronounced=pronounced)
 
 
-def whole(text: str, *, normalize: bool = True, first_alone: bool = True) -> AsyncIterator[Segment]:
+def whole(
+    text: str, *, normalize: bool = True, first_alone: bool = True, pronounced: bool = False
+) -> AsyncIterator[Segment]:
     """The segments of a text that is there already."""
-    return segments(WholeText(text, normalize=normalize), normalize=normalize, first_alone=first_alone)
+    source = WholeText(text, normalize=normalize, pronounced=pronounced)
+    return segments(source, normalize=normalize, first_alone=first_alone, pronounced=pronounced)
 
 
-def uncut(text: str) -> str:
+def uncut(text: str, *, pronounced: bool = False) -> str:
     """A whole text as it is said, such as the words of a recording, which may end without a mark. Blocks while the
     normaliser works."""
-    front_end, said = FrontEnd(), Mapped("", ())
+    front_end, said = FrontEnd(pronounced=pronounced), Mapped("", ())
     for sentence in front_end.push(text) + front_end.flush():
         said = joined(said, sentence.said())
+    said = shown(said) if pronounced else said
     return said.text.rstrip("。.") if text.rstrip()[-1:].isalnum() else said.text
 
 
-def _segment(made: Mapped, *, ends: bool) -> Segment:
+def _segment(made: Mapped, *, ends: bool, pronounced: bool) -> Segment:
     if ends:
         words = PROTECTED.sub("", made.text)
         wide = _WIDE_END.search(words) and language_of(words) is not Language.OTHER
         made = ended(made, "。" if wide else ".")
+    made = shown(made) if pronounced else made
     return Segment(made.text, min(made.offsets, default=0), max(made.offsets, default=-1) + 1)
 
 
@@ -157,7 +171,7 @@ def _said(text: Mapped, language: Language) -> Mapped:
     if language is Language.CHINESE:
         text = text.sub("bracket", _BRACKETS, "").sub("dash", _DASHES, "，").sub("comma", _NARROW_COMMA, "，")
     text = text.sub("leading mark", _LEADING, "").stripped()
-    if not any(map(str.isalnum, text.text)):
+    if not has_sound(text.text):
         return text.cut(0, 0)
     is_ended = _ENDED.search(text.text) or not has_speech(text.text)
     return text if is_ended else text.ended(_MARKS[language])

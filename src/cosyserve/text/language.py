@@ -5,6 +5,7 @@ import unicodedata
 from enum import Enum
 
 from cosyserve.text.links import LINK
+from cosyserve.text.marks import without_pronunciation
 
 _APART = re.compile(r"\\[A-Za-z]+|<[^<>]{1,200}>|<\|\w+\|>|\[[a-z_-]{1,20}\]")
 
@@ -89,9 +90,10 @@ def language_of(sentence: str) -> Language | None:
 
 
 class Languages:
-    """The languages of a text's sentences, which come one by one."""
+    """The languages of a text's sentences, which come one by one. What is `pronounced` as phonemes has none."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, pronounced: bool = False) -> None:
+        self._pronounced = pronounced
         self._last: Language | None = None
         self._japanese = False
         self._undecided: list[str] = []
@@ -99,7 +101,7 @@ class Languages:
     def push(self, sentence: str) -> list[tuple[str, Language]]:
         """The sentences whose language is known now. A first one without a script of its own waits for the next, unless
         it is read alike in any language (`Sure!`)."""
-        language = language_of(sentence)
+        language = language_of(without_pronunciation(sentence) if self._pronounced else sentence)
         if self._japanese and language is Language.CHINESE and not _NOT_JAPANESE.search(sentence):
             language = Language.OTHER
         elif language is not None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from cosyserve.text.mapped import Mapped
-from cosyserve.text.marks import has_speech
+from cosyserve.text.marks import AREA, has_speech
 
 FULL, ENOUGH, TAIL = 80, 60, 20  # upstream's token_max_n, token_min_n, merge_len
 LONGEST = 120  # half a minute, the longest that the model was made for: a longer sentence is cut at its clauses
@@ -20,7 +20,9 @@ _CLAUSE = re.compile(r"[，、；：…—]+|[,;:]+(?=\s)")
 _WORD_END = re.compile(r"\s+")
 _ENDS, _PAUSES = "。！？；.!?;", "，、：,:—–- "
 _WIDE = re.compile(r"[\u2e80-\u312f\u3190-\ua4cf\uf900-\uffdf\U00020000-\U0003ffff]")
-_UNIT = re.compile(rf"{_WIDE.pattern}|[A-Za-z'’]{{1,9}}|\d|[^\W\d_]{{1,2}}|[^\w\s]+?(?={_WIDE.pattern}|[\w\s]|$)|_")
+_UNIT = re.compile(
+    rf"{_WIDE.pattern}|[{AREA}]|[A-Za-z'’]{{1,9}}|\d|[^\W\d_]{{1,2}}|[^\w\s]+?(?={_WIDE.pattern}|[\w\s]|$)|_"
+)
 
 
 def units(text: str) -> int:

@@ -24,11 +24,13 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from cosyserve.cosyvoice.kernels.kernels import Kernels
-from cosyserve.cosyvoice.model.config import MELS, SAMPLES_PER_FRAME, Config
-from cosyserve.cosyvoice.model.flow import Flow
+from cosyserve.cosyvoice.model.config import MELS, SAMPLES_PER_FRAME, Config, Config3
+from cosyserve.cosyvoice.model.flow import DitFlow, Flow
 from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, BatchRows, FlowMemory
+from cosyserve.cosyvoice.runtime.fused_batch import FusedBatch
+from cosyserve.cosyvoice.runtime.fused_dit import FusedDit
 from cosyserve.cosyvoice.runtime.fused_estimator import FusedEstimator
 from cosyserve.cosyvoice.runtime.fused_hift import FusedHift
 from cosyserve.cosyvoice.runtime.generation import Generator
@@ -96,11 +98,22 @@ def estimator(width: int) -> Callable[[], object]:
     """A step of the flow's estimator for so many chunks."""
     flow = Flow(replace(Config().flow, steps=1)).to(torch.bfloat16)
     memory, rows = FlowMemory(flow, width, pages=1, width=width), BatchRows(width, 16, torch.device("cpu"))
-    fused = FusedEstimator(flow, memory, width, 16, Kernels())(rows)
+    return _moves(FusedEstimator(flow, memory, width, 16, Kernels())(rows), width)
+
+
+def dit(width: int) -> Callable[[], object]:
+    """A step of CosyVoice3's, with one of its 22 transformers."""
+    sizes = Config3().flow
+    flow = DitFlow(replace(sizes, steps=1, estimator=replace(sizes.estimator, blocks=1))).to(torch.bfloat16)
+    memory, rows = FlowMemory(flow, width, pages=1, width=width), BatchRows(width, 16, torch.device("cpu"))
+    return _moves(FusedDit(flow, memory, width, 16, Kernels())(rows), width)
+
+
+def _moves(fused: FusedBatch, width: int) -> Callable[[], object]:
     chunk = torch.zeros(width, MELS, CHUNK)
     halved = chunk.to(torch.bfloat16)
     moves = fused.moves(chunk, halved, halved[:, :, 0], halved, chunk)
-    return lambda: [move() for move in moves]
+    return torch.inference_mode()(lambda: [move() for move in moves])
 
 
 def generator_of(slots: int) -> Generator:
@@ -138,7 +151,8 @@ def usage(cubin: bytes) -> tuple[int, int]:
 def report(capabilities: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     seen: set[Launch] = set()
     for width in WIDTHS:
-        for launch in {*launches(estimator(width)), *launches(decoder(width)), *launches(vocoder(width))} - seen:
+        works = (estimator(width), dit(width), decoder(width), vocoder(width))
+        for launch in {launch for work in works for launch in launches(work)} - seen:
             seen.add(launch)
             for capability in capabilities:
                 made = launch.compile(capability)

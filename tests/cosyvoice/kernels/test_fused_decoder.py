@@ -1,13 +1,16 @@
 """Tokens by kernels equal tokens by PyTorch, for requests of differing length side by side."""
 
+from dataclasses import replace
+
 import pytest
 
 from cosyserve.cosyvoice.kernels import decode_attention, linear_residual, norm_linear
 from cosyserve.cosyvoice.kernels.kernels import Kernels
 from cosyserve.cosyvoice.kernels.tile import Tile
+from cosyserve.cosyvoice.model.config import LlmConfig
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.runtime.generation import Generator
-from tests.cosyvoice.seeded import TINY, fill
+from tests.cosyvoice.seeded import SIZES3, TINY, fill
 from tests.cosyvoice.test_generation import request, run
 
 _LENGTH = 26  # from 16 to 18 for the prompts: a slot's room ends what would go on
@@ -22,9 +25,13 @@ def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_attention, "_KEYS", 16)
 
 
+SMALL3 = replace(SIZES3["tiny3"].llm, vocabulary=TINY.llm.vocabulary)
+
+
 @pytest.mark.usefixtures("few_programs")
-def test_requests_side_by_side() -> None:
-    llm = fill("llm", Llm(TINY.llm))
+@pytest.mark.parametrize("config", [TINY.llm, SMALL3], ids=["CosyVoice2", "CosyVoice3"])
+def test_requests_side_by_side(config: LlmConfig) -> None:
+    llm = fill("llm", Llm(config))
     requests = [request(1, text=1), request(2, text=3, temperature=0.0), request(3, text=2, temperature=1.3)]
     by_kernels, by_torch = (run(Generator(llm, 2, _LENGTH, kernels=kernels), requests) for kernels in (Kernels(), None))
     assert by_kernels == by_torch

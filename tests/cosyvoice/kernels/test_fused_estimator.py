@@ -9,26 +9,34 @@ from torch import Tensor
 from cosyserve.cosyvoice.kernels import (
     causal_conv,
     euler_step,
+    gated_norm,
+    group_conv,
     linear_residual,
     norm_linear,
     norm_mish,
     paged_attention,
+    turn_append,
 )
 from cosyserve.cosyvoice.kernels.kernels import Kernels
 from cosyserve.cosyvoice.kernels.tile import Tile
+from cosyserve.cosyvoice.model import dit
 from cosyserve.cosyvoice.model.config import MELS
-from cosyserve.cosyvoice.model.flow import Chunk, Flow
+from cosyserve.cosyvoice.model.flow import Chunk, Solver
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch, FlowState, Work
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
 from cosyserve.cosyvoice.runtime.memory import pages_behind
-from tests.cosyvoice.seeded import SHALLOW, seeded
+from tests.cosyvoice.seeded import SHALLOW, SHALLOW3, seeded, seeded3
 
 STREAMS = 3
 
 
-@pytest.fixture(scope="module")
-def flow() -> Flow:
+@pytest.fixture(scope="module", params=["CosyVoice2", "CosyVoice3"])
+def flow(request: pytest.FixtureRequest) -> Solver:
     """As small as the interpreter is slow."""
+    if request.param == "CosyVoice3":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dit, "GROUPS", 4)  # each of which is a program
+            return seeded3(replace(SHALLOW3, flow=replace(SHALLOW3.flow, steps=2))).flow
     smaller = replace(SHALLOW.flow.estimator, mid_blocks=2)
     return seeded(replace(SHALLOW, flow=replace(SHALLOW.flow, estimator=smaller, steps=2))).flow
 
@@ -36,7 +44,7 @@ def flow() -> Flow:
 class Streams:
     """The same chunks, moved by one of both."""
 
-    def __init__(self, flow: Flow, kernels: Kernels | None) -> None:
+    def __init__(self, flow: Solver, kernels: Kernels | None) -> None:
         self.batch = FlowBatch(flow, STREAMS, STREAMS * pages_behind(CHUNK), CHUNK, None, kernels)
         self._states: dict[int, FlowState] = {}
 
@@ -77,10 +85,14 @@ def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     for kernel, names in TILES.items():
         for name in names:
             monkeypatch.setattr(kernel, name, Tile(128, 256, 128))
+    for name in ("_SMALL", "_LARGE"):
+        monkeypatch.setattr(group_conv, name, Tile(64, 64))
+    monkeypatch.setattr(gated_norm, "_ROWS", 128)
+    monkeypatch.setattr(turn_append, "_FRAMES", 128)
 
 
 @pytest.mark.usefixtures("few_programs")
-def test_any_batches_of_any_streams(flow: Flow) -> None:
+def test_any_batches_of_any_streams(flow: Solver) -> None:
     ours, reference = Streams(flow, Kernels()), Streams(flow, None)
     for batch in BATCHES:
         for mine, theirs in zip(ours.move(batch), reference.move(batch), strict=True):

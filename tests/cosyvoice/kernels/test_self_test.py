@@ -1,6 +1,7 @@
 """What the test at the start makes of kernels that are right, off, or fail, by Triton's interpreter."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -8,11 +9,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from cosyserve.cosyvoice.kernels import self_test
-from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernels
-from cosyserve.cosyvoice.kernels.self_test import Case, self_tested
-from cosyserve.cosyvoice.model.config import Config
-from tests.cosyvoice.seeded import TINY
+from cosyserve.cosyvoice.kernels import group_conv, self_test
+from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernels, used_by
+from cosyserve.cosyvoice.kernels.self_test import (
+    Case,
+    decode_cases,
+    distance,
+    dit_cases,
+    flow_cases,
+    self_tested,
+    vocoder_cases,
+)
+from cosyserve.cosyvoice.kernels.tile import Tile
+from cosyserve.cosyvoice.model.config import Config, Config3, Sizes
+from tests.cosyvoice.seeded import SHALLOW3, TINY
 
 LIKE = torch.zeros(1)
 TRIED = ["decode_attention", "draw", "snake"]
@@ -27,6 +37,20 @@ def few_cases(monkeypatch: pytest.MonkeyPatch) -> None:
         yield from (next(case for case in every if case.kernel == name) for name in TRIED)
 
     monkeypatch.setattr(self_test, "cases", few)
+
+
+@pytest.mark.parametrize("sizes", [TINY, SHALLOW3], ids=["CosyVoice2", "CosyVoice3"])
+def test_all_that_a_model_is_computed_with_is_tested(sizes: Sizes) -> None:
+    flow = dit_cases(sizes, LIKE, 2) if isinstance(sizes, Config3) else flow_cases(sizes, LIKE, 2)
+    every = (*flow, *decode_cases(sizes, LIKE, 2), *vocoder_cases(sizes, LIKE, 1))
+    assert {case.kernel for case in every} == used_by(sizes)
+
+
+def test_the_kernels_of_cosyvoice3_s_flow_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_test, "GROUPS", 1)  # each of which is a program
+    monkeypatch.setattr(group_conv, "_SMALL", Tile(64, 64))
+    for case in dit_cases(SHALLOW3, LIKE, 2):
+        assert distance(case, getattr(Kernels(), case.kernel)) <= self_test.LIMITS[torch.float32]
 
 
 def test_kernels_that_are_right_are_used() -> None:
@@ -73,6 +97,13 @@ def test_one_that_fails_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch)
     kernels, problems = self_tested(TINY, LIKE)
     assert kernels.decode_attention == REFERENCES.decode_attention
     assert problems == {"decode_attention": "2 slots: RuntimeError: ptxas died"}
+
+
+@pytest.mark.parametrize("sizes", [TINY, SHALLOW3], ids=["CosyVoice2", "CosyVoice3"])
+def test_where_nothing_works_that_a_model_needs_nothing_is_left(sizes: Sizes) -> None:
+    kernels, problems = self_tested(sizes, LIKE, sorted(used_by(sizes)))
+    assert kernels == REFERENCES
+    assert len(problems) == len(fields(Kernels))
 
 
 def test_one_that_is_known_to_be_broken_is_not_tried() -> None:

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cosyserve.cosyvoice.kernels import grouped_conv, snake
-from cosyserve.cosyvoice.kernels.grouped_conv import Begin, Convs, rounded
+from cosyserve.cosyvoice.kernels import level_sum, vocoder_conv
 from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernel, Kernels
 from cosyserve.cosyvoice.kernels.tile import Tile
+from cosyserve.cosyvoice.kernels.vocoder_conv import Begin, Convs, rounded
 from cosyserve.cosyvoice.model.config import SAMPLES_PER_FRAME
 from cosyserve.cosyvoice.model.hift import Filtered, Hift
 from cosyserve.cosyvoice.runtime.fused_hift import FusedHift
@@ -76,7 +76,7 @@ def test_convolutions_side_by_side(
     alpha = 1 + random(groups, columns, scale=0.1) if activates else None
     made = []
     ways: list[tuple[Kernel, dict[str, Tile]]]
-    ways = [(grouped_conv.grouped_conv, {"tile": tile}), (REFERENCES.grouped_conv, {})]
+    ways = [(vocoder_conv.vocoder_conv, {"tile": tile}), (REFERENCES.vocoder_conv, {})]
     for by, options in ways:
         out = torch.full((groups, batch, count, columns), 7.0)
         activated = torch.full_like(out, 7.0) if activates else None
@@ -115,7 +115,7 @@ def test_sum_and_activations(
     if begins:
         begin = Begin(random.integers(0, count - 2, batch), 1)
     made = []
-    for by in (snake.snake, snake.reference):
+    for by in (level_sum.level_sum, level_sum.reference):
         out, activated = torch.empty_like(new), new.new_empty(groups, *new.shape)
         by(x, new, alpha, out, activated, begin)
         made.append((out, activated))
@@ -147,7 +147,7 @@ def test_but_for_rounding_the_waveform_is_pytorchs(
 ) -> None:
     exact = wave(hift.filtered, begins=begins)
     near(wave(FusedHift(hift, REFERENCES), begins=begins), exact, 1e-2)
-    for module in (grouped_conv, snake):
+    for module in (vocoder_conv, level_sum):
         monkeypatch.setattr(module, "rounded", lambda x: x)
     torch.testing.assert_close(wave(FusedHift(hift, REFERENCES), begins=begins), exact, rtol=1e-4, atol=1e-4)
 
@@ -157,6 +157,6 @@ def test_by_kernels_the_waveform_is_that_of_their_references(
     hift: Hift, monkeypatch: pytest.MonkeyPatch, *, begins: bool
 ) -> None:
     expected = wave(FusedHift(hift, REFERENCES), begins=begins)
-    monkeypatch.setattr(grouped_conv, "_SMALL", Tile(512, 256))  # the interpreter's time goes by the number of programs
-    monkeypatch.setattr(snake, "_VALUES", 1 << 16)
+    monkeypatch.setattr(vocoder_conv, "_SMALL", Tile(512, 256))  # the interpreter's time goes by the number of programs
+    monkeypatch.setattr(level_sum, "_VALUES", 1 << 16)
     near(wave(FusedHift(hift, Kernels()), begins=begins), expected, 1e-2)

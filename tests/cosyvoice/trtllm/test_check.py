@@ -23,7 +23,7 @@ from cosyserve.host.report import Verdict
 from cosyserve.machine import Machine
 from cosyserve.settings import Settings
 from cosyserve.store.engines import BIAS, CONFIG, PLAN, Engine, Engines
-from cosyserve.store.manifest import MODEL_FOLDER
+from cosyserve.store.manifest import DEFAULT, MODEL_FOLDER
 from tests.assets.test_engines import KEY
 from tests.cosyvoice.trtllm.conftest import environment
 from tests.cosyvoice.trtllm.test_commands import Host
@@ -150,7 +150,7 @@ def test_each_answer_of_the_executor_is_judged(
     monkeypatch.setenv("STANDIN_MPI", "none")
     monkeypatch.setenv("COSYSERVE_MODELS_DIR", str(models))
     engine = built(models, tmp_path, **behaviour)
-    seen = execute(Work(model=models / MODEL_FOLDER, engine=engine.folder, into=tmp_path / "seen.json"))
+    seen = execute(Work(model=models / MODEL_FOLDER, name=DEFAULT, engine=engine.folder, into=tmp_path / "seen.json"))
     assert failed(judged.executed(seen)) == ({name: Verdict.FAIL} if name else {})
 
 

@@ -24,7 +24,7 @@ from cosyserve.cosyvoice.model.sampling import length_limits
 from cosyserve.cosyvoice.runtime.generation import EngineBrokenError, Request, RequestFailedError, Slot
 from cosyserve.cosyvoice.runtime.graphs import captured
 from cosyserve.speech.capacity import by_setting
-from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
+from cosyserve.speech.cosyvoice import CosyVoiceSynthesizer
 from cosyserve.speech.runtime_config import RuntimeConfig
 from cosyserve.speech.synthesizer import Options
 from cosyserve.store.engines import BIAS, CONFIG, PLAN, Engines
@@ -306,7 +306,7 @@ def test_a_request_that_fails_in_the_engine_is_one_clients_error(
     engine = Engines(tmp_path).build(KEY, write)
     bound = by_setting(4)
     way = RuntimeConfig("cpu", torch.float32, int8=False, threads=1, bound=bound, state_dir=tmp_path, keep_tokens=None)
-    synthesizer = CosyVoice2Synthesizer(folder, tmp_path / "voices", way, engine.folder)
+    synthesizer = CosyVoiceSynthesizer(folder, tmp_path / "voices", way, engine.folder)
     voice = next(iter(synthesizer.voices.values()))
 
     async def listen(seed: int) -> int:

@@ -81,17 +81,17 @@ def lose() -> None:
     import torch
 
     from cosyserve.cosyvoice.model.hift_stream import HiftStream
-    from cosyserve.speech.cosyvoice2 import CosyVoice2Synthesizer
+    from cosyserve.speech.asking import Asker
 
     errors = {
         "run out": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB."),
         "fall off": torch.AcceleratorError("CUDA error: device-side assert triggered\nIt may have been any call."),
     }
-    request, stream, push = CosyVoice2Synthesizer._request, HiftStream.__init__, HiftStream.push
+    request, stream, push = Asker.request, HiftStream.__init__, HiftStream.push
     told: dict[int, Exception] = {}  # by the seed, which is all that the vocoder knows of a request
 
-    def asked(synthesizer: Any, segment: str, *arguments: Any) -> Any:
-        made = request(synthesizer, segment, *arguments)
+    def asked(asker: Any, segment: str, *arguments: Any) -> Any:
+        made = request(asker, segment, *arguments)
         for words, error in errors.items():
             if words in segment:
                 made = replace(made, seed=-1 - len(told))
@@ -112,7 +112,7 @@ def lose() -> None:
     def lost(*_: Any, **__: Any) -> Any:
         raise errors["fall off"]
 
-    CosyVoice2Synthesizer._request = asked  # type: ignore[method-assign, assignment]
+    Asker.request = asked  # type: ignore[method-assign, assignment]
     HiftStream.__init__, HiftStream.push = begun, pushed  # type: ignore[method-assign, assignment]
 
 

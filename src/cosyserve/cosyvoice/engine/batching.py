@@ -111,7 +111,7 @@ class EngineGenerator:
             most=slot.most,
             seed=request.seed,
             temperature=request.temperature,
-            end=self._vocabulary.stops[0],
+            end=self._vocabulary.end,
         )
         self._running[self._submitted(ask)] = slot, least
         return slot

@@ -10,8 +10,8 @@ from torch.nn import functional as F  # noqa: N812
 from cosyserve.cosyvoice.model.config import MELS, SAMPLE_RATE, SAMPLES_PER_FRAME
 
 TOKENIZER_RATE = 16_000
+HIGHEST = 8000  # Hz, of CosyVoice2's mel
 _WINDOW = 1920  # samples at 24 kHz
-_HIGHEST = 8000  # Hz, of both
 _TOKENIZER_MELS, _TOKENIZER_WINDOW, _TOKENIZER_HOP = 128, 400, 160
 _SILENCE = 1e-5
 
@@ -19,14 +19,15 @@ _SILENCE = 1e-5
 _HZ_PER_MEL, _KNEE_HZ, _LOG_STEP = 200 / 3, 1000.0, math.log(6.4) / 27
 
 
-def mel(wave: Tensor) -> Tensor:
-    """A recording (n,) at 24 kHz to its mel (1, T, 80) as the flow was trained on it, a frame for 480 samples."""
+def mel(wave: Tensor, highest: float = HIGHEST) -> Tensor:
+    """A recording (n,) at 24 kHz to its mel (1, T, 80) up to `highest` Hz, as the flow was trained on it: a frame for
+    480 samples."""
     edge = (_WINDOW - SAMPLES_PER_FRAME) // 2
     padded = F.pad(wave[None, None], (edge, edge), mode="reflect")[0]
     window = torch.hann_window(_WINDOW, device=wave.device)
     spectra = torch.stft(padded, _WINDOW, SAMPLES_PER_FRAME, _WINDOW, window, center=False, return_complex=True)
     magnitude = (spectra.abs().square() + 1e-9).sqrt()
-    filters = filterbank(SAMPLE_RATE, _WINDOW, MELS, _HIGHEST).to(wave.device)
+    filters = filterbank(SAMPLE_RATE, _WINDOW, MELS, highest).to(wave.device)
     return (filters @ magnitude).clamp(min=_SILENCE).log().transpose(1, 2)
 
 

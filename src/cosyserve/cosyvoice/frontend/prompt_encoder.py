@@ -1,6 +1,7 @@
 """What the model needs of a voice's recording: its speech tokens, its mel and who speaks.
 
-Tokens come from `speech_tokenizer_v2.onnx`, the speaker from CAM++ (`campplus.onnx`); both are run by onnxruntime.
+Tokens come from a speech tokenizer of the model's edition, the speaker from CAM++ (`campplus.onnx`); both are run by
+onnxruntime.
 """
 
 from dataclasses import dataclass
@@ -13,17 +14,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cosyserve.cosyvoice.frontend.features import TOKENIZER_RATE, mel, tokenizer_mel
-from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, MELS, SPEECH_TOKENS
+from cosyserve.cosyvoice.frontend.features import HIGHEST, TOKENIZER_RATE, mel, tokenizer_mel
+from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, MELS, SAMPLE_RATE, SPEECH_TOKENS
 from cosyserve.cosyvoice.model.loading import WeightsError
 
-FILES = {"tokenizer": "speech_tokenizer_v2.onnx", "speaker": "campplus.onnx"}
 SPEAKER_SIZE = 192
 
 # (element type, shape; a number is held to, None is free) of every input, as the released files have them.
 _Interface = tuple[tuple[str, tuple[int | None, ...]], ...]
 _TOKENIZER: _Interface = (("tensor(float)", (None, 128, None)), ("tensor(int32)", (None,)))
 _SPEAKER: _Interface = (("tensor(float)", (None, None, 80)),)
+
+
+@dataclass(frozen=True)
+class Ears:
+    """With what an edition hears a recording: two files, and the mel's upper limit in Hz."""
+
+    tokenizer: str
+    highest: float
+    speaker: str = "campplus.onnx"
+
+    @property
+    def files(self) -> tuple[str, str]:
+        return self.tokenizer, self.speaker
+
+
+COSYVOICE2 = Ears("speech_tokenizer_v2.onnx", HIGHEST)
+COSYVOICE3 = Ears("speech_tokenizer_v3.onnx", SAMPLE_RATE / 2)  # no limit
 
 
 @dataclass(frozen=True)
@@ -38,10 +55,11 @@ class Prompt:
 class PromptEncoder:
     """Both models of a folder. Threads may share it."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, ears: Ears = COSYVOICE2) -> None:
         """Raises `WeightsError` where a file is missing, damaged or of another interface."""
-        self._tokenizer = _session(folder / FILES["tokenizer"], _TOKENIZER, threads)
-        self._speaker = _session(folder / FILES["speaker"], _SPEAKER, threads)
+        self.ears = ears
+        self._tokenizer = _session(folder / ears.tokenizer, _TOKENIZER, threads)
+        self._speaker = _session(folder / ears.speaker, _SPEAKER, threads)
 
     def encode(self, at_24k: Tensor, at_16k: Tensor) -> Prompt:
         """The prompt of a recording, given at both rates (n,)."""
@@ -53,12 +71,12 @@ class PromptEncoder:
             or tokens.min(initial=0) < 0
             or tokens.max(initial=0) >= SPEECH_TOKENS
         ):
-            raise WeightsError(f"{FILES['tokenizer']} gives something else than speech tokens")
+            raise WeightsError(f"{self.ears.tokenizer} gives something else than speech tokens")
         loudness = fbank(at_16k)
         speaker = self._run(self._speaker, (loudness - loudness.mean(0))[None]).reshape(-1)
         if speaker.shape != (SPEAKER_SIZE,):
-            raise WeightsError(f"{FILES['speaker']} gives {speaker.size} numbers for a speaker, not {SPEAKER_SIZE}")
-        frames = mel(at_24k)[0]
+            raise WeightsError(f"{self.ears.speaker} gives {speaker.size} numbers for a speaker, not {SPEAKER_SIZE}")
+        frames = mel(at_24k, self.ears.highest)[0]
         # The tokenizer and the mel round differently; upstream cuts both to what they have in common.
         count = min(len(tokens), len(frames) // FRAMES_PER_TOKEN)
         speech = torch.from_numpy(tokens[:count].astype(np.int64))

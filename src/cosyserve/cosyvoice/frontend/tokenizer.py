@@ -1,12 +1,15 @@
-"""Text to token ids: Qwen2's byte-level pairs, and the marks that CosyVoice2 adds to them."""
+"""Text to token ids: Qwen2's byte-level pairs, and the marks that an edition of CosyVoice adds to them."""
 
 import json
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 
+from cosyserve.cosyvoice.frontend.marks import COSYVOICE2, END_OF_PROMPT, is_control
 from cosyserve.cosyvoice.model.loading import WeightsError
 
 FOLDER = "CosyVoice-BlankEN"
@@ -18,27 +21,14 @@ _PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# Their ids follow the vocabulary's in this order: Qwen2's three, then CosyVoice2's (151643 to 151662 as released).
-END_OF_PROMPT = "<|endofprompt|>"
-CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", END_OF_PROMPT)
-MARKS = ("[breath]", "<strong>", "</strong>", "[noise]", "[laughter]", "[cough]", "[clucking]", "[accent]") + (
-    "[quick_breath]",
-    "<laughter>",
-    "</laughter>",
-    "[hissing]",
-    "[sigh]",
-    "[vocalized-noise]",
-    "[lipsmack]",
-    "[mn]",
-)
-
 
 class TextTokenizer:
     """Marks such as `[laughter]` in a text become their own tokens. Controls such as `<|endofprompt|>` do not: only
     this class writes them, so that no text can pass for an instruction."""
 
-    def __init__(self, folder: Path) -> None:
-        """From a model's folder, whose `CosyVoice-BlankEN/` has the vocabulary; raises `WeightsError`."""
+    def __init__(self, folder: Path, added: Sequence[str] = COSYVOICE2) -> None:
+        """From a model's folder, whose `CosyVoice-BlankEN/` has the vocabulary; the ids of what is `added` follow it.
+        Raises `WeightsError`."""
         files = [folder / FOLDER / name for name in (VOCABULARY, MERGES)]
         for file in files:
             if not file.is_file():
@@ -59,19 +49,21 @@ class TextTokenizer:
             ]
         )
         self._tokenizer.decoder = decoders.ByteLevel()
-        self._ids = {mark: size + place for place, mark in enumerate((*CONTROLS, *MARKS))}
-        self.size = size + len(self._ids)
+        self.added = added
+        self.end_of_prompt = size + added.index(END_OF_PROMPT)
+        self.size = size + len(added)
         # `tokenizers` numbers what is added one after the other. Controls are added under a name no text has.
-        self._tokenizer.add_tokens([AddedToken(f"\0{mark}", normalized=False) for mark in CONTROLS])
-        self._tokenizer.add_tokens([AddedToken(mark, normalized=False) for mark in MARKS])
+        names = (f"\0{mark}" if is_control(mark) else mark for mark in added)
+        self._tokenizer.add_tokens([AddedToken(name, normalized=False) for name in names])
 
     def encode(self, text: str) -> Tensor:
         """The ids (T,) of a text."""
-        return torch.tensor(self._tokenizer.encode(text.replace("\0", "")).ids, dtype=torch.long)
+        composed = unicodedata.normalize("NFC", text.replace("\0", ""))  # marks are looked for before it is by itself
+        return torch.tensor(self._tokenizer.encode(composed).ids, dtype=torch.long)
 
-    def instruction(self, text: str) -> Tensor:
-        """The ids of an instruction on how to speak, closed as the model expects it."""
-        return torch.cat((self.encode(text), torch.tensor([self._ids[END_OF_PROMPT]])))
+    def closed(self, text: str) -> Tensor:
+        """The ids of a text that tells how to speak, closed as the model expects it."""
+        return torch.cat((self.encode(text), torch.tensor([self.end_of_prompt])))
 
     def decode(self, ids: Tensor) -> str:
         return str(self._tokenizer.decode(ids.tolist()))

@@ -8,13 +8,18 @@ from cosyserve.cosyvoice.kernels import (
     decode_attention,
     draw,
     euler_step,
-    grouped_conv,
+    gated_norm,
+    group_conv,
+    level_sum,
     linear_residual,
     norm_linear,
     norm_mish,
     paged_attention,
     snake,
+    turn_append,
+    vocoder_conv,
 )
+from cosyserve.cosyvoice.model.config import Config3, Sizes
 
 Kernel = Callable[..., None]
 
@@ -27,12 +32,35 @@ class Kernels:
     decode_attention: Kernel = decode_attention.decode_attention
     draw: Kernel = draw.draw
     euler_step: Kernel = euler_step.euler_step
-    grouped_conv: Kernel = grouped_conv.grouped_conv
     linear_residual: Kernel = linear_residual.linear_residual
     norm_linear: Kernel = norm_linear.norm_linear
     norm_mish: Kernel = norm_mish.norm_mish
     paged_attention: Kernel = paged_attention.paged_attention
     snake: Kernel = snake.snake
+    gated_norm: Kernel = gated_norm.gated_norm
+    group_conv: Kernel = group_conv.group_conv
+    turn_append: Kernel = turn_append.turn_append
+    level_sum: Kernel = level_sum.level_sum
+    vocoder_conv: Kernel = vocoder_conv.vocoder_conv
+
+
+_FLOW = {
+    "causal_conv",
+    "norm_mish",
+    "norm_linear",
+    "linear_residual",
+    "paged_attention",
+    "euler_step",
+    "level_sum",
+    "vocoder_conv",
+}
+_DIT = {"gated_norm", "group_conv", "turn_append", "paged_attention", "euler_step", "snake"}
+_OTHERS = {"norm_linear", "linear_residual", "decode_attention", "draw"}
+
+
+def used_by(sizes: Sizes) -> set[str]:
+    """The names of those that a model of either generation is computed with."""
+    return _OTHERS | (_DIT if isinstance(sizes, Config3) else _FLOW)
 
 
 REFERENCES = Kernels(
@@ -40,10 +68,14 @@ REFERENCES = Kernels(
     decode_attention.reference,
     draw.reference,
     euler_step.reference,
-    grouped_conv.reference,
     linear_residual.reference,
     norm_linear.reference,
     norm_mish.reference,
     paged_attention.reference,
     snake.reference,
+    gated_norm.reference,
+    group_conv.reference,
+    turn_append.reference,
+    level_sum.reference,
+    vocoder_conv.reference,
 )

@@ -4,6 +4,7 @@ What a kernel writes has to be as near to the reference in float32 as the type a
 kernel that does not compile or is off gives way to its reference.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import fields, is_dataclass, replace
@@ -14,13 +15,15 @@ from torch import Tensor
 
 from cosyserve.cosyvoice.kernels import decode_attention, linear_residual, paged_attention
 from cosyserve.cosyvoice.kernels.causal_conv import Conv, Tails
-from cosyserve.cosyvoice.kernels.grouped_conv import Begin, Convs, rounded
-from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernel, Kernels
+from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernel, Kernels, used_by
 from cosyserve.cosyvoice.kernels.norm_linear import Append, Norm
 from cosyserve.cosyvoice.kernels.norm_mish import Branch
 from cosyserve.cosyvoice.kernels.paged_attention import PageTable
 from cosyserve.cosyvoice.kernels.split import Parts
-from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS, SPEECH_TOKENS, STOP_TOKENS, Config
+from cosyserve.cosyvoice.kernels.turn_append import Turns
+from cosyserve.cosyvoice.kernels.vocoder_conv import Begin, Convs, rounded
+from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS, Config, Config3, Sizes
+from cosyserve.cosyvoice.model.dit import GROUPS, TAPS
 from cosyserve.cosyvoice.model.sampling import Draws, Nucleus
 
 _CHUNK = CHUNK_TOKENS * FRAMES_PER_TOKEN
@@ -87,12 +90,7 @@ def flow_cases(config: Config, like: Tensor, rows: int) -> Iterator[Case]:
     yield Case("norm_linear", f"{size}, into pages", (x, norm, qkv, random(frames, inner)), {"append": written})
     wide, hidden = random.weights(4 * channels, channels), random(frames, 4 * channels)
     yield Case("norm_linear", f"{size}, GELU", (x, norm, wide, hidden, random(4 * channels)), {"gelu": True})
-    ends = [_SPAN * _CHUNK - row % 2 * _CHUNK for row in range(rows)]
-    hidden_frames = torch.tensor([[end - 5, end] for end in ends], device=like.device)
-    table = PageTable(pages.view(rows, _SPAN), random.integers(*ends), hidden_frames)
-    parts = paged_attention.parts_for(rows, _SPAN, _CHUNK, heads, dim, like.device)
-    query = random(frames, inner)
-    yield Case("paged_attention", size, (query, past, table, random(frames, inner), heads, parts), {})
+    yield _attention_case(random, rows, heads, dim)
     narrow = random.weights(channels, 4 * channels)
     yield Case("linear_residual", size, (random(frames, 4 * channels), narrow, bias, random(frames, channels)), {})
     for width in (4 * MELS, channels, 2 * channels):
@@ -104,11 +102,53 @@ def flow_cases(config: Config, like: Tensor, rows: int) -> Iterator[Case]:
     branch = Branch(random(frames, 2 * channels), random.weights(channels, 2 * channels), bias)
     yield Case("norm_mish", f"{size}, time", (x, norm, random(frames, channels)), {"time": bias})
     yield Case("norm_mish", f"{size}, branch", (x, norm, random(frames, channels)), {"branch": branch})
-    following, moved = random(frames, 4 * MELS), random(rows // 2, _CHUNK, MELS).float()
-    yield Case("euler_step", size, (x, random.weights(MELS, channels), random(MELS), moved, following, 0.1, 0.7), {})
+    yield _step_case(random, rows, x)
 
 
-def decode_cases(config: Config, like: Tensor, slots: int) -> Iterator[Case]:
+def _attention_case(random: Random, rows: int, heads: int, dim: int) -> Case:
+    frames, inner, device = rows * _CHUNK, heads * dim, random.like.device
+    past, pages = random(rows * _SPAN + 1, _CHUNK, 2 * inner), random.order(rows * _SPAN)
+    ends = [_SPAN * _CHUNK - row % 2 * _CHUNK for row in range(rows)]
+    hidden_frames = torch.tensor([[end - 5, end] for end in ends], device=device)
+    table = PageTable(pages.view(rows, _SPAN), random.integers(*ends), hidden_frames)
+    parts = paged_attention.parts_for(rows, _SPAN, _CHUNK, heads, dim, device)
+    arguments = random(frames, inner), past, table, random(frames, inner), heads, parts
+    return Case("paged_attention", f"{rows} rows", arguments, {})
+
+
+def _step_case(random: Random, rows: int, h: Tensor) -> Case:
+    following, moved = random(len(h), 4 * MELS), random(rows // 2, _CHUNK, MELS).float()
+    arguments = h, random.weights(MELS, h.shape[1]), random(MELS), moved, following, 0.1, 0.7
+    return Case("euler_step", f"{rows} rows", arguments, {})
+
+
+def dit_cases(config: Config3, like: Tensor, rows: int) -> Iterator[Case]:
+    """What CosyVoice3's flow does for so many rows."""
+    random, estimator = Random(like), config.flow.estimator
+    width, heads, dim = estimator.width, estimator.heads, estimator.head_dim
+    frames, inner, size = rows * _CHUNK, heads * dim, f"{rows} rows"
+    x, norm = random(frames, width), random.norm(width)
+    yield Case("gated_norm", size, (x, norm, random(frames, width)), {})
+    gated = x.clone(), norm, random(frames, width), random(frames, width), random(width)
+    yield Case("gated_norm", f"{size}, gate", gated, {})
+    angles = random.normal(_POSITIONS, dim)
+    begin = torch.arange(rows, device=like.device) * _CHUNK % (_POSITIONS - _CHUNK)
+    append = Append(random(rows * _SPAN + 1, _CHUNK, 2 * inner), random.order(rows * _SPAN)[:rows])
+    turns = Turns(angles.cos(), angles.sin(), begin)
+    yield Case("turn_append", size, (random(frames, 3 * inner), turns, random(frames, inner), append), {})
+    yield _attention_case(random, rows, heads, dim)
+    # A row goes on from a slot, and another from the row before it.
+    read = torch.tensor([rows if row % 4 == 1 else row for row in range(rows)], device=like.device)
+    tails = Tails(random(2 * rows, width * (TAPS - 1)), read, left=rows)
+    weight = random(TAPS, width, width // GROUPS, scale=(TAPS * width / GROUPS) ** -0.5)
+    conv = Conv(weight, random(width))
+    for more in ((), (random(frames, width),)):
+        arguments = random(frames, width), conv, tails, random(frames, width), *more
+        yield Case("group_conv", f"{size}, {len(more)}", arguments, {})
+    yield _step_case(random, rows, x)
+
+
+def decode_cases(config: Sizes, like: Tensor, slots: int) -> Iterator[Case]:
     """The kernels of a step of the language model."""
     random, llm, size = Random(like), config.llm, f"{slots} slots"
     hidden, heads, kv_heads, dim = llm.hidden, llm.heads, llm.kv_heads, llm.head_dim
@@ -125,7 +165,7 @@ def decode_cases(config: Config, like: Tensor, slots: int) -> Iterator[Case]:
     turned = random.normal(_POSITIONS, 2, dim)
     parts = decode_attention.parts_for(kept, heads)
     yield Case("decode_attention", size, (qkv, turned, positions, kept, out, parts), {})
-    scores = 4 * random.normal(slots, SPEECH_TOKENS + len(STOP_TOKENS))
+    scores = 4 * random.normal(slots, llm.speech_rows)
     yield Case("draw", size, (scores, _draws(random, slots), Nucleus()), {})
 
 
@@ -138,7 +178,7 @@ def _draws(random: Random, slots: int) -> Draws:
     return Draws(each(0), each(1), each(0), each(1 << 40), each(2), temperature, recent)
 
 
-def vocoder_cases(config: Config, like: Tensor, streams: int = 2) -> Iterator[Case]:
+def hift_cases(config: Config, like: Tensor, streams: int = 2) -> Iterator[Case]:
     """What the last level of the vocoder does, which is float32, for streams that may begin within their window."""
     random, hift, rate = Random(like.float()), config.hift, math.prod(config.hift.up_rates)
     channels, count, taps = hift.channels // 2 ** len(hift.up_rates), _CHUNK * rate + 1, hift.kernels
@@ -151,17 +191,39 @@ def vocoder_cases(config: Config, like: Tensor, streams: int = 2) -> Iterator[Ca
     convs = Convs.of(weights, list(random(groups, channels)), [each // 2 for each in taps])
     alpha, size = 1 + random(groups, channels, scale=0.1), f"{streams} streams"
     options = {"dilation": 1, "begin": begin, "alpha": alpha, "activated": some(count), "round_x": False}
-    yield Case("grouped_conv", f"{size}, before", (rounded(some(count)), convs), options)
+    yield Case("vocoder_conv", f"{size}, before", (rounded(some(count)), convs), options)
     new = some(count, 1).expand(groups, -1, -1, -1)
-    yield Case("grouped_conv", f"{size}, behind", (rounded(some(count)), convs, some(count)), {**options, "new": new})
+    yield Case("vocoder_conv", f"{size}, behind", (rounded(some(count)), convs, some(count)), {**options, "new": new})
     (x,), (new,), (out,) = some(count - 1, 1), some(count, 1), some(count, 1)
-    yield Case("snake", size, (x, new, alpha, out, some(count), begin), {})
+    yield Case("level_sum", size, (x, new, alpha, out, some(count), begin), {})
 
 
-def cases(config: Config, like: Tensor) -> Iterator[Case]:
+def causal_vocoder_cases(config: Config3, like: Tensor, streams: int = 2) -> Iterator[Case]:
+    """What CosyVoice3's vocoder does, which is float32: in windows of any length, at whose beginning there may be nothing."""
+    random, rate = Random(like.float()), math.prod(config.hift.up_rates)
+    channels = config.hift.channels // 2 ** len(config.hift.up_rates)
+    for count, begun in itertools.product((_CHUNK * rate, _CHUNK * rate + 1), (False, True)):
+        x, new, moved, out = (random(streams, channels, count) for _ in range(4))
+        alpha, bias = 1 + random(channels, scale=0.1), random(channels)
+        inside = (torch.arange(count, device=like.device) > 5).float().expand(streams, 1, -1).contiguous()
+        size = f"{streams} streams, {count} samples{', from within' if begun else ''}"
+        for sums in ((), (None, bias), (new, bias, moved)):
+            arguments = x, alpha, out, inside if begun else None, *sums
+            yield Case("snake", f"{size}, {len(sums)}", arguments, {})
+
+
+def vocoder_cases(config: Sizes, like: Tensor, streams: int = 2) -> Iterator[Case]:
+    """What the vocoder of either edition does."""
+    if isinstance(config, Config3):
+        yield from causal_vocoder_cases(config, like, streams)
+    else:
+        yield from hift_cases(config, like, streams)
+
+
+def cases(config: Sizes, like: Tensor) -> Iterator[Case]:
     """Arguments at the model's sizes, in the type and on the device of `like`."""
     for rows in _ROWS:
-        yield from flow_cases(config, like, rows)
+        yield from dit_cases(config, like, rows) if isinstance(config, Config3) else flow_cases(config, like, rows)
     for slots in _SLOTS:
         yield from decode_cases(config, like, slots)
     yield from vocoder_cases(config, like)
@@ -186,9 +248,10 @@ def _apart(ours: Tensor, theirs: Tensor, before: Tensor) -> float:
 
 
 def self_tested(
-    config: Config, like: Tensor, broken: Collection[str] = (), begins: Callable[[str], object] = lambda name: None
+    config: Sizes, like: Tensor, broken: Collection[str] = (), begins: Callable[[str], object] = lambda name: None
 ) -> tuple[Kernels, dict[str, str]]:
-    """The kernels that passed, beside the references of the others; and why each of those did not pass.
+    """The kernels that passed, beside the references of the others; and why each of those did not pass. Where all that
+    the model is computed with are among these, so are those that only other models need.
 
     `broken` are known not to work, and are not tried; `begins` is told the name of each before it is, as one that takes
     the process with it can't say so afterwards.
@@ -199,6 +262,9 @@ def self_tested(
             begins(case.kernel)
             if problem := _problem(case):
                 problems[case.kernel] = problem
+    if used_by(config) <= problems.keys():
+        names = {each.name for each in fields(Kernels)}
+        problems |= dict.fromkeys(names - problems.keys(), "this model is not computed with it")
     return replace(Kernels(), **{name: getattr(REFERENCES, name) for name in problems}), problems
 
 
@@ -207,7 +273,7 @@ def _problem(case: Case) -> str:
         apart = distance(case, getattr(Kernels(), case.kernel))
     except Exception as problem:  # of Triton's compiler, the driver, the card
         return f"{case.size}: {type(problem).__name__}: {' '.join(str(problem).split())}"[:_LONGEST_PROBLEM]
-    limit = _TF32_LIMIT if case.kernel in ("grouped_conv", "snake") else LIMITS[case.arguments[0].dtype]
+    limit = _TF32_LIMIT if case.kernel in ("vocoder_conv", "level_sum") else LIMITS[case.arguments[0].dtype]
     return "" if apart <= limit else f"{case.size}: {apart:.1e} from its reference, which is more than {limit:.0e}"
 
 

@@ -1,16 +1,18 @@
 """The sizes of the model. The defaults are the released CosyVoice2-0.5B; tests use smaller ones."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 SAMPLE_RATE = 24_000
 MELS = 80
 SPEECH_TOKENS = 6561  # finite scalar quantisation, 3 to the power of 8
-STOP_TOKENS = (6561, 6562, 6563)  # end, and two more that end an utterance all the same
+STOP_TOKENS = (6561, 6562, 6563)  # CosyVoice2's: end, and two more that end an utterance all the same
 TOKENS_PER_SECOND = 25
 FRAMES_PER_TOKEN = 2  # 50 mel frames a second
 SAMPLES_PER_FRAME = 480
 CHUNK_TOKENS = 25  # what the streaming mask lets see itself: one second
 LOOK_AHEAD = 3  # tokens that the encoder sees beyond the last one it finishes
+LONGEST_SECONDS = 300  # of an utterance, its recording included: as far as the flow's noise goes
+NOISE_FRAMES = LONGEST_SECONDS * TOKENS_PER_SECOND * FRAMES_PER_TOKEN
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class LlmConfig:
     @property
     def head_dim(self) -> int:
         return self.hidden // self.heads
+
+    @property
+    def stops(self) -> range:
+        """The rows that end an utterance."""
+        return range(SPEECH_TOKENS, self.speech_rows)
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,11 @@ class EstimatorConfig:
     transformers: int = 4  # in each block
     mid_blocks: int = 12
 
+    @property
+    def kept(self) -> int:
+        """Values of a frame that all its attentions keep: keys and values."""
+        return self.transformers * (self.mid_blocks + 2) * 2 * self.heads * self.head_dim
+
 
 @dataclass(frozen=True)
 class DitConfig:
@@ -67,6 +79,11 @@ class DitConfig:
     feed_forward: int = 2  # times the width
     look_ahead: int = 1024  # channels between the two convolutions before it
 
+    @property
+    def kept(self) -> int:
+        """Values of a frame that all its attentions keep: keys and values."""
+        return self.blocks * 2 * self.heads * self.head_dim
+
 
 @dataclass(frozen=True)
 class FlowConfig:
@@ -75,6 +92,12 @@ class FlowConfig:
     speaker: int = 192  # CAM++'s embedding
     steps: int = 10  # of Euler's method
     guidance: float = 0.7  # classifier-free
+
+    def remembered(self, chunks: int) -> int:
+        """Values that the encoder keeps of a stream of so many chunks: keys and values of every layer, and the
+        convolutions' last frames."""
+        positions = chunks * CHUNK_TOKENS * (self.encoder.blocks + FRAMES_PER_TOKEN * self.encoder.up_blocks)
+        return (2 * positions + 2 + 2 * FRAMES_PER_TOKEN) * self.encoder.width
 
 
 @dataclass(frozen=True)
@@ -85,6 +108,10 @@ class DitFlowConfig:
     speaker: int = 192  # CAM++'s embedding
     steps: int = 10  # of Euler's method
     guidance: float = 0.7  # classifier-free
+
+    def remembered(self, chunks: int) -> int:
+        """Values that the look-ahead keeps of a stream, however long: its convolution's last frames."""
+        return 2 * self.estimator.look_ahead
 
 
 @dataclass(frozen=True)
@@ -117,3 +144,15 @@ class Config3:
     llm: LlmConfig = field(default_factory=lambda: LlmConfig(speech_rows=6761, marks=False))
     flow: DitFlowConfig = field(default_factory=DitFlowConfig)
     hift: HiftConfig = field(default_factory=HiftConfig)
+
+
+Sizes = Config | Config3
+"""Those of either generation."""
+RELEASED: dict[str, Sizes] = {"cosyvoice2": Config(), "cosyvoice3": Config3()}
+
+
+def with_steps(sizes: Sizes, steps: int) -> Sizes:
+    """The same with so many Euler steps."""
+    if isinstance(sizes, Config3):
+        return replace(sizes, flow=replace(sizes.flow, steps=steps))
+    return replace(sizes, flow=replace(sizes.flow, steps=steps))

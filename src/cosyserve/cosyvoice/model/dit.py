@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, MELS, DitConfig
+from cosyserve.cosyvoice.model.fused_linear import fused_linear
 from cosyserve.cosyvoice.model.past import Past
 
 _INPUTS = 4 * MELS  # the mel so far, the prompt's mel, the mean, the speaker
 _CHUNK = CHUNK_TOKENS * FRAMES_PER_TOKEN
 _SINUSOIDS = 256
-_TAPS, _GROUPS = 31, 16  # of the convolutions that tell positions
-_EPSILON = 1e-6
+TAPS, GROUPS = 31, 16  # of the convolutions that tell positions
+EPSILON = 1e-6
 _ROTARY_BASE = 10_000.0
 
 
@@ -42,10 +43,11 @@ class PositionConvolution(nn.Sequential):
     """A causal convolution in groups and Mish; numbered as upstream's list is."""
 
     def __init__(self, width: int) -> None:
-        super().__init__(nn.Conv1d(width, width, _TAPS, groups=_GROUPS))
+        super().__init__(nn.Conv1d(width, width, TAPS, groups=GROUPS))
+        self.behind = TAPS - 1
 
     def forward(self, x: Tensor, past: Past) -> Tensor:  # type: ignore[override]
-        return F.mish(self[0](past.before(self, x, _TAPS - 1)))
+        return F.mish(self[0](past.before(self, x, self.behind)))
 
 
 class Positions(nn.Module):
@@ -69,24 +71,30 @@ class Input(nn.Module):
 
 
 class Rotary(nn.Module):
-    """Angles of positions. Its frequencies are a constant that the released file has as a tensor."""
+    """Angles of positions. Its frequencies are a constant that the released file has as a tensor, but in the weights'
+    type, which may round them."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.register_buffer("inv_freq", 1 / _ROTARY_BASE ** (torch.arange(0, dim, 2, device="cpu") / dim))
+        self._dim = dim
+        self.register_buffer("inv_freq", self._rates(torch.device("cpu")))
         self.inv_freq: Tensor
 
-    def forward(self, begin: int, count: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (T, D), the same for both of a pair of neighbours."""
-        at = torch.arange(begin, begin + count, device=self.inv_freq.device, dtype=torch.float32)
-        angles = (at[:, None] * self.inv_freq.float()).repeat_interleave(2, dim=1)
+    def _rates(self, device: torch.device) -> Tensor:
+        return 1 / _ROTARY_BASE ** (torch.arange(0, self._dim, 2, device=device) / self._dim)
+
+    def forward(self, begin: int | Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (T, D), the same for both of a pair of neighbours; of rows that `begin` (B, 1) at frames of
+        their own (B, T, D)."""
+        at = torch.arange(count, device=self.inv_freq.device, dtype=torch.float32) + begin
+        angles = (at[..., None] * self._rates(at.device)).repeat_interleave(2, dim=-1)
         return angles.cos(), angles.sin()
 
 
 def turned(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """`x` (B, T, H · D) of which the first head alone is turned, in pairs of neighbours: upstream turns before it cuts
     into heads, and the weights were trained so."""
-    dim = cosine.shape[1]
+    dim = cosine.shape[-1]
     first, others = x.split((dim, x.shape[2] - dim), dim=2)
     even, odd = first.unflatten(2, (-1, 2)).unbind(3)
     swapped = torch.stack((-odd, even), dim=3).flatten(2)
@@ -100,13 +108,29 @@ class Attention(nn.Module):
         self.to_q, self.to_k, self.to_v = (nn.Linear(config.width, inner) for _ in range(3))
         self.to_out = nn.ModuleList((nn.Linear(inner, config.width),))
         self.heads, self.head_dim = config.heads, config.head_dim
+        self._fused: tuple[Tensor, Tensor | None] | None = None
+
+    def fuse(self) -> None:
+        self._fused = fused_linear(self.to_q, self.to_k, self.to_v)
+
+    @property
+    def fused(self) -> tuple[Tensor, Tensor | None]:
+        """The weights (3 · heads · D, W) of queries, keys and values and their bias, once `fuse` has been called."""
+        assert self._fused is not None  # noqa: S101
+        return self._fused
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, past: Past) -> Tensor:
-        query, key = turned(self.to_q(x), *rotary), turned(self.to_k(x), *rotary)
+        query, key, value = self._projected(x)
+        query, key = turned(query, *rotary), turned(key, *rotary)
         query = query.unflatten(2, (self.heads, -1)).transpose(1, 2)
-        new = torch.cat((key, self.to_v(x)), dim=2).unflatten(2, (2, self.heads, -1))
+        new = torch.cat((key, value), dim=2).unflatten(2, (2, self.heads, -1))
         out = past.attend(self, query, new, mask, FRAMES_PER_TOKEN)
         return self.to_out[0](out.transpose(1, 2).flatten(2))
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, ...]:
+        if self._fused is None:
+            return self.to_q(x), self.to_k(x), self.to_v(x)
+        return F.linear(x, *self._fused).chunk(3, dim=2)
 
 
 class FeedForward(nn.Module):
@@ -129,9 +153,21 @@ class Modulation(nn.Module):
     def forward(self, time: Tensor) -> tuple[Tensor, ...]:
         return self.linear(F.silu(time))[:, None].chunk(self._count, dim=2)
 
+    @property
+    def forgotten(self) -> bool:
+        return not self.linear.weight.numel()
+
+    def forget(self) -> None:
+        """The weights, once all there is to make of them has been made."""
+        self.linear.weight = nn.Parameter(self.linear.weight.new_empty(0, 0), requires_grad=False)
+
+
+Times = list[tuple[Tensor, ...]]
+"""What the time makes of each transformer's norms, and last of the one behind them."""
+
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[2:], eps=_EPSILON) * (1 + scale) + shift
+    return F.layer_norm(x, x.shape[2:], eps=EPSILON) * (1 + scale) + shift
 
 
 class Transformer(nn.Module):
@@ -142,9 +178,9 @@ class Transformer(nn.Module):
         self.ff = FeedForward(config.width, config.feed_forward * config.width)
 
     def forward(
-        self, x: Tensor, time: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, past: Past
+        self, x: Tensor, time: tuple[Tensor, ...], rotary: tuple[Tensor, Tensor], mask: Tensor | None, past: Past
     ) -> Tensor:
-        shift, scale, gate, shift_ff, scale_ff, gate_ff = self.attn_norm(time)
+        shift, scale, gate, shift_ff, scale_ff, gate_ff = time
         x = x + gate * self.attn(modulated(x, shift, scale), rotary, mask, past)
         return x + gate_ff * self.ff(modulated(x, shift_ff, scale_ff))
 
@@ -152,6 +188,7 @@ class Transformer(nn.Module):
 class Dit(nn.Module):
     def __init__(self, config: DitConfig) -> None:
         super().__init__()
+        self.width = config.width
         self.time_embed = Time(config.width)
         self.input_embed = Input(config.width)
         self.rotary_embed = Rotary(config.head_dim)
@@ -159,23 +196,41 @@ class Dit(nn.Module):
         self.norm_out = Modulation(config.width, 2)
         self.proj_out = nn.Linear(config.width, MELS)
 
-    def forward(self, x: Tensor, mean: Tensor, t: Tensor, speaker: Tensor, prompt: Tensor, past: Past) -> Tensor:
+    def times(self, t: Tensor) -> Times:
+        """What all layers take of the time (), which is worked out once for each Euler step: that is two fifths of all
+        weights."""
+        time = self.time_embed(t)
+        norms = [cast("Transformer", each).attn_norm for each in self.transformer_blocks]
+        return [norm(time) for norm in (*norms, self.norm_out)]
+
+    def forward(
+        self, x: Tensor, mean: Tensor, t: Tensor | Times, speaker: Tensor, prompt: Tensor, past: Past
+    ) -> Tensor:
         """`x`, `mean` and `prompt` (B, 80, T), `speaker` (B, 80), to the flow (B, 80, T); attends to everything."""
         return self._estimate(x, mean, t, speaker, prompt, None, past)
 
-    def chunked(self, x: Tensor, mean: Tensor, t: Tensor, speaker: Tensor, prompt: Tensor, past: Past) -> Tensor:
+    def chunked(
+        self, x: Tensor, mean: Tensor, t: Tensor | Times, speaker: Tensor, prompt: Tensor, past: Past
+    ) -> Tensor:
         """The same for whole chunks of 50 frames (the last of a stream may be shorter) that see no later one."""
         mask = past.mask(self, x, _CHUNK, FRAMES_PER_TOKEN)
         return self._estimate(x, mean, t, speaker, prompt, mask, past)
 
     def _estimate(
-        self, x: Tensor, mean: Tensor, t: Tensor, speaker: Tensor, prompt: Tensor, mask: Tensor | None, past: Past
+        self,
+        x: Tensor,
+        mean: Tensor,
+        t: Tensor | Times,
+        speaker: Tensor,
+        prompt: Tensor,
+        mask: Tensor | None,
+        past: Past,
     ) -> Tensor:
-        count, time = x.shape[2], self.time_embed(t)
+        count, times = x.shape[2], self.times(t) if isinstance(t, Tensor) else t
         rotary = self.rotary_embed(past.begins(self, count), count)
         given = torch.cat((x, prompt, mean, speaker[..., None].expand(-1, -1, count)), dim=1).transpose(1, 2)
         h = self.input_embed(given, past)
-        for transformer in self.transformer_blocks:
+        for transformer, time in zip(self.transformer_blocks, times, strict=False):
             h = transformer(h, time, rotary, mask, past)
-        scale, shift = self.norm_out(time)
+        scale, shift = times[-1]
         return self.proj_out(modulated(h, shift, scale)).transpose(1, 2)

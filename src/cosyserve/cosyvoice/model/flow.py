@@ -9,6 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,24 +20,32 @@ from cosyserve.cosyvoice.model.config import (
     FRAMES_PER_TOKEN,
     LOOK_AHEAD,
     MELS,
+    NOISE_FRAMES,
     SPEECH_TOKENS,
-    TOKENS_PER_SECOND,
     DitFlowConfig,
     FlowConfig,
 )
-from cosyserve.cosyvoice.model.dit import Dit
+from cosyserve.cosyvoice.model.dit import Attention as DitAttention
+from cosyserve.cosyvoice.model.dit import Dit, Modulation, PositionConvolution, Times
 from cosyserve.cosyvoice.model.encoder import Encoder, LookAhead
 from cosyserve.cosyvoice.model.estimator import Attention, Estimator
-from cosyserve.cosyvoice.model.past import Bound, Past
-
-LONGEST_SECONDS = 300  # prompt included: as far as the noise goes
-NOISE_FRAMES = LONGEST_SECONDS * TOKENS_PER_SECOND * FRAMES_PER_TOKEN
+from cosyserve.cosyvoice.model.past import Bound, CausalConv1d, Past
 
 
 def fixed_noise() -> Tensor:
     """(1, 80, 15000): upstream's, which every released weight expects."""
     generator = torch.Generator("cpu").manual_seed(0)
     return torch.randn(1, MELS, NOISE_FRAMES, generator=generator, device="cpu")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What an estimator keeps of the frames before, for each Euler step: a frame's keys and values of so many
+    `attentions`, `columns` each, and the last frames of convolutions, by channels and how many."""
+
+    attentions: list[nn.Module]
+    columns: int
+    tails: dict[nn.Module, tuple[int, int]]
 
 
 class Solver(nn.Module, ABC):
@@ -55,10 +64,33 @@ class Solver(nn.Module, ABC):
     def estimator(self) -> Estimator | Dit:
         return self.decoder.estimator  # type: ignore[return-value]
 
+    silent: frozenset[int] = frozenset()
+    """Speech tokens of which no more than five in a row become sound."""
+
+    @property
+    def like(self) -> Tensor:
+        """Of the weights' type and device."""
+        return self.spk_embed_affine_layer.weight
+
     def speaker(self, embedding: Tensor) -> Tensor:
         """CAM++'s embedding (B, 192) to (B, 80)."""
-        weight = self.spk_embed_affine_layer.weight
-        return self.spk_embed_affine_layer(F.normalize(embedding.to(weight), dim=1))
+        return self.spk_embed_affine_layer(F.normalize(embedding.to(self.like), dim=1))
+
+    @abstractmethod
+    def kept(self) -> Kept:
+        """What is to be kept of a stream."""
+
+    @abstractmethod
+    def fuse(self) -> None:
+        """Make one product of those that share an input, for a past that copies what it keeps (`FlowMemory`). To be
+        done where weights and number of steps are to stay."""
+
+    def settle(self) -> None:
+        """Let go of what is of no use once weights and number of steps are to stay."""
+
+    def clock(self, begin: float) -> "Tensor | Times":
+        """What the estimator is told of the time at which an Euler step begins."""
+        return torch.full((), begin, device=self.noise.device)  # filled there, as a graph cannot copy from the host
 
     @abstractmethod
     def mean(self, tokens: Tensor, past: Past, *, chunked: bool, final: bool) -> Tensor:
@@ -94,7 +126,7 @@ class Solver(nn.Module, ABC):
             for each in (mean, speaker, prompt)
         )
         for step, (begin, duration) in enumerate(self.times()):
-            t = torch.full((), begin, device=x.device)  # filled on the device, as a graph cannot copy from the host
+            t: Any = self.clock(begin)
             both = x.to(mean.dtype).repeat_interleave(2, dim=0)
             if pasts is None:
                 both_flows = self.estimator(both, mean, t, speaker, prompt, Past())
@@ -139,8 +171,15 @@ class Flow(Solver):
     def estimator(self) -> Estimator:
         return self.decoder.estimator  # type: ignore[return-value]
 
+    def kept(self) -> Kept:
+        layers = list(self.estimator.modules())
+        attentions = [each for each in layers if isinstance(each, Attention)]
+        tails: dict[nn.Module, tuple[int, int]] = {
+            each: (each.in_channels, each.kernel_size[0] - 1) for each in layers if isinstance(each, CausalConv1d)
+        }
+        return Kept(list(attentions), 2 * attentions[0].heads * attentions[0].head_dim, tails)
+
     def fuse(self) -> None:
-        """Make one product of those that share an input, for a past that copies what it keeps (`FlowMemory`)."""
         for each in self.estimator.modules():
             if isinstance(each, Attention):
                 each.fuse()
@@ -154,14 +193,53 @@ class Flow(Solver):
 class DitFlow(Solver):
     """CosyVoice3's: each token is mixed with the three after it and stands twice, a transformer estimates."""
 
+    silent = frozenset((1, 2, 28, 29, 55, 248, 494, 2241, 2242, 2322, 2323))
+
     def __init__(self, config: DitFlowConfig) -> None:
         super().__init__(Dit(config.estimator), config.speaker, config.steps, config.guidance)
         self.input_embedding = nn.Embedding(SPEECH_TOKENS, MELS)
         self.pre_lookahead_layer = LookAhead(MELS, config.estimator.look_ahead)
+        self._clock: dict[tuple[float, torch.device, torch.dtype], Times] = {}
 
     @property
     def estimator(self) -> Dit:
         return self.decoder.estimator  # type: ignore[return-value]
+
+    def kept(self) -> Kept:
+        layers = list(self.estimator.modules())
+        attentions = [each for each in layers if isinstance(each, DitAttention)]
+        tails: dict[nn.Module, tuple[int, int]] = {
+            each: (self.estimator.width, each.behind) for each in layers if isinstance(each, PositionConvolution)
+        }
+        return Kept(list(attentions), 2 * attentions[0].heads * attentions[0].head_dim, tails)
+
+    def fuse(self) -> None:
+        self.settle()
+        for each in self.estimator.modules():
+            if isinstance(each, DitAttention):
+                each.fuse()
+
+    def settle(self) -> None:
+        """Of what the times are made by, once they are made."""
+        for begin, _ in self.times():
+            self.clock(begin)
+        for each in self.estimator.modules():
+            if isinstance(each, Modulation):
+                each.forget()
+
+    def clock(self, begin: float) -> Times:
+        """Worked out once for each type and device; where what it is made by has gone, of what was made."""
+        place = begin, self.like.device, self.like.dtype
+        if place not in self._clock:
+            with torch.inference_mode():
+                self._clock[place] = self._worked_out(begin)
+        return self._clock[place]
+
+    def _worked_out(self, begin: float) -> Times:
+        if self.estimator.norm_out.forgotten:
+            made = next(times for (time, *_), times in self._clock.items() if time == begin)
+            return [tuple(each.to(self.like) for each in times) for times in made]
+        return self.estimator.times(torch.full((), begin, device=self.like.device))
 
     def mean(self, tokens: Tensor, past: Past, *, chunked: bool, final: bool) -> Tensor:
         embedded = self.input_embedding(tokens)

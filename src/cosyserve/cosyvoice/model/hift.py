@@ -5,6 +5,7 @@ Mel (B, 80, T) at 50 frames a second to a waveform of 480 T samples at 24 kHz.
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,12 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.parametrizations import weight_norm
 
 from cosyserve.cosyvoice.model.config import MELS, SAMPLES_PER_FRAME, HiftConfig
+from cosyserve.cosyvoice.model.hift_stream import FADE, FIRST_HELD, HELD, HiftStream, Rows, windows
 from cosyserve.cosyvoice.model.source import AHEAD, PITCH_AHEAD, F0Predictor, Noise, Source, within
 
 SLOPE = 0.1  # of the leaky units between the upsamplings
 CEILING = 0.99  # samples are clipped there
 LOUDEST = 100.0  # magnitude of one bin
-FADE = 2 * SAMPLES_PER_FRAME  # samples over which a hop passes into the next
 
 
 class Snake(nn.Module):
@@ -26,10 +27,34 @@ class Snake(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.alpha = nn.Parameter(torch.ones(channels))
+        self.bias: Tensor | None = None
+        """(C,) of the convolution before it, if that does not add it itself."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        alpha = self.alpha[:, None]
-        return x + (alpha * x).sin().square() / (alpha + 1e-9)
+
+Snaked = Callable[[Snake, Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor]]
+
+
+def snaked(snake: Snake, x: Tensor, inside: Tensor | None, new: Tensor | None) -> tuple[Tensor, Tensor]:
+    """`x` (B, C, T) with `new` added to it, and Snake of the sum; both are zero outside `inside` (B, 1, T)."""
+    if snake.bias is not None:
+        x, new = (x + snake.bias[:, None], None) if new is None else (x, new + snake.bias[:, None])
+    x = added(x, new, inside)
+    alpha = snake.alpha[:, None]
+    return x, within(x + (alpha * x).sin().square() / (alpha + 1e-9), inside)
+
+
+def added(x: Tensor, new: Tensor | None, inside: Tensor | None) -> Tensor:
+    """`x`, which is zero outside `inside`, and what of `new` lies inside."""
+    if new is None:
+        return x
+    return x + new if inside is None else torch.addcmul(x, new, inside)
+
+
+Convolve = Callable[[nn.Module, Tensor], Tensor]
+
+
+def convolved(layer: nn.Module, x: Tensor) -> Tensor:
+    return cast("Tensor", layer(x))
 
 
 def centred(channels: int, kernel: int, dilation: int) -> nn.Module:
@@ -55,14 +80,24 @@ class ResidualBlock(nn.Module):
         self.activations1 = nn.ModuleList(Snake(channels) for _ in dilations)
         self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
 
-    def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, inside: Tensor | None = None, snake: Snaked = snaked, convolve: Convolve = convolved
+    ) -> Tensor:
         """`x` (B, C, T) has to be zero outside `inside` (B, 1, T), as the result is."""
+        new: Tensor | None = None
         for conv1, conv2, snake1, snake2 in zip(
             self.convs1, self.convs2, self.activations1, self.activations2, strict=True
         ):
-            new = conv2(within(snake2(conv1(snake1(x))), inside))
-            x = x + new if inside is None else torch.addcmul(x, new, inside)
-        return x
+            x, activated = snake(cast("Snake", snake1), x, inside, new)
+            new = convolve(conv2, snake(cast("Snake", snake2), convolve(conv1, activated), inside, None)[1])
+        return added(x, new, inside)
+
+    def leave_biases(self) -> None:
+        """To the activations behind the convolutions, for a `snake` that adds them."""
+        convs = [*self.convs1, *list(self.convs2)[:-1]]
+        for conv, snake in zip(convs, [*self.activations2, *list(self.activations1)[1:]], strict=True):
+            if isinstance(conv, nn.Conv1d) and conv.bias is not None:
+                snake.bias, conv.bias = conv.bias.detach(), None
 
 
 Filtered = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -102,6 +137,18 @@ class Hift(nn.Module):
         self.exact = True
         """Whether a GPU multiplies in float32. Else its convolutions take TF32, as upstream's do: three times as fast,
         with ten bits of the mantissa. The pitch and what it turns are float64 and float32 all the same."""
+
+    def stream(self, seed: int, *, whole: bool = False, speak: Callable[..., list[Tensor]] | None = None) -> HiftStream:
+        """An utterance that comes in hops. Of one that is `whole` the first holds back as much as the others."""
+        return HiftStream(self, seed, HELD if whole else FIRST_HELD, speak)
+
+    def rows(self, count: int, frames: int) -> Rows:
+        """Room for so many hops side by side."""
+        return Rows.of(self, count, frames)
+
+    def windows(self, first: int, later: int) -> tuple[int, ...]:
+        """Frames of rows for hops of those sizes."""
+        return windows(first, later)
 
     def noise(self, seed: int) -> Noise:
         """What is random in the source of an utterance."""

@@ -3,13 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from cosyserve.cosyvoice.model.config import MELS, SAMPLES_PER_FRAME
-from cosyserve.cosyvoice.model.hift import FADE, Hift
+from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, LOOK_AHEAD, MELS, SAMPLES_PER_FRAME
 from cosyserve.cosyvoice.model.source import AHEAD, PITCH_AHEAD
+from cosyserve.cosyvoice.model.vocoder import Spoken, together
+
+if TYPE_CHECKING:
+    from cosyserve.cosyvoice.model.hift import Hift
+
+FADE = 2 * SAMPLES_PER_FRAME  # samples over which a hop passes into the next
 
 # Frames: how far a sample looks, on both sides. What is one or two further away weighs 1e-6.
 _REACH = 13
@@ -81,6 +87,11 @@ class Hop:
     noise: Tensor  # (480 new, H)
     tail: Tensor  # (960,), what the hop before would have gone on with; of a first one (0,)
 
+    @property
+    def frames(self) -> int:
+        """How many its row has to have room for."""
+        return self.window.heard
+
     def span(self, frames: int) -> Span:
         """In a row whose window has so many."""
         window, begin = self.window, frames - self.window.heard
@@ -88,9 +99,6 @@ class Hop:
         # What follows is likelier to be like the last frame than like the padding's zeros, which are loud.
         seen = end if window.final else end + PITCH_AHEAD
         return Span(begin, begin + window.settled, begin + window.given, end, seen)
-
-
-Spoken = tuple[Tensor, Tensor, Tensor]  # by `Hift.speak`
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,7 @@ class Rows:
     Rows beyond the hops keep what was there, which is spoken once more, and nobody reads it.
     """
 
+    hift: "Hift"
     frames: int
     mel: Tensor
     begun: Tensor
@@ -110,10 +119,11 @@ class Rows:
     spans: Tensor
 
     @classmethod
-    def of(cls, hift: Hift, count: int, frames: int) -> "Rows":
+    def of(cls, hift: "Hift", count: int, frames: int) -> "Rows":
         like, waves = hift.window, hift.m_source.waves
         sourced = frames + AHEAD
         return cls(
+            hift,
             frames,
             like.new_zeros(count, MELS, sourced + PITCH_AHEAD),
             like.new_zeros(count, 1, _samples(sourced)),
@@ -127,6 +137,7 @@ class Rows:
         """Fewer rows with a shorter window in the same memory."""
         sourced = frames + AHEAD
         return Rows(
+            self.hift,
             frames,
             self.mel[:count, :, : sourced + PITCH_AHEAD],
             self.begun[:count, :, : _samples(sourced)],
@@ -136,9 +147,9 @@ class Rows:
             self.spans[:count],
         )
 
-    def speak(self, hift: Hift, *, padded: bool) -> Spoken:
+    def speak(self, *, padded: bool) -> Spoken:
         """All of them. Where not `padded`, the hops are as long as the window."""
-        return hift.speak(self.mel, self.begun, self.before, self.noise, self.tail, self.spans, padded=padded)
+        return self.hift.speak(self.mel, self.begun, self.before, self.noise, self.tail, self.spans, padded=padded)
 
     def put(self, hops: Sequence[Hop]) -> None:
         """Each into a row."""
@@ -169,11 +180,12 @@ def _samples(frames: int) -> int:
     return frames * SAMPLES_PER_FRAME
 
 
-def together(hift: Hift, hops: Sequence[Hop]) -> list[Tensor]:
-    """The samples (n,) that hops of one length complete, in memory of their own."""
-    rows = Rows.of(hift, len(hops), hops[0].window.heard)
-    rows.put(hops)
-    return rows.take(rows.speak(hift, padded=False), hops)
+def windows(first: int, later: int) -> tuple[int, ...]:
+    """The frames heard in a usual first hop, in one of those that follow, and in the longest last one, which also has
+    what the flow's encoder looks ahead; the smallest first."""
+    after = Window(first).longer(later).after()
+    last = after.longer(later + FRAMES_PER_TOKEN * LOOK_AHEAD, final=True)
+    return tuple(sorted({first, after.longer(later).heard, last.heard}))
 
 
 Speak = Callable[[Sequence[Hop]], list[Tensor]]
@@ -187,7 +199,7 @@ class HiftStream:
     held back by the first hop, `first_held`, is sooner and not as exact at the seam: docs/model.md has the figures.
     """
 
-    def __init__(self, hift: Hift, seed: int = 0, first_held: int = HELD, speak: Speak | None = None) -> None:
+    def __init__(self, hift: "Hift", seed: int = 0, first_held: int = HELD, speak: Speak | None = None) -> None:
         """`speak` is for hops that are not to be spoken in memory of their own."""
         self._speak = speak or partial(together, hift)
         like, waves = hift.window, hift.m_source.waves

@@ -8,22 +8,25 @@ import hashlib
 import mmap
 import pickle
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from cosyserve.cosyvoice.model.config import Config
-from cosyserve.cosyvoice.model.flow import Flow
+from cosyserve.cosyvoice.model.causal_hift import CausalHift
+from cosyserve.cosyvoice.model.config import Config, Config3, Sizes
+from cosyserve.cosyvoice.model.flow import DitFlow, Flow
 from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.qwen2 import Llm
 
 _SIZES = "sizes.json"
 FILES = {"llm": "llm.pt", "flow": "flow.pt", "hift": "hift.pt"}
+_OF_COSYVOICE3 = ("cosyvoice3.yaml", "speech_tokenizer_v3.onnx")  # files that no other model's folder has
 
 M = TypeVar("M", bound=nn.Module)
+C = TypeVar("C", Config, Config3)
 
 
 class WeightsError(ValueError):
@@ -31,15 +34,29 @@ class WeightsError(ValueError):
 
 
 def load_config(folder: Path) -> Config:
-    """The released sizes, unless the folder has a `sizes.json` with those of a model of another size."""
+    """CosyVoice2's released sizes, unless the folder has a `sizes.json` with those of a model of another size."""
+    return _sizes(folder, Config)
+
+
+def load_sizes(folder: Path) -> Sizes:
+    """The same of the generation that the folder has."""
+    return _sizes(folder, Config3) if is_cosyvoice3(folder) else _sizes(folder, Config)
+
+
+def _sizes(folder: Path, kind: type[C]) -> C:
     file = folder / _SIZES
     try:
-        return TypeAdapter(Config).validate_json(file.read_bytes()) if file.exists() else Config()
+        return TypeAdapter(kind).validate_json(file.read_bytes()) if file.exists() else kind()
     except (OSError, ValidationError) as error:
         raise WeightsError(f"{file} does not say the sizes of a model: {error}") from error
 
 
-def load_llm(folder: Path, config: Config, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Llm:
+def is_cosyvoice3(folder: Path) -> bool:
+    """Whether the model in a folder is of that generation, by the files that are there."""
+    return any((folder / name).exists() for name in _OF_COSYVOICE3)
+
+
+def load_llm(folder: Path, config: Sizes, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Llm:
     with torch.device("meta"):
         llm = Llm(config.llm)
     llm = _filled(llm, folder / FILES["llm"], dtype, device)
@@ -47,21 +64,39 @@ def load_llm(folder: Path, config: Config, dtype: torch.dtype = torch.float32, d
     return llm
 
 
-def load_flow(folder: Path, config: Config, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Flow:
+@overload
+def load_flow(folder: Path, config: Config, dtype: torch.dtype = ..., device: str = ...) -> Flow: ...
+@overload
+def load_flow(folder: Path, config: Config3, dtype: torch.dtype = ..., device: str = ...) -> DitFlow: ...
+def load_flow(folder: Path, config: Sizes, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Flow | DitFlow:
     with torch.device("meta"):
-        flow = Flow(config.flow)
+        flow = flow_of(config)
     return _filled(flow, folder / FILES["flow"], dtype, device)
 
 
-def load_hift(folder: Path, config: Config, device: str = "cpu") -> Hift:
+@overload
+def load_hift(folder: Path, config: Config, device: str = ...) -> Hift: ...
+@overload
+def load_hift(folder: Path, config: Config3, device: str = ...) -> CausalHift: ...
+def load_hift(folder: Path, config: Sizes, device: str = "cpu") -> Hift | CausalHift:
     """Always in float32, its pitch in float64: phases are sums, and a vocoder is small. Weight norm is worked out
     once."""
     with torch.device("meta"):
-        hift = Hift(config.hift)
+        hift = vocoder_of(config)
     hift = _filled(hift, folder / FILES["hift"], torch.float32, device)
+    hift.f0_predictor.double()  # before its weights are worked out, which would round them
     fold_weight_norm(hift)
-    hift.f0_predictor.double()
     return hift
+
+
+def flow_of(config: Sizes) -> Flow | DitFlow:
+    """The flow of a generation, without its weights."""
+    return DitFlow(config.flow) if isinstance(config, Config3) else Flow(config.flow)
+
+
+def vocoder_of(config: Sizes) -> Hift | CausalHift:
+    """The vocoder of a generation, without its weights."""
+    return CausalHift(config.hift, config.flow.speaker) if isinstance(config, Config3) else Hift(config.hift)
 
 
 def fold_weight_norm(module: nn.Module) -> None:

@@ -61,8 +61,9 @@ class Past:
         new = x.shape[-1]
         return chunk_mask(new, self.seen(layers, new, rate), chunk, x.device)
 
-    def begins(self, layers: nn.Module, new: int) -> int:
-        """At which position of the stream the `new` ones of a call begin, whatever has been forgotten."""
+    def begins(self, layers: nn.Module, new: int) -> int | Tensor:
+        """At which position of the stream the `new` ones of a call begin, whatever has been forgotten; of rows that are
+        at places of their own (B, 1)."""
         begin = self._begun.get(layers, 0)
         self._begun[layers] = begin + new
         return begin

@@ -187,7 +187,7 @@ class Llm(nn.Module):
 
     @torch.inference_mode()
     def prefill(self, prompt: Tensor, cache: Cache, slot: int) -> Tensor:
-        """Read `prompt` (T, W) into a slot; the scores (6564,) of the token after it."""
+        """Read `prompt` (T, W) into a slot; the scores (V,) of the token after it."""
         length = len(prompt)
         rotary = self._rotary(torch.arange(length, device=prompt.device))
         x = prompt
@@ -199,7 +199,7 @@ class Llm(nn.Module):
     @torch.inference_mode()
     def extend(self, piece: Tensor, begin: Tensor, last: Tensor, cache: Cache, span: int) -> Tensor:
         """Read the next piece (T, W) of a prompt, from position `begin` (1,) on, into the first slot, where the pieces
-        before it are; the scores (6564,) of the token after its row `last` (1,). `span` bounds all positions."""
+        before it are; the scores (V,) of the token after its row `last` (1,). `span` bounds all positions."""
         positions = begin + torch.arange(len(piece), device=piece.device)
         seen = torch.arange(span, device=piece.device) <= positions[:, None]
         mask = torch.zeros_like(seen, dtype=piece.dtype).masked_fill_(~seen, -torch.inf)
@@ -212,7 +212,7 @@ class Llm(nn.Module):
 
     @torch.inference_mode()
     def decode(self, tokens: Tensor, positions: Tensor, cache: Cache, span: int | None = None) -> Tensor:
-        """One more token (S,) for every slot, at `positions` (S,); the scores (S, 6564) of the next.
+        """One more token (S,) for every slot, at `positions` (S,); the scores (S, V) of the next.
 
         `span` bounds the positions that are looked at; it has to be above every place in use. A slot that is not in
         use may hold anything, and its scores mean nothing.

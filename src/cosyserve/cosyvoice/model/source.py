@@ -44,13 +44,13 @@ class F0Predictor(nn.Module):
         """Frames that are not `inside` (B, 1, T) are as the padding beyond both ends."""
         layers, x = list(self.condnet), within(mel.double(), inside)
         for convolution, unit in zip(layers[::2], layers[1::2], strict=True):
-            x = within(unit(_convolved(cast("nn.Conv1d", convolution), x)), inside)
+            x = within(unit(product(cast("nn.Conv1d", convolution), F.pad(x, (1, 1)))), inside)
         return self.classifier(x.transpose(1, 2)).squeeze(2).abs().to(mel.dtype)
 
 
-def _convolved(convolution: nn.Conv1d, x: Tensor) -> Tensor:
-    """The same as one product: cuDNN's convolutions are six times slower in float64."""
-    taps = F.pad(x, (1, 1)).unfold(2, convolution.kernel_size[0], 1).transpose(2, 3).flatten(1, 2)
+def product(convolution: nn.Conv1d, x: Tensor) -> Tensor:
+    """A convolution as one product: cuDNN's are six times slower in float64."""
+    taps = x.unfold(2, convolution.kernel_size[0], 1).transpose(2, 3).flatten(1, 2)
     assert convolution.bias is not None  # noqa: S101
     return torch.baddbmm(convolution.bias[:, None], convolution.weight.flatten(1).expand(len(x), -1, -1), taps)
 

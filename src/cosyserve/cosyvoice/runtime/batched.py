@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
-from cosyserve.cosyvoice.model import hift_stream
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN
-from cosyserve.cosyvoice.model.flow import Chunk, Flow
-from cosyserve.cosyvoice.model.hift import Hift
-from cosyserve.cosyvoice.runtime.encoder_batch import Encoded, EncodedStream, EncoderBatch
-from cosyserve.cosyvoice.runtime.encoder_batch import Work as Encode
+from cosyserve.cosyvoice.model.flow import Chunk, Solver
+from cosyserve.cosyvoice.model.vocoder import Hop as VocoderHop
+from cosyserve.cosyvoice.model.vocoder import Vocoder
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch, FlowState, Work
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
+from cosyserve.cosyvoice.runtime.generations import mean_batch
 from cosyserve.cosyvoice.runtime.graphs import Make, fetched, new_pool
 from cosyserve.cosyvoice.runtime.health import is_out_of_memory
 from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
 from cosyserve.cosyvoice.runtime.lru import Lru
-from cosyserve.cosyvoice.runtime.memory import ENCODER_TOKENS
+from cosyserve.cosyvoice.runtime.mean_batch import Encoded, EncodedStream
+from cosyserve.cosyvoice.runtime.mean_batch import Work as Encode
 from cosyserve.cosyvoice.runtime.pages import NoPagesError
 from cosyserve.cosyvoice.runtime.token2wav import Hop, Token2WavStream
 from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
@@ -79,8 +79,8 @@ class BatchedToken2Wav:
 
     def __init__(
         self,
-        flow: Flow,
-        hift: Hift,
+        flow: Solver,
+        vocoder: Vocoder,
         hops: Hops,
         streams: int,
         pages: int,
@@ -96,10 +96,10 @@ class BatchedToken2Wav:
         self.slots: float = streams
         self._hops = Hops(hops.first, CHUNK_TOKENS)  # a graph moves a chunk, neither more nor less
         self._flow, pool = flow, new_pool(first=True)  # somebody listens to it, or will soon
-        self._encoder = EncoderBatch(flow, streams + 1, ENCODER_TOKENS, pool)  # and a slot to hear a recording in
+        self._encoder = mean_batch(flow, streams + 1, pool)  # and a slot to hear a recording in
         self._hearing = streams
         self.batch = FlowBatch(flow, streams, pages, frames, pool, kernels=kernels)
-        self._vocoder = VocoderBatch(hift, streams, FRAMES_PER_TOKEN * self._hops.first, CHUNK, pool, kernels)
+        self._vocoder = VocoderBatch(vocoder, streams, FRAMES_PER_TOKEN * self._hops.first, CHUNK, pool, kernels)
         tokens = self.batch.pages_behind * CHUNK_TOKENS
         wanted = tokens // 2 if recording_tokens is None else recording_tokens
         self._recording_tokens = min(wanted, tokens - 2 * CHUNK_TOKENS)  # the rest is a ring of whole chunks
@@ -115,7 +115,7 @@ class BatchedToken2Wav:
 
     def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Token2WavStream:
         if whole:
-            tokens, vocoder = WholeTokens(), self._vocoder.stream(seed, hift_stream.HELD)
+            tokens, vocoder = WholeTokens(self._flow.silent), self._vocoder.stream(seed, whole=True)
             return BatchedStream(tokens, WholeFlow(self._flow, prompt, tokens), vocoder)
         voice = self._voices.get(prompt) or self._voice(prompt)
         state = self._with_room(lambda: self.batch.begin(voice.pages, voice.tails), but=voice)
@@ -126,7 +126,7 @@ class BatchedToken2Wav:
             raise
         if voice.recorder is None:
             voice.recorder = part
-        return BatchedStream(Tokens(voice.hops), part, self._vocoder.stream(seed))
+        return BatchedStream(Tokens(voice.hops, self._flow.silent), part, self._vocoder.stream(seed))
 
     def release(self, stream: Token2WavStream) -> None:
         if isinstance(stream.flow, FlowPart):
@@ -145,7 +145,7 @@ class BatchedToken2Wav:
         ]
 
     def waves(self, streams: Sequence[Token2WavStream], hops: Sequence[Hop]) -> list[Tensor]:
-        sounding: dict[int, hift_stream.Hop] = {}  # by number
+        sounding: dict[int, VocoderHop] = {}  # by number
         for number, (stream, (mel, last)) in enumerate(zip(streams, hops, strict=True)):
             try:
                 hop = None if stream.problem else stream.vocoder.hop(mel, final=last)
@@ -157,7 +157,7 @@ class BatchedToken2Wav:
         waves = [spoken.get(number, self._flow.noise.new_empty(0)) for number in range(len(streams))]
         return fetched(waves)
 
-    def _spoken(self, streams: Sequence[Token2WavStream], hops: dict[int, hift_stream.Hop]) -> dict[int, Tensor]:
+    def _spoken(self, streams: Sequence[Token2WavStream], hops: dict[int, VocoderHop]) -> dict[int, Tensor]:
         """The samples of each. Where memory has run out, one stream ends and the others are spoken again."""
         while hops:
             try:
@@ -172,7 +172,7 @@ class BatchedToken2Wav:
         """A voice that was not spoken lately: its recording goes through the encoder, and with the first hop of a
         stream through the flow."""
         aligned = self._hops.aligned(prompt, self._recording_tokens)
-        device = self._flow.encoder_proj.weight.device
+        device = self._flow.like.device
         speech, mel, speaker = (each[None].to(device) for each in (aligned.speech, aligned.mel, aligned.speaker))
         stream = self._encoder.begin(self._hearing, speech, mel, speaker)
         (chunks,) = self._encoder.push([(stream, False)])

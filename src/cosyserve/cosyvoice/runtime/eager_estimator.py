@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from cosyserve.cosyvoice.model.flow import Flow
+from cosyserve.cosyvoice.model.flow import Solver
 from cosyserve.cosyvoice.model.past import Past
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, BatchRows, FlowMemory
 from cosyserve.cosyvoice.runtime.graphs import Make
 
 
 class EagerEstimator:
-    def __init__(self, flow: Flow, memory: FlowMemory, rows: BatchRows) -> None:
+    def __init__(self, flow: Solver, memory: FlowMemory, rows: BatchRows) -> None:
         self._flow, self._rows = flow, rows
         count, span = rows.pages.shape
         # Added to scores: 0 for what may be attended to. Written out for every query, as the kernel wants it.
@@ -50,6 +50,9 @@ class _StepPast(Past):
         behind = past.index_select(0, self._rows.pages.flatten()).unflatten(0, (len(new), -1)).flatten(1, 2)
         keys, values = behind.unflatten(2, new.shape[2:]).permute(2, 0, 3, 1, 4)
         return F.scaled_dot_product_attention(query, keys, values, self._bias)
+
+    def begins(self, layers: nn.Module, new: int) -> Tensor:
+        return self._rows.begin[:, None]
 
     def mask(self, layers: nn.Module, x: Tensor, chunk: int, rate: int) -> Tensor | None:
         """The same for all heads and layers: `attend` has it."""

@@ -9,19 +9,20 @@ Attention does not ask in which order its keys lie, so a stream's own pages are 
 was spoken longest ago makes room. Until then the result equals `Flow.mel(…, chunked=True)`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from cosyserve.cosyvoice.model.config import MELS
-from cosyserve.cosyvoice.model.flow import Chunk, Flow
+from cosyserve.cosyvoice.model.flow import Chunk, Solver
 from cosyserve.cosyvoice.runtime.eager_estimator import EagerEstimator
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, BatchRows, FlowMemory
+from cosyserve.cosyvoice.runtime.generations import fused_estimator
 from cosyserve.cosyvoice.runtime.graphs import Make, Pool, captured
 from cosyserve.cosyvoice.runtime.memory import pages_behind
 from cosyserve.cosyvoice.runtime.pages import Pages
@@ -95,26 +96,13 @@ class _Row:
         return min(state.moved + self.ahead + 1, len(state.table))
 
 
-class Estimator(Protocol):
-    """Interface: all Euler steps of the chunks of a batch."""
-
-    def prepare(self) -> None:
-        """The rows have changed."""
-        ...
-
-    def moves(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor, mel: Tensor) -> Sequence[Make]:
-        """What makes the mel (B, 80, 50) of whatever is in the others then, one after the other; `noise`, `mean` and
-        `prompt` are like it, `speaker` is (B, 80). Each is a graph of its own: while one runs the next is launched."""
-        ...
-
-
 class FlowBatch:
     """`streams` at once, each with about `frames` frames behind it, in `pages` pages. Not to be used from two
     threads."""
 
     def __init__(
         self,
-        flow: Flow,
+        flow: Solver,
         streams: int,
         pages: int,
         frames: int,
@@ -123,23 +111,15 @@ class FlowBatch:
     ) -> None:
         """Without `kernels` PyTorch moves it."""
         flow.fuse()
-        self._flow, self._device, self._pool = flow, flow.encoder_proj.weight.device, pool
+        self._flow, self._device, self._pool = flow, flow.like.device, pool
         self.streams, self.pages_behind, self.pages = streams, pages_behind(frames), Pages(pages)
         self.width = max(_CHAIN, 1 << (streams - 1).bit_length())
         self.memory = FlowMemory(flow, streams, pages, self.width)
-        self.make_estimator = self._eager() if kernels is None else self._fused(kernels)
-        self._ragged = kernels is not None
+        fused = None if kernels is None else fused_estimator(flow, self.memory, self.width, self.pages_behind, kernels)
+        self.make_estimator = fused or (lambda rows: EagerEstimator(flow, self.memory, rows))
+        self._ragged = fused is not None  # kernels see each row's own past
         self._free = list(range(streams))
         self._batches: dict[tuple[int, int], _Batch] = {}
-
-    def _eager(self) -> Callable[[BatchRows], Estimator]:
-        return lambda rows: EagerEstimator(self._flow, self.memory, rows)
-
-    def _fused(self, kernels: "Kernels") -> Callable[[BatchRows], Estimator]:
-        # Triton is imported where a card is, and only then.
-        from cosyserve.cosyvoice.runtime.fused_estimator import FusedEstimator
-
-        return FusedEstimator(self._flow, self.memory, self.width, self.pages_behind, kernels)
 
     def begin(self, recording: Sequence[int] = (), tails: Tensor | None = None) -> FlowState:
         """A stream in a voice: the pages of its recording are shared. Without `tails` they are still to be filled, and
@@ -197,7 +177,7 @@ class FlowBatch:
         return self._batches[width, span]
 
     @property
-    def flow(self) -> Flow:
+    def flow(self) -> Solver:
         return self._flow
 
     @property
@@ -276,7 +256,7 @@ class _Batch:
             .transpose(0, 1)
         )
         by_chunk = (self._width, -1)
-        self._rows.fill(page, pages.unflatten(0, by_chunk), filled, padding.unflatten(0, by_chunk), read, write)
+        self._rows.fill(page, pages.unflatten(0, by_chunk), filled, padding.unflatten(0, by_chunk), read, write, begin)
         self._estimator.prepare()
 
     def _tables(self, rows: Sequence[_Row]) -> _Tables:

@@ -5,9 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN
-from cosyserve.cosyvoice.model.estimator import Attention
-from cosyserve.cosyvoice.model.flow import Flow
-from cosyserve.cosyvoice.model.past import CausalConv1d
+from cosyserve.cosyvoice.model.flow import Solver
 
 CHUNK = CHUNK_TOKENS * FRAMES_PER_TOKEN
 ROWS = 2  # of a chunk in the estimator: with the conditions and without, see `Flow.steps_of`
@@ -19,21 +17,19 @@ class FlowMemory:
     There is one slot and one page more: rows of a graph that nobody needs work there.
     """
 
-    def __init__(self, flow: Flow, slots: int, pages: int, width: int) -> None:
-        layers = [each for each in flow.modules() if isinstance(each, Attention)]
-        like, heads, dim = flow.encoder_proj.weight, layers[0].heads, layers[0].head_dim
+    def __init__(self, flow: Solver, slots: int, pages: int, width: int) -> None:
+        kept, like = flow.kept(), flow.like
         # A frame's keys and values lie side by side, as they are projected.
-        self._kept = like.new_zeros(len(layers), flow.steps, ROWS * (pages + 1), CHUNK, 2 * heads * dim)
-        self._attentions: dict[nn.Module, int] = {layer: number for number, layer in enumerate(layers)}
-        convolutions = [each for each in flow.modules() if isinstance(each, CausalConv1d)]
-        shapes = [(each.kernel_size[0] - 1, each.in_channels) for each in convolutions]
-        sizes = [behind * channels for behind, channels in shapes]
+        self._kept = like.new_zeros(len(kept.attentions), flow.steps, ROWS * (pages + 1), CHUNK, kept.columns)
+        self._attentions: dict[nn.Module, int] = {layer: number for number, layer in enumerate(kept.attentions)}
+        sizes = [channels * behind for channels, behind in kept.tails.values()]
         # Behind the slots, what each row of the batch leaves, which a row of the same stream takes up.
         self.left = ROWS * (slots + 1)
         self._tails = like.new_zeros(flow.steps, self.left + ROWS * width, sum(sizes))
         parts = self._tails.split(sizes, dim=2)
         self._tail_of: dict[nn.Module, Tensor] = {
-            layer: part.unflatten(2, shape) for layer, part, shape in zip(convolutions, parts, shapes, strict=True)
+            layer: part.unflatten(2, (behind, channels))
+            for (layer, (channels, behind)), part in zip(kept.tails.items(), parts, strict=True)
         }
 
     @property
@@ -85,10 +81,15 @@ class BatchRows:
         """From where to where frames among them are none."""
         self.read, self.write = numbers(ROWS * width), numbers(ROWS * width)
         """Slots of tails."""
+        self.begin = numbers(ROWS * width)
+        """The frame of its utterance, the recording's included, with which each row begins."""
 
-    def fill(self, page: Tensor, pages: Tensor, filled: Tensor, padding: Tensor, read: Tensor, write: Tensor) -> None:
+    def fill(
+        self, page: Tensor, pages: Tensor, filled: Tensor, padding: Tensor, read: Tensor, write: Tensor, begin: Tensor
+    ) -> None:
         """By chunks, one entry or row for each."""
         both = torch.arange(ROWS, device=page.device)
+        self.begin.copy_(begin.repeat_interleave(ROWS))
         for target, source in ((self.page, page), (self.read, read), (self.write, write)):
             target.copy_((ROWS * source[:, None] + both).flatten())
         self.pages.copy_((ROWS * pages[:, None] + both[:, None]).flatten(0, 1))

@@ -37,7 +37,9 @@ class FusedDecoder:
         config, qwen = llm.config, llm.qwen
         self._layers = [_layer(*each) for each in zip(qwen.layers, cache.layers, strict=True)]
         self._embedding, self._norm = llm.speech_embedding.weight.detach(), _norm(qwen.norm)
-        self._head, self._head_bias = llm.llm_decoder.weight.detach(), llm.llm_decoder.bias.detach()
+        head: Any = llm.llm_decoder
+        self._head = head.weight.detach()
+        self._head_bias = None if head.bias is None else head.bias.detach()
         like = self._embedding
         self._rotary = rotary(config, torch.arange(cache.length, device=like.device))
         self._attention_parts = decode_attention.parts_for(cache.layers[0], config.heads)
@@ -54,7 +56,7 @@ class FusedDecoder:
 
     @torch.inference_mode()
     def step(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """One more token (S,) for each of the first slots, at `positions` (S,); the scores (S, 6564) of the next, in
+        """One more token (S,) for each of the first slots, at `positions` (S,); the scores (S, V) of the next, in
         float32, until the step after. A slot's numbers do not depend on how many there are.
 
         A slot that is not in use may hold anything and be anywhere, and its scores mean nothing.

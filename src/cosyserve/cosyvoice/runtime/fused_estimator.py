@@ -4,9 +4,7 @@ It computes what `Flow.move` does, in 5 kernels for a transformer, 4 for a resid
 convolution and 1 for the end of a step. Activations are (rows · frames, channels).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,9 +19,7 @@ from cosyserve.cosyvoice.kernels.split import Parts
 from cosyserve.cosyvoice.model.config import MELS
 from cosyserve.cosyvoice.model.flow import Flow
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, ROWS, BatchRows, FlowMemory
-from cosyserve.cosyvoice.runtime.graphs import Make
-
-Linear = tuple[Tensor, Tensor]  # weight (N, K) and bias (N,)
+from cosyserve.cosyvoice.runtime.fused_batch import FusedBatch, Linear
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,6 @@ class FusedWeights:
             self.middle = [_stage(stage, times) for stage in estimator.mid_blocks]
             self.final = _block(estimator.final_block)
             self.project = estimator.final_proj.weight.squeeze(2), estimator.final_proj.bias
-        self.durations, self.guidance = [duration for _, duration in flow.times()], flow.guidance
 
 
 @dataclass(frozen=True)
@@ -112,16 +107,16 @@ class FusedEstimator:
     used from two threads."""
 
     def __init__(self, flow: Flow, memory: FlowMemory, width: int, span: int, kernels: Kernels) -> None:
-        self._memory, self._kernels = memory, kernels
+        self._flow, self._memory, self._kernels = flow, memory, kernels
         self._weights = FusedWeights(flow)
         self._acts = Activations.of(self._weights, ROWS * width * CHUNK)
         some = self._weights.down.transformers[0]
         dim = some.out[0].shape[1] // some.heads
         self._parts = parts_for(ROWS * width, span, CHUNK, some.heads, dim, memory.like.device)
 
-    def __call__(self, rows: BatchRows) -> "FusedBatch":
+    def __call__(self, rows: BatchRows) -> "UnetBatch":
         acts = self._acts.beginning(len(rows.page) * CHUNK)
-        return FusedBatch(_Work(self._weights, acts, self._parts, self._memory, rows, self._kernels))
+        return UnetBatch(self._flow, _Work(self._weights, acts, self._parts, self._memory, rows, self._kernels))
 
 
 @dataclass(frozen=True)
@@ -136,34 +131,16 @@ class _Work:
     kernels: Kernels
 
 
-class FusedBatch:
-    """The rows of one batch. Not to be used from two threads."""
-
-    def __init__(self, work: _Work) -> None:
+class UnetBatch(FusedBatch):
+    def __init__(self, flow: Flow, work: _Work) -> None:
+        super().__init__(flow, work.rows, work.acts.input, work.weights.project, work.kernels)
         self._work = work
-        self._x = work.acts.input.new_zeros(len(work.rows.page) // ROWS, CHUNK, MELS, dtype=torch.float32)
 
-    def prepare(self) -> None:
-        """The kernels read the rows themselves."""
+    def conditions(self, mean: Tensor, speaker: Tensor, prompt: Tensor) -> tuple[Tensor, ...]:
+        return mean, speaker, prompt
 
-    def moves(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor, mel: Tensor) -> Sequence[Make]:
-        """Its beginning, each Euler step, and its end."""
-        steps = [partial(self._step, number) for number in range(len(self._work.weights.durations))]
-        begin = partial(self._begin, noise, mean, speaker, prompt)
-        return [begin, *steps, lambda: mel.copy_(self._x.transpose(1, 2))]
-
-    def _begin(self, noise: Tensor, mean: Tensor, speaker: Tensor, prompt: Tensor) -> None:
-        self._x.copy_(noise.transpose(1, 2))
-        conditions = torch.cat((mean, speaker[..., None].expand_as(mean), prompt), dim=1).transpose(1, 2)
-        rows = torch.cat((self._x.to(mean.dtype), conditions), dim=2)[:, None].repeat(1, ROWS, 1, 1)
-        rows[:, 1, :, MELS:] = 0  # without the conditions
-        self._work.acts.input.copy_(rows.flatten(0, 2))
-
-    def _step(self, number: int) -> None:
-        weights, following = self._work.weights, self._work.acts.input
-        h = _Step(self._work, number).estimate()
-        duration = weights.durations[number]
-        self._work.kernels.euler_step(h, *weights.project, self._x, following, duration, weights.guidance)
+    def estimate(self, number: int) -> Tensor:
+        return _Step(self._work, number).estimate()
 
 
 @dataclass(frozen=True)

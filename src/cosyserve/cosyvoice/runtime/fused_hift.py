@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from cosyserve.cosyvoice.kernels.grouped_conv import Begin, Convs
 from cosyserve.cosyvoice.kernels.kernels import Kernels
+from cosyserve.cosyvoice.kernels.vocoder_conv import Begin, Convs
 from cosyserve.cosyvoice.model.config import SAMPLES_PER_FRAME
 from cosyserve.cosyvoice.model.hift import LOUDEST, SLOPE, Hift, overlapped
 
@@ -72,7 +72,7 @@ class FusedHift:
 
     def _made(self, x: Tensor, convs: Convs, begin: Begin | None) -> Tensor:
         out = x.new_empty(*x.shape[:3], convs.bias.shape[1])
-        self._kernels.grouped_conv(x, convs, out, begin=begin)
+        self._kernels.vocoder_conv(x, convs, out, begin=begin)
         return out
 
     def _spectra(self, mel: Tensor, excited: Tensor, frames: Tensor | None) -> Tensor:
@@ -83,7 +83,7 @@ class FusedHift:
             later = 1 if number == len(self._levels) else 0
             x = self._through(level, x, excited, _begin(frames, rate), later)
         out = torch.empty_like(excited)
-        self._kernels.grouped_conv(x, self._post, out, slope=_LAST_SLOPE)
+        self._kernels.vocoder_conv(x, self._post, out, slope=_LAST_SLOPE)
         return out
 
     def _through(self, level: _Level, x: Tensor, excited: Tensor, begin: Begin | None, later: int) -> Tensor:
@@ -93,16 +93,16 @@ class FusedHift:
         new = x.new_empty(1, batch, count, channels)
         activated = torch.empty_like(new)
         alpha = level.source[0].alpha
-        by.grouped_conv(excited, level.down, new, begin=begin, alpha=alpha, activated=activated)
+        by.vocoder_conv(excited, level.down, new, begin=begin, alpha=alpha, activated=activated)
         self._blocks(level.source, new, new, activated, begin)
 
         behind = len(level.up.weight) - 1
         up = x.new_empty(1, batch, length + behind, level.rate * channels)
-        by.grouped_conv(x, level.up, up, slope=SLOPE)
+        by.vocoder_conv(x, level.up, up, slope=SLOPE)
         risen = up.view(batch, -1, channels)[:, level.skipped : level.skipped + length * level.rate]
         alpha = level.blocks[0].alpha
         both, activated = torch.empty_like(new), new.new_empty(len(alpha), *new.shape[1:])
-        by.snake(risen, new[0], alpha, both[0], activated, begin)
+        by.level_sum(risen, new[0], alpha, both[0], activated, begin)
         out = torch.empty_like(activated)
         self._blocks(level.blocks, both.expand_as(out), out, activated, begin)
         return out.mean(0, keepdim=True)
@@ -112,7 +112,7 @@ class FusedHift:
         by, between = self._kernels, torch.empty_like(activated)
         for step, following in pairwise([*steps, None]):
             assert step is not None  # noqa: S101 - the last alone is none
-            by.grouped_conv(
+            by.vocoder_conv(
                 *(activated, step.first),
                 dilation=step.dilation,
                 begin=begin,
@@ -121,7 +121,7 @@ class FusedHift:
                 round_x=False,
             )
             alpha, into = (None, None) if following is None else (following.alpha, activated)
-            by.grouped_conv(between, step.second, out, begin=begin, new=x, alpha=alpha, activated=into, round_x=False)
+            by.vocoder_conv(between, step.second, out, begin=begin, new=x, alpha=alpha, activated=into, round_x=False)
             x = out
 
 

@@ -1,6 +1,7 @@
 """In which pieces the speech tokens of an utterance become sound."""
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,6 +11,7 @@ from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN, LOOK_AHEAD, TOKENS_PER_SECOND
 
 _SHORT = 4 * TOKENS_PER_SECOND  # tokens of a recording
+_PAUSE = 5  # silent tokens in a row
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,30 @@ class Hops:
         return replace(self, first=self.first + -(recorded + self.first) % CHUNK_TOKENS)
 
 
+class Pauses:
+    """Which speech tokens become sound: all but `silent` ones that follow five others in a row."""
+
+    def __init__(self, silent: Collection[int]) -> None:
+        self._silent, self._row = silent, 0
+
+    def keep(self, token: int) -> bool:
+        """Whether the next token is to be kept."""
+        self._row = self._row + 1 if token in self._silent else 0
+        return self._row <= _PAUSE
+
+
 class Tokens:
     """The speech tokens of one utterance, given out in hops. One thread may add while another takes."""
 
-    def __init__(self, hops: Hops) -> None:
-        self._hops, self._hop = hops, 0
+    def __init__(self, hops: Hops, silent: Collection[int] = ()) -> None:
+        """`silent` are those of which only so many in a row become sound, see `Pauses`."""
+        self._hops, self._hop, self._pauses = hops, 0, Pauses(silent)
         self._waiting = deque[int]()
         self._complete = False
 
     def add(self, token: int) -> None:
-        self._waiting.append(token)
+        if self._pauses.keep(token):
+            self._waiting.append(token)
 
     def complete(self) -> None:
         """No more tokens will come."""

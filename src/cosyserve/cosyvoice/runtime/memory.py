@@ -1,4 +1,4 @@
-"""What CosyVoice2 takes of a card's memory. Arithmetic alone, so that it can be told before PyTorch is there."""
+"""What the model takes of a card's memory. Arithmetic alone, so that it can be told before PyTorch is there."""
 
 import math
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from cosyserve.cosyvoice.model.config import (
     CHUNK_TOKENS,
     FRAMES_PER_TOKEN,
     TOKENS_PER_SECOND,
+    DitFlowConfig,
     FlowConfig,
 )
 
@@ -18,7 +19,11 @@ _PAGES = math.lcm(_CHUNK, 8) // _CHUNK  # the attention kernels copy a bias whos
 _LONGEST_PAST = 60 * FRAMES_PER_SECOND  # where the past is not bounded: a segment is never that long
 ENCODER_TOKENS = 90 * TOKENS_PER_SECOND  # positions of the encoder: a recording and the longest segment
 _SHARE = 0.8  # of the memory that is free once the weights are there
-_MODEL_BYTES = 2.2 * 2**30  # weights in bfloat16 and the driver's own; what a card of 16 GiB has left says it
+# Weights in bfloat16 and the driver's own; what a card of 16 GiB has left says it of CosyVoice2. CosyVoice3's flow has
+# 79 million weights more, once what its times are made by has gone.
+_MODEL_BYTES = {FlowConfig: 2.2 * 2**30, DitFlowConfig: 2.35 * 2**30}
+
+FlowSizes = FlowConfig | DitFlowConfig
 
 
 def frames_behind(tokens: int | None) -> int:
@@ -31,11 +36,9 @@ def pages_behind(frames: int) -> int:
     return -(-frames // (_PAGES * _CHUNK)) * _PAGES
 
 
-def page_bytes(config: FlowConfig, value_bytes: int = 2) -> int:
+def page_bytes(config: FlowSizes, value_bytes: int = 2) -> int:
     """Keys and values of a chunk of 50 frames: of every attention, for every Euler step, with and without condition."""
-    estimator = config.estimator
-    layers = estimator.transformers * (estimator.mid_blocks + 2)
-    return layers * config.steps * _CHUNK * 2 * 2 * estimator.heads * estimator.head_dim * value_bytes
+    return 2 * config.steps * _CHUNK * config.estimator.kept * value_bytes
 
 
 def chunks_of(tokens: int) -> int:
@@ -43,11 +46,9 @@ def chunks_of(tokens: int) -> int:
     return -(-tokens // CHUNK_TOKENS)
 
 
-def encoder_bytes(config: FlowConfig, tokens: int, value_bytes: int = 2) -> int:
-    """A slot of the encoder: keys and values of every layer for so many tokens, and the convolutions' last frames."""
-    encoder = config.encoder
-    positions = chunks_of(tokens) * CHUNK_TOKENS * (encoder.blocks + FRAMES_PER_TOKEN * encoder.up_blocks)
-    return (2 * positions + 2 + 2 * FRAMES_PER_TOKEN) * encoder.width * value_bytes
+def encoder_bytes(config: FlowSizes, tokens: int, value_bytes: int = 2) -> int:
+    """What makes the mean keeps of a stream of so many tokens."""
+    return config.remembered(chunks_of(tokens)) * value_bytes
 
 
 def room(free: float) -> float:
@@ -66,7 +67,7 @@ class Share:
     stream_bytes: int  # that a stream takes for itself, behind a recording of five seconds
 
 
-def shared_out(room: float, config: FlowConfig, frames: int, value_bytes: int = 2) -> Share:
+def shared_out(room: float, config: FlowSizes, frames: int, value_bytes: int = 2) -> Share:
     """No streams are where there is no room for one. A stream that has no recording behind it takes more, and waits
     where that is not free."""
     page, encoder = page_bytes(config, value_bytes), encoder_bytes(config, ENCODER_TOKENS, value_bytes)
@@ -82,7 +83,10 @@ def shared_out(room: float, config: FlowConfig, frames: int, value_bytes: int = 
     return Share(streams, voices, pages, stream)
 
 
-def streams_on(memory: float, past_seconds: float, steps: int = FlowConfig.steps) -> int:
-    """An estimate for a card with that many free bytes, before the model is there."""
+def streams_on(
+    memory: float, past_seconds: float, steps: int = FlowConfig.steps, model: type[FlowSizes] = FlowConfig
+) -> int:
+    """An estimate for a card with that many free bytes, before the model is there; of the generation
+    whose flow `model` is."""
     frames = frames_behind(round(past_seconds * TOKENS_PER_SECOND) or None)
-    return shared_out(room(memory - _MODEL_BYTES), FlowConfig(steps=steps), frames).streams
+    return shared_out(room(memory - _MODEL_BYTES[model]), model(steps=steps), frames).streams

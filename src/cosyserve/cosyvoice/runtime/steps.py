@@ -30,7 +30,7 @@ class Steps(Protocol):
         ...
 
     def draw(self, scores: Tensor, number: int) -> None:
-        """A slot's first token, from the scores (6564,) behind its prompt."""
+        """A slot's first token, from the scores (V,) behind its prompt."""
         ...
 
 

@@ -8,9 +8,8 @@ from typing import Any, Protocol, cast
 from torch import Tensor
 
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
-from cosyserve.cosyvoice.model.flow import Flow, FlowStream
-from cosyserve.cosyvoice.model.hift import Hift
-from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HiftStream
+from cosyserve.cosyvoice.model.flow import FlowStream, Solver
+from cosyserve.cosyvoice.model.vocoder import Vocoder, VocoderStream
 from cosyserve.cosyvoice.runtime.graphs import Make
 from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
 from cosyserve.cosyvoice.runtime.lru import Lru
@@ -23,7 +22,7 @@ class Token2WavStream:
 
     tokens: Tokens | WholeTokens
     flow: Any
-    vocoder: Any
+    vocoder: VocoderStream
     problem: Exception | None = None  # why there will be no more hops, where it failed by itself
 
     @property
@@ -39,7 +38,7 @@ def wave_of(stream: Token2WavStream, mel: Tensor, last: bool) -> Tensor:
     """What the vocoder makes of a hop; nothing where the stream has a problem, now or since before."""
     if stream.problem is None:
         try:
-            return cast("Tensor", stream.vocoder.push(mel, final=last))
+            return stream.vocoder.push(mel, final=last)
         except Exception as problem:  # the others are none of its business
             stream.problem = problem
     return mel.new_empty(0)
@@ -81,15 +80,16 @@ class SingleToken2Wav:
 
     def __init__(
         self,
-        flow: Flow,
-        hift: Hift,
+        flow: Solver,
+        vocoder: Vocoder,
         hops: Hops,
         voices: int,
         keep_tokens: int | None,
         recording_tokens: int | None = None,
     ) -> None:
         """`keep_tokens` bounds what an utterance has behind it, `recording_tokens` how much of that is a recording."""
-        self._flow, self._hift, self._hops = flow, hift, hops
+        flow.settle()
+        self._flow, self._vocoder, self._hops = flow, vocoder, hops
         self._keep_tokens, self._recording_tokens = keep_tokens, recording_tokens
         self._begun = Lru[Prompt, tuple[Hops, FlowStream]](voices)
 
@@ -98,10 +98,10 @@ class SingleToken2Wav:
 
     def stream(self, prompt: Prompt, seed: int, *, whole: bool = False) -> Token2WavStream:
         if whole:
-            tokens = WholeTokens()
-            return Token2WavStream(tokens, WholeFlow(self._flow, prompt, tokens), HiftStream(self._hift, seed))
+            tokens, vocoder = WholeTokens(self._flow.silent), self._vocoder.stream(seed, whole=True)
+            return Token2WavStream(tokens, WholeFlow(self._flow, prompt, tokens), vocoder)
         hops, begun = self._begun.get(prompt) or self._after(prompt)
-        return Token2WavStream(Tokens(hops), begun.fork(), HiftStream(self._hift, seed, FIRST_HELD))
+        return Token2WavStream(Tokens(hops, self._flow.silent), begun.fork(), self._vocoder.stream(seed))
 
     def hops(self, streams: Sequence[Token2WavStream]) -> list[Hop]:
         return [self._hop(stream) for stream in streams]
@@ -123,7 +123,7 @@ class SingleToken2Wav:
         if self._begun.full:
             self._begun.drop()
         aligned = self._hops.aligned(prompt, self._recording_tokens)
-        device = self._flow.encoder_proj.weight.device
+        device = self._flow.like.device
         speech, mel, speaker = (each[None].to(device) for each in (aligned.speech, aligned.mel, aligned.speaker))
         begun = FlowStream(self._flow, speech, mel, speaker, self._keep_tokens)
         begun.push(speech[:, :0])

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, LOOK_AHEAD
-from cosyserve.cosyvoice.model.hift import Filtered, Hift
-from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HiftStream, Hop, Rows, Spoken, Window, together
+from cosyserve.cosyvoice.model.vocoder import Hop, Rows, Spoken, Vocoder, VocoderStream, together
+from cosyserve.cosyvoice.runtime.generations import use_kernels
 from cosyserve.cosyvoice.runtime.graphs import Make, Pool, captured
 
 if TYPE_CHECKING:
     from cosyserve.cosyvoice.kernels.kernels import Kernels
 
-Work = tuple[HiftStream, Tensor, bool]  # a stream, the mel (1, 80, T) that comes next, and whether it is the last
+Work = tuple[VocoderStream, Tensor, bool]  # a stream, the mel (1, 80, T) that comes next, and whether it is the last
 
 
 class VocoderBatch:
@@ -27,20 +26,19 @@ class VocoderBatch:
 
     def __init__(
         self,
-        hift: Hift,
+        vocoder: Vocoder,
         streams: int,
         first: int,
         later: int,
         pool: Pool | None = None,
         kernels: "Kernels | None" = None,
     ) -> None:
-        """`first` and `later` are the frames of a stream's hops. With `kernels` they make the convolutions, else
-        PyTorch's do."""
-        self._hift, self._pool = hift, pool
-        hift.fused = None if kernels is None else _fused(hift, kernels)
-        self._windows = _windows(first, later)
+        """`first` and `later` are the frames of a stream's hops. With `kernels` they make what they can of it."""
+        self._vocoder, self._pool = vocoder, pool
+        use_kernels(vocoder, kernels)
+        self._windows = vocoder.windows(first, later)
         self._width = _power_of_two(streams)
-        self._memory = Rows.of(hift, self._width, self._windows[-1])
+        self._memory = vocoder.rows(self._width, self._windows[-1])
         self._batches: dict[tuple[int, int], _Batch] = {}  # by frames and rows
 
     def graphs(self) -> list[Make]:
@@ -49,9 +47,9 @@ class VocoderBatch:
         counts = [1 << exponent for exponent in range(self._width.bit_length())]
         return [partial(self._batch, frames, count) for frames in self._windows[::-1] for count in counts[::-1]]
 
-    def stream(self, seed: int, first_held: int = FIRST_HELD) -> HiftStream:
-        """An utterance. See `HiftStream` for what its first hop holds back."""
-        return HiftStream(self._hift, seed, first_held, self.speak)
+    def stream(self, seed: int, *, whole: bool = False) -> VocoderStream:
+        """An utterance; a `whole` one needs not be heard soon."""
+        return self._vocoder.stream(seed, whole=whole, speak=self.speak)
 
     @torch.inference_mode()
     def push(self, works: Sequence[Work]) -> list[Tensor]:
@@ -65,7 +63,7 @@ class VocoderBatch:
         """The samples (n,) that each completes. Those that lie in windows of one size are spoken together."""
         groups = defaultdict[int, list[int]](list)
         for number, hop in enumerate(hops):
-            groups[self._window(hop.window.heard)].append(number)
+            groups[self._window(hop.frames)].append(number)
         spoken: dict[int, Tensor] = {}
         for frames, group in groups.items():
             for numbers in (group[begin : begin + self._width] for begin in range(0, len(group), self._width)):
@@ -73,54 +71,39 @@ class VocoderBatch:
                 spoken.update(zip(numbers, samples, strict=True))
         return [spoken[number] for number in range(len(hops))]
 
-    def _window(self, heard: int) -> int:
+    def _window(self, needed: int) -> int:
         """The smallest that has room; one of its own where there is none."""
-        return next((frames for frames in self._windows if frames >= heard), heard)
+        return next((frames for frames in self._windows if frames >= needed), needed)
 
     def _together(self, frames: int, hops: Sequence[Hop]) -> list[Tensor]:
         if frames not in self._windows:
-            return together(self._hift, hops)
+            return together(self._vocoder, hops)
         return self._batch(frames, _power_of_two(len(hops))).speak(hops)
 
     def _batch(self, frames: int, count: int) -> "_Batch":
         if (frames, count) not in self._batches:
-            self._batches[frames, count] = _Batch(self._hift, self._memory.part(count, frames), self._pool)
+            self._batches[frames, count] = _Batch(self._memory.part(count, frames), self._pool)
         return self._batches[frames, count]
-
-
-def _fused(hift: Hift, kernels: "Kernels") -> Filtered:
-    # Triton is imported where a card is, and only then.
-    from cosyserve.cosyvoice.runtime.fused_hift import FusedHift
-
-    return FusedHift(hift, kernels)
 
 
 class _Batch:
     """Rows that are spoken again and again."""
 
-    def __init__(self, hift: Hift, rows: Rows, pool: Pool | None) -> None:
-        self._hift, self._rows = hift, rows
+    def __init__(self, rows: Rows, pool: Pool | None) -> None:
+        self._rows = rows
         self._spoken: Spoken
-        self._run: Callable[[], None] = captured(self._speak, pool).replay if rows.mel.is_cuda else self._speak
+        self._run: Callable[[], None] = captured(self._speak, pool).replay if rows.spans.is_cuda else self._speak
 
     def speak(self, hops: Sequence[Hop]) -> list[Tensor]:
         self._rows.put(hops)
         self._run()
-        waves, sources, turns = (each[: len(hops)].clone() for each in self._spoken)  # the next graph writes over them
-        return self._rows.take((waves, sources, turns), hops)
+        spoken = tuple(each[: len(hops)].clone() for each in self._spoken)  # the next graph writes over them
+        return self._rows.take(spoken, hops)
 
     def _speak(self) -> None:
-        self._spoken = self._rows.speak(self._hift, padded=True)
+        self._spoken = self._rows.speak(padded=True)
 
 
 def _power_of_two(count: int) -> int:
     """The next one."""
     return 1 << (count - 1).bit_length()
-
-
-def _windows(first: int, later: int) -> tuple[int, ...]:
-    """The frames heard in a usual first hop, in one of those that follow, and in the longest last one, which also has
-    what the flow's encoder looks ahead; the smallest first."""
-    after = Window(first).longer(later).after()
-    last = after.longer(later + FRAMES_PER_TOKEN * LOOK_AHEAD, final=True)
-    return tuple(sorted({first, after.longer(later).heard, last.heard}))

@@ -3,14 +3,15 @@
 Each Euler step is a turn of its own, and so is each second of sound, so that the streams beside it go on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor
 
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN
-from cosyserve.cosyvoice.model.flow import Flow
+from cosyserve.cosyvoice.model.flow import Solver
+from cosyserve.cosyvoice.runtime.hops import Pauses
 
 _PIECE = CHUNK_TOKENS * FRAMES_PER_TOKEN
 
@@ -18,12 +19,14 @@ _PIECE = CHUNK_TOKENS * FRAMES_PER_TOKEN
 class WholeTokens:
     """The speech tokens of one utterance, given out all at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, silent: Collection[int] = ()) -> None:
         self.all: list[int] = []
         self.ready = False
+        self._pauses = Pauses(silent)
 
     def add(self, token: int) -> None:
-        self.all.append(token)
+        if self._pauses.keep(token):
+            self.all.append(token)
 
     def complete(self) -> None:
         self.ready = True
@@ -32,7 +35,7 @@ class WholeTokens:
 class WholeFlow:
     """Tokens to mel. It sees all of the recording, and all of the utterance at every frame."""
 
-    def __init__(self, flow: Flow, prompt: Prompt, tokens: WholeTokens) -> None:
+    def __init__(self, flow: Solver, prompt: Prompt, tokens: WholeTokens) -> None:
         self._flow, self._prompt, self._tokens = flow, prompt, tokens
         self._turns: Iterator[tuple[Tensor, bool]] | None = None
 
@@ -50,7 +53,7 @@ class WholeFlow:
         return next(self._turns)
 
     def _all(self) -> Iterator[tuple[Tensor, bool]]:
-        device = self._flow.encoder_proj.weight.device
+        device = self._flow.like.device
         prompt = self._prompt
         speech, mel, speaker = (each[None].to(device) for each in (prompt.speech, prompt.mel, prompt.speaker))
         tokens = torch.tensor([self._tokens.all], dtype=torch.long, device=device)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Request, UploadFile
 
+from cosyserve.cosyvoice.frontend.marks import LEAD
 from cosyserve.server.bodies import BoundedRoute
 from cosyserve.server.failures import RESPONSES
 from cosyserve.server.fields import Normalize, form_or_query
@@ -70,5 +71,6 @@ async def inference_instruct2(
 def _spoken(
     request: Request, text: str, normalize: bool, voice: str = "", options: Options = Options()
 ) -> SpeechResponse:
+    text = text.removeprefix(LEAD)  # which its clients of CosyVoice3 write, and the server by itself
     speech = service_of(request).speech(text, voice, options=options, normalize=normalize)
     return SpeechResponse(request, speech, FORMATS["pcm"])

@@ -34,6 +34,7 @@ class Readiness(Status):
     start: str
     synthesizer: str
     model: str
+    capabilities: list[str]
     device: str
     rung: str
     why: str
@@ -82,6 +83,7 @@ async def readyz(request: Request, response: Response) -> Readiness | Status:
         start=service.start,
         synthesizer=service.synthesizer.name,
         model=service.synthesizer.model,
+        capabilities=sorted(each.value for each in service.synthesizer.capabilities),
         device=service.synthesizer.device,
         rung=service.rung,
         why=service.choice.why,

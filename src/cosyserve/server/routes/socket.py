@@ -27,7 +27,7 @@ from cosyserve.server.routes.openai import FormatName, Seed, Speed
 from cosyserve.server.service import service_of
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.encoders import FORMATS
-from cosyserve.speech.synthesizer import Options
+from cosyserve.speech.synthesizer import Options, pronounces
 from cosyserve.text.checks import checked_piece
 from cosyserve.text.front_end import FrontEnd, Segment, Sentence, segments
 
@@ -76,10 +76,11 @@ _MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discrimina
 class Generation:
     """One text that is arriving, and how it is to be spoken."""
 
-    def __init__(self, update: Update, max_chars: int, stall_seconds: float) -> None:
+    def __init__(self, update: Update, max_chars: int, stall_seconds: float, *, pronounced: bool = False) -> None:
         self.update, self.characters, self.complete = update, 0, False
         self._max_chars, self._stall_seconds = max_chars, stall_seconds
-        self._front_end = FrontEnd(normalize=update.normalize)
+        self._pronounced = pronounced
+        self._front_end = FrontEnd(normalize=update.normalize, pronounced=pronounced)
         self._half = ""  # of a surrogate pair, whose other half the next text begins with
         # No bound on its items, as a full queue would keep the session from reading a cancel; the text in
         # it is bounded by `max_chars`.
@@ -110,7 +111,7 @@ class Generation:
         return text.removesuffix(self._half) if self._half else text
 
     def segments(self) -> AsyncIterator[Segment]:
-        return segments(self, normalize=self.update.normalize)
+        return segments(self, normalize=self.update.normalize, pronounced=self._pronounced)
 
     @property
     def waiting(self) -> bool:
@@ -188,8 +189,9 @@ class Session:
                 raise CosyError(
                     errors.MESSAGE_INVALID, details=f"{_MAX_WAITING} texts are already waiting to be spoken"
                 )
-            settings = self._service.settings
-            self._open = Generation(self._update, settings.max_text_chars, settings.stall_seconds)
+            settings, pronounced = self._service.settings, pronounces(self._service.synthesizer)
+            most, patience = settings.max_text_chars, settings.stall_seconds
+            self._open = Generation(self._update, most, patience, pronounced=pronounced)
             self._generations.put_nowait(self._open)
         return self._open
 

@@ -2,6 +2,7 @@
 // Every address is relative, so that the page works under any path a proxy puts it at.
 
 import { decoderFor } from "./decoders.js";
+import { instructions } from "./instructions.js";
 import { Player } from "./player.js";
 import { isChinese, texts, translatePage } from "./texts.js";
 import { Waveform } from "./waveform.js";
@@ -10,6 +11,7 @@ const SAMPLE_RATE = 24000;
 const STATE_EVERY = 5000; // ms
 const RUNNING_DRY = 1; // seconds
 const AHEAD = 60; // seconds of sound that are decoded before they are heard
+const MODELS = { "cosyvoice2-0.5b": "CosyVoice2", "cosyvoice3-0.5b": "CosyVoice3" }; // as people call them
 
 const $ = (id) => document.getElementById(id);
 const waveform = new Waveform($("waveform"));
@@ -39,7 +41,7 @@ function show(problem) {
 // Without the key that a server needs, it tells no more than that it is ready.
 function described(state) {
   if (!state.synthesizer) return texts.ready;
-  const synthesizer = state.synthesizer === "preview" ? texts.preview : "CosyVoice2";
+  const synthesizer = MODELS[state.model] ?? (state.synthesizer === "preview" ? texts.preview : state.model);
   const load = texts.load(state.active_streams, state.max_streams);
   const parts = [synthesizer, state.device, state.rung, load];
   if (state.replicas > 1) parts.push(texts.replicas(state.replicas_ready, state.replicas));
@@ -58,6 +60,7 @@ async function refreshState() {
   $("state").dataset.state = state.status;
   const starting = state.preparing ? texts.preparing(state.preparing) : texts[state.status];
   $("state-text").textContent = state.status === "ready" ? described(state) : starting;
+  $("instructions-field").hidden = !state.capabilities?.includes("instruct");
   $("idle").hidden = state.seconds_to_shutdown == null;
   $("idle-text").textContent = texts.switchedOff(Math.ceil(state.seconds_to_shutdown / 60));
   // What bounds the streams is worth a sentence where it is not what the owner has set, the kernels on a card.
@@ -122,6 +125,7 @@ async function stream({ abort, player }, format) {
       input: $("text").value,
       voice: $("voice").value,
       speed: Number($("speed").value),
+      instructions: $("instructions-field").hidden ? "" : $("instructions").value,
       response_format: format,
     }),
   });
@@ -219,6 +223,9 @@ $("key").addEventListener("change", () => {
 window.addEventListener("resize", () => running || waveform.draw(Infinity));
 
 translatePage();
+$("known-instructions").replaceChildren(
+  ...instructions.map(([words, english, chinese]) => new Option(isChinese ? chinese : english, words)),
+);
 $("text").value = texts.sample;
 fillVoices();
 refreshState();

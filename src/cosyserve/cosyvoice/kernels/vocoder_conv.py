@@ -77,7 +77,7 @@ class Begin:
         return (at >= self.frames[:, None] * self.rate)[..., None]
 
 
-def grouped_conv(
+def vocoder_conv(
     x: Tensor,
     convs: Convs,
     out: Tensor | None = None,
@@ -106,7 +106,7 @@ def grouped_conv(
     assert x.stride()[2:] == (channels, 1) and all(each.is_contiguous() for each in results)  # noqa: S101 - the callers'
     assert begin is None or begin.frames.is_contiguous()  # noqa: S101
     assert convs.weight.is_contiguous() and (new is None or new.stride()[1:] == results[0].stride()[1:])  # noqa: S101
-    _grouped_conv[triton.cdiv(count, tile.rows), triton.cdiv(columns, columns_at_once), groups * batch](
+    _vocoder_conv[triton.cdiv(count, tile.rows), triton.cdiv(columns, columns_at_once), groups * batch](
         x,
         convs.weight,
         convs.bias,
@@ -179,7 +179,7 @@ _SIZES = ["batch", "length", "count", "x_group", "x_row", "new_group"]
 
 # No size of a window is compiled in, so that none is compiled when a request comes.
 @triton.jit(do_not_specialize=_SIZES)
-def _grouped_conv(
+def _vocoder_conv(
     x_ptr,
     weight_ptr,
     bias_ptr,

@@ -1,30 +1,28 @@
-"""CosyVoice2 as a synthesizer: voices and text on one side, the engine on the other."""
+"""CosyVoice as a synthesizer, in either edition: voices and text on one side, the engine on the other."""
 
 import asyncio
 import logging
-import secrets
 import threading
-import zlib
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from cosyserve import errors
+from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
+from cosyserve.cosyvoice.frontend.edition import COSYVOICE2, Edition
 from cosyserve.cosyvoice.frontend.prompt_encoder import PromptEncoder
-from cosyserve.cosyvoice.frontend.tokenizer import END_OF_PROMPT, TextTokenizer
-from cosyserve.cosyvoice.model.config import Config
+from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
+from cosyserve.cosyvoice.model.config import Sizes, with_steps
 from cosyserve.cosyvoice.model.int8 import quantised
-from cosyserve.cosyvoice.model.loading import WeightsError, load_config, load_flow, load_hift, load_llm
-from cosyserve.cosyvoice.model.sampling import length_limits
-from cosyserve.cosyvoice.runtime.generation import Generator, Request
+from cosyserve.cosyvoice.model.loading import WeightsError, load_flow, load_hift, load_llm
+from cosyserve.cosyvoice.runtime.generation import Generator
 from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.utterance import Utterance
 from cosyserve.errors import CosyError
+from cosyserve.speech.asking import Asker
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.engine_tokens import open_engine
 from cosyserve.speech.kernel_choice import KernelChoice, KernelsInUse, choose
@@ -35,11 +33,9 @@ from cosyserve.speech.silence import LeadingSilence
 from cosyserve.speech.synthesizer import Capability, Options
 from cosyserve.speech.voices import Library, Voice
 from cosyserve.text.checks import checked_field
-from cosyserve.text.front_end import uncut
 
 # Positions of a slot: 30 s of recording with its words, a segment, and the longest that a segment may become.
 _POSITIONS = 2560
-_NOTHING = torch.empty(0, dtype=torch.long)
 _PREPARING = 8  # threads that look voices up and tokenize; most of the time they wait for the normaliser
 _LISTENING_SHARE = 4  # a fourth of the threads listens to recordings, so that streams go on beside it
 
@@ -48,35 +44,44 @@ _LOOK_SECONDS = 2.0  # between two looks at whether a card has more room
 log = logging.getLogger(__name__)
 
 
-class CosyVoice2Synthesizer:
-    name = "cosyvoice2"
-    model = "cosyvoice2-0.5b"
-    capabilities = frozenset(Capability)
-
-    def __init__(self, folder: Path, voices: Path, config: RuntimeConfig, engine: Path | None = None) -> None:
+class CosyVoiceSynthesizer:
+    def __init__(
+        self,
+        folder: Path,
+        voices: Path,
+        config: RuntimeConfig,
+        engine: Path | None = None,
+        edition: Edition = COSYVOICE2,
+    ) -> None:
         """Load the model of `folder`; raises `CS-SYN-004` where it is not whole. `engine` takes its language model's
         place; raises `CS-ENGINE-002` where it cannot."""
+        self.name, self.model = edition.name, edition.model
+        able = (Capability.CLONE, Capability.INSTRUCT, *[Capability.PRONOUNCE] * edition.pronounces)
+        self.capabilities = frozenset(able)
         try:
-            sizes = load_config(folder)
-            sizes = replace(sizes, flow=replace(sizes.flow, steps=config.flow_steps))
-            self._tokenizer = TextTokenizer(folder)
-            prompt_encoder = PromptEncoder(folder, max(1, config.threads // _LISTENING_SHARE))
+            sizes = with_steps(edition.config(folder), config.flow_steps)
+            tokenizer = TextTokenizer(folder, edition.added)
+            prompt_encoder = PromptEncoder(folder, max(1, config.threads // _LISTENING_SHARE), edition.ears)
             flow = load_flow(folder, sizes, config.dtype, config.device)
-            hift = load_hift(folder, sizes, config.device)
-            hift.exact = config.dtype == torch.float32
-            if self._tokenizer.size > sizes.llm.vocabulary:
-                raise WeightsError(f"the tokenizer has {self._tokenizer.size} tokens, the model {sizes.llm.vocabulary}")
-            self._positions = _POSITIONS
+            vocoder = load_hift(folder, sizes, config.device)
+            vocoder.exact = config.dtype == torch.float32
+            if tokenizer.size > sizes.llm.vocabulary:
+                raise WeightsError(f"the tokenizer has {tokenizer.size} tokens, the model {sizes.llm.vocabulary}")
             chosen = choose(config.device, config.dtype, sizes, config.state_dir)
-            generator = self._generator(folder, sizes, config, engine, chosen)
-            self._prompts = Prompts(voices, folder, prompt_encoder, self._tokenizer.size)
+            if engine is None:
+                generator, positions = _generator(folder, sizes, config, chosen), _POSITIONS
+            else:
+                opened = open_engine(engine, config, Vocabulary.of(sizes.llm, tokenizer.size))
+                generator, positions = lambda streams: opened, opened.length
+            self._asker = Asker(edition, tokenizer, positions)
+            self._prompts = Prompts(voices, folder, prompt_encoder, tokenizer.size, edition)
             self.library = Library(voices, learn=self._prompts.of)
         except WeightsError as error:
             raise CosyError(errors.MODEL_UNUSABLE, reason=error) from error
         self.device = torch.cuda.get_device_name(config.device) if config.device.startswith("cuda") else config.device
         self._config = config
         self.kernels: KernelsInUse | None = chosen.in_use
-        self._parts = Parts(generator, sizes, flow, hift, config, chosen.kernels)
+        self._parts = Parts(generator, sizes, flow, vocoder, config, chosen.kernels)
         parts, self.capacity = self._parts.made()
         self._runtime = Runtime(*parts, config.threads, config.device)
         self._closing = threading.Event()
@@ -99,7 +104,7 @@ class CosyVoice2Synthesizer:
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         loop = asyncio.get_running_loop()
         voice_prompt = await self._voice_prompt(voice, options)
-        request = await loop.run_in_executor(self._preparing, self._request, segment, voice_prompt, options)
+        request = await loop.run_in_executor(self._preparing, self._asker.request, segment, voice_prompt, options)
         made: asyncio.Queue[Pcm | Exception | None] = asyncio.Queue()
 
         def give(item: Pcm | Exception | None) -> None:
@@ -119,18 +124,6 @@ class CosyVoice2Synthesizer:
                     yield pcm
         finally:
             self._runtime.cancel(utterance)
-
-    def _generator(
-        self, folder: Path, sizes: Config, config: RuntimeConfig, engine: Path | None, chosen: KernelChoice
-    ) -> MakeGenerator:
-        """What makes the generator, once it is known for how many streams there is room."""
-        if engine is not None:
-            opened = open_engine(engine, config, self._tokenizer.size)
-            self._positions = opened.length
-            return lambda streams: opened
-        llm = load_llm(folder, sizes, torch.bfloat16 if config.int8 else config.dtype, config.device)
-        llm = quantised(llm) if config.int8 else llm
-        return lambda streams: Generator(llm, streams, _POSITIONS, kernels=chosen.kernels)
 
     def _wait_for_room(self) -> None:
         """As long as others that hold memory of the card, a predecessor say, may let go of it."""
@@ -175,36 +168,14 @@ class CosyVoice2Synthesizer:
         _words(entry.transcript)
         return self._prompts.encode(entry)
 
-    def _request(self, segment: str, voice_prompt: VoicePrompt, options: Options) -> Request:
-        """What the engine needs of a segment, as tensors; raises `CS-TEXT-…`."""
-        text = self._tokenizer.encode(segment)
-        prompt_text, prompt_speech = self._lead(voice_prompt, checked_field("instructions", options.instructions))
-        seed = secrets.randbits(63) if options.seed is None else options.seed
-        # Every segment of a request has random numbers of its own.
-        request = Request(text, prompt_text, prompt_speech, seed ^ zlib.crc32(segment.encode()))
-        if request.prompt_positions + length_limits(len(text))[0] >= self._positions:
-            raise CosyError(errors.PROMPT_TOO_LONG, positions=request.prompt_positions, limit=self._positions)
-        return request
 
-    def _lead(self, voice_prompt: VoicePrompt, instructions: str) -> tuple[Tensor, Tensor]:
-        """What the language model reads before the text: an instruction (instruct2), the recording and its words
-        (zero-shot), or nothing where the words are unknown (cross-lingual)."""
-        if instruction := _unmarked(instructions):
-            return self._tokenizer.instruction(instruction), _NOTHING
-        words = voice_prompt.text
-        if words is None:
-            words = self._tokenizer.encode(uncut(voice_prompt.transcript))
-        return (words, voice_prompt.prompt.speech) if len(words) else (_NOTHING, _NOTHING)
+def _generator(folder: Path, sizes: Sizes, config: RuntimeConfig, chosen: KernelChoice) -> MakeGenerator:
+    """What makes the generator, once it is known for how many streams there is room."""
+    llm = load_llm(folder, sizes, torch.bfloat16 if config.int8 else config.dtype, config.device)
+    llm = quantised(llm) if config.int8 else llm
+    return lambda streams: Generator(llm, streams, _POSITIONS, kernels=chosen.kernels)
 
 
 def _words(transcript: str) -> str:
     """A card may come from anywhere, and so may its words."""
     return checked_field("transcript", transcript)
-
-
-def _unmarked(instructions: str) -> str:
-    """As they were written, without the mark that upstream's clients put at their end: the tokenizer sets it."""
-    instructions = instructions.strip()
-    while instructions.endswith(END_OF_PROMPT):
-        instructions = instructions.removesuffix(END_OF_PROMPT).rstrip()
-    return instructions
