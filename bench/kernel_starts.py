@@ -65,8 +65,8 @@ def start(which: str, folder: str) -> dict[str, float]:
         check=True,
     )
     moments = json.loads(done.stdout.splitlines()[-1])
-    befores = [began, *(at for _, at in moments)]
-    return {name: at - before for (name, at), before in zip(moments, befores, strict=False)}
+    starts = [began, *(at for _, at in moments)]
+    return {name: at - before for (name, at), before in zip(moments, starts, strict=False)}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

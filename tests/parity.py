@@ -187,8 +187,8 @@ def _error(name: str, ours: Tensor, expected: Tensor) -> float:
     return float(difference.abs().max() if name == "sines" else difference.norm() / expected.float().norm())
 
 
-def tolerance(name: str, generation: int = 2) -> float:
-    if generation == 2:
+def tolerance(name: str, edition: int = 2) -> float:
+    if edition == 2:
         return SINES_TOLERANCE if name == "sines" else TOLERANCE
     if name.startswith("wav_model"):
         return TOGETHER_TOLERANCE
@@ -207,14 +207,14 @@ def main() -> None:
     size = next((size for name in names for size in (*SIZES3, *SIZES) if name.startswith(size)), None)
     if size is None:
         parser.error("which size is it? Add --config tiny, full, tiny3 or full3")
-    generation = 3 if size in SIZES3 else 2
+    edition = 3 if size in SIZES3 else 2
     if reference is None:
         reference = GOLDEN / f"{size}.npz"
-        vocoder = vocoder or (GOLDEN / f"{size}_vocoder.npz" if generation == 2 else None)
-    model = seeded3(SIZES3[size]) if generation == 3 else seeded(SIZES[size])
+        vocoder = vocoder or (GOLDEN / f"{size}_vocoder.npz" if edition == 2 else None)
+    model = seeded3(SIZES3[size]) if edition == 3 else seeded(SIZES[size])
     failed = False
     for name, error in compare(model, reference, options.device, vocoder):
-        good = error <= tolerance(name, generation)
+        good = error <= tolerance(name, edition)
         failed |= not good
         print(f"{'ok  ' if good else 'FAIL'} {name:26} {error:.2e}", flush=True)
     sys.exit(failed)

@@ -15,9 +15,9 @@ from cosyserve.cosyvoice.model.config import DitFlowConfig, FlowConfig
 from cosyserve.cosyvoice.model.dit import Modulation
 from cosyserve.cosyvoice.model.flow import DitFlow
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
+from cosyserve.cosyvoice.runtime.editions import mean_batch
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch
 from cosyserve.cosyvoice.runtime.generation import Generator
-from cosyserve.cosyvoice.runtime.generations import mean_batch
 from cosyserve.cosyvoice.runtime.hops import Hops
 from cosyserve.cosyvoice.runtime.memory import (
     ENCODER_TOKENS,

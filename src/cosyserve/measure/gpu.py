@@ -20,10 +20,10 @@ from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.untrained import untrained
 from cosyserve.cosyvoice.model.vocoder import Vocoder
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
+from cosyserve.cosyvoice.runtime.editions import mean_batch
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch, Work
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
-from cosyserve.cosyvoice.runtime.generations import mean_batch
 from cosyserve.cosyvoice.runtime.graphs import new_pool
 from cosyserve.cosyvoice.runtime.hops import Hops
 from cosyserve.cosyvoice.runtime.memory import VOICE_PAGES, Share, pages_behind, room, shared_out

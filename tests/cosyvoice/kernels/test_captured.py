@@ -10,10 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernels
 from cosyserve.cosyvoice.model.loading import fold_weight_norm
+from cosyserve.cosyvoice.runtime.editions import mean_batch
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch
-from cosyserve.cosyvoice.runtime.generations import mean_batch
 from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
-from tests.cosyvoice.kernels.test_fused_streams import GENERATIONS
+from tests.cosyvoice.kernels.test_fused_streams import EDITIONS
 from tests.cosyvoice.seeded import Model, Model3
 
 WAITING = ("item", "_local_scalar_dense", "nonzero", "masked_select", "_unique2")
@@ -38,7 +38,7 @@ def as_captured() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=GENERATIONS, ids=["CosyVoice2", "CosyVoice3"])
+@pytest.fixture(params=EDITIONS, ids=["CosyVoice2", "CosyVoice3"])
 def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Model | Model3:
     made: Model | Model3 = request.param()
     times = made.flow.times()  # numbers of the host's, which a graph has as constants

@@ -20,10 +20,10 @@ from tests.cosyvoice.test_token2wav import assert_each_is_the_whole, prompt, tok
 FRAMES = 600
 
 
-GENERATIONS: list[Callable[[], Model | Model3]] = [lambda: seeded(SHALLOW), lambda: calm3(SHALLOW3)]
+EDITIONS: list[Callable[[], Model | Model3]] = [lambda: seeded(SHALLOW), lambda: calm3(SHALLOW3)]
 
 
-@pytest.fixture(scope="module", params=GENERATIONS, ids=["CosyVoice2", "CosyVoice3"])
+@pytest.fixture(scope="module", params=EDITIONS, ids=["CosyVoice2", "CosyVoice3"])
 def model(request: pytest.FixtureRequest) -> Model | Model3:
     made: Model | Model3 = request.param()
     return made
@@ -46,7 +46,7 @@ def test_streams_side_by_side_give_the_chunk_masked_result(
     assert_each_is_the_whole(token2wav_of(model, first), model, first, recorded, spoken)
 
 
-@pytest.mark.parametrize("make", GENERATIONS, ids=["CosyVoice2", "CosyVoice3"])
+@pytest.mark.parametrize("make", EDITIONS, ids=["CosyVoice2", "CosyVoice3"])
 def test_the_sound_is_that_of_pytorch_s_path(make: Callable[[], Model | Model3]) -> None:
     """A vocoder that has kernels is another one from then on: it leaves its biases to them."""
     model, spoken, given_prompt = make(), tokens_of(70, 1), prompt(40)

@@ -59,7 +59,7 @@ _OTHERS = {"norm_linear", "linear_residual", "decode_attention", "draw"}
 
 
 def used_by(sizes: Sizes) -> set[str]:
-    """The names of those that a model of either generation is computed with."""
+    """The names of those that a model of either edition is computed with."""
     return _OTHERS | (_DIT if isinstance(sizes, Config3) else _FLOW)
 
 

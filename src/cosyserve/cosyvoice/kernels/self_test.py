@@ -199,7 +199,7 @@ def hift_cases(config: Config, like: Tensor, streams: int = 2) -> Iterator[Case]
 
 
 def causal_vocoder_cases(config: Config3, like: Tensor, streams: int = 2) -> Iterator[Case]:
-    """What CosyVoice3's vocoder does, which is float32: in windows of any length, at whose beginning there may be nothing."""
+    """What CosyVoice3's vocoder does, in float32, for windows of any length that may begin with nothing."""
     random, rate = Random(like.float()), math.prod(config.hift.up_rates)
     channels = config.hift.channels // 2 ** len(config.hift.up_rates)
     for count, begun in itertools.product((_CHUNK * rate, _CHUNK * rate + 1), (False, True)):

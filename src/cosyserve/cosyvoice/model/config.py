@@ -147,7 +147,7 @@ class Config3:
 
 
 Sizes = Config | Config3
-"""Those of either generation."""
+"""Those of either edition."""
 RELEASED: dict[str, Sizes] = {"cosyvoice2": Config(), "cosyvoice3": Config3()}
 
 

@@ -49,7 +49,7 @@ class Kept:
 
 
 class Solver(nn.Module, ABC):
-    """Conditional flow matching, whatever estimates the flow and makes its mean: what both generations share."""
+    """Conditional flow matching, whatever estimates the flow and makes its mean: what both editions share."""
 
     def __init__(self, estimator: nn.Module, speaker: int, steps: int, guidance: float) -> None:
         super().__init__()

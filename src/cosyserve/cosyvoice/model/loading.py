@@ -39,7 +39,7 @@ def load_config(folder: Path) -> Config:
 
 
 def load_sizes(folder: Path) -> Sizes:
-    """The same of the generation that the folder has."""
+    """The same of the edition that the folder has."""
     return _sizes(folder, Config3) if is_cosyvoice3(folder) else _sizes(folder, Config)
 
 

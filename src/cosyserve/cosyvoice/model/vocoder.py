@@ -1,4 +1,4 @@
-"""What a vocoder is to those who stream with it, of whichever generation."""
+"""What a vocoder is to those who stream with it, of whichever edition."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol

@@ -12,9 +12,9 @@ from cosyserve.cosyvoice.model.config import CHUNK_TOKENS, FRAMES_PER_TOKEN
 from cosyserve.cosyvoice.model.flow import Chunk, Solver
 from cosyserve.cosyvoice.model.vocoder import Hop as VocoderHop
 from cosyserve.cosyvoice.model.vocoder import Vocoder
+from cosyserve.cosyvoice.runtime.editions import mean_batch
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch, FlowState, Work
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
-from cosyserve.cosyvoice.runtime.generations import mean_batch
 from cosyserve.cosyvoice.runtime.graphs import Make, fetched, new_pool
 from cosyserve.cosyvoice.runtime.health import is_out_of_memory
 from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
@@ -92,6 +92,7 @@ class BatchedToken2Wav:
         """`frames` bounds what an utterance has behind it, `recording_tokens` how much of that is a recording; by
         default half of it. With `kernels` Triton's make the flow, else PyTorch's."""
         torch.backends.cudnn.deterministic = True  # a seed gives the same samples, whatever runs beside it
+        torch.backends.cudnn.allow_tf32 = False  # float32 is exact; the vocoder says by itself when it is not to be
         self.width = streams
         self.slots: float = streams
         self._hops = Hops(hops.first, CHUNK_TOKENS)  # a graph moves a chunk, neither more nor less

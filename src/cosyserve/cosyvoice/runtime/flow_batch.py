@@ -21,8 +21,8 @@ from torch.nn import functional as F  # noqa: N812
 from cosyserve.cosyvoice.model.config import MELS
 from cosyserve.cosyvoice.model.flow import Chunk, Solver
 from cosyserve.cosyvoice.runtime.eager_estimator import EagerEstimator
+from cosyserve.cosyvoice.runtime.editions import fused_estimator
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, BatchRows, FlowMemory
-from cosyserve.cosyvoice.runtime.generations import fused_estimator
 from cosyserve.cosyvoice.runtime.graphs import Make, Pool, captured
 from cosyserve.cosyvoice.runtime.memory import pages_behind
 from cosyserve.cosyvoice.runtime.pages import Pages

@@ -86,7 +86,7 @@ def shared_out(room: float, config: FlowSizes, frames: int, value_bytes: int = 2
 def streams_on(
     memory: float, past_seconds: float, steps: int = FlowConfig.steps, model: type[FlowSizes] = FlowConfig
 ) -> int:
-    """An estimate for a card with that many free bytes, before the model is there; of the generation
+    """An estimate for a card with that many free bytes, before the model is there; of the edition
     whose flow `model` is."""
     frames = frames_behind(round(past_seconds * TOKENS_PER_SECOND) or None)
     return shared_out(room(memory - _MODEL_BYTES[model]), model(steps=steps), frames).streams

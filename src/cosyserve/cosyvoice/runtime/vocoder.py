@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cosyserve.cosyvoice.model.vocoder import Hop, Rows, Spoken, Vocoder, VocoderStream, together
-from cosyserve.cosyvoice.runtime.generations import use_kernels
+from cosyserve.cosyvoice.runtime.editions import use_kernels
 from cosyserve.cosyvoice.runtime.graphs import Make, Pool, captured
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What of the runtime is made for which generation: the one place that asks."""
+"""What of the runtime is made for which edition: the one place that asks."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
