@@ -1,7 +1,7 @@
 """The frozen load protocol: what listeners hear of one runtime, in process and below HTTP.
 
     python -m bench.load --output load.json [--plot load.svg] [--model FOLDER | --untrained] [--edition cosyvoice3]
-                         [--quick] [--compare FILE]
+                         [--short | --quick] [--compare FILE]
 
 The model is the small one of the tests, or one in a folder, or (`--untrained`) one of the released size with weights
 that need no file; on a CUDA device where there is one. Clients take what comes at once, as a client that buffers does,
@@ -15,8 +15,8 @@ and play it in real time (`bench.common.listening`). Parts, in their order:
 - open loop: arrivals at random, short and long texts, rates that rise until somebody hears silence in two running; in
   four voices, then in six, so that a cache of four shows.
 
-What is frozen: texts, voices, seeds, rates (the powers of 1.3) and, but for `--quick`, durations. The stop tokens are
-never drawn, so a text of 4 s sounds for 4 s. Who has not been heard out some seconds after a part's end gives up. The
+What is frozen: texts, voices, seeds, rates (the powers of 1.3) and, except with `--short` and `--quick`, durations. The
+stop tokens are never drawn, so a text of 4 s sounds for 4 s. Who has not been heard out some seconds after a part's end gives up. The
 file is written after every part and every rate, so a run that is cut leaves what it has. Weights that are not trained
 make no silence before they speak: audible is then the first chunk itself.
 """
@@ -84,7 +84,6 @@ _PAST_TOKENS, _RECORDING_TOKENS = 15 * TOKENS_PER_SECOND, 8 * TOKENS_PER_SECOND
 _STREAMS, _STREAMS_ON_CPU = 16, 2
 
 _NEW = 1000  # voices from here on are spoken once
-_BEGIN = 0.4  # of what the closed loop carried: the first rate of the open one
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,11 @@ class Protocol:
     open: float = 20
     open_voices: tuple[int, ...] = (4, 6)
     patience: float = 10  # after the end of a part, with what was asked before
+    begin: float = 0.4  # of what the closed loop carried: the first rate of the open one
     limit: float = 440  # for everything, the making of the runtime too; the open loops share what is left
 
 
+SHORT = replace(Protocol(), closed=4, repeats=5, staggering=20, open=15, patience=6, begin=0.7, limit=330)
 QUICK = replace(Protocol(), closed=2, repeats=3, staggering=6, open=4, patience=5, limit=80)
 
 
@@ -196,7 +197,7 @@ class Run:
         await self.voices()
         await self.staggered()
         most = max(each.sound_per_s for each in carried) or 1.0  # where nothing came within the time, real time
-        begin = _BEGIN * most / statistics.fmean(self._protocol.texts)
+        begin = self._protocol.begin * most / statistics.fmean(self._protocol.texts)
         for number, voices in enumerate(self._protocol.open_voices):
             left = self._protocol.limit - (time.perf_counter() - self._began)
             await self.open(voices, begin, left / (len(self._protocol.open_voices) - number))
@@ -341,7 +342,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--untrained", action="store_true", help="the released size, weights that need no file")
     parser.add_argument("--edition", choices=RELEASED, default="cosyvoice2", help="of a model without a file")
     parser.add_argument("--streams", type=int, help=f"default {_STREAMS}, on a processor {_STREAMS_ON_CPU}")
-    parser.add_argument("--quick", action="store_true", help="a minute and a half, for a look")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--short", action="store_true", help="five and a half minutes, the same rates")
+    length.add_argument("--quick", action="store_true", help="a minute and a half, for a look")
     parser.add_argument("--torch", action="store_true", help="PyTorch's kernels, even where a server uses Triton's")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="an earlier run on the same machine")
 
@@ -376,7 +379,8 @@ def measure(options: argparse.Namespace, results: Results) -> None:
         "streams": runtime.slots,
     }
     report.add(machine, "machine")
-    measured(runtime, config.llm.vocabulary, QUICK if options.quick else Protocol(), report, began)
+    protocol = QUICK if options.quick else SHORT if options.short else Protocol()
+    measured(runtime, config.llm.vocabulary, protocol, report, began)
     if options.plot:
         write_atomically(options.plot, picture(report.found))
     for line in compared(report.found, before):
