@@ -16,9 +16,9 @@ and play it in real time (`bench.common.listening`). Parts, in their order:
   four voices, then in six, so that a cache of four shows.
 
 What is frozen: texts, voices, seeds, rates (the powers of 1.3) and, except with `--short` and `--quick`, durations. The
-stop tokens are never drawn, so a text of 4 s sounds for 4 s. Who has not been heard out some seconds after a part's end gives up. The
-file is written after every part and every rate, so a run that is cut leaves what it has. Weights that are not trained
-make no silence before they speak: audible is then the first chunk itself.
+stop tokens are never drawn, so a text of 4 s sounds for 4 s. Who has not been heard out some seconds after a part's end
+gives up. The file is written after every part and every rate, so a run that is cut leaves what it has. Weights that are
+not trained make no silence before they speak: audible is then the first chunk itself.
 """
 
 import argparse
