@@ -125,8 +125,8 @@ class Settings(BaseSettings):
     voice: str = Field("", description="Voice for requests that name none. Empty means the synthesizer's first voice.")
     label: Literal["metadata", "audible", "off"] = Field(
         "metadata",
-        description="How speech says that a machine made it (docs/labels.md). `metadata` writes it into files and response "
-        "headers; `audible` also begins each response with a rhythm of tones, 1.1 s long.",
+        description="How speech says that a machine made it (docs/labels.md). `metadata` writes it into files and "
+        "response headers; `audible` also begins each response with a rhythm of tones, 1.1 s long.",
     )
     label_producer: str = Field(
         "CosyServe",

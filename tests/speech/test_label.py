@@ -1,5 +1,4 @@
-"""What a file says of itself, read by libraries that did not write it: mutagen, and FFmpeg and libsndfile for WAV, which
-we write ourselves."""
+"""What a file says of itself, read by libraries that did not write it: mutagen; FFmpeg and libsndfile for WAV."""
 
 import io
 import json
