@@ -12,7 +12,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosyserve.settings import Settings
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.settings import Settings, load_settings
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.encoders import FORMATS, Format
 from cosyserve.speech.label import COMMENT, Label, label_of, rhythm
@@ -129,3 +131,10 @@ def test_settings_choose_what_a_label_is() -> None:
     usual, audible = label_of(Settings()), label_of(Settings(label="audible"))
     assert usual and audible
     assert (usual.audible, audible.audible) == (False, True)
+
+
+@pytest.mark.parametrize("given", [{"label_producer": ""}, {"label_producer": "a\nb"}, {"label_id_prefix": "a b"}])
+def test_what_no_label_can_hold_is_refused(given: dict[str, str]) -> None:
+    with pytest.raises(CosyError) as refused:
+        load_settings(**given)
+    assert refused.value.fault is errors.SETTING_INVALID

@@ -87,7 +87,8 @@ def _sounded(sign: str) -> list[Pcm]:
 def _tone(units: int) -> Pcm:
     times = np.arange(units * _UNIT)
     edges = np.minimum(1, np.minimum(times, times[::-1]) / _RAMP)
-    return (_LEVEL * edges * np.sin(2 * np.pi * _HERTZ / SAMPLE_RATE * times)).astype(np.float32)
+    samples: Pcm = (_LEVEL * edges * np.sin(2 * np.pi * _HERTZ / SAMPLE_RATE * times)).astype(np.float32)
+    return samples
 
 
 def _pause(units: int) -> Pcm:
