@@ -1,6 +1,7 @@
 """The label of what is spoken, whichever way it was asked for."""
 
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.label import rhythm
 from tests.conftest import Serving
+from tests.running import eventually
 from tests.server.test_socket import audio_until, open_socket, send
 from tests.server.test_text import WAYS
 from tests.signals import from_s16le
@@ -71,6 +73,12 @@ def test_a_page_of_another_origin_may_read_the_header(serving: Serving) -> None:
     with serving(ToneSynthesizer(), cors_origins="https://example.org") as url:
         response = httpx.post(url + SPEECH, json={"input": "a"}, headers={"Origin": "https://example.org"})
         assert "X-AIGC-Label" in response.headers["access-control-expose-headers"]
+
+
+def test_the_log_knows_the_id(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "cosyserve"):
+        content_id = label_of(httpx.post(url + SPEECH, json={"input": "ab"}))["ProduceID"]
+        eventually(lambda: content_id in caplog.text)
 
 
 def test_an_error_is_no_speech_and_has_no_label(url: str) -> None:
