@@ -10,6 +10,7 @@ import pytest
 from cosyserve import __version__
 from tests.running import GREETING
 from tests.signals import decoded_by_ffmpeg, from_s16le, from_wav, is_speech
+from tests.speech.test_label import TAGGED, entry_of
 
 
 def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
@@ -38,6 +39,16 @@ def test_say_writes_a_file(tmp_path: Path, name: str) -> None:
 def test_say_writes_to_standard_output() -> None:
     said = run("say", GREETING, "-o", "-", "--voice", "english", "--speed", "1.5")
     assert is_speech(from_wav(said.stdout))
+
+
+def test_say_says_that_a_machine_spoke(tmp_path: Path) -> None:
+    for name in TAGGED:
+        path = tmp_path / f"speech.{name}"
+        said = run("say", "hi", "-o", str(path), COSYSERVE_LABEL_PRODUCER="Example")
+        assert said.returncode == 0, said.stderr
+        assert entry_of(path.read_bytes(), name)["ContentProducer"] == "Example"
+    assert entry_of(run("say", "hi", "-o", "-").stdout, "wav")["ContentProducer"] == "CosyServe"
+    assert entry_of(run("say", "hi", "-o", "-", COSYSERVE_LABEL="off").stdout, "wav") is None
 
 
 def test_say_reads_standard_input() -> None:

@@ -15,6 +15,7 @@ from cosyserve.settings import Settings
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.encoders import FORMATS
+from cosyserve.speech.label import Label, label_of
 from cosyserve.speech.output import Output
 from cosyserve.speech.pipeline import SpeechRequest, speak
 from cosyserve.speech.synthesizer import pronounces, voice_of
@@ -51,7 +52,7 @@ async def say(
             pronounced=pronounces(synthesizer),
         )
         speech = SpeechRequest(segments, voice_of(synthesizer, voice or settings.voice), speed)
-        with _sink(output, speed) as (sink, audio):
+        with _sink(output, speed, label_of(settings)) as (sink, audio):
             async for pcm in speak(synthesizer, speech, settings.max_audio_seconds):
                 sink.write(audio.push(pcm))
                 sink.flush()
@@ -64,17 +65,17 @@ def read(source: BinaryIO, most: int) -> str:
 
 
 @contextlib.contextmanager
-def _sink(output: str | None, speed: float) -> Iterator[tuple[BinaryIO, Output]]:
+def _sink(output: str | None, speed: float, label: Label | None) -> Iterator[tuple[BinaryIO, Output]]:
     if output is None:
         with _player() as pipe:
-            yield pipe, Output(FORMATS["pcm"], speed)
+            yield pipe, Output(FORMATS["pcm"], speed, label=label)
     elif output == "-":
-        yield sys.stdout.buffer, Output(FORMATS["wav"], speed)
+        yield sys.stdout.buffer, Output(FORMATS["wav"], speed, label=label)
     else:
-        yield from _file(Path(output), speed)
+        yield from _file(Path(output), speed, label)
 
 
-def _file(path: Path, speed: float) -> Iterator[tuple[BinaryIO, Output]]:
+def _file(path: Path, speed: float, label: Label | None) -> Iterator[tuple[BinaryIO, Output]]:
     """Writes the file atomically."""
     fmt = FORMATS.get(path.suffix[1:].lower())
     endings = ", ".join(f".{name}" for name in FORMATS)
@@ -82,7 +83,7 @@ def _file(path: Path, speed: float) -> Iterator[tuple[BinaryIO, Output]]:
         raise CosyError(errors.OUTPUT_UNUSABLE, path=path, reason="unknown ending", endings=endings)
     try:
         with writing_atomically(path) as file:
-            yield file, Output(fmt, speed, file)
+            yield file, Output(fmt, speed, file, label)
     except OSError as error:
         raise CosyError(errors.OUTPUT_UNUSABLE, path=path, reason=error.strerror, endings=endings) from error
 

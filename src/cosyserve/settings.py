@@ -123,6 +123,23 @@ class Settings(BaseSettings):
         False, description="Whether to remove the silence before the first sound of each of CosyVoice's segments."
     )
     voice: str = Field("", description="Voice for requests that name none. Empty means the synthesizer's first voice.")
+    label: Literal["metadata", "audible", "off"] = Field(
+        "metadata",
+        description="How speech says that a machine made it (docs/labels.md). `metadata` writes it into files and "
+        "response headers; `audible` also begins each response with a rhythm of tones, 1.1 s long.",
+    )
+    label_producer: str = Field(
+        "CosyServe",
+        min_length=1,
+        max_length=100,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+        description="Who made the speech, for its label: the name or the code of who offers the service.",
+    )
+    label_id_prefix: str = Field(
+        "",
+        pattern=r"^[\w.:-]{0,64}$",
+        description="What the content id in each label begins with, before 32 hexadecimal digits.",
+    )
     api_keys: SecretStr = Field(
         SecretStr(""),
         description="Keys that clients must send as `Authorization: Bearer KEY`, separated by commas or lines.",

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from cosyserve.server.run import listen
@@ -65,7 +66,7 @@ def test_an_empty_volume_becomes_a_voice_and_a_second_start_does_no_work_again(
             first.wait_for("healthy")
             assert len(hub.asked) == asked
             again = httpx.post(f"{first.url}/v1/audio/speech", json=body, timeout=HANGS)
-            assert again.content == spoken.content
+            assert np.array_equal(from_wav(again.content), from_wav(spoken.content))  # their labels have other ids
         finally:
             first.container.remove(force=True)
             first.container.client.volumes.get("cosyserve-test-model").remove(force=True)

@@ -26,6 +26,7 @@ from cosyserve.server.routes import classic, cosyvoice, openai, ops, socket, xtt
 from cosyserve.server.service import ServerState, Service
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
+from cosyserve.speech.label import HEADER
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
         allow_origins=settings.cors_list(),
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["X-Request-Id", "X-Sample-Rate", "X-CosyServe-Synthesizer", "Retry-After"],
+        expose_headers=["X-Request-Id", "X-Sample-Rate", "X-CosyServe-Synthesizer", HEADER, "Retry-After"],
     )
     app.add_middleware(Addresses)
     app.add_middleware(Envelope)

@@ -14,6 +14,7 @@ from typing import IO
 from cosyserve.server.metrics import Stopwatch
 from cosyserve.server.service import Service
 from cosyserve.speech.encoders import Format
+from cosyserve.speech.label import label_of
 from cosyserve.speech.output import Output
 from cosyserve.speech.pipeline import SpeechRequest, begun, speak
 
@@ -28,12 +29,13 @@ class Delivery:
     def __init__(self, service: Service, endpoint: str, speech: SpeechRequest, fmt: Format) -> None:
         self._service, self._endpoint = service, endpoint
         self._speech, self._format = speech, fmt
+        self.label = label_of(service.settings)
         self.stopwatch = Stopwatch()
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The encoded audio. The first piece comes with the first audio and may be empty, because some codecs need more
         input before they produce anything. The place is held until the last piece is taken."""
-        output = Output(self._format, self._speech.speed)
+        output = Output(self._format, self._speech.speed, label=self.label)
         async with self._place() as listening, aclosing(self._encoded(output, listening)) as pieces:
             async for data in pieces:
                 with self.stopwatch.delivering():
@@ -43,7 +45,7 @@ class Delivery:
     async def whole(self, file: IO[bytes]) -> AsyncIterator[None]:
         """Puts all of it into `file`, which is seekable. The place is held until the client has taken it, as for a
         stream."""
-        output = Output(self._format, self._speech.speed, file)
+        output = Output(self._format, self._speech.speed, file, self.label)
         async with self._place() as listening:
             async with aclosing(self._encoded(output, listening)) as pieces:
                 async for _ in pieces:
@@ -87,9 +89,10 @@ class Delivery:
         metrics.first_chunk.observe(watch.first_chunk_seconds)
         metrics.real_time_factor.observe(watch.real_time_factor)
         log.info(
-            "%s %s: %.2f s of %s, first chunk after %.0f ms, real-time factor %.3f",
+            "%s %s: %.2f s of %s, first chunk after %.0f ms, real-time factor %.3f, content %s",
             *(self._endpoint, outcome, watch.audio_seconds, self._format.name),
             *(1000 * watch.first_chunk_seconds, watch.real_time_factor),
+            self.label.content_id if self.label else "without a label",
         )
 
 

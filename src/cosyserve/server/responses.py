@@ -21,6 +21,7 @@ from cosyserve.server.failures import as_cosy_error, body_of, outcome_of
 from cosyserve.server.service import service_of
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.encoders import Format
+from cosyserve.speech.label import HEADER
 from cosyserve.speech.pipeline import SpeechRequest
 
 _IN_MEMORY = 4 * 1024 * 1024  # bytes of a whole; what is longer goes on through a file
@@ -95,6 +96,8 @@ class SpeechResponse(Response):
             "X-Sample-Rate": str(SAMPLE_RATE),
             "X-CosyServe-Synthesizer": service.synthesizer.name,
         }
+        if label := self._delivery.label:
+            headers[HEADER] = label.entry
         super().__init__(headers=headers, media_type=self._framing.media_type(fmt))
         del self.headers["content-length"]
 

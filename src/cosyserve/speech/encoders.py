@@ -5,15 +5,18 @@ corrected at the end. A file that can be sought has such headers, and they tell 
 """
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, Protocol
 
 import av
 
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm, to_s16le
+from cosyserve.speech.label import COMMENT, ENTRY, Label
 
-_WAV_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
+_CHUNK = struct.Struct("<4sI")  # name and size of a part of a WAV
+_WAV_FORMAT = struct.Struct("<HHIIHH")
 _UNKNOWN = 0xFFFFFFFF  # a size that players read as "until the end"
 
 
@@ -33,7 +36,7 @@ class Format:
 
     `delay` is what its codec adds to the length and no header of a stream can announce, in samples at
     `rate` (measured; tests hold it); `frame` is the step its length is rounded up to. `stream_options` are the
-    container's where it is sent while it is made.
+    container's where it is sent while it is made, `label_options` those where it has a label.
     """
 
     name: str
@@ -47,18 +50,19 @@ class Format:
     codec_options: Mapping[str, str] = field(default_factory=dict)
     container_options: Mapping[str, str] = field(default_factory=dict)
     stream_options: Mapping[str, str] = field(default_factory=dict)
+    label_options: Mapping[str, str] = field(default_factory=dict)
 
-    def encoder(self) -> Encoder:
+    def encoder(self, label: Label | None = None) -> Encoder:
         """For audio that is sent while it is made: nothing can be corrected, so no header tells a length."""
         if self.codec:
-            return _CodecEncoder(self, _Sink(), {"flush_packets": "1", **self.stream_options})
-        return _PcmEncoder(header=_wav_header() if self.name == "wav" else b"")
+            return _CodecEncoder(self, _Sink(), {"flush_packets": "1", **self.stream_options}, label)
+        return _PcmEncoder(header=_wav_header(label) if self.name == "wav" else b"")
 
-    def writer(self, file: IO[bytes]) -> Encoder:
+    def writer(self, file: IO[bytes], label: Label | None = None) -> Encoder:
         """For a whole in `file`, which can be sought: it tells its length where the format can."""
         if self.codec:
-            return _CodecEncoder(self, file, {})
-        return _PcmWriter(file, header=self.name == "wav")
+            return _CodecEncoder(self, file, {}, label)
+        return _PcmWriter(file, partial(_wav_header, label) if self.name == "wav" else None)
 
 
 FORMATS: Mapping[str, Format] = {
@@ -75,6 +79,7 @@ FORMATS: Mapping[str, Format] = {
             bit_rate=64_000,
             container_options={"id3v2_version": "0"},
             stream_options={"write_xing": "0"},
+            label_options={"id3v2_version": "3"},
         ),
         Format(
             "opus",
@@ -108,29 +113,40 @@ class _PcmEncoder:
 
 
 class _PcmWriter:
-    def __init__(self, file: IO[bytes], *, header: bool) -> None:
-        self._file, self._has_header, self._size = file, header, 0
+    def __init__(self, file: IO[bytes], header: Callable[[int], bytes] | None) -> None:
+        self._file, self._header, self._size = file, header, 0
         if header:
-            file.write(_wav_header())
+            file.write(header(0))
 
     def encode(self, pcm: Pcm) -> bytes:
         self._size += self._file.write(to_s16le(pcm))
         return b""
 
     def finish(self) -> bytes:
-        if self._has_header:
+        if self._header:
             self._file.seek(0)
-            self._file.write(_wav_header(self._size))
+            self._file.write(self._header(self._size))
         return b""
 
 
-def _wav_header(size: int = _UNKNOWN) -> bytes:
-    """The header before `size` bytes of samples."""
+def _wav_header(label: Label | None = None, size: int = _UNKNOWN) -> bytes:
+    """The header before `size` bytes of samples. The label stands in it, since nothing may come after a stream."""
     pcm, channels, width = 1, 1, 2
-    return _WAV_HEADER.pack(
-        *(b"RIFF", min(_UNKNOWN, _WAV_HEADER.size - 8 + size), b"WAVE", b"fmt ", 16, pcm, channels, SAMPLE_RATE),
-        *(SAMPLE_RATE * width, width, width * 8, b"data", min(_UNKNOWN, size)),
-    )
+    fmt = _WAV_FORMAT.pack(pcm, channels, SAMPLE_RATE, SAMPLE_RATE * width, width, width * 8)
+    inside = b"WAVE" + _chunk(b"fmt ", fmt) + (_wav_label(label) if label else b"")
+    whole = min(_UNKNOWN, len(inside) + _CHUNK.size + size)
+    return _CHUNK.pack(b"RIFF", whole) + inside + _CHUNK.pack(b"data", min(_UNKNOWN, size))
+
+
+def _wav_label(label: Label) -> bytes:
+    """A LIST of INFO. Its texts end with a NUL, as Microsoft's description of RIFF has them."""
+    texts = {b"ICMT": COMMENT, ENTRY.encode(): label.entry}
+    return _chunk(b"LIST", b"INFO" + b"".join(_chunk(name, text.encode() + b"\0") for name, text in texts.items()))
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    """A part of a WAV, which begins and ends at an even position."""
+    return _CHUNK.pack(name, len(content)) + content + bytes(len(content) % 2)
 
 
 class _Sink:
@@ -150,9 +166,12 @@ class _Sink:
 
 
 class _CodecEncoder:
-    def __init__(self, fmt: Format, file: "_Sink | IO[bytes]", options: Mapping[str, str]) -> None:
+    def __init__(self, fmt: Format, file: "_Sink | IO[bytes]", options: Mapping[str, str], label: Label | None) -> None:
         self._take = file.take if isinstance(file, _Sink) else bytes
-        self._container = av.open(file, "w", format=fmt.container, options={**fmt.container_options, **options})
+        options = {**fmt.container_options, **options, **(fmt.label_options if label else {})}
+        self._container = av.open(file, "w", format=fmt.container, options=options)
+        if label:
+            self._container.metadata.update(label.tags)
         stream = self._container.add_stream(fmt.codec, rate=fmt.rate, options=dict(fmt.codec_options))
         assert isinstance(stream, av.AudioStream)  # noqa: S101 - every codec above is an audio codec
         self._stream = stream

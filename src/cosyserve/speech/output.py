@@ -7,6 +7,7 @@ import numpy as np
 
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.encoders import Format
+from cosyserve.speech.label import Label
 from cosyserve.speech.timestretch import TimeStretch
 
 SILENCE_SECONDS = 0.2  # what a text without any sound lasts: emoji, punctuation alone
@@ -16,12 +17,15 @@ class Output:
     """The audio of one utterance at its speed: in pieces that can be sent at once, or in `file`, which can be sought.
 
     It is never empty: where no sound came in, a short silence goes out. A file has its true length in its header once
-    it is finished.
+    it is finished. What of `label` can be heard goes out with the first sound, at its own speed.
     """
 
-    def __init__(self, fmt: Format, speed: float = 1.0, file: IO[bytes] | None = None) -> None:
+    def __init__(
+        self, fmt: Format, speed: float = 1.0, file: IO[bytes] | None = None, label: Label | None = None
+    ) -> None:
         self._stretch = TimeStretch(speed)
-        self._encoder = fmt.encoder() if file is None else fmt.writer(file)
+        self._encoder = fmt.encoder(label) if file is None else fmt.writer(file, label)
+        self._lead = label.lead if label else np.zeros(0, np.float32)
         self._samples = 0
 
     @property
@@ -44,6 +48,7 @@ class Output:
         data = b""
         for pcm in parts:
             if pcm.size:
+                pcm, self._lead = np.concatenate([self._lead, pcm]), self._lead[:0]
                 self._samples += pcm.size
                 data += self._encoder.encode(pcm)
         return data

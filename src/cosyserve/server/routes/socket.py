@@ -243,7 +243,8 @@ class Session:
         finally:
             delivery.record(outcome)
         seconds = delivery.stopwatch.audio_seconds
-        await self._tell("speech.audio.done", usage=usage(generation.characters, seconds))
+        label = {"aigc": delivery.label.fields} if delivery.label else {}
+        await self._tell("speech.audio.done", usage=usage(generation.characters, seconds), **label)
 
     async def _tell(self, kind: str, **fields: Any) -> None:
         # ASCII: what is said of a message may repeat half a surrogate of it.

@@ -1,16 +1,16 @@
 // Bytes as they arrive, to samples as they are played: `push` keeps the bytes, `take` gives the next samples that can be
 // decoded. Until then sound has the size that it came with, so that of a long text little more than that is in memory.
 
-import { framings } from "./framing.js";
+import { framings, wavHeader } from "./framing.js";
 
-const WAV_HEADER = 44;
 const RATE = 24000; // of all samples here
 const PORTION = 30 * RATE; // at most taken at once
 
-// 16-bit samples, with or without a WAV header before them.
+// 16-bit samples, behind a header of which `headerSize` says the size once it is whole.
 class PcmDecoder {
-  constructor(skip) {
-    this.skip = skip;
+  constructor(headerSize) {
+    this.headerSize = headerSize;
+    this.header = new Uint8Array(0); // as long as it is not whole
     this.chunks = [];
     this.untaken = this.taken = 0; // bytes
   }
@@ -26,10 +26,16 @@ class PcmDecoder {
   }
 
   push(bytes) {
-    const skipped = Math.min(this.skip, bytes.length);
-    this.skip -= skipped;
-    this.untaken += bytes.length - skipped;
-    this.chunks.push(bytes.subarray(skipped));
+    let samples = bytes;
+    if (this.header) {
+      this.header = joined([this.header, bytes]);
+      const size = this.headerSize(this.header);
+      if (size === null) return;
+      samples = this.header.subarray(size);
+      this.header = null;
+    }
+    this.untaken += samples.length;
+    this.chunks.push(samples);
   }
 
   end() {}
@@ -144,7 +150,7 @@ function joined(parts) {
 }
 
 export function decoderFor(format, context) {
-  if (format === "pcm") return new PcmDecoder(0);
-  if (format === "wav") return new PcmDecoder(WAV_HEADER);
+  if (format === "pcm") return new PcmDecoder(() => 0);
+  if (format === "wav") return new PcmDecoder(wavHeader);
   return new FrameDecoder(framings[format](), context);
 }

@@ -6,10 +6,17 @@ const BITRATES = [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160];
 const RATES = [22050, 24000, 16000];
 
 function mp3(bytes) {
-  if (bytes.length < 4) return null;
+  if (bytes.length < 10) return null;
+  if (bytes[0] !== 0xff) return tag(bytes);
   const rate = RATES[(bytes[2] >> 2) & 3];
   const size = Math.floor((72000 * BITRATES[bytes[2] >> 4]) / rate) + ((bytes[2] >> 1) & 1);
   return bytes.length < size ? null : { size, samples: 576 };
+}
+
+// What stands before the first frame of an MP3, ID3, whose size has seven bits in a byte.
+function tag(bytes) {
+  const size = 10 + bytes.subarray(6, 10).reduce((sum, byte) => (sum << 7) | byte, 0);
+  return bytes.length < size ? null : { size, samples: null };
 }
 
 function aac(bytes) {
@@ -74,6 +81,17 @@ function numbered(number) {
   let room = 0x3f;
   for (; number > room; number >>= 6, room >>= 1) bytes.unshift(0x80 | (number & 0x3f));
   return [(0xff & ~(2 * room + 1)) | number, ...bytes];
+}
+
+// The size of what stands before the samples of a WAV; null until all of it is there.
+export function wavHeader(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  for (let at = 12; at + 8 <= bytes.length; ) {
+    const size = view.getUint32(at + 4, true);
+    if (view.getUint32(at) === 0x64617461) return at + 8; // "data"
+    at += 8 + size + (size % 2);
+  }
+  return null;
 }
 
 export const framings = { mp3: () => mp3, aac: () => aac, opus, flac };
