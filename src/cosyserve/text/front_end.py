@@ -1,4 +1,4 @@
-"""The one way of a text to the voice: sentences → clean → language → normalise → segments.
+"""The one way of a text to the voice: sentences → lexicon → clean → language → normalise → segments.
 
 Every endpoint, the WebSocket and `say` take it. It works a sentence at a time, in threads of its own and in another
 process (`normalise`), so that the first words need not wait for the last and no text holds the event loop up.
@@ -14,6 +14,7 @@ from typing import Protocol
 
 from cosyserve.text.clean import cleaned
 from cosyserve.text.language import Language, Languages, language_of
+from cosyserve.text.lexicon import NO_WORDS, Words
 from cosyserve.text.mapped import Mapped
 from cosyserve.text.marks import AREA, PROTECTED, has_sound, has_speech, hidden, shown
 from cosyserve.text.normalise import normalised
@@ -43,26 +44,27 @@ class Segment:
 @dataclass(frozen=True)
 class Sentence:
     """As it was written, from the offset `start` on. Without a language it is spoken as it is written. `pronounced` is
-    what phonemes and pinyin in it are, for a model that knows them."""
+    what phonemes and pinyin in it are, for a model that knows them; `words` has words that are said in another way."""
 
     written: str
     start: int
     language: Language | None
     pronounced: bool = False
+    words: Words = NO_WORDS
 
     def said(self) -> Mapped:
         """With one character for each phoneme, which `shown` writes out again."""
         text = Mapped.original(self.written, self.start)
         if self.language is None:
             return text
-        return _said(hidden(text) if self.pronounced else text, self.language)
+        return _said(self.words.applied(hidden(text) if self.pronounced else text), self.language)
 
 
 class FrontEnd:
     """Takes one text in pieces and gives its sentences."""
 
-    def __init__(self, *, normalize: bool = True, pronounced: bool = False) -> None:
-        self._normalize, self._pronounced = normalize, pronounced
+    def __init__(self, *, normalize: bool = True, pronounced: bool = False, words: Words = NO_WORDS) -> None:
+        self._normalize, self._pronounced, self._words = normalize, pronounced, words
         self._sentences, self._languages, self._start = Sentences(), Languages(pronounced=pronounced), 0
 
     def push(self, piece: str) -> list[Sentence]:
@@ -82,7 +84,7 @@ class FrontEnd:
 
     def _placed(self, found: "list[tuple[str, Language]] | list[tuple[str, None]]") -> Iterator[Sentence]:
         for sentence, language in found:
-            yield Sentence(sentence, self._start, language, self._pronounced)
+            yield Sentence(sentence, self._start, language, self._pronounced, self._words)
             self._start += len(sentence)
 
 
@@ -105,8 +107,8 @@ class WholeText:
     waiting = True
     _STEP = 1024  # characters that are looked through at once
 
-    def __init__(self, text: str, *, normalize: bool = True, pronounced: bool = False) -> None:
-        self._front_end = FrontEnd(normalize=normalize, pronounced=pronounced)
+    def __init__(self, text: str, *, normalize: bool = True, pronounced: bool = False, words: Words = NO_WORDS) -> None:
+        self._front_end = FrontEnd(normalize=normalize, pronounced=pronounced, words=words)
         self._pieces = (text[start : start + self._STEP] for start in range(0, len(text), self._STEP))
         self._found: deque[Sentence] = deque()
         self._ended = False
@@ -138,10 +140,15 @@ async def segments(
 
 
 def whole(
-    text: str, *, normalize: bool = True, first_alone: bool = True, pronounced: bool = False
+    text: str,
+    *,
+    normalize: bool = True,
+    first_alone: bool = True,
+    pronounced: bool = False,
+    words: Words = NO_WORDS,
 ) -> AsyncIterator[Segment]:
     """The segments of a text that is there already."""
-    source = WholeText(text, normalize=normalize, pronounced=pronounced)
+    source = WholeText(text, normalize=normalize, pronounced=pronounced, words=words)
     return segments(source, normalize=normalize, first_alone=first_alone, pronounced=pronounced)
 
 

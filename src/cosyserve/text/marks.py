@@ -68,6 +68,11 @@ def _composed(match: re.Match[str]) -> str:
     return unicodedata.normalize("NFC", match.group())
 
 
+def hidden_mark(mark: str) -> str:
+    """The character that stands for a phoneme."""
+    return _HIDDEN[mark]
+
+
 def hidden(text: Mapped) -> Mapped:
     """With a character for each phoneme that somebody wrote, and without such characters that somebody wrote."""
     text = text.sub("private", PRONOUNCED, "").sub("composition", _DECOMPOSED, _composed)

@@ -30,6 +30,7 @@ from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.synthesizer import Options, pronounces
 from cosyserve.text.checks import checked_piece
 from cosyserve.text.front_end import FrontEnd, Segment, Sentence, segments
+from cosyserve.text.lexicon import NO_WORDS, Words
 
 router = APIRouter()
 
@@ -76,11 +77,19 @@ _MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discrimina
 class Generation:
     """One text that is arriving, and how it is to be spoken."""
 
-    def __init__(self, update: Update, max_chars: int, stall_seconds: float, *, pronounced: bool = False) -> None:
+    def __init__(
+        self,
+        update: Update,
+        max_chars: int,
+        stall_seconds: float,
+        *,
+        pronounced: bool = False,
+        words: Words = NO_WORDS,
+    ) -> None:
         self.update, self.characters, self.complete = update, 0, False
         self._max_chars, self._stall_seconds = max_chars, stall_seconds
         self._pronounced = pronounced
-        self._front_end = FrontEnd(normalize=update.normalize, pronounced=pronounced)
+        self._front_end = FrontEnd(normalize=update.normalize, pronounced=pronounced, words=words)
         self._half = ""  # of a surrogate pair, whose other half the next text begins with
         # No bound on its items, as a full queue would keep the session from reading a cancel; the text in
         # it is bounded by `max_chars`.
@@ -191,7 +200,8 @@ class Session:
                 )
             settings, pronounced = self._service.settings, pronounces(self._service.synthesizer)
             most, patience = settings.max_text_chars, settings.stall_seconds
-            self._open = Generation(self._update, most, patience, pronounced=pronounced)
+            words = self._service.words(self._update.voice)
+            self._open = Generation(self._update, most, patience, pronounced=pronounced, words=words)
             self._generations.put_nowait(self._open)
         return self._open
 
