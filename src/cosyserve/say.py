@@ -41,6 +41,7 @@ async def say(
     output: str | None,
     *,
     normalize: bool = True,
+    ssml: bool = False,
 ) -> None:
     """Speak `text` into the file `output`, standard output (`-`) or, where it is None, a player."""
     synthesizer = choice.synthesizer
@@ -53,6 +54,7 @@ async def say(
             first_alone=output is None,
             pronounced=pronounced,
             words=Lexicon(settings.voices_dir).words(speaker.id, pronounced=pronounced),
+            ssml=ssml,
         )
         speech = SpeechRequest(segments, speaker, speed)
         with _sink(output, speed) as (sink, audio):

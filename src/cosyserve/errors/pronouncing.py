@@ -34,3 +34,20 @@ LEXICON_BROKEN = Fault(
     "发音词典 {path} 无法使用：{reason}。",
     "请修正或移走该文件；在此之前词典不起作用。",
 )
+SSML_MALFORMED = Fault(
+    "CS-TEXT-007",
+    400,
+    "The SSML cannot be read: line {line}, in <{tag}>: {reason}.",
+    "Send well-formed XML without a DTD: every tag closed, & written as &amp; and < as &lt;. "
+    "Leave 'input_format' out for a plain text.",
+    "无法读取 SSML：第 {line} 行，<{tag}> 中：{reason_zh}。",
+    "请发送格式正确且不含 DTD 的 XML：标签须闭合，& 写作 &amp;，< 写作 &lt;。纯文本请不要设置 input_format。",
+)
+SSML_TAG = Fault(
+    "CS-TEXT-008",
+    400,
+    "A tag of the SSML cannot be used: line {line}, <{tag}>: {reason}.",
+    "See 'SSML' in docs/text.md for the tags and what they take.",
+    "SSML 标签无效：第 {line} 行，<{tag}>：{reason_zh}。",
+    "可用的标签及其属性见 docs/text.md 的“SSML”一节。",
+)

@@ -225,6 +225,7 @@ class Service:
         options: Options = Options(),
         *,
         normalize: bool = True,
+        ssml: bool = False,
     ) -> SpeechRequest:
         """The speech that a request asks for, checked; raises before any work is done."""
         text = checked(text, self.settings.max_text_chars)
@@ -234,6 +235,7 @@ class Service:
             first_alone=not options.whole,
             pronounced=pronounces(self.synthesizer),
             words=self.words(voice),
+            ssml=ssml,
         )
         return self.streamed(segments, voice, speed, options)
 

@@ -9,7 +9,7 @@ import re
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cosyserve.text.clean import cleaned
@@ -20,6 +20,7 @@ from cosyserve.text.marks import AREA, PROTECTED, has_sound, has_speech, hidden,
 from cosyserve.text.normalise import normalised
 from cosyserve.text.segments import Segments, ended, joined
 from cosyserve.text.sentences import Sentences
+from cosyserve.text.ssml import Pause, parsed, runs
 
 _THREADS = ThreadPoolExecutor(8, thread_name_prefix="text")  # most of the time they wait for the normaliser
 
@@ -34,30 +35,35 @@ _ENDED = re.compile(rf"[。！？；….!?;：:，、,—][^\w\s{AREA}]*$")
 
 @dataclass(frozen=True)
 class Segment:
-    """What is spoken in one go, and which characters of the original it stands for."""
+    """What is spoken in one go, and which characters of the original it stands for; or so many seconds of silence."""
 
     text: str
     start: int
     end: int
+    pause: float = 0
 
 
 @dataclass(frozen=True)
 class Sentence:
     """As it was written, from the offset `start` on. Without a language it is spoken as it is written. `pronounced` is
-    what phonemes and pinyin in it are, for a model that knows them; `words` has words that are said in another way."""
+    what phonemes and pinyin in it are, for a model that knows them; `words` has words that are said in another way.
+    `offsets` are those of its characters where they do not follow each other, as in SSML."""
 
     written: str
     start: int
     language: Language | None
     pronounced: bool = False
     words: Words = NO_WORDS
+    offsets: tuple[int, ...] = ()
 
     def said(self) -> Mapped:
         """With one character for each phoneme, which `shown` writes out again."""
-        text = Mapped.original(self.written, self.start)
+        of_ssml = bool(self.offsets)
+        text = Mapped(self.written, self.offsets) if of_ssml else Mapped.original(self.written, self.start)
         if self.language is None:
             return text
-        return _said(self.words.applied(hidden(text) if self.pronounced else text), self.language)
+        text = hidden(text, holds_some=of_ssml) if self.pronounced else text
+        return _said(self.words.applied(text), self.language)
 
 
 class FrontEnd:
@@ -91,8 +97,8 @@ class FrontEnd:
 class Source(Protocol):
     """Where sentences come from."""
 
-    async def next(self) -> Sentence | None:
-        """The next one, None behind the last."""
+    async def next(self) -> Sentence | Pause | None:
+        """The next one, or a pause before it, None behind the last."""
         ...
 
     @property
@@ -121,6 +127,37 @@ class WholeText:
         return self._found.popleft() if self._found else None
 
 
+class Document:
+    """The sentences and pauses of a text in SSML. Making it raises `CS-TEXT-007`, `CS-TEXT-008`."""
+
+    waiting = True
+
+    def __init__(
+        self, document: str, *, normalize: bool = True, pronounced: bool = False, words: Words = NO_WORDS
+    ) -> None:
+        self._parts = runs(parsed(document, pronounced=pronounced, normalize=normalize))
+        self._front_end = FrontEnd(normalize=normalize, pronounced=pronounced, words=words)
+        self.items = self._all()
+
+    async def next(self) -> Sentence | Pause | None:
+        return next(self.items, None)
+
+    def _all(self) -> Iterator[Sentence | Pause]:
+        for part in self._parts:
+            if isinstance(part, Pause):
+                yield part
+            else:
+                yield from self._sentences(part)
+
+    def _sentences(self, run: Mapped) -> Iterator[Sentence]:
+        """With the offsets they have in the document."""
+        done = 0
+        for sentence in self._front_end.push(run.text) + self._front_end.flush():
+            offsets = run.offsets[done : done + len(sentence.written)]
+            yield replace(sentence, start=offsets[0], offsets=offsets)
+            done += len(sentence.written)
+
+
 async def segments(
     source: Source, *, normalize: bool = True, first_alone: bool = True, pronounced: bool = False
 ) -> AsyncIterator[Segment]:
@@ -128,6 +165,11 @@ async def segments(
     loop, making = asyncio.get_running_loop(), Segments(first_alone=first_alone, spaced=normalize)
     pronounced = pronounced and normalize
     while (sentence := await source.next()) is not None:
+        if isinstance(sentence, Pause):
+            for made in making.flush():
+                yield _segment(made, ends=normalize, pronounced=pronounced)
+            yield Segment("", sentence.at, sentence.at, sentence.seconds)
+            continue
         said = await loop.run_in_executor(_THREADS, sentence.said)
         if said.text:
             for made in making.push(said):
@@ -146,9 +188,11 @@ def whole(
     first_alone: bool = True,
     pronounced: bool = False,
     words: Words = NO_WORDS,
+    ssml: bool = False,
 ) -> AsyncIterator[Segment]:
-    """The segments of a text that is there already."""
-    source = WholeText(text, normalize=normalize, pronounced=pronounced, words=words)
+    """The segments of a text that is there already; raises `CS-TEXT-007`, `CS-TEXT-008` at once if it is in SSML."""
+    kind = Document if ssml else WholeText
+    source: Source = kind(text, normalize=normalize, pronounced=pronounced, words=words)
     return segments(source, normalize=normalize, first_alone=first_alone, pronounced=pronounced)
 
 

@@ -24,6 +24,7 @@ Speed = Annotated[float, Field(ge=SLOWEST, le=FASTEST, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 # "" is what a client with an empty input field sends: it means the default, as null does.
 FormatName = Annotated[Literal["mp3", "opus", "aac", "flac", "wav", "pcm", ""], AnyCase]
+InputFormat = Annotated[Literal["text", "ssml", ""], AnyCase]
 _EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
 _AUDIO: dict[int | str, dict[str, Any]] = {
     200: {
@@ -50,6 +51,7 @@ class SpeechBody(Body):
     """What `client.audio.speech.create` sends. Fields beyond these are ignored."""
 
     input: str = Field(description="The text to speak.")
+    input_format: InputFormat = Field("text", description="`ssml` if the text is written in SSML (docs/text.md).")
     model: ShortText = Field(PRODUCT_MODEL, description="A name from GET /v1/models, or one of OpenAI's.")
     voice: VoiceName = Field("", description="A name from GET /v1/audio/voices.")
     instructions: ShortText = Field(
@@ -114,7 +116,8 @@ async def create_speech(request: Request, body: SpeechBody) -> SpeechResponse:
     voice = body.voice if isinstance(body.voice, str) else body.voice.id
     events = body.stream_format == "sse"  # events are a stream, whatever `stream` says
     options = Options(body.instructions, seed=body.seed, whole=not (events or body.stream))
-    speech = service.speech(body.input, voice, body.speed, options, normalize=body.normalize)
+    ssml = body.input_format == "ssml"
+    speech = service.speech(body.input, voice, body.speed, options, normalize=body.normalize, ssml=ssml)
     fmt = FORMATS[body.response_format or "mp3"]
     if options.whole:
         return WholeSpeechResponse(request, speech, fmt)
