@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import Serving
 from tests.server.test_socket import audio_until, event, open_socket, send
+from tests.server.test_text import WAYS, Ask
 from tests.standins import CHUNK_SECONDS, CapableSynthesizer
 
 DOCUMENT = '<speak>One <sub alias="two three">x</sub>.<break time="700ms"/>Four.</speak>'
@@ -53,6 +54,13 @@ def test_a_document_is_spoken_with_its_pause(url: str, voice: CapableSynthesizer
     if "speed" not in fields:
         letters = sum(map(str.isalnum, "".join(SAID)))
         assert len(answer.content) / 2 == pytest.approx((letters * CHUNK_SECONDS + 0.7) * RATE)
+
+
+@pytest.mark.parametrize("ask_by", WAYS.values(), ids=WAYS.keys())
+def test_every_way_in_takes_it(url: str, voice: CapableSynthesizer, ask_by: Ask) -> None:
+    voice.said.clear()
+    ask_by(url, DOCUMENT, {"input_format": "ssml"})
+    assert voice.said == SAID
 
 
 def test_a_text_that_says_nothing_of_it_is_a_plain_one(url: str, voice: CapableSynthesizer) -> None:

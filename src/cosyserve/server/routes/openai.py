@@ -10,7 +10,7 @@ from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.server.bodies import BoundedRoute
 from cosyserve.server.failures import RESPONSES
-from cosyserve.server.fields import AnyCase, Body, ShortText, one_of
+from cosyserve.server.fields import AnyCase, Body, InputFormat, ShortText, one_of
 from cosyserve.server.responses import ServerSentEvents, SpeechResponse, WholeSpeechResponse
 from cosyserve.server.service import PRODUCT_MODEL, service_of
 from cosyserve.speech.encoders import FORMATS
@@ -24,7 +24,6 @@ Speed = Annotated[float, Field(ge=SLOWEST, le=FASTEST, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 # "" is what a client with an empty input field sends: it means the default, as null does.
 FormatName = Annotated[Literal["mp3", "opus", "aac", "flac", "wav", "pcm", ""], AnyCase]
-InputFormat = Annotated[Literal["text", "ssml", ""], AnyCase]
 _EVENT = {"type": "object", "required": ["data"], "properties": {"data": {"type": "string"}}}
 _AUDIO: dict[int | str, dict[str, Any]] = {
     200: {

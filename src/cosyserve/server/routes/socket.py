@@ -22,8 +22,8 @@ from cosyserve.server.client import ClientGoneError, abort, taken
 from cosyserve.server.delivery import Delivery, usage
 from cosyserve.server.door import chosen_protocol
 from cosyserve.server.failures import as_cosy_error, body_of, outcome_of
-from cosyserve.server.fields import Body, ShortText, unfit
-from cosyserve.server.routes.openai import FormatName, InputFormat, Seed, Speed
+from cosyserve.server.fields import Body, InputFormat, ShortText, unfit
+from cosyserve.server.routes.openai import FormatName, Seed, Speed
 from cosyserve.server.service import service_of
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.encoders import FORMATS
