@@ -102,3 +102,9 @@ def test_an_entry_for_a_voice_that_is_not_there_is_refused(url: str) -> None:
     answer = httpx.put(f"{url}{PATH}/a", json={"respelling": "b"}, params={"voice": "nobody"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "CS-VOICE-001")
     assert httpx.delete(f"{url}{PATH}/a", params={"voice": "nobody"}).status_code == 404
+
+
+def test_another_method_is_told_which_there_are(url: str) -> None:
+    for path, methods in ((PATH, "GET"), (f"{PATH}/AC/DC", "DELETE, GET, PUT")):
+        answer = httpx.post(url + path, json={})
+        assert (answer.status_code, answer.headers["Allow"]) == (405, methods)
