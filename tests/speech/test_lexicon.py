@@ -5,7 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from cosyserve.cli import main
 from cosyserve.errors import CosyError
 from cosyserve.speech import lexicon
 from cosyserve.speech.lexicon import NAME, Lexicon
@@ -108,3 +110,19 @@ def test_no_entry_is_lost_where_several_are_put_at_once(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert refused(Lexicon(tmp_path / "file").put, Pronunciation("a", "b")) == "CS-VOICE-006"
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COSYSERVE_VOICES_DIR", str(tmp_path))
+
+    def run(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(main, ["lexicon", *arguments])
+        return result.exit_code, result.output
+
+    assert run("set", "GIF", "--respelling", "jiff") == (0, "")
+    assert run("set", "行长", "--pinyin", "hang2 zhang3", "--voice", "ann") == (0, "")
+    assert run("list") == (0, "GIF\tjiff\t\t\n行长\t\thang2 zhang3\tann\n")
+    assert run("remove", "GIF") == (0, "")
+    for arguments, code in ((("remove", "GIF"), "CS-LEX-002"), (("set", "a"), "CS-LEX-001")):
+        status, output = run(*arguments)
+        assert (status, code in output) == (2, True)

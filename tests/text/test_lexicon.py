@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cosyserve.text.front_end import FrontEnd, Segment, whole
-from cosyserve.text.lexicon import Pronunciation, Words
+from cosyserve.text.lexicon import LONGEST_SAID, MOST_ADDED, Pronunciation, Words
 from cosyserve.text.mapped import Mapped
 from cosyserve.text.marks import shown
 from cosyserve.text.pronunciation import phonemes, pinyin
@@ -178,6 +178,13 @@ def test_what_no_entry_may_be(entry: Pronunciation) -> None:
 def test_what_an_entry_may_be() -> None:
     for entry in (GIF, Pronunciation("New York", "b"), Pronunciation("好", pinyin="hao3"), Pronunciation("C++", "c")):
         assert entry.unfit() is None
+
+
+def test_a_sentence_grows_within_bounds() -> None:
+    text = "b " * 300
+    said = words(b="x" * LONGEST_SAID).applied(Mapped.original(text)).text
+    assert MOST_ADDED - LONGEST_SAID < len(said) - len(text) <= MOST_ADDED
+    assert said.endswith(" b ")
 
 
 LETTERS = st.text(alphabet="abAB好行 '_.-1é", max_size=40)

@@ -17,6 +17,8 @@ from cosyserve.text.marks import PROTECTED
 from cosyserve.text.pronunciation import phonemes, pinyin
 
 LONGEST_WORD, LONGEST_SAID = 64, 200  # characters
+# By which a sentence may grow, so that a short text with long respellings is not the work of a hundred long ones.
+MOST_ADDED = 2000
 
 _RULE = "lexicon"
 # Addresses and tags are no words, and what they are made of is not to be parted.
@@ -116,10 +118,17 @@ class Words:
         return bool(self._table)
 
     def applied(self, text: Mapped) -> Mapped:
-        """`text` with what is said in place of its words."""
+        """A sentence with what is said in place of its words. Words that would make it longer by more than
+        `MOST_ADDED` characters stay as they are."""
         if not self._table:
             return text
-        return text.replaced(_RULE, list(self._found(text.text)))
+        edits, added = [], 0
+        for start, end, said in self._found(text.text):
+            grown = added + len(said) - (end - start)
+            if grown <= MOST_ADDED:
+                edits.append((start, end, said))
+                added = grown
+        return text.replaced(_RULE, edits)
 
     def _found(self, text: str) -> Iterator[tuple[int, int, str]]:
         done = 0
