@@ -45,6 +45,8 @@ def test_a_voice_that_knows_no_marks_says_the_respelling(serving: Serving, tmp_p
     with serving(voice, voices_dir=tmp_path) as url:
         httpx.put(f"{url}{PATH}/read", json={"respelling": "red", "phonemes": "R EH1 D"}).raise_for_status()
         httpx.put(f"{url}{PATH}/tone", json={"respelling": "own"}, params={"voice": "TONE"}).raise_for_status()
+        body = {"respelling": "own", "voice": "tone"}
+        assert httpx.put(f"{url}{PATH}/tone", json=body).json()["voice"] == "tone"
         voice.said.clear()
         httpx.post(f"{url}/v1/audio/speech", json={"input": "I read a tone."}).raise_for_status()
         entries = httpx.get(url + PATH).json()["entries"]

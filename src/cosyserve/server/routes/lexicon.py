@@ -24,6 +24,7 @@ class Said(Body):
     respelling: ShortText = Field("", description="What is said instead, as if it had been written.")
     pinyin: ShortText = Field("", description="Syllables with their tones: `hang2 zhang3` or `háng zhǎng`.")
     phonemes: ShortText = Field("", description="CMU's phonemes: `HH AH0 L OW1`.")
+    voice: ShortText = Field("", description="The same as in the query, which goes first.")
 
 
 class LexiconEntry(BaseModel):
@@ -58,7 +59,8 @@ async def get_word(request: Request, word: Word, voice: VoiceName = "") -> Lexic
 async def put_word(request: Request, word: Word, said: Said, voice: VoiceName = "") -> LexiconEntry:
     """Say how a word is said: by a respelling, and by pinyin or phonemes for a model that takes them."""
     service = service_of(request)
-    name = service.voice(voice).id if voice.strip() else ""
+    asked = voice.strip() or said.voice.strip()
+    name = service.voice(asked).id if asked else ""
     entry = Pronunciation(word, said.respelling, said.pinyin, said.phonemes, name)
     return _shown(await run_sync(service.lexicon.put, entry))
 
