@@ -46,7 +46,7 @@ def test_every_endpoint_is_in_the_readme_and_no_other(readme: str, client: httpx
     }
     named = {
         f"{method} {path}"
-        for cell, path in re.findall(r"^\| `((?:GET|POST|DELETE|, )+) (/\S*)`", readme, flags=re.M)
+        for cell, path in re.findall(r"^\| `((?:GET|POST|PUT|DELETE|, )+) (/\S*)`", readme, flags=re.M)
         for method in cell.split(", ")
     }
     assert named - {"GET /"} == described

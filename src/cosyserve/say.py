@@ -16,6 +16,7 @@ from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.label import Label, label_of
+from cosyserve.speech.lexicon import Lexicon
 from cosyserve.speech.output import Output
 from cosyserve.speech.pipeline import SpeechRequest, speak
 from cosyserve.speech.synthesizer import pronounces, voice_of
@@ -41,17 +42,22 @@ async def say(
     output: str | None,
     *,
     normalize: bool = True,
+    ssml: bool = False,
 ) -> None:
     """Speak `text` into the file `output`, standard output (`-`) or, where it is None, a player."""
     synthesizer = choice.synthesizer
     with contextlib.closing(synthesizer):
+        text, speaker = checked(text, settings.max_text_chars), voice_of(synthesizer, voice or settings.voice)
+        pronounced = pronounces(synthesizer)
         segments = whole(
-            checked(text, settings.max_text_chars),
+            text,
             normalize=normalize,
             first_alone=output is None,
-            pronounced=pronounces(synthesizer),
+            pronounced=pronounced,
+            words=Lexicon(settings.voices_dir).words(speaker.id, pronounced=pronounced),
+            ssml=ssml,
         )
-        speech = SpeechRequest(segments, voice_of(synthesizer, voice or settings.voice), speed)
+        speech = SpeechRequest(segments, speaker, speed)
         with _sink(output, speed, label_of(settings)) as (sink, audio):
             async for pcm in speak(synthesizer, speech, settings.max_audio_seconds):
                 sink.write(audio.push(pcm))

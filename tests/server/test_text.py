@@ -34,10 +34,14 @@ def by_json(path: str, name: str) -> Ask:
 def by_form(path: str, name: str, **fields: str) -> Ask:
     def ask(url: str, text: str, more: dict[str, Any]) -> object:
         files = {"prompt_wav": speech()} if "zero_shot" in path or "cross" in path or "instruct2" in path else None
-        form = {name: text, **fields, **{key: json.dumps(value) for key, value in more.items()}}
+        form = {name: text, **fields, **{key: _written(value) for key, value in more.items()}}
         return httpx.post(url + path, data=form, files=files).raise_for_status()
 
     return ask
+
+
+def _written(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def by_query(path: str, name: str) -> Ask:

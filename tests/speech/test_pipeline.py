@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from cosyserve.errors import CosyError
-from cosyserve.speech.audio import SAMPLE_RATE
+from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.pipeline import SpeechRequest, speak
 from cosyserve.text.front_end import Segment, whole
 from tests.standins import CHUNK_SECONDS, GatedSynthesizer, ToneSynthesizer
@@ -21,6 +21,21 @@ def test_audio_of_every_segment_comes_in_order_and_whole() -> None:
         return sum([c.size async for c in speak(synthesizer, request("ab. cde. 。。 f.", synthesizer), 60)])
 
     assert asyncio.run(run()) == pytest.approx((2 + 3 + 1) * CHUNK_SECONDS * SAMPLE_RATE)
+
+
+@pytest.mark.parametrize("speed", [0.5, 1.0, 2.0])
+def test_a_pause_is_as_long_as_it_was_asked_for(speed: float) -> None:
+    async def run() -> list[Pcm]:
+        synthesizer = ToneSynthesizer()
+        segments = whole('ab.<break time="2500ms"/>cd.', ssml=True)
+        speech = SpeechRequest(segments, synthesizer.voices["tone"], speed)
+        return [chunk async for chunk in speak(synthesizer, speech, 60)]
+
+    chunks = asyncio.run(run())
+    silent = [chunk.any() == 0 for chunk in chunks]
+    assert silent == [False] * 2 + [True] * (len(chunks) - 4) + [False] * 2
+    assert sum(chunk.size for chunk in chunks[2:-2]) == round(2.5 * SAMPLE_RATE * speed)  # before it is stretched
+    assert max(chunk.size for chunk in chunks) <= SAMPLE_RATE
 
 
 def test_nothing_runs_ahead_of_the_reader() -> None:

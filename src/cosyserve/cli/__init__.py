@@ -23,6 +23,7 @@ _MODULES = {
     "build": "assets",
     "engines": "assets",
     "voices": "voices",
+    "lexicon": "lexicon",
     "bench": "bench",
     "deploy": "deploy",
     "instance": "instance",

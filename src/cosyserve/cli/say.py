@@ -23,7 +23,8 @@ from cosyserve.settings import load_settings
     default=True,
     help="Whether to write out numbers and signs, or to pass the text on unchanged.",
 )
-def say(text: str, output: str | None, voice: str, speed: float, normalize: bool) -> None:
+@click.option("--ssml", is_flag=True, help="Whether TEXT is written in SSML.")
+def say(text: str, output: str | None, voice: str, speed: float, normalize: bool, ssml: bool) -> None:
     """Speak TEXT without a server. TEXT may be - for standard input. Without -o the audio is played."""
     from cosyserve.say import read
     from cosyserve.say import say as speak
@@ -36,4 +37,5 @@ def say(text: str, output: str | None, voice: str, speed: float, normalize: bool
     warn_of_unknown_keys()
     if text == "-":
         text = read(sys.stdin.buffer, settings.max_text_chars)
-    asyncio.run(speak(settings, choose(settings, threads()), text, voice, speed, output, normalize=normalize))
+    choice = choose(settings, threads())
+    asyncio.run(speak(settings, choice, text, voice, speed, output, normalize=normalize, ssml=ssml))

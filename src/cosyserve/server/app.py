@@ -22,7 +22,7 @@ from cosyserve.server.door import Cors, Door
 from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.middleware import Addresses, BodyLimit, Envelope
 from cosyserve.server.published import Host
-from cosyserve.server.routes import classic, cosyvoice, openai, ops, socket, xtts
+from cosyserve.server.routes import classic, cosyvoice, lexicon, openai, ops, socket, xtts
 from cosyserve.server.service import ServerState, Service
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
@@ -84,7 +84,7 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     )
     app.add_middleware(Addresses)
     app.add_middleware(Envelope)
-    for room in (openai, classic, xtts, cosyvoice, socket, ops):
+    for room in (openai, lexicon, classic, xtts, cosyvoice, socket, ops):
         app.include_router(room.router)
 
     @app.get("/", include_in_schema=False)

@@ -113,7 +113,8 @@ def install(app: FastAPI) -> None:
         response = response_of(CosyError(fault))
         if fault is errors.METHOD_UNKNOWN:
             # The framework names the methods of one route only; a path can have a route for each method.
-            path = getattr(request.scope.get("route"), "path", request.url.path)  # /voices/{name}, not /voices/anna
+            # As the description writes it: /voices/{name}, neither /voices/anna nor /models/{model:path}.
+            path = getattr(request.scope.get("route"), "path_format", request.url.path)
             methods = app.openapi()["paths"].get(path, {"get": None})
             response.headers["Allow"] = ", ".join(sorted(method.upper() for method in methods))
         return response

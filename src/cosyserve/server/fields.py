@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, Form, Query
 from fastapi.exceptions import RequestValidationError
@@ -38,6 +38,8 @@ def _encodable(text: str) -> str:
 ShortText = Annotated[str, Field(max_length=LONGEST_FIELD), AfterValidator(_encodable)]
 # Before a Literal: its values may be written in any case.
 AnyCase = BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value)
+# What the text that is spoken is written in (docs/text.md); plain text is the default.
+InputFormat = Annotated[Literal["text", "ssml", ""], AnyCase]
 
 
 class Body(BaseModel):
@@ -106,6 +108,18 @@ def flag(name: str) -> Any:
     return Depends(said)
 
 
+def ssml() -> Any:
+    """A dependency: whether the form, else the query, says that the text is written in SSML."""
+
+    def said(
+        form: Annotated[str | None, _given("input_format", InputFormat, Form(None))],
+        query: Annotated[str | None, _given("input_format", InputFormat, Query(None))],
+    ) -> bool:
+        return (query if form is None else form) == "ssml"
+
+    return Depends(said)
+
+
 def _given(name: str, kind: Any, location: Any) -> Any:
     """A dependency: what one location gives as `name`."""
 
@@ -120,6 +134,7 @@ def _given(name: str, kind: Any, location: Any) -> Any:
 
 # Whether a text is prepared for the voice (docs/text.md) or passed on unchanged.
 Normalize = Annotated[bool, flag("normalize")]
+Ssml = Annotated[bool, ssml()]
 
 
 def one_of(**given: Value | None) -> Value | None:

@@ -27,6 +27,7 @@ from cosyserve.settings import Settings
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import Capacity, by_setting, capacity_of
 from cosyserve.speech.choice import Choice
+from cosyserve.speech.lexicon import Lexicon
 from cosyserve.speech.pipeline import SpeechRequest, speak
 from cosyserve.speech.synthesizer import Capability, Options, pronounces, voice_of
 from cosyserve.speech.voices import Library, Voice
@@ -34,6 +35,7 @@ from cosyserve.store.manifest import SPEAKING
 from cosyserve.text import normalise
 from cosyserve.text.checks import checked
 from cosyserve.text.front_end import Segment, whole
+from cosyserve.text.lexicon import Words
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,7 @@ class Service:
         self.choice = choice
         self.fleet = fleet
         self.synthesizer = WatchedSynthesizer(choice.synthesizer)
+        self.lexicon = Lexicon(settings.voices_dir)
         self.state = ServerState.STARTING
         self.admission = Admission(lambda: self.capacity.streams, settings.max_queue, settings.queue_seconds)
         self.uploads = Admission(
@@ -222,13 +225,31 @@ class Service:
         options: Options = Options(),
         *,
         normalize: bool = True,
+        ssml: bool = False,
     ) -> SpeechRequest:
         """The speech that a request asks for, checked; raises before any work is done."""
         text = checked(text, self.settings.max_text_chars)
         segments = whole(
-            text, normalize=normalize, first_alone=not options.whole, pronounced=pronounces(self.synthesizer)
+            text,
+            normalize=normalize,
+            first_alone=not options.whole,
+            pronounced=pronounces(self.synthesizer),
+            words=self.words(voice),
+            ssml=ssml,
         )
         return self.streamed(segments, voice, speed, options)
+
+    def words(self, voice: str) -> Words:
+        """What the voice of that name says for the lexicon's words. Whether there is such a voice is checked when it
+        is to speak."""
+        return self.lexicon.words(self.voice_id(voice), pronounced=pronounces(self.synthesizer))
+
+    def voice_id(self, name: str) -> str:
+        """What the voice of that name is called; empty if there is none."""
+        try:
+            return self.voice(name).id
+        except CosyError:
+            return ""
 
     def streamed(
         self, segments: AsyncIterator[Segment], voice: str = "", speed: float = 1.0, options: Options = Options()

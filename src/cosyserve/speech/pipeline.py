@@ -4,9 +4,11 @@ Nothing runs ahead of its reader and nothing is kept, so memory does not grow wi
 the iterator stops the work within one chunk.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
+
+import numpy as np
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
@@ -55,8 +57,18 @@ async def speak(synthesizer: Synthesizer, request: SpeechRequest, max_seconds: f
                 yield chunk
 
 
+def _silence(seconds: float) -> Iterator[Pcm]:
+    """In pieces of a second at most."""
+    left = round(seconds * SAMPLE_RATE)
+    while left > 0:
+        yield np.zeros(min(left, SAMPLE_RATE), np.float32)
+        left -= SAMPLE_RATE
+
+
 async def _spoken(synthesizer: Synthesizer, request: SpeechRequest) -> AsyncGenerator[Pcm, None]:
     async for segment in request.segments:
+        for silence in _silence(segment.pause * request.speed):  # which it is played at
+            yield silence
         if not is_speakable(segment.text):
             continue
         async with aclosing(synthesizer.synthesize(segment.text.strip(), request.voice, request.options)) as chunks:

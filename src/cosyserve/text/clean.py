@@ -20,7 +20,7 @@ class Rule(NamedTuple):
     replacement: Replacement
 
 
-# Elements of HTML, and of SSML, which is not spoken by its rules yet. `strong` is also a mark of the model's.
+# Elements of HTML, and of SSML, which has its own way in (`ssml`) and is no control in a plain text. `strong` is also a mark of the model's.
 _ELEMENTS = (
     "a|abbr|address|article|aside|audio|b|big|blockquote|body|br|button|caption|center|cite|code|col|dd|del|details|dfn|div|dl"
     "|dt|em|figcaption|figure|font|footer|form|h[1-6]|head|header|hr|html|i|iframe|img|input|ins|kbd|label|li|link|main|mark"

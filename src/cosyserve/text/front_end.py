@@ -1,4 +1,4 @@
-"""The one way of a text to the voice: sentences → clean → language → normalise → segments.
+"""The one way of a text to the voice: sentences → lexicon → clean → language → normalise → segments.
 
 Every endpoint, the WebSocket and `say` take it. It works a sentence at a time, in threads of its own and in another
 process (`normalise`), so that the first words need not wait for the last and no text holds the event loop up.
@@ -9,16 +9,18 @@ import re
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cosyserve.text.clean import cleaned
 from cosyserve.text.language import Language, Languages, language_of
+from cosyserve.text.lexicon import NO_WORDS, Words
 from cosyserve.text.mapped import Mapped
 from cosyserve.text.marks import AREA, PROTECTED, has_sound, has_speech, hidden, shown
 from cosyserve.text.normalise import normalised
 from cosyserve.text.segments import Segments, ended, joined
 from cosyserve.text.sentences import Sentences
+from cosyserve.text.ssml import Pause, parsed, runs
 
 _THREADS = ThreadPoolExecutor(8, thread_name_prefix="text")  # most of the time they wait for the normaliser
 
@@ -33,36 +35,42 @@ _ENDED = re.compile(rf"[。！？；….!?;：:，、,—][^\w\s{AREA}]*$")
 
 @dataclass(frozen=True)
 class Segment:
-    """What is spoken in one go, and which characters of the original it stands for."""
+    """What is spoken in one go, and which characters of the original it stands for; or so many seconds of silence."""
 
     text: str
     start: int
     end: int
+    pause: float = 0
 
 
 @dataclass(frozen=True)
 class Sentence:
     """As it was written, from the offset `start` on. Without a language it is spoken as it is written. `pronounced` is
-    what phonemes and pinyin in it are, for a model that knows them."""
+    what phonemes and pinyin in it are, for a model that knows them; `words` has words that are said in another way.
+    `offsets` are those of its characters where they do not follow each other, as in SSML."""
 
     written: str
     start: int
     language: Language | None
     pronounced: bool = False
+    words: Words = NO_WORDS
+    offsets: tuple[int, ...] = ()
 
     def said(self) -> Mapped:
         """With one character for each phoneme, which `shown` writes out again."""
-        text = Mapped.original(self.written, self.start)
+        of_ssml = bool(self.offsets)
+        text = Mapped(self.written, self.offsets) if of_ssml else Mapped.original(self.written, self.start)
         if self.language is None:
             return text
-        return _said(hidden(text) if self.pronounced else text, self.language)
+        text = hidden(text, holds_some=of_ssml) if self.pronounced else text
+        return _said(self.words.applied(text), self.language)
 
 
 class FrontEnd:
     """Takes one text in pieces and gives its sentences."""
 
-    def __init__(self, *, normalize: bool = True, pronounced: bool = False) -> None:
-        self._normalize, self._pronounced = normalize, pronounced
+    def __init__(self, *, normalize: bool = True, pronounced: bool = False, words: Words = NO_WORDS) -> None:
+        self._normalize, self._pronounced, self._words = normalize, pronounced, words
         self._sentences, self._languages, self._start = Sentences(), Languages(pronounced=pronounced), 0
 
     def push(self, piece: str) -> list[Sentence]:
@@ -82,15 +90,15 @@ class FrontEnd:
 
     def _placed(self, found: "list[tuple[str, Language]] | list[tuple[str, None]]") -> Iterator[Sentence]:
         for sentence, language in found:
-            yield Sentence(sentence, self._start, language, self._pronounced)
+            yield Sentence(sentence, self._start, language, self._pronounced, self._words)
             self._start += len(sentence)
 
 
 class Source(Protocol):
     """Where sentences come from."""
 
-    async def next(self) -> Sentence | None:
-        """The next one, None behind the last."""
+    async def next(self) -> Sentence | Pause | None:
+        """The next one, or a pause before it, None behind the last."""
         ...
 
     @property
@@ -105,8 +113,8 @@ class WholeText:
     waiting = True
     _STEP = 1024  # characters that are looked through at once
 
-    def __init__(self, text: str, *, normalize: bool = True, pronounced: bool = False) -> None:
-        self._front_end = FrontEnd(normalize=normalize, pronounced=pronounced)
+    def __init__(self, text: str, *, normalize: bool = True, pronounced: bool = False, words: Words = NO_WORDS) -> None:
+        self._front_end = FrontEnd(normalize=normalize, pronounced=pronounced, words=words)
         self._pieces = (text[start : start + self._STEP] for start in range(0, len(text), self._STEP))
         self._found: deque[Sentence] = deque()
         self._ended = False
@@ -119,6 +127,37 @@ class WholeText:
         return self._found.popleft() if self._found else None
 
 
+class Document:
+    """The sentences and pauses of a text in SSML. Making it raises `CS-TEXT-007`, `CS-TEXT-008`."""
+
+    waiting = True
+
+    def __init__(
+        self, document: str, *, normalize: bool = True, pronounced: bool = False, words: Words = NO_WORDS
+    ) -> None:
+        self._parts = runs(parsed(document, pronounced=pronounced, normalize=normalize))
+        self._front_end = FrontEnd(normalize=normalize, pronounced=pronounced, words=words)
+        self.items = self._all()
+
+    async def next(self) -> Sentence | Pause | None:
+        return next(self.items, None)
+
+    def _all(self) -> Iterator[Sentence | Pause]:
+        for part in self._parts:
+            if isinstance(part, Pause):
+                yield part
+            else:
+                yield from self._sentences(part)
+
+    def _sentences(self, run: Mapped) -> Iterator[Sentence]:
+        """With the offsets they have in the document."""
+        done = 0
+        for sentence in self._front_end.push(run.text) + self._front_end.flush():
+            offsets = run.offsets[done : done + len(sentence.written)]
+            yield replace(sentence, start=offsets[0], offsets=offsets)
+            done += len(sentence.written)
+
+
 async def segments(
     source: Source, *, normalize: bool = True, first_alone: bool = True, pronounced: bool = False
 ) -> AsyncIterator[Segment]:
@@ -126,6 +165,11 @@ async def segments(
     loop, making = asyncio.get_running_loop(), Segments(first_alone=first_alone, spaced=normalize)
     pronounced = pronounced and normalize
     while (sentence := await source.next()) is not None:
+        if isinstance(sentence, Pause):
+            for made in making.flush():
+                yield _segment(made, ends=normalize, pronounced=pronounced)
+            yield Segment("", sentence.at, sentence.at, sentence.seconds)
+            continue
         said = await loop.run_in_executor(_THREADS, sentence.said)
         if said.text:
             for made in making.push(said):
@@ -138,10 +182,17 @@ async def segments(
 
 
 def whole(
-    text: str, *, normalize: bool = True, first_alone: bool = True, pronounced: bool = False
+    text: str,
+    *,
+    normalize: bool = True,
+    first_alone: bool = True,
+    pronounced: bool = False,
+    words: Words = NO_WORDS,
+    ssml: bool = False,
 ) -> AsyncIterator[Segment]:
-    """The segments of a text that is there already."""
-    source = WholeText(text, normalize=normalize, pronounced=pronounced)
+    """The segments of a text that is there already; raises `CS-TEXT-007`, `CS-TEXT-008` at once if it is in SSML."""
+    kind = Document if ssml else WholeText
+    source: Source = kind(text, normalize=normalize, pronounced=pronounced, words=words)
     return segments(source, normalize=normalize, first_alone=first_alone, pronounced=pronounced)
 
 

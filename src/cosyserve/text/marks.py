@@ -68,9 +68,16 @@ def _composed(match: re.Match[str]) -> str:
     return unicodedata.normalize("NFC", match.group())
 
 
-def hidden(text: Mapped) -> Mapped:
-    """With a character for each phoneme that somebody wrote, and without such characters that somebody wrote."""
-    text = text.sub("private", PRONOUNCED, "").sub("composition", _DECOMPOSED, _composed)
+def hidden_mark(mark: str) -> str:
+    """The character that stands for a phoneme."""
+    return _HIDDEN[mark]
+
+
+def hidden(text: Mapped, *, holds_some: bool = False) -> Mapped:
+    """With a character for each phoneme that somebody wrote, and without such characters that somebody wrote, unless
+    those that it holds are ours."""
+    text = text if holds_some else text.sub("private", PRONOUNCED, "")
+    text = text.sub("composition", _DECOMPOSED, _composed)
     marks = [mark for word in _WRITTEN.finditer(text.text) for mark in _MARK.finditer(text.text, *word.span())]
     return text.replaced("pronunciation", [(*mark.span(), _HIDDEN[mark.group()]) for mark in marks])
 

@@ -33,7 +33,7 @@ _SOME_TONES = {"er": (2, 3, 4), "ve": (4,), "ü": (2, 3, 4)}  # that the tokeniz
 _TONES = {1: "\u0304", 2: "\u0301", 3: "\u030c", 4: "\u0300"}  # as accents of the vowel before
 
 
-def _toned(final: str, tone: int) -> str:
+def toned(final: str, tone: int) -> str:
     """With its accent, on `a`, `e` or `o`, else on the last vowel."""
     place = next((final.index(vowel) for vowel in "aeo" if vowel in final), None)
     place = max(final.rfind(vowel) for vowel in "iuü") if place is None else place
@@ -45,7 +45,7 @@ def _bracketed(names: list[str]) -> tuple[str, ...]:
 
 
 TONED = [
-    _toned(final, tone) for final, tones in {**dict.fromkeys(_TONED, _TONES), **_SOME_TONES}.items() for tone in tones
+    toned(final, tone) for final, tones in {**dict.fromkeys(_TONED, _TONES), **_SOME_TONES}.items() for tone in tones
 ]
 # CMU's, whose vowels have a stress: none, the main one, another one.
 PHONEMES = _bracketed([vowel + stress for vowel in VOWELS for stress in ("", "0", "1", "2")] + _CONSONANTS)

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from cosyserve.server.bodies import BoundedRoute
 from cosyserve.server.failures import RESPONSES
-from cosyserve.server.fields import Normalize, form_or_query
+from cosyserve.server.fields import Normalize, Ssml, form_or_query
 from cosyserve.server.responses import SpeechResponse
 from cosyserve.server.routes.spoken import get_and_post
 from cosyserve.server.service import service_of
@@ -32,7 +32,8 @@ async def tts(
     text: Annotated[str, form_or_query("text", required=True, spoken=True)],
     speaker: Annotated[str, form_or_query("speaker")],
     normalize: Normalize,
+    ssml: Ssml,
 ) -> SpeechResponse:
     """Raw signed 16-bit little-endian samples, mono, 24 kHz."""
-    speech = service_of(request).speech(text, speaker, normalize=normalize)
+    speech = service_of(request).speech(text, speaker, normalize=normalize, ssml=ssml)
     return SpeechResponse(request, speech, FORMATS["pcm"])

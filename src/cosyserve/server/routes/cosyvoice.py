@@ -10,7 +10,7 @@ from fastapi import APIRouter, File, Request, UploadFile
 from cosyserve.cosyvoice.frontend.marks import LEAD
 from cosyserve.server.bodies import BoundedRoute
 from cosyserve.server.failures import RESPONSES
-from cosyserve.server.fields import Normalize, form_or_query
+from cosyserve.server.fields import Normalize, Ssml, form_or_query
 from cosyserve.server.responses import SpeechResponse
 from cosyserve.server.routes.spoken import get_and_post
 from cosyserve.server.service import service_of
@@ -27,50 +27,63 @@ Recording = Annotated[UploadFile, File()]
 
 
 @get_and_post(router, "/inference_sft", "pcm")
-async def inference_sft(request: Request, tts_text: Text, spk_id: Speaker, normalize: Normalize) -> SpeechResponse:
+async def inference_sft(
+    request: Request, tts_text: Text, spk_id: Speaker, normalize: Normalize, ssml: Ssml
+) -> SpeechResponse:
     """Speak in one of the server's own voices."""
-    return _spoken(request, tts_text, normalize, spk_id)
+    return _spoken(request, tts_text, normalize, ssml, spk_id)
 
 
 @get_and_post(router, "/inference_zero_shot", "pcm")
 async def inference_zero_shot(
-    request: Request, tts_text: Text, prompt_text: Transcript, prompt_wav: Recording, normalize: Normalize
+    request: Request, tts_text: Text, prompt_text: Transcript, prompt_wav: Recording, normalize: Normalize, ssml: Ssml
 ) -> SpeechResponse:
     """Speak in the voice of a recording whose words are known."""
     return _spoken(
-        request, tts_text, normalize, options=Options(reference=ReferenceAudio(await prompt_wav.read(), prompt_text))
+        request,
+        tts_text,
+        normalize,
+        ssml,
+        options=Options(reference=ReferenceAudio(await prompt_wav.read(), prompt_text)),
     )
 
 
 @get_and_post(router, "/inference_cross_lingual", "pcm")
 async def inference_cross_lingual(
-    request: Request, tts_text: Text, prompt_wav: Recording, normalize: Normalize
+    request: Request, tts_text: Text, prompt_wav: Recording, normalize: Normalize, ssml: Ssml
 ) -> SpeechResponse:
     """Speak in the voice of a recording in another language."""
-    return _spoken(request, tts_text, normalize, options=Options(reference=ReferenceAudio(await prompt_wav.read())))
+    return _spoken(
+        request, tts_text, normalize, ssml, options=Options(reference=ReferenceAudio(await prompt_wav.read()))
+    )
 
 
 @get_and_post(router, "/inference_instruct", "pcm")
 async def inference_instruct(
-    request: Request, tts_text: Text, spk_id: Speaker, instruct_text: Instructions, normalize: Normalize
+    request: Request, tts_text: Text, spk_id: Speaker, instruct_text: Instructions, normalize: Normalize, ssml: Ssml
 ) -> SpeechResponse:
     """Speak in one of the server's voices, in the manner described."""
-    return _spoken(request, tts_text, normalize, spk_id, Options(instructions=instruct_text))
+    return _spoken(request, tts_text, normalize, ssml, spk_id, Options(instructions=instruct_text))
 
 
 @get_and_post(router, "/inference_instruct2", "pcm")
 async def inference_instruct2(
-    request: Request, tts_text: Text, instruct_text: Instructions, prompt_wav: Recording, normalize: Normalize
+    request: Request,
+    tts_text: Text,
+    instruct_text: Instructions,
+    prompt_wav: Recording,
+    normalize: Normalize,
+    ssml: Ssml,
 ) -> SpeechResponse:
     """Speak in the voice of a recording, in the manner described."""
     return _spoken(
-        request, tts_text, normalize, options=Options(instruct_text, ReferenceAudio(await prompt_wav.read()))
+        request, tts_text, normalize, ssml, options=Options(instruct_text, ReferenceAudio(await prompt_wav.read()))
     )
 
 
 def _spoken(
-    request: Request, text: str, normalize: bool, voice: str = "", options: Options = Options()
+    request: Request, text: str, normalize: bool, ssml: bool, voice: str = "", options: Options = Options()
 ) -> SpeechResponse:
     text = text.removeprefix(LEAD)  # which its clients of CosyVoice3 write, and the server by itself
-    speech = service_of(request).speech(text, voice, options=options, normalize=normalize)
+    speech = service_of(request).speech(text, voice, options=options, normalize=normalize, ssml=ssml)
     return SpeechResponse(request, speech, FORMATS["pcm"])

@@ -10,7 +10,7 @@ from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.server.bodies import BoundedRoute
 from cosyserve.server.failures import RESPONSES
-from cosyserve.server.fields import AnyCase, Body, ShortText, one_of
+from cosyserve.server.fields import AnyCase, Body, InputFormat, ShortText, one_of
 from cosyserve.server.responses import ServerSentEvents, SpeechResponse, WholeSpeechResponse
 from cosyserve.server.service import PRODUCT_MODEL, service_of
 from cosyserve.speech.encoders import FORMATS
@@ -50,6 +50,7 @@ class SpeechBody(Body):
     """What `client.audio.speech.create` sends. Fields beyond these are ignored."""
 
     input: str = Field(description="The text to speak.")
+    input_format: InputFormat = Field("text", description="`ssml` if the text is written in SSML (docs/text.md).")
     model: ShortText = Field(PRODUCT_MODEL, description="A name from GET /v1/models, or one of OpenAI's.")
     voice: VoiceName = Field("", description="A name from GET /v1/audio/voices.")
     instructions: ShortText = Field(
@@ -114,7 +115,8 @@ async def create_speech(request: Request, body: SpeechBody) -> SpeechResponse:
     voice = body.voice if isinstance(body.voice, str) else body.voice.id
     events = body.stream_format == "sse"  # events are a stream, whatever `stream` says
     options = Options(body.instructions, seed=body.seed, whole=not (events or body.stream))
-    speech = service.speech(body.input, voice, body.speed, options, normalize=body.normalize)
+    ssml = body.input_format == "ssml"
+    speech = service.speech(body.input, voice, body.speed, options, normalize=body.normalize, ssml=ssml)
     fmt = FORMATS[body.response_format or "mp3"]
     if options.whole:
         return WholeSpeechResponse(request, speech, fmt)

@@ -7,7 +7,7 @@ generation and leaves the session open. The messages are described in docs/api.m
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, MutableMapping
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
@@ -22,14 +22,16 @@ from cosyserve.server.client import ClientGoneError, abort, taken
 from cosyserve.server.delivery import Delivery, usage
 from cosyserve.server.door import chosen_protocol
 from cosyserve.server.failures import as_cosy_error, body_of, outcome_of
-from cosyserve.server.fields import Body, ShortText, unfit
+from cosyserve.server.fields import Body, InputFormat, ShortText, unfit
 from cosyserve.server.routes.openai import FormatName, Seed, Speed
 from cosyserve.server.service import service_of
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.synthesizer import Options, pronounces
 from cosyserve.text.checks import checked_piece
-from cosyserve.text.front_end import FrontEnd, Segment, Sentence, segments
+from cosyserve.text.front_end import Document, FrontEnd, Segment, Sentence, segments
+from cosyserve.text.lexicon import NO_WORDS, Words
+from cosyserve.text.ssml import Pause
 
 router = APIRouter()
 
@@ -51,6 +53,7 @@ class Update(Body):
     instructions: ShortText = ""
     seed: Seed | None = None
     normalize: bool = True
+    input_format: InputFormat = "text"
 
     @property
     def options(self) -> Options:
@@ -76,15 +79,24 @@ _MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discrimina
 class Generation:
     """One text that is arriving, and how it is to be spoken."""
 
-    def __init__(self, update: Update, max_chars: int, stall_seconds: float, *, pronounced: bool = False) -> None:
+    def __init__(
+        self,
+        update: Update,
+        max_chars: int,
+        stall_seconds: float,
+        *,
+        pronounced: bool = False,
+        words: Words = NO_WORDS,
+    ) -> None:
         self.update, self.characters, self.complete = update, 0, False
         self._max_chars, self._stall_seconds = max_chars, stall_seconds
-        self._pronounced = pronounced
-        self._front_end = FrontEnd(normalize=update.normalize, pronounced=pronounced)
+        self._pronounced, self._words = pronounced, words
+        self._document: list[str] | None = [] if update.input_format == "ssml" else None  # which is read as a whole
+        self._front_end = FrontEnd(normalize=update.normalize, pronounced=pronounced, words=words)
         self._half = ""  # of a surrogate pair, whose other half the next text begins with
         # No bound on its items, as a full queue would keep the session from reading a cancel; the text in
         # it is bounded by `max_chars`.
-        self._sentences: asyncio.Queue[Sentence | None] = asyncio.Queue()
+        self._sentences: asyncio.Queue[Sentence | Pause | None] = asyncio.Queue()
         self._last_text = anyio.current_time()
 
     def push(self, text: str) -> None:
@@ -93,15 +105,25 @@ class Generation:
         self.characters += len(text)
         if self.characters > self._max_chars:
             raise CosyError(errors.TEXT_TOO_LONG, param="text", length=self.characters, limit=self._max_chars)
-        for sentence in self._front_end.push(checked_piece(text)):
+        text = checked_piece(text)
+        if self._document is not None:
+            self._document.append(text)
+            return
+        for sentence in self._front_end.push(text):
             self._sentences.put_nowait(sentence)
 
     def flush(self) -> None:
         checked_piece(self._half)  # nothing comes any more that could complete it
         self.complete = True
-        for sentence in self._front_end.flush():
+        for sentence in self._last():
             self._sentences.put_nowait(sentence)
         self._sentences.put_nowait(None)
+
+    def _last(self) -> Iterable[Sentence | Pause]:
+        if self._document is None:
+            return self._front_end.flush()
+        document, normalize = "".join(self._document), self.update.normalize
+        return Document(document, normalize=normalize, pronounced=self._pronounced, words=self._words).items
 
     def _joined(self, text: str) -> str:
         """`text` behind the half that waited for it, and without the half that it ends with."""
@@ -117,7 +139,7 @@ class Generation:
     def waiting(self) -> bool:
         return not self._sentences.empty()
 
-    async def next(self) -> Sentence | None:
+    async def next(self) -> Sentence | Pause | None:
         """The next sentence; None after the last. Waits as long as text keeps coming."""
         while not self.waiting and anyio.current_time() - self._last_text < self._stall_seconds:
             # Not asyncio.wait_for: before Python 3.12 it loses a cancel that comes with the sentence.
@@ -191,7 +213,8 @@ class Session:
                 )
             settings, pronounced = self._service.settings, pronounces(self._service.synthesizer)
             most, patience = settings.max_text_chars, settings.stall_seconds
-            self._open = Generation(self._update, most, patience, pronounced=pronounced)
+            words = self._service.words(self._update.voice)
+            self._open = Generation(self._update, most, patience, pronounced=pronounced, words=words)
             self._generations.put_nowait(self._open)
         return self._open
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from cosyserve.server.bodies import BoundedRoute
 from cosyserve.server.failures import RESPONSES
-from cosyserve.server.fields import Body, ShortText
+from cosyserve.server.fields import Body, InputFormat, ShortText
 from cosyserve.server.responses import SpeechResponse, WholeSpeechResponse
 from cosyserve.server.routes.spoken import spoken
 from cosyserve.server.service import service_of
@@ -30,6 +30,11 @@ class TtsBody(Body):
     speaker_wav: ShortText = ""
     language: ShortText = ""
     normalize: bool = True
+    input_format: InputFormat = "text"
+
+    @property
+    def ssml(self) -> bool:
+        return self.input_format == "ssml"
 
 
 class TtsQuery(TtsBody):
@@ -64,7 +69,7 @@ async def set_tts_settings(settings: dict[str, Any]) -> Told:
 @router.get("/tts_stream", **spoken("wav"))
 async def tts_stream(request: Request, query: Annotated[TtsQuery, Query()]) -> SpeechResponse:
     """A WAV that is sent while it is made."""
-    speech = service_of(request).speech(query.text, query.speaker_wav, normalize=query.normalize)
+    speech = service_of(request).speech(query.text, query.speaker_wav, normalize=query.normalize, ssml=query.ssml)
     return SpeechResponse(request, speech, FORMATS["wav"])
 
 
@@ -75,7 +80,9 @@ async def tts_to_audio(
     """A WAV as a whole, with its length."""
     asked = body or query
     options = Options(whole=True)
-    speech = service_of(request).speech(asked.text, asked.speaker_wav, options=options, normalize=asked.normalize)
+    speech = service_of(request).speech(
+        asked.text, asked.speaker_wav, options=options, normalize=asked.normalize, ssml=asked.ssml
+    )
     return WholeSpeechResponse(request, speech, FORMATS["wav"])
 
 
