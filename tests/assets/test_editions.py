@@ -96,7 +96,7 @@ def test_a_copy_by_hand_is_held_to_what_was_learned(user: User, hub: Hub) -> Non
     (user.model / ".cosyserve.json").unlink()
     (user.model / "llm.pt").write_bytes(FILES["llm.pt"][::-1])
     said = fetched(user)
-    assert "llm.pt is damaged, or of another model" in said
+    assert "llm.pt is damaged or belongs to another model" in said
     assert user.has() == FILES
 
 

@@ -42,7 +42,7 @@ def test_another_users_file_is_named_with_the_line_that_gives_it_back(
     assert "Traceback" not in said
     assert said.count("CS-HOST-013") == 1
     named = file if file != MODEL else MODEL.rsplit("/", 1)[0]  # a folder that only its owner can look into
-    assert f"{named} belongs to user {before.split(':')[0]}, and this is user {own}" in said
+    assert f"{named} belongs to user {before.split(':')[0]}; user {own}, who runs this command, may not read it" in said
     assert "CS-RUN-002" not in said
 
     line = re.search(r"`(docker run --rm --user 0 [^`]*)`", said)

@@ -151,7 +151,9 @@ def usage(cubin: bytes) -> tuple[int, int]:
 def report(capabilities: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     seen: set[Launch] = set()
     for width in WIDTHS:
-        works = (estimator(width), dit(width), decoder(width), vocoder(width))
+        works = [estimator(width), decoder(width)]
+        if width in (WIDTHS[0], WIDTHS[-1]):  # these have two sets of tiles
+            works += [dit(width), vocoder(width)]
         for launch in {launch for work in works for launch in launches(work)} - seen:
             seen.add(launch)
             for capability in capabilities:

@@ -48,12 +48,14 @@ def test_streams_side_by_side_give_the_chunk_masked_result(
 
 @pytest.mark.parametrize("make", EDITIONS, ids=["CosyVoice2", "CosyVoice3"])
 def test_the_sound_is_that_of_pytorch_s_path(make: Callable[[], Model | Model3]) -> None:
-    """A vocoder that has kernels is another one from then on: it leaves its biases to them."""
+    """A vocoder that has kernels is another one from then on: CosyVoice3's leaves its biases to them. The products of
+    CosyVoice2's are of numbers rounded to TF32, so its waveform is as near as `test_vocoder_kernels` has it."""
     model, spoken, given_prompt = make(), tokens_of(70, 1), prompt(40)
     plain = BatchedToken2Wav(model.flow, model.hift, Hops(), 3, 5 * pages_behind(FRAMES), FRAMES)
     expected = wave_of(plain, plain.stream(given_prompt, 5), spoken)
     token2wav = token2wav_of(model)
     heard = wave_of(token2wav, token2wav.stream(given_prompt, 5), spoken)
     assert heard.shape == expected.shape
-    assert (heard - expected).norm() <= 1e-3 * expected.norm()
+    near = 1e-3 if isinstance(model, Model3) else 2e-2
+    assert (heard - expected).norm() <= near * expected.norm()
     assert torch.isfinite(heard).all()
