@@ -40,12 +40,16 @@ _NOISE_SEED, _UNFINISHED, _FASTER = 777, 60, 1.25  # of CosyVoice3's references
 
 def outputs(model: Model | Model3, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """Every array that the reference has, computed by us from its inputs."""
+    arguments = given["token"].long(), given["prompt_token"].long(), given["prompt_feat"], given["embedding"]
+    whole, masked = (model.flow.mel(*arguments, chunked=chunked) for chunked in (False, True))
     yield from _flow(model.flow, given)
+    yield "mel_offline", whole
+    yield "mel_streammask", masked
     if isinstance(model, Model):
         yield from _vocoder(model.hift, given)
     else:
         yield from _causal_vocoder(model.hift, given)
-        yield from _spoken(model, given)
+        yield from _spoken(model, given, whole, masked)
     yield from _llm(model.llm, given)
     if isinstance(model, Model):
         yield from _source(model.hift, given)
@@ -66,8 +70,6 @@ def _flow(flow: Flow | DitFlow, given: Mapping[str, Tensor]) -> Iterator[tuple[s
     arguments = (x, means, torch.tensor(0.3, device=x.device), speakers, torch.zeros_like(means))
     yield "estimator_t0.3", flow.estimator(*arguments, Past())
     yield "estimator_t0.3_streaming", flow.estimator.chunked(*arguments, Past())
-    yield "mel_offline", flow.mel(token, prompt, prompt_mel, embedding)
-    yield "mel_streammask", flow.mel(token, prompt, prompt_mel, embedding, chunked=True)
     stream = FlowStream(flow, prompt, prompt_mel, embedding)
     chunks = [stream.push(each) for each in token.split(1, dim=1)]
     yield "mel_chunked", torch.cat([*chunks, stream.push(token[:, :0], final=True)], dim=2)
@@ -123,11 +125,10 @@ def _in_hops(hift: CausalHift, mel: Tensor, noise: Tensor, given: Mapping[str, T
 
 
 @torch.inference_mode()
-def _spoken(model: Model3, given: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Flow and vocoder together. Upstream's last hop sees everything, the others their chunk's end."""
-    arguments = given["token"].long(), given["prompt_token"].long(), given["prompt_feat"], given["embedding"]
+def _spoken(model: Model3, given: Mapping[str, Tensor], whole: Tensor, masked: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Flow and vocoder together, of the mel at once and by chunks. Upstream's last hop sees everything, the others
+    their chunk's end."""
     noise = _fixed_noise(given)
-    whole, masked = model.flow.mel(*arguments), model.flow.mel(*arguments, chunked=True)
     yield "wav_model", model.hift.speak(whole, noise)
     before = int(given["chunk_frames"][:-1].sum())
     last = torch.cat((masked[:, :, :before], whole[:, :, before:]), dim=2)
