@@ -212,6 +212,25 @@ def test_cosyvoice2_says_every_silence() -> None:
     assert taken_from(tokens) == 20 * [1]
 
 
+@given(count=st.integers(0, 120), first=st.integers(1, 25), late=st.booleans())
+def test_the_hops_are_the_same_whenever_the_end_is_known(count: int, first: int, *, late: bool) -> None:
+    """The language model may say that it has ended before the render stage takes the last tokens, or after that."""
+    early, other = Tokens(Hops(first, 25)), Tokens(Hops(first, 25))
+    for token in range(count):
+        early.add(token)
+        other.add(token)
+    early.complete()
+    taken = []
+    while other.ready and late:
+        taken.append(other.take())
+    other.complete()
+    while not (taken and taken[-1][1]):
+        taken.append(other.take())
+    for hop, last in taken:
+        expected, ends = early.take()
+        assert (hop.tolist(), last) == (expected.tolist(), ends)
+
+
 def test_no_token_is_lost_between_two_threads() -> None:
     """The language model adds while the render stage takes."""
     tokens, count, taken = Tokens(Hops(1, 25)), 40_000, list[int]()

@@ -5,9 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tests.cosyvoice.conftest import models3 as models3
 from tests.running import Server
@@ -30,14 +28,6 @@ def spoken(client: httpx.Client, text: str = "Hi.", **more: object) -> bytes:
     return answer.content
 
 
-def samples(pcm: bytes) -> NDArray[np.float64]:
-    return np.frombuffer(pcm, np.int16).astype(float)
-
-
-def near(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> bool:
-    return bool(np.linalg.norm(ours - theirs) <= 1e-2 * np.linalg.norm(theirs))
-
-
 def test_the_server_names_the_model_of_its_replicas(client: httpx.Client) -> None:
     state = client.get("/readyz").json()
     assert (state["synthesizer"], state["model"], state["replicas_ready"]) == ("cosyvoice3", "cosyvoice3-0.5b", 2)
@@ -58,8 +48,6 @@ def test_a_voice_that_one_has_learnt_is_heard_through_all(client: httpx.Client) 
     added = client.post("/v1/audio/voices", data=form, files={"audio": ("anna.wav", speech(), "audio/wav")})
     assert added.status_code == 201, added.text
     with ThreadPoolExecutor(4) as pool:
-        first, *others = pool.map(lambda _: samples(spoken(client, voice="anna")), range(8))
-    # The same seed, whoever speaks. The last tokens may come with the end or before it, which rounds otherwise.
-    assert all(len(each) == len(first) and near(each, first) for each in others)
-    another = samples(spoken(client))
-    assert len(another) != len(first) or not near(another, first)
+        answers = set(pool.map(lambda _: spoken(client, voice="anna"), range(8)))
+    assert len(answers) == 1  # the same seed, whoever speaks
+    assert answers != {spoken(client)}

@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from cosyserve.cosyvoice.kernels.causal_conv import Conv
 from cosyserve.cosyvoice.kernels.kernels import Kernels
 from cosyserve.cosyvoice.model.config import MELS
 from cosyserve.cosyvoice.model.flow import Solver
@@ -14,6 +16,12 @@ from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, ROWS, BatchRows
 from cosyserve.cosyvoice.runtime.graphs import Make
 
 Linear = tuple[Tensor, Tensor]  # weight (N, K) and bias (N,)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    layer: nn.Module  # whose tails it reads and leaves
+    conv: Conv
 
 
 class FusedBatch(ABC):

@@ -22,13 +22,7 @@ from cosyserve.cosyvoice.model.config import MELS, NOISE_FRAMES
 from cosyserve.cosyvoice.model.dit import EPSILON, Times
 from cosyserve.cosyvoice.model.flow import DitFlow
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, ROWS, BatchRows, FlowMemory
-from cosyserve.cosyvoice.runtime.fused_batch import FusedBatch, Linear
-
-
-@dataclass(frozen=True)
-class _Convolution:
-    layer: nn.Module  # whose tails it reads and leaves
-    conv: Conv
+from cosyserve.cosyvoice.runtime.fused_batch import Convolution, FusedBatch, Linear
 
 
 @dataclass(frozen=True)
@@ -160,7 +154,7 @@ class DitBatch(FusedBatch):
         _product(acts.attended, layer.out, acts.found)
 
     def _convolve(
-        self, convolution: _Convolution, number: int, x: Tensor, out: Tensor, residual: Tensor | None = None
+        self, convolution: Convolution, number: int, x: Tensor, out: Tensor, residual: Tensor | None = None
     ) -> None:
         kept = self._memory.tails(convolution.layer, number).flatten(1)
         self._by.group_conv(x, convolution.conv, Tails(kept, self._rows.read, self._memory.left), out, residual)
@@ -187,8 +181,8 @@ def _norm(scale: Tensor, shift: Tensor) -> Norm:
     return Norm((1 + scale).flatten().contiguous(), shift.flatten().contiguous(), EPSILON)
 
 
-def _convolution(layer: Any) -> _Convolution:
-    return _Convolution(layer, Conv(layer[0].weight.permute(2, 0, 1).contiguous(), layer[0].bias))
+def _convolution(layer: Any) -> Convolution:
+    return Convolution(layer, Conv(layer[0].weight.permute(2, 0, 1).contiguous(), layer[0].bias))
 
 
 def _transformer(layer: Any) -> _Transformer:

@@ -19,20 +19,14 @@ from cosyserve.cosyvoice.kernels.split import Parts
 from cosyserve.cosyvoice.model.config import MELS
 from cosyserve.cosyvoice.model.flow import Flow
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK, ROWS, BatchRows, FlowMemory
-from cosyserve.cosyvoice.runtime.fused_batch import FusedBatch, Linear
-
-
-@dataclass(frozen=True)
-class _Convolution:
-    layer: nn.Module  # whose tails it reads and leaves
-    conv: Conv
+from cosyserve.cosyvoice.runtime.fused_batch import Convolution, FusedBatch, Linear
 
 
 @dataclass(frozen=True)
 class _Block:
     """A convolution with its norm and Mish."""
 
-    conv: _Convolution
+    conv: Convolution
     norm: Norm
 
 
@@ -55,7 +49,7 @@ class _Stage:
     second: _Block
     branch: Linear
     transformers: list[_Transformer]
-    last: _Convolution | None  # except in the middle
+    last: Convolution | None  # except in the middle
 
 
 class FusedWeights:
@@ -177,7 +171,7 @@ class _Step:
         if stage.last is not None and convolved is not None:
             self._convolve(stage.last, out, convolved)
 
-    def _convolve(self, convolution: _Convolution, x: Tensor, out: Tensor) -> None:
+    def _convolve(self, convolution: Convolution, x: Tensor, out: Tensor) -> None:
         memory = self.work.memory
         tails = Tails(memory.tails(convolution.layer, self.number).flatten(1), self.work.rows.read, memory.left)
         self.work.kernels.causal_conv(x, convolution.conv, tails, out)
@@ -201,13 +195,13 @@ def _stage(stage: Any, times: Tensor) -> _Stage:
         _block(residual.block2),
         (residual.res_conv.weight.squeeze(2), residual.res_conv.bias),
         [_transformer(each) for each in transformers],
-        _Convolution(last[0], _conv(last[0])) if last else None,
+        Convolution(last[0], _conv(last[0])) if last else None,
     )
 
 
 def _block(block: Any) -> _Block:
     layer, norm = block.block["0"], block.block["2"]
-    return _Block(_Convolution(layer, _conv(layer)), _norm(norm))
+    return _Block(Convolution(layer, _conv(layer)), _norm(norm))
 
 
 def _conv(layer: Any) -> Conv:

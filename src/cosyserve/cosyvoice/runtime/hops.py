@@ -85,8 +85,9 @@ class Tokens:
         return self._hops.tokens(self._hop) + (LOOK_AHEAD if self._hop == 0 else 0)
 
     def take(self) -> tuple[Tensor, bool]:
-        """The tokens (1, T) of the next hop, and whether it is the last."""
-        hop = [self._waiting.popleft() for _ in range(min(self._needed, len(self._waiting)))]
+        """The tokens (1, T) of the next hop, and whether it is the last. A full one never is: whether it is known by
+        then that no more come depends on the machine, and a seed would sound otherwise."""
+        needed = self._needed
+        hop = [self._waiting.popleft() for _ in range(min(needed, len(self._waiting)))]
         self._hop += 1
-        # In this order: what is complete gets no more tokens.
-        return torch.tensor([hop], dtype=torch.long), self._complete and not self._waiting
+        return torch.tensor([hop], dtype=torch.long), len(hop) < needed
