@@ -190,8 +190,8 @@ async def segments(
             yield Segment("", sentence.at, sentence.at, sentence.seconds)
             continue
         said = await loop.run_in_executor(_THREADS, sentence.said)
+        written.push(sentence.original, said)
         if said.text:
-            written.push(sentence.original, said)
             for segment in finished(making.push(said)):
                 yield segment
         if not source.waiting:
@@ -234,7 +234,7 @@ def _segment(made: Mapped, written: Written, *, ends: bool, pronounced: bool) ->
     made = shown(made) if pronounced else made
     start, end = min(made.offsets, default=0), max(made.offsets, default=-1) + 1
     # A number whose words are cut leaves nothing for the rest of them.
-    return Segment(made.text, start, end, written=written.take(end) or made.text)
+    return Segment(made.text, start, end, written=written.take(end) or made.text.strip())
 
 
 def _said(text: Mapped, language: Language) -> Mapped:

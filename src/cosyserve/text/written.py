@@ -24,20 +24,30 @@ class Written:
         self._sentences: deque[_Sentence] = deque()
 
     def push(self, written: Mapped, said: Mapped) -> None:
-        """One more sentence, and what is said of it, which is not empty."""
+        """One more sentence, and what is said of it."""
         heard = {place for place, each in zip(said.offsets, said.text, strict=True) if has_sound(each)}
         self._sentences.append(_Sentence(written, sorted(heard or said.offsets)))
 
     def take(self, end: int) -> str:
         """What was written of the segment whose last character has the offset `end` - 1; no blanks at its ends.
 
-        Of a sentence that is cut, the marks between two parts belong to the first part up to a blank or to what opens.
+        It is one piece of the text. What is not said at all, such as a line of signs, is in it if it lies within. Of a
+        sentence that is cut, the marks between two parts belong to the first part up to a blank or to what opens.
         """
-        text = ""
-        while self._sentences and self._sentences[0].sounds[-1] < end:
-            text += self._sentences.popleft().written.text
-        if self._sentences and self._sentences[0].sounds[0] < end:
-            text += _cut(self._sentences[0], end)
+        text = unsaid = ""
+        while self._sentences:
+            sentence = self._sentences[0]
+            if sentence.sounds and sentence.sounds[0] >= end:
+                break
+            if sentence.sounds and sentence.sounds[-1] >= end:
+                text += unsaid + _cut(sentence, end)
+                break
+            self._sentences.popleft()
+            unsaid += sentence.written.text
+            if sentence.sounds:
+                text, unsaid = text + unsaid, ""
+            elif not text:
+                unsaid = ""
         return text.strip()
 
 
