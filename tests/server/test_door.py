@@ -17,6 +17,7 @@ from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 from websockets.typing import Origin
 
+from cosyserve.keys.keyring import Keyring
 from cosyserve.machine import Machine
 from cosyserve.server.door import KEY_PROTOCOL, Door, chosen_protocol
 from cosyserve.server.published import Host
@@ -98,7 +99,7 @@ async def _let_in(scope: Scope, receive: Receive, send: Send) -> None:
 async def test_on_a_network_an_address_in_figures_is_nobodys_name(host: str, status: int) -> None:
     """A server without keys on all addresses, as COSYSERVE_AUTH=off makes it: only names can be pointed elsewhere."""
     settings = Settings(host="0.0.0.0", auth="off")  # noqa: S104 - nothing listens in this test
-    door = Door(_let_in, (), settings, Host(settings, Machine()))
+    door = Door(_let_in, Keyring(settings), settings, Host(settings, Machine()))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://server") as client:
         assert (await client.get("/v1/models", headers={"Host": host})).status_code == status
 

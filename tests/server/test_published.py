@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from cosyserve.errors import CosyError
 from cosyserve.keys import accepted_keys
+from cosyserve.keys.keyring import Keyring
 from cosyserve.machine import IMAGE, Machine
 from cosyserve.server.door import Door
 from cosyserve.server.listening import listen
@@ -41,7 +42,9 @@ async def _let_in(scope: Scope, receive: Receive, send: Send) -> None:
 async def ask(settings: Settings, machine: Machine, client: str, path: str = "/v1/models", **headers: str) -> str:
     """What the door does with a request from an address: its id, or whether it lets everything be known."""
     host = Host(settings, machine)
-    door = Door(_let_in, accepted_keys(settings), settings, host)
+    keyring = Keyring(settings)
+    keyring.open()
+    door = Door(_let_in, keyring, settings, host)
     transport = httpx.ASGITransport(door, client=(client, 50_000))
     headers = {"Host": "127.0.0.1:6008", **{name.replace("_", "-"): value for name, value in headers.items()}}
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as asking:

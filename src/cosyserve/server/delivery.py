@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import IO
 
 from cosyserve.server.metrics import Stopwatch
+from cosyserve.server.quotas import Taken
 from cosyserve.server.service import Service
 from cosyserve.speech.encoders import Format
 from cosyserve.speech.label import label_of
@@ -26,9 +27,10 @@ _SPEECH_TOKENS_PER_SECOND = 25  # CosyVoice's rate; what `usage` counts as outpu
 class Delivery:
     """The speech of one request for one client, over any kind of connection."""
 
-    def __init__(self, service: Service, endpoint: str, speech: SpeechRequest, fmt: Format) -> None:
+    def __init__(self, service: Service, endpoint: str, speech: SpeechRequest, fmt: Format, taken: Taken) -> None:
         self._service, self._endpoint = service, endpoint
-        self._speech, self._format = speech, fmt
+        self._speech, self._format, self._taken = speech, fmt, taken
+        self._sent = False  # whether there was anything to hear
         self.label = label_of(service.settings)
         self.stopwatch = Stopwatch()
 
@@ -38,6 +40,7 @@ class Delivery:
         output = Output(self._format, self._speech.speed, label=self.label)
         async with self._place() as listening, aclosing(self._encoded(output, listening)) as pieces:
             async for data in pieces:
+                self._sent = True
                 with self.stopwatch.delivering():
                     yield data
 
@@ -50,20 +53,28 @@ class Delivery:
             async with aclosing(self._encoded(output, listening)) as pieces:
                 async for _ in pieces:
                     pass
+            self._sent = True
             with self.stopwatch.delivering():
                 yield
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[AsyncExitStack]:
         """A place among the streams, and one for a recording if there is any, until the iterator is closed. It is taken
-        once there is something to say, not while a text is still being written."""
-        self._speech = replace(self._speech, segments=await begun(self._speech.segments))
-        async with AsyncExitStack() as listening:
-            if self._speech.options.reference:
-                await listening.enter_async_context(self._service.uploads.place())
-            async with self._service.admission.place():
-                self.stopwatch.admit()
-                yield listening
+        once there is something to say, not while a text is still being written. What fails before it is heard does not
+        count against the limits of its key."""
+        rank = self._taken.key.rank
+        try:
+            self._speech = replace(self._speech, segments=await begun(self._speech.segments))
+            async with AsyncExitStack() as listening:
+                if self._speech.options.reference:
+                    await listening.enter_async_context(self._service.uploads.place(rank))
+                async with self._service.admission.place(rank):
+                    self.stopwatch.admit()
+                    yield listening
+        except Exception:
+            if not self._sent:
+                self._taken.give_back()
+            raise
 
     async def _encoded(self, output: Output, listening: AsyncExitStack) -> AsyncGenerator[bytes, None]:
         service = self._service
@@ -81,7 +92,7 @@ class Delivery:
     def record(self, outcome: str) -> None:
         """Count a request that produced audio, and log how it went (never what it said)."""
         metrics, watch = self._service.metrics, self.stopwatch
-        metrics.count(self._endpoint, outcome)
+        metrics.count(self._endpoint, outcome, self._taken.key.name, self._taken.characters if self._sent else 0)
         metrics.audio_seconds.inc(watch.audio_seconds)
         if watch.first_chunk_seconds is None:
             log.info("%s %s before its first audio", self._endpoint, outcome)

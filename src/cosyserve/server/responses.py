@@ -18,7 +18,7 @@ from cosyserve.errors import CosyError
 from cosyserve.server.client import ClientGoneError, abort, taken
 from cosyserve.server.delivery import Delivery, usage
 from cosyserve.server.failures import as_cosy_error, body_of, outcome_of
-from cosyserve.server.service import service_of
+from cosyserve.server.service import key_of, service_of
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.encoders import Format
 from cosyserve.speech.label import HEADER
@@ -87,7 +87,9 @@ class SpeechResponse(Response):
     def __init__(self, request: Request, speech: SpeechRequest, fmt: Format, framing: Framing | None = None) -> None:
         service = service_of(request)
         self._framing: Framing = framing or Raw()
-        self._delivery = Delivery(service, request.scope["route"].path, speech, fmt)
+        key = key_of(request)
+        taken = service.quotas.take(key, speech.characters)
+        self._delivery = Delivery(service, request.scope["route"].path, speech, fmt, taken)
         self._stall_seconds = service.settings.stall_seconds
         self._started = False
         headers = {
@@ -95,6 +97,7 @@ class SpeechResponse(Response):
             "X-Accel-Buffering": "no",  # a proxy such as nginx would hold the stream back
             "X-Sample-Rate": str(SAMPLE_RATE),
             "X-CosyServe-Synthesizer": service.synthesizer.name,
+            **service.quotas.headers(key),
         }
         if label := self._delivery.label:
             headers[HEADER] = label.entry
