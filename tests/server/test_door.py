@@ -252,6 +252,15 @@ def test_a_browsers_socket_gives_its_key_as_a_subprotocol(serving: Serving, key:
             assert refused.value.response.status_code == 401
 
 
+def test_of_many_keys_in_one_request_only_the_first_are_compared(serving: Serving) -> None:
+    """Or one small request could have thousands compared with every key."""
+    many = ", ".join(f"{KEY_PROTOCOL}{number}" for number in range(1000))
+    with serving(ToneSynthesizer(), api_keys="sesame") as url:
+        for offered, status in ((f"{KEY_PROTOCOL}sesame, {many}", 200), (f"{many}, {KEY_PROTOCOL}sesame", 401)):
+            asked = httpx.get(f"{url}/v1/models", headers={"Sec-WebSocket-Protocol": offered})
+            assert asked.status_code == status
+
+
 def test_a_key_that_is_safe_as_a_subprotocol_can_be_given_as_it_is(serving: Serving) -> None:
     with serving(ToneSynthesizer(), api_keys="sesame") as url:
         address = f"{url}{SOCKET}".replace("http", "ws", 1)

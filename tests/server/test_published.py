@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from cosyserve.errors import CosyError
 from cosyserve.keys import accepted_keys
+from cosyserve.keys.key_file import KeyFile
 from cosyserve.keys.keyring import Keyring
 from cosyserve.machine import IMAGE, Machine
 from cosyserve.server.door import Door
@@ -65,6 +66,14 @@ async def test_the_host_needs_no_key_and_its_neighbours_do(settings: Settings, c
         assert await ask(settings, container, stranger, "/readyz") == "in"
     (key,) = accepted_keys(settings)
     assert await ask(settings, container, NEIGHBOUR, Authorization=f"Bearer {key}") == "known"
+
+
+@pytest.mark.anyio
+async def test_where_there_are_named_keys_the_host_needs_one_too(settings: Settings, container: Machine) -> None:
+    named = KeyFile(settings.state_dir).add("anna")
+    assert await ask(settings, container, GATEWAY) == "CS-AUTH-001"
+    for key in (named, *accepted_keys(settings)):
+        assert await ask(settings, container, GATEWAY, Authorization=f"Bearer {key}") == "known"
 
 
 @pytest.mark.anyio

@@ -55,7 +55,11 @@ class KeyFile:
 
     def stamp(self) -> tuple[int, ...]:
         """Differs between two contents; empty if there is no file."""
-        return (stamp(self.path) or _UNKNOWN) if self.exists else ()
+        try:
+            found = stamp(self.path)
+        except RuntimeError:
+            return ()
+        return found or (_UNKNOWN if self.exists else ())
 
     def read(self) -> Sequence[NamedKey]:
         """The keys in their order, none if there is no file; raises `CS-KEY-001`, `CS-SET-006`."""
