@@ -80,6 +80,17 @@ def test_a_damaged_file_is_told_of_once_and_replaced(
     assert json.loads((tmp_path / "usage.json").read_text())["keys"] == {"anna": {"requests": 1, "characters": 20}}
 
 
+def test_what_is_known_outlives_a_file_that_is_damaged_meanwhile(tmp_path: Path) -> None:
+    usage = at(tmp_path)
+    for _ in range(2):
+        usage.add("anna", Amount(1, 20), keep=True)
+        assert usage.save()
+        (tmp_path / "usage.json").write_text("{")
+    usage.add("anna", Amount(1, 20), keep=True)
+    assert usage.save()
+    assert at(tmp_path).of("anna") == Amount(3, 60)
+
+
 def test_where_nothing_can_be_written_counting_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state").touch()  # a file where the folder should be
     usage = at(tmp_path / "state")

@@ -56,9 +56,9 @@ USAGE_UNKEPT = Fault(
     500,
     "What keys have used today cannot be kept in {path}: {reason}.",
     "Make the folder writable. Until then it is counted in memory, and a restart forgets it. A damaged file is "
-    "replaced, and counting begins again.",
+    "replaced by what the server knows.",
     "各密钥今日的用量无法保存到 {path}：{reason}。",
-    "请确保该文件夹可写；在此之前用量仅记在内存中，重启后会丢失。损坏的文件会被替换，并重新计数。",
+    "请确保该文件夹可写；在此之前用量仅记在内存中，重启后会丢失。损坏的文件会由服务器已知的用量替换。",
 )
 REQUESTS_OF_MINUTE = Fault(
     "CS-QUOTA-001",

@@ -137,6 +137,7 @@ class Quotas:
         key = self._keyring.current(taken.key)
         if key is None:
             raise CosyError(errors.KEY_REFUSED)
+        taken.key = key
         _expect_possible(key, amount.characters)
         standings = self.standings(key, amount)
         if any(each.wait for each in standings):

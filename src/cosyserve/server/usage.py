@@ -73,7 +73,7 @@ class Usage:
         day = datetime.fromtimestamp(self._wall(), timezone.utc).date().isoformat()
         with self._lock:
             if day != self._day:
-                self._day, self._kept, self._saving, self._unsaved = day, self._read(day), {}, {}
+                self._day, self._kept, self._saving, self._unsaved = day, self._read(day) or {}, {}, {}
         return day
 
     def seconds_left(self) -> float:
@@ -121,7 +121,8 @@ class Usage:
             folder = self._folder.expanduser()
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder):
-                together = _sum(self._read(day), self._saving)
+                kept = self._read(day)
+                together = _sum(self._kept if kept is None else kept, self._saving)
                 write_atomically(folder / NAME, _written(day, together), mode=0o600)
         except (OSError, RuntimeError) as error:
             self._complain(getattr(error, "strerror", None) or error)
@@ -137,8 +138,8 @@ class Usage:
             self._kept, self._saving = together, {}
         return True
 
-    def _read(self, day: str) -> Amounts:
-        """What the file has of that day; nothing if it cannot be used."""
+    def _read(self, day: str) -> Amounts | None:
+        """What the file has of that day; None if it cannot be used."""
         try:
             path = self._folder.expanduser() / NAME
             if not path.exists():
@@ -146,7 +147,7 @@ class Usage:
             kept = _Kept.model_validate_json(paths.text_of(path))
         except (OSError, RuntimeError, ValueError) as error:
             self._complain("it is damaged" if isinstance(error, ValidationError) else error)
-            return {}
+            return None
         if kept.day != day:
             return {}
         return {name: Amount(used.requests, used.characters) for name, used in kept.keys.items()}
