@@ -18,11 +18,13 @@ from cosyserve.keys.key_file import KeyFile
 from cosyserve.server import service
 from cosyserve.server.quotas import Quotas
 from cosyserve.server.usage import Usage
+from cosyserve.speech.voices import Library
 from tests.conftest import Serving
 from tests.running import Server, eventually
 from tests.server.test_quotas import Clocks
 from tests.server.test_socket import audio_until, event, open_socket, send
 from tests.server.test_text import WAYS, Ask
+from tests.speech.recordings import speech
 from tests.standins import CapableSynthesizer, FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
 from tests.test_cli import run
 
@@ -260,6 +262,21 @@ def test_what_is_not_heard_does_not_count(stand_in: Among, tmp_path: Path) -> No
             assert event(socket)["error"]["code"] == "CS-SRV-003"
         assert here.usage(key)["anna"]["used"] == used(0, 0)
         assert here.ask(key, "a").status_code == 200
+
+
+def test_a_voice_that_is_added_counts_as_a_request_and_one_that_cannot_be_does_not(
+    stand_in: Among, tmp_path: Path
+) -> None:
+    voice = CapableSynthesizer()
+    voice.library = Library(tmp_path / "voices")  # type: ignore[assignment]
+    with stand_in(voice) as url:
+        here = Place(url, tmp_path)
+        key = here.add("anna", requests_per_day=1)
+        form = {"name": "Anna", "consent": "Anna, 2026-11-27"}
+        for recording, status in ((b"RIFF", 400), (speech(), 201), (speech(), 429)):
+            answer = httpx.post(f"{url}/v1/audio/voices", data=form, files={"audio": recording}, headers=key)
+            assert answer.status_code == status
+        assert here.usage(key)["anna"]["used"] == used(1, 0)
 
 
 def test_who_is_sent_away_by_a_full_server_has_not_used_anything(stand_in: Among, tmp_path: Path) -> None:
