@@ -142,7 +142,8 @@ class Settings(BaseSettings):
     )
     api_keys: SecretStr = Field(
         SecretStr(""),
-        description="Keys that clients must send as `Authorization: Bearer KEY`, separated by commas or lines.",
+        description="Main keys, separated by commas or lines. Clients send one as `Authorization: Bearer KEY`. Keys "
+        "with names and limits are made with `cosyserve keys add` (docs/keys.md).",
     )
     api_keys_file: Path | None = Field(None, description="File to read `COSYSERVE_API_KEYS` from.")
     auth: Literal["auto", "off"] = Field(

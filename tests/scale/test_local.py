@@ -105,6 +105,7 @@ def test_all_replicas_speak_and_requests_add_up(client: httpx.Client, server: Se
     assert all(sum(worker.cpu_times()[:2]) > was for worker, was in zip(workers(server), before, strict=True))
     counted = client.get("/metrics").text
     assert 'cosyserve_requests_total{endpoint="/v1/audio/speech",outcome="ok"}' in counted
+    assert 'cosyserve_key_requests_total{key="main",outcome="ok"}' in counted  # limits are those of the server in front
 
 
 def test_a_client_that_leaves_stops_the_work_behind_it(client: httpx.Client, server: Server) -> None:

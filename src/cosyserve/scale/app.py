@@ -90,6 +90,7 @@ class Front:
         return {
             "load": (load.active, load.waiting, load.streams),
             "metrics": generate_latest(service.metrics.registry),
+            "metrics_by_key": generate_latest(service.metrics.registry_by_key),
         }
 
 

@@ -14,7 +14,6 @@ from starlette.staticfiles import StaticFiles
 
 from cosyserve import __version__, errors
 from cosyserve.errors import CosyError
-from cosyserve.keys import accepted_keys
 from cosyserve.machine import Machine
 from cosyserve.server import failures
 from cosyserve.server.bodies import most_bytes
@@ -23,7 +22,8 @@ from cosyserve.server.door import Cors, Door
 from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.middleware import Addresses, BodyLimit, Envelope
 from cosyserve.server.published import Host
-from cosyserve.server.routes import captions, classic, cosyvoice, lexicon, openai, ops, socket, xtts
+from cosyserve.server.quotas import LIMIT_HEADERS
+from cosyserve.server.routes import captions, classic, cosyvoice, lexicon, openai, ops, socket, usage, xtts
 from cosyserve.server.service import ServerState, Service
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
@@ -46,6 +46,7 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(service.warm_up())  # /livez answers meanwhile
+        counting = asyncio.create_task(service.quotas.usage.keep())
         try:
             if warm_first:
                 await warming
@@ -54,7 +55,8 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
             yield
         finally:
             warming.cancel()
-            await asyncio.gather(warming, return_exceptions=True)
+            counting.cancel()
+            await asyncio.gather(warming, counting, return_exceptions=True)
             service.synthesizer.close()
 
     # FastAPI's own documentation pages load scripts from a CDN, which this server does without.
@@ -74,8 +76,8 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     limit = most_bytes(settings.max_text_chars)
     app.add_middleware(BodyLimit, max_bytes=limit, max_bytes_of_upload=settings.max_upload_bytes)
     host = Host(settings, Machine())
-    keys = accepted_keys(settings, host_needs_none=bool(host))
-    app.add_middleware(Door, keys=keys, settings=settings, host=host)
+    service.keyring.open(host_needs_none=bool(host))
+    app.add_middleware(Door, keyring=service.keyring, settings=settings, host=host)
     app.add_middleware(
         Cors,
         allow_origins=settings.cors_list(),
@@ -87,12 +89,12 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
             "X-CosyServe-Synthesizer",
             HEADER,
             CAPTIONS_HEADER,
-            "Retry-After",
+            *LIMIT_HEADERS,
         ],
     )
     app.add_middleware(Addresses)
     app.add_middleware(Envelope)
-    for room in (openai, captions, lexicon, classic, xtts, cosyvoice, socket, ops):
+    for room in (openai, captions, lexicon, classic, xtts, cosyvoice, socket, usage, ops):
         app.include_router(room.router)
 
     @app.get("/", include_in_schema=False)

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from cosyserve.server.captions import Place
 from cosyserve.server.metrics import Stopwatch
+from cosyserve.server.quotas import Taken
 from cosyserve.server.service import Service
 from cosyserve.speech.captions import Caption, seconds_of
 from cosyserve.speech.encoders import Format
@@ -43,12 +44,19 @@ class Delivery:
     """The speech of one request for one client, over any kind of connection."""
 
     def __init__(
-        self, service: Service, endpoint: str, speech: SpeechRequest, fmt: Format, place: Place | None = None
+        self,
+        service: Service,
+        endpoint: str,
+        speech: SpeechRequest,
+        fmt: Format,
+        taken: Taken,
+        place: Place | None = None,
     ) -> None:
         """Captions also go to `place`, before the last of the audio leaves."""
         self._place_of_captions = place
         self._service, self._endpoint = service, endpoint
-        self._speech, self._format = speech, fmt
+        self._speech, self._format, self._taken = speech, fmt, taken
+        self._sent = False  # whether there was anything to hear
         self.label = label_of(service.settings)
         self.stopwatch = Stopwatch()
         self.captions: list[Caption] = []  # all of them, once the last piece is there
@@ -60,6 +68,7 @@ class Delivery:
         output = Output(self._format, self._speech.speed, label=self.label)
         async with self._place() as listening, aclosing(self._encoded(output, listening)) as pieces:
             async for data in pieces:
+                self._sent = True
                 with self.stopwatch.delivering():
                     yield data
 
@@ -72,20 +81,28 @@ class Delivery:
             async with aclosing(self._encoded(output, listening)) as pieces:
                 async for _ in pieces:
                     pass
+            self._sent = True
             with self.stopwatch.delivering():
                 yield
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[AsyncExitStack]:
         """A place among the streams, and one for a recording if there is any, until the iterator is closed. It is taken
-        once there is something to say, not while a text is still being written."""
-        self._speech = replace(self._speech, segments=await begun(self._speech.segments))
-        async with AsyncExitStack() as listening:
-            if self._speech.options.reference:
-                await listening.enter_async_context(self._service.uploads.place())
-            async with self._service.admission.place():
-                self.stopwatch.admit()
-                yield listening
+        once there is something to say, not while a text is still being written. What fails before it is heard does not
+        count against the limits of its key."""
+        rank = self._taken.key.rank
+        try:
+            self._speech = replace(self._speech, segments=await begun(self._speech.segments))
+            async with AsyncExitStack() as listening:
+                if self._speech.options.reference:
+                    await listening.enter_async_context(self._service.uploads.place(rank))
+                async with self._service.admission.place(rank):
+                    self.stopwatch.admit()
+                    yield listening
+        except Exception:
+            if not self._sent:
+                self._taken.give_back()
+            raise
 
     async def _encoded(self, output: Output, listening: AsyncExitStack) -> AsyncGenerator[bytes | Began, None]:
         service, segment, index = self._service, None, 0
@@ -113,7 +130,7 @@ class Delivery:
     def record(self, outcome: str) -> None:
         """Count a request that produced audio, and log how it went (never what it said)."""
         metrics, watch = self._service.metrics, self.stopwatch
-        metrics.count(self._endpoint, outcome)
+        metrics.count(self._endpoint, outcome, self._taken.key.name, self._taken.characters if self._sent else 0)
         metrics.audio_seconds.inc(watch.audio_seconds)
         if watch.first_chunk_seconds is None:
             log.info("%s %s before its first audio", self._endpoint, outcome)

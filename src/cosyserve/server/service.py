@@ -16,6 +16,8 @@ from fastapi.requests import HTTPConnection
 
 from cosyserve import errors
 from cosyserve.errors import CosyError, Fault
+from cosyserve.keys import Key
+from cosyserve.keys.keyring import Keyring
 from cosyserve.launch.heartbeat import REASON, REASON_ZH, RELEASE, RESTARTS, START
 from cosyserve.launch.ladder import PLAIN, RUNG
 from cosyserve.server.admission import Admission
@@ -24,6 +26,8 @@ from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.idleness import Idleness
 from cosyserve.server.metrics import Metrics
 from cosyserve.server.pulse import WatchedSynthesizer
+from cosyserve.server.quotas import Quotas
+from cosyserve.server.usage import Usage
 from cosyserve.settings import Settings
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import Capacity, by_setting, capacity_of
@@ -99,7 +103,9 @@ class Service:
             late=errors.UPLOADS_BUSY,
         )
         self.idleness = Idleness(settings.idle_shutdown_minutes, self.admission)
-        self.metrics = Metrics(self.admission, fleet)
+        self.keyring = Keyring(settings)
+        self.metrics = Metrics(self.admission, fleet, lambda: self.keyring.named)
+        self.quotas = Quotas(self.keyring, Usage(settings.state_dir), self.metrics.by_key.refuse)
         voice_of(self.synthesizer, settings.voice)  # a name that is not there is to be known at the start
         self.rung = os.environ.get(RUNG, PLAIN)
         self.restarts = int(os.environ.get(RESTARTS, "0"))
@@ -239,7 +245,7 @@ class Service:
             words=self.words(voice),
             ssml=ssml,
         )
-        return self.streamed(segments, voice, speed, options)
+        return replace(self.streamed(segments, voice, speed, options), characters=len(text))
 
     def words(self, voice: str) -> Words:
         """What the voice of that name says for the lexicon's words. Whether there is such a voice is checked when it
@@ -263,6 +269,12 @@ class Service:
         if not self.fleet.ready:
             raise CosyError(errors.NO_REPLICA, retry_after=_NEW_REPLICA_SECONDS)
         return SpeechRequest(segments, self.voice(voice), speed, replace(options, stream=uuid.uuid4().hex))
+
+
+def key_of(connection: HTTPConnection) -> Key:
+    """The key of a request that the door has let in."""
+    key: Key = connection.state.key
+    return key
 
 
 def service_of(connection: HTTPConnection) -> Service:

@@ -21,12 +21,13 @@ from cosyserve.text.front_end import Segment
 
 @dataclass(frozen=True)
 class SpeechRequest:
-    """What is to be said. `segments` may still be arriving."""
+    """What is to be said. `segments` may still be arriving; `characters` is 0 then."""
 
     segments: AsyncIterator[Segment]
     voice: Voice
     speed: float = 1.0
     options: Options = Options()
+    characters: int = 0
 
 
 async def begun(segments: AsyncIterator[Segment]) -> AsyncIterator[Segment]:
