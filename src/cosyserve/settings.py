@@ -18,6 +18,7 @@ from cosyserve.machine import Machine, on_windows_disk
 PREFIX = "COSYSERVE_"
 OFF_WINDOWS = Path(".local/share/cosyserve/models")  # in the home folder
 ENV_FILE = Path(".env")
+_OTEL = "OTEL_"
 KEY_FILE = "api_key"  # in the state folder, where a key that is made lies
 _COSYVOICE2 = "cosyvoice2-0.5b"
 _OF_CONTAINERS = ("NAME", "IMAGE")  # of scripts/image and docker/compose.yaml, which read the same file
@@ -423,6 +424,12 @@ def _expect_whole(text: str) -> None:
     for name, value in dotenv_values(stream=StringIO(text)).items():
         if name.upper().startswith(PREFIX) and written[name] and not value:
             raise ValueError(f"{name} is made of something that is not set")
+
+
+def open_telemetry_variables() -> dict[str, str]:
+    """OpenTelemetry's own variables, from the environment, then from `.env`."""
+    written = dotenv_values(ENV_FILE, encoding=_ENCODING) if ENV_FILE.is_file() else {}
+    return {name: value for name, value in {**written, **os.environ}.items() if value and name.startswith(_OTEL)}
 
 
 def unknown_keys() -> dict[str, str | None]:

@@ -17,6 +17,8 @@ from cosyserve.speech.encoders import Format
 from cosyserve.speech.label import label_of
 from cosyserve.speech.output import Output
 from cosyserve.speech.pipeline import SpeechRequest, begun, speak
+from cosyserve.traces.pieces import Pieces
+from cosyserve.traces.span import Span, current
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ class Delivery:
         self._speech, self._format = speech, fmt
         self.label = label_of(service.settings)
         self.stopwatch = Stopwatch()
+        self._encoding, self._sending = Pieces("encode"), Pieces("send")
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The encoded audio. The first piece comes with the first audio and may be empty, because some codecs need more
@@ -38,7 +41,7 @@ class Delivery:
         output = Output(self._format, self._speech.speed, label=self.label)
         async with self._place() as listening, aclosing(self._encoded(output, listening)) as pieces:
             async for data in pieces:
-                with self.stopwatch.delivering():
+                with self.stopwatch.delivering(), self._sending.piece():
                     yield data
 
     @asynccontextmanager
@@ -50,31 +53,45 @@ class Delivery:
             async with aclosing(self._encoded(output, listening)) as pieces:
                 async for _ in pieces:
                     pass
-            with self.stopwatch.delivering():
+            with self.stopwatch.delivering(), self._sending.piece():
                 yield
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[AsyncExitStack]:
         """A place among the streams, and one for a recording if there is any, until the iterator is closed. It is taken
         once there is something to say, not while a text is still being written."""
-        self._speech = replace(self._speech, segments=await begun(self._speech.segments))
-        async with AsyncExitStack() as listening:
-            if self._speech.options.reference:
-                await listening.enter_async_context(self._service.uploads.place())
-            async with self._service.admission.place():
-                self.stopwatch.admit()
-                yield listening
+        segments = await begun(self._speech.segments)
+        async with AsyncExitStack() as held, AsyncExitStack() as listening:
+            span = held.enter_context(current.get().begin("speech", {"cosyserve.format": self._format.name}))
+            held.callback(self._tell, span)
+            self._speech = replace(self._speech, segments=segments, options=replace(self._speech.options, span=span))
+            with span.begin("queue"):
+                if self._speech.options.reference:
+                    await listening.enter_async_context(self._service.uploads.place())
+                await held.enter_async_context(self._service.admission.place())
+            self.stopwatch.admit()
+            yield listening
+
+    def _tell(self, span: Span) -> None:
+        """What the request's span says at its end."""
+        self._encoding.tell(span)
+        self._sending.tell(span)
+        span.note({"cosyserve.audio_seconds": self.stopwatch.audio_seconds})
+        if self.stopwatch.first_chunk_seconds is not None:
+            span.note({"cosyserve.first_chunk_seconds": self.stopwatch.first_chunk_seconds})
 
     async def _encoded(self, output: Output, listening: AsyncExitStack) -> AsyncGenerator[bytes, None]:
         service = self._service
         async with aclosing(speak(service.synthesizer, self._speech, service.settings.max_audio_seconds)) as audio:
             async for pcm in audio:
                 await listening.aclose()  # it speaks, so the recording has been listened to
-                data = await service.encode(output.push, pcm)
+                with self._encoding.piece():
+                    data = await service.encode(output.push, pcm)
                 if output.seconds:
                     self.stopwatch.made(output.seconds)
                     yield data
-        data = await service.encode(output.finish)
+        with self._encoding.piece():
+            data = await service.encode(output.finish)
         self.stopwatch.made(output.seconds)
         yield data
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -33,6 +34,7 @@ from cosyserve.speech.silence import LeadingSilence
 from cosyserve.speech.synthesizer import Capability, Options
 from cosyserve.speech.voices import Library, Voice
 from cosyserve.text.checks import checked_field
+from cosyserve.traces.span import Span
 
 # Positions of a slot: 30 s of recording with its words, a segment, and the longest that a segment may become.
 _POSITIONS = 2560
@@ -103,8 +105,9 @@ class CosyVoiceSynthesizer:
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         loop = asyncio.get_running_loop()
-        voice_prompt = await self._voice_prompt(voice, options)
-        request = await loop.run_in_executor(self._preparing, self._asker.request, segment, voice_prompt, options)
+        with options.span.begin("prompt"):
+            voice_prompt = await self._voice_prompt(voice, options)
+            request = await loop.run_in_executor(self._preparing, self._asker.request, segment, voice_prompt, options)
         made: asyncio.Queue[Pcm | Exception | None] = asyncio.Queue()
 
         def give(item: Pcm | Exception | None) -> None:
@@ -113,11 +116,15 @@ class CosyVoiceSynthesizer:
 
         utterance = Utterance(request, voice_prompt.prompt, give, whole=options.whole and self._config.whole_attention)
         silence = LeadingSilence() if self._config.trim_silence else None
+        started, heard = time.time_ns(), False
         self._runtime.start(utterance)
         try:
             while (item := await made.get()) is not None:
                 if isinstance(item, Exception):
                     raise item
+                if not heard:
+                    heard = True
+                    _trace_first_sound(options.span, started, utterance)
                 self._runtime.taken(utterance)
                 pcm = item if silence is None else silence.push(item)
                 if pcm.size:
@@ -174,6 +181,14 @@ def _generator(folder: Path, sizes: Sizes, config: RuntimeConfig, chosen: Kernel
     llm = load_llm(folder, sizes, torch.bfloat16 if config.int8 else config.dtype, config.device)
     llm = quantised(llm) if config.int8 else llm
     return lambda streams: Generator(llm, streams, _POSITIONS, kernels=chosen.kernels)
+
+
+def _trace_first_sound(span: Span, started: int, utterance: Utterance) -> None:
+    """Where the time until now went: to the first token, then to a first hop's tokens and its rendering."""
+    now = time.time_ns()
+    drawn = utterance.first_token_ns or now
+    span.begin("first token", at=started).end(drawn)
+    span.begin("first hop", at=drawn).end(now)
 
 
 def _words(transcript: str) -> str:

@@ -1,7 +1,7 @@
 """The seam between the server and whatever speaks."""
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.kernel_choice import KernelsInUse
 from cosyserve.speech.names import found as found
 from cosyserve.speech.voices import Library, Voice
+from cosyserve.traces.span import UNTRACED, Span
 
 
 class Capability(str, Enum):
@@ -39,6 +40,7 @@ class Options:
     seed: int | None = None  # the same seed gives the same speech
     whole: bool = False  # nobody listens before the end, so what is sooner matters less than what is better
     stream: str = ""  # which request a segment belongs to: of several replicas one speaks all of them
+    span: Span = field(default=UNTRACED, compare=False)  # of the request's trace, for what is done for it
 
     def needs(self) -> frozenset[Capability]:
         asked = {Capability.INSTRUCT: self.instructions, Capability.CLONE: self.reference}
