@@ -214,6 +214,22 @@ class Settings(BaseSettings):
         description="Switches off a machine rented by the hour (`shutdown`) after this many minutes without a "
         "request. 0 means never. The page shows the countdown and can cancel it.",
     )
+    unload_seconds: float = Field(
+        0,
+        ge=0,
+        description="After this many seconds without a request, CosyVoice's weights leave the graphics card, and the "
+        "next request brings them back (docs/model.md). `/readyz` then says `asleep`. 0 means never.",
+    )
+    unload_to: Literal["memory", "disk"] = Field(
+        "memory",
+        description="Where the weights are meanwhile: `memory` keeps them in the host's memory (2 GB in bfloat16), "
+        "`disk` reads the model's files again, which takes longer.",
+    )
+    wake_seconds: float = Field(
+        60,
+        gt=0,
+        description="Longest wait of a request for the weights, in seconds. Then the client gets a 503.",
+    )
     launch: Literal["auto", "direct", "isolated", "mpirun"] = Field(
         "auto", description="How to start a server that needs MPI. `auto` tries each way until one works."
     )

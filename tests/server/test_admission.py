@@ -63,6 +63,30 @@ def test_who_waits_gets_a_place_that_there_was_not_room_for_before() -> None:
     asyncio.run(run())
 
 
+def test_where_there_is_less_room_than_before_fewer_are_let_in() -> None:
+    async def run() -> None:
+        streams = 3
+        admission = Admission(streams=lambda: streams, queue=5, queue_seconds=HANGS)
+
+        async def request(release: asyncio.Event) -> None:
+            async with admission.place():
+                await release.wait()
+
+        first, later = asyncio.Event(), asyncio.Event()
+        tasks = [asyncio.create_task(request(first)) for _ in range(3)]
+        await asyncio.sleep(0)
+        streams = 1
+        first.set()
+        await asyncio.gather(*tasks)
+        tasks = [asyncio.create_task(request(later)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert (admission.active, admission.waiting) == (1, 2)
+        later.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+
+
 def test_waiting_ends_in_time() -> None:
     async def run() -> None:
         admission = Admission(streams=lambda: 1, queue=1, queue_seconds=0.01)

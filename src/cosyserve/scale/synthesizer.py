@@ -28,6 +28,7 @@ class ScaledSynthesizer:
 
     broken = ""  # replicas come back by themselves
     preparing = ""  # they say it themselves
+    rest = None  # each of them sleeps by itself
 
     def __init__(self, replicas: DeploymentHandle[Any], described: Description, voices_dir: Path, most: int) -> None:
         """There are `most` of them at most."""

@@ -43,7 +43,9 @@ class _Worker:
         await self._service.warm_up()
         if self._service.state is ServerState.READY:
             await self._listen(place)
+        resting = asyncio.create_task(self._service.rest())
         await self._stopping.wait()
+        resting.cancel()
         await self._service.drain()
         heartbeats.cancel()
         self._service.synthesizer.close()

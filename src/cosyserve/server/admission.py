@@ -16,7 +16,7 @@ _RECENT = 0.2  # weight of the newest stream in the mean duration
 
 
 class Admission:
-    """A place for each stream, whose number may grow, and a bounded queue before them, first come, first served. A
+    """A place for each stream, whose number may change, and a bounded queue before them, first come, first served. A
     request that finds the queue full gets `full`, one that waits too long `late`."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Admission:
             finally:
                 self.active -= 1
                 self.last_use = time.monotonic()
-                self._places.release()
+                self._give_back()
                 self._mean_seconds += _RECENT * (time.monotonic() - started - self._mean_seconds)
         finally:
             if self.active == self.waiting == 0:
@@ -72,6 +72,12 @@ class Admission:
         while self._made < self._streams():
             self._places.release()
             self._made += 1
+
+    def _give_back(self) -> None:
+        if self._made > self._streams():  # there is room for fewer than when it was made
+            self._made -= 1
+        else:
+            self._places.release()
 
     async def _wait(self) -> None:
         with suppress(anyio.WouldBlock):

@@ -48,6 +48,7 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(service.warm_up())  # /livez answers meanwhile
+        resting = asyncio.create_task(service.rest())
         try:
             if warm_first:
                 await warming
@@ -56,7 +57,8 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
             yield
         finally:
             warming.cancel()
-            await asyncio.gather(warming, return_exceptions=True)
+            resting.cancel()
+            await asyncio.gather(warming, resting, return_exceptions=True)
             service.synthesizer.close()
             await asyncio.to_thread(traces.stop)
 

@@ -11,6 +11,7 @@ from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.kernel_choice import KernelsInUse
 from cosyserve.speech.names import found as found
+from cosyserve.speech.rest import Sleeper
 from cosyserve.speech.voices import Library, Voice
 from cosyserve.traces.span import UNTRACED, Span
 
@@ -76,6 +77,11 @@ class Synthesizer(Protocol):
     @property
     def kernels(self) -> KernelsInUse | None:
         """What it computes with, and why; None where there is nothing to choose."""
+        ...
+
+    @property
+    def rest(self) -> Sleeper | None:
+        """What lets go of the device while nobody speaks; None where there is nothing to let go of."""
         ...
 
     @property

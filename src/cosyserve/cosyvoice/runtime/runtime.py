@@ -58,6 +58,10 @@ class Runtime:
         """How far it is with what has to be there before anybody is spoken to; empty once all is."""
         return "" if self._prepared.is_set() else f"CUDA graph {self._made}/{len(self._to_make)}"
 
+    def wait_until_prepared(self) -> None:
+        """Until all is made that has to be there before anybody is spoken to, or `broken` says why it cannot be."""
+        self._prepared.wait()
+
     def start(self, utterance: Utterance) -> None:
         with self._changed:
             self._render.add(utterance)
