@@ -15,6 +15,7 @@ import openai
 import psutil
 import pytest
 
+from tests.collector import Collector
 from tests.running import GREETING, HANGS, Server, asked, eventually, meanwhile
 from tests.scale.conftest import Scaled
 from tests.server.test_socket import audio_until, open_socket, send
@@ -67,6 +68,16 @@ def test_it_says_what_speaks_and_how_many_are_ready(client: httpx.Client) -> Non
     assert (state["replicas"], state["replicas_ready"], state["max_streams"]) == (2, 2, 8)
     assert "Ray Serve" in state["why"]
     assert "cosyserve_replicas_ready 2.0" in client.get("/metrics").text
+
+
+def test_a_trace_goes_on_in_the_replica(client: httpx.Client, collector: Collector) -> None:
+    trace, root = "5bd66ef5095369c7b0d1f8f4bd33716a", "POST /v1/audio/speech"
+    asked = {"input": "Hello.", "response_format": "pcm"}
+    client.post("/v1/audio/speech", json=asked, headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"})
+    spans = collector.wait(lambda spans: {root, "replica"} <= {each.name for each in spans if each.trace == trace})
+    (segment,) = (each for each in spans if each.trace == trace and each.name == "segment")
+    (replica,) = (each for each in spans if each.trace == trace and each.name == "replica")
+    assert (replica.parent, segment.failed, replica.failed) == (segment.id, False, False)
 
 
 def test_it_has_the_same_page_endpoints_and_voices(client: httpx.Client, server: Server) -> None:

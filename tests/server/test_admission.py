@@ -151,6 +151,38 @@ def test_a_place_that_comes_to_one_who_leaves_goes_to_the_next(leaving: bool) ->
     asyncio.run(run())
 
 
+def test_where_there_is_less_room_than_before_fewer_are_let_in() -> None:
+    async def run() -> None:
+        streams = 3
+        admission = Admission(streams=lambda: streams, queue=5, queue_seconds=HANGS)
+
+        async def request(release: asyncio.Event) -> None:
+            async with admission.place():
+                await release.wait()
+
+        first, later = asyncio.Event(), asyncio.Event()
+        tasks = [asyncio.create_task(request(first)) for _ in range(3)]
+        await asyncio.sleep(0)
+        streams = 1
+        first.set()
+        await asyncio.gather(*tasks)
+        tasks = [asyncio.create_task(request(later)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert (admission.active, admission.waiting) == (1, 2)
+        streams = 3
+        later.set()
+        await asyncio.gather(*tasks)
+        streams = 1  # while nobody speaks
+        tasks = [asyncio.create_task(request(asyncio.Event())) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert (admission.active, admission.waiting) == (1, 2)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(run())
+
+
 def test_waiting_ends_in_time() -> None:
     async def run() -> None:
         admission = Admission(streams=lambda: 1, queue=1, queue_seconds=0.01)

@@ -30,6 +30,7 @@ from cosyserve.scale.ray_env import ray_env
 from cosyserve.server.listening import expect_free
 from cosyserve.settings import Settings, load_settings
 from cosyserve.store.engines import Engine, Engines
+from cosyserve.traces import start as traces
 
 if TYPE_CHECKING:
     from cosyserve.speech.choice import Choice
@@ -111,6 +112,7 @@ def _start_as_child(settings: Settings, supervisor: Sender) -> None:
     stacks.offer(folder_of_start())
     mpi.initialise()
     supervisor.send("mpi")
+    traces.start()
 
 
 def _chosen(context: click.Context, settings: Settings, *, relieves: bool = False) -> "Choice":

@@ -28,7 +28,7 @@ class _Waiter:
 
 
 class Admission:
-    """A place for each stream, whose number may grow, and a bounded queue before them: the lowest rank first, then
+    """A place for each stream, whose number may change, and a bounded queue before them: the lowest rank first, then
     first come, first served. A request that finds the queue full gets `full`, unless one of a higher rank waits, which
     then gets it instead. One that waits too long gets `late`."""
 
@@ -69,7 +69,7 @@ class Admission:
             finally:
                 self.active -= 1
                 self.last_use = time.monotonic()
-                self._release()
+                self._give_back()
                 self._mean_seconds += _RECENT * (time.monotonic() - started - self._mean_seconds)
         finally:
             if self.active == self.waiting == 0:
@@ -86,6 +86,15 @@ class Admission:
     def _make_places(self) -> None:
         while self._made < self._streams():
             self._made += 1
+            self._release()
+        while self._made > self._streams() and self._free:
+            self._made -= 1
+            self._free -= 1
+
+    def _give_back(self) -> None:
+        if self._made > self._streams():  # there is room for fewer than when it was made
+            self._made -= 1
+        else:
             self._release()
 
     def _release(self) -> None:

@@ -28,10 +28,13 @@ from cosyserve.server.service import ServerState, Service
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.label import HEADER
+from cosyserve.traces import start as traces
 
 log = logging.getLogger(__name__)
 
 _WEB = Path(__file__).parent / "web"
+# Of newer FastAPIs, which would send queries too, and in them texts: the traces are our own. Older ones ignore it.
+_NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 _PAGE_HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
@@ -47,6 +50,7 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(service.warm_up())  # /livez answers meanwhile
         counting = asyncio.create_task(service.quotas.usage.keep())
+        resting = asyncio.create_task(service.rest())
         try:
             if warm_first:
                 await warming
@@ -56,8 +60,10 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
         finally:
             warming.cancel()
             counting.cancel()
-            await asyncio.gather(warming, counting, return_exceptions=True)
+            resting.cancel()
+            await asyncio.gather(warming, counting, resting, return_exceptions=True)
             service.synthesizer.close()
+            await asyncio.to_thread(traces.stop)
 
     # FastAPI's own documentation pages load scripts from a CDN, which this server does without.
     # Redirects would repeat whatever host they were asked for and lose a proxy's prefix.
@@ -68,6 +74,7 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.service = service
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

@@ -15,6 +15,7 @@ from cosyserve.errors import CosyError, Fault
 from cosyserve.server.fields import unfit
 from cosyserve.server.quotas import QuotaError
 from cosyserve.server.service import key_of, service_of
+from cosyserve.traces.span import current
 
 log = logging.getLogger(__name__)
 
@@ -94,11 +95,13 @@ def install(app: FastAPI) -> None:
         if "speech" in getattr(route, "tags", ()):
             metrics = service_of(request).metrics
             metrics.count(request.scope["route"].path, outcome_of(error), key_of(request).name)
+        _tell_trace(error)
         return response_of(error)
 
     @app.exception_handler(CosyError)
     async def ours(connection: Request | WebSocket, error: CosyError) -> Response | None:
         if isinstance(connection, WebSocket):  # before it was accepted: the handshake is refused
+            _tell_trace(error)
             await connection.send_denial_response(response_of(error))
             return None
         return answer(connection, error)
@@ -126,6 +129,13 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
         return answer(request, CosyError(errors.INTERNAL))  # the server logs the traceback
+
+
+def _tell_trace(error: CosyError) -> None:
+    if error.fault.status >= 500:
+        current.get().fail(error.fault.id)
+    else:  # a caller's mistake is no failure of this server
+        current.get().note({"error.type": error.fault.id})
 
 
 def outcome_of(error: CosyError) -> str:

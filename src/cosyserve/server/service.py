@@ -55,6 +55,7 @@ _OPENAI_MODEL = re.compile(r"(tts-\d(-hd)?|gpt-[\w.]+(-mini)?-tts)(-latest|-prev
 PRODUCT_MODEL = "cosyvoice2-0.5b"
 
 _WARM_UP = "你好。Ready."
+_LOOK_SECONDS = 0.5  # between two looks at whether anybody has asked
 _NEW_REPLICA_SECONDS = 5  # after which it is worth asking again
 # Recordings that are listened to at once, and that wait for it: each is work that speech has to share with.
 _LISTENING, _TO_LISTEN = 2, 8
@@ -63,6 +64,7 @@ _LISTENING, _TO_LISTEN = 2, 8
 class ServerState(str, Enum):
     STARTING = "starting"
     READY = "ready"
+    ASLEEP = "asleep"  # ready, and the first request waits for it to wake
     FAILED = "failed"
     STALLED = "stalled"
     BROKEN = "broken"
@@ -133,7 +135,25 @@ class Service:
     @property
     def condition(self) -> ServerState:
         """The state as clients see it: if no replica could speak, the server counts as starting."""
-        return ServerState.STARTING if self.state is ServerState.READY and not self.fleet.ready else self.state
+        if self.state is not ServerState.READY:
+            return self.state
+        if not self.fleet.ready:
+            return ServerState.STARTING
+        rest = self.synthesizer.rest
+        return ServerState.ASLEEP if rest is not None and rest.asleep else ServerState.READY
+
+    async def rest(self) -> None:
+        """Let go of the device each time that nobody has asked for so long; returns only where there is nothing to let
+        go of."""
+        rest, seconds = self.synthesizer.rest, self.settings.unload_seconds
+        if rest is None or not seconds:
+            return
+        idleness = Idleness(seconds / 60, self.admission)
+        while True:
+            left = idleness.seconds_left or 0.0
+            if not left and not rest.asleep and self.state is ServerState.READY:
+                await rest.sleep()
+            await anyio.sleep(max(left, _LOOK_SECONDS))
 
     async def warm_up(self) -> None:
         """Speak once before the first client does; only then is the server ready."""

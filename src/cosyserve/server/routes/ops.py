@@ -66,13 +66,14 @@ _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Readiness | Status
 @router.get("/readyz", responses=_NOT_READY)
 @router.get("/health", responses=_NOT_READY)
 async def readyz(request: Request, response: Response) -> Readiness | Status:
-    """200 once a warm-up synthesis has succeeded, 503 before that and while shutting down.
+    """200 once a warm-up synthesis has succeeded, 503 before that and while shutting down. While asleep, too, it is
+    200: the server takes requests, and the first one wakes it.
 
     Where keys are needed, a request without one is told the status alone.
     """
     service = service_of(request)
     status = service.condition
-    response.status_code = 200 if status is ServerState.READY else 503
+    response.status_code = 200 if status in (ServerState.READY, ServerState.ASLEEP) else 503
     if not request.state.known:
         return Status(status=status)
     admission = service.admission
