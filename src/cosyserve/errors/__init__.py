@@ -10,5 +10,6 @@ from cosyserve.errors.fault import Fault as Fault
 from cosyserve.errors.pronouncing import *  # noqa: F403
 from cosyserve.errors.requests import *  # noqa: F403
 from cosyserve.errors.running import *  # noqa: F403
+from cosyserve.errors.wyoming import *  # noqa: F403
 
 CATALOGUE: tuple[Fault, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Fault))
