@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -29,6 +29,7 @@ from cosyserve.speech.choice import Choice
 from cosyserve.speech.synthesizer import Synthesizer
 from cosyserve.speech.voices import Voice
 from tests.running import HANGS
+from tests.server.wyoming_client import Client, audio
 from tests.signals import from_s16le
 from tests.standins import CHUNK_SECONDS, FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
 
@@ -36,59 +37,12 @@ LONGEST = 1000  # bytes of an event
 SOON = Limits(body_seconds=0.2, body_bytes_per_second=1e9)
 
 
-class Client:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self.writer = reader, writer
-
-    def send(self, kind: str, **data: Any) -> None:
-        self.writer.write(Event(kind, data).written())
-
-    async def read(self) -> Event | None:
-        """The next event; None once the server has closed the connection."""
-        try:
-            line = await self._reader.readline()
-        except ConnectionError:
-            return None
-        if not line:
-            return None
-        head = json.loads(line)
-        data = await self._reader.readexactly(head.get("data_length", 0))
-        payload = await self._reader.readexactly(head.get("payload_length", 0))
-        return Event(head["type"], json.loads(data or "{}"), payload)
-
-    async def answer(self) -> Event:
-        event = await self.read()
-        assert event is not None
-        return event
-
-    async def until(self, kind: str) -> list[Event]:
-        events = [await self.answer()]
-        while events[-1].type != kind:
-            events.append(await self.answer())
-        return events
-
-    async def code(self) -> str:
-        """The id of the error that the next event tells; the connection then ends."""
-        error = await self.answer()
-        assert error.type == "error", error
-        assert error.data["text"]
-        assert error.data["message_zh"]
-        assert await self.read() is None
-        return str(error.data["code"])
-
-    async def __aenter__(self) -> "Client":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.writer.transport.abort()
-
-
 class Running:
     def __init__(self, service: Service, port: int) -> None:
         self.service, self._port = service, port
 
     async def client(self) -> Client:
-        return Client(*await asyncio.open_connection("127.0.0.1", self._port))
+        return await Client.of(self._port)
 
     async def speaks(self) -> bool:
         async with await self.client() as client:
@@ -111,10 +65,6 @@ async def wyoming(
             yield Running(service, bound.getsockname()[1])
     finally:
         await server.stop()
-
-
-def audio(events: Iterable[Event]) -> bytes:
-    return b"".join(event.payload for event in events if event.type == "audio-chunk")
 
 
 @pytest.mark.anyio
