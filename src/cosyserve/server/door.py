@@ -33,6 +33,7 @@ _BLANKS = " \t"  # of HTTP; Python knows more of them, which are bytes of letter
 # Without a key these tell that there is a server, and whether it is ready.
 _OPEN = frozenset(("/", "/livez", "/readyz", "/health", "/openapi.json"))
 _OPEN_FOLDER = "/web/"
+_CLOSED = {"/": ("POST",)}  # what is spoken there; the page is open
 
 _HOST = re.compile(r"(\[[\da-fA-F:.]+\]|[^\[\]:@/?#\s]+)(?::(\d*))?")
 _PRIVATE = "access-control-"
@@ -66,7 +67,7 @@ class Door:
     def _check(self, scope: Scope, headers: Headers) -> bool:
         """Whether it may learn everything; raises `CS-AUTH-…` if it may not come in."""
         path = scope["path"]
-        is_open = path in _OPEN or path.startswith(_OPEN_FOLDER)
+        is_open = (path in _OPEN or path.startswith(_OPEN_FOLDER)) and scope.get("method") not in _CLOSED.get(path, ())
         if self._keys and self._has_key(headers):
             return True
         if self._keys and not self._host.asks(scope, headers):

@@ -97,6 +97,7 @@ class Wyoming:
         session = Session(self._service, reader, writer, f"{host}:{port}", self._count)
         client = Client(transport, session, self._limits)
         if (refusal := self._refusal(client, host)) is not None:
+            session.record(refusal)
             with suppress(ClientGoneError):
                 await session.refuse(refusal)
             writer.close()

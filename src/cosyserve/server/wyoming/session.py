@@ -103,7 +103,7 @@ class Session:
                 await self._handle(event)
                 await checkpoint()  # what has been read already may be many events
         except CosyError as error:
-            self._record(error)
+            self.record(error)
             raise
 
     async def _handle(self, event: Event) -> None:
@@ -208,8 +208,8 @@ class Session:
         if asked.streamed:
             await self._say("synthesize-stopped")
 
-    def _record(self, error: CosyError) -> None:
-        """Of a text that is refused before it is spoken."""
+    def record(self, error: CosyError) -> None:
+        """Count and log a client, or a text that is not spoken, that is refused."""
         self._service.metrics.count(ENDPOINT, outcome_of(error))
         access.info('%s "Wyoming" %d %s', self._client, error.fault.status, error.fault.id)
 
