@@ -1,6 +1,5 @@
 """The clients that voice agents and pages use, each in its own environment, against a server as a user starts it."""
 
-import re
 import shutil
 import subprocess
 import sys
@@ -52,15 +51,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         assert "Traceback" not in running.text()
 
 
-def address_for(program: str, server: Server) -> str:
-    if program.startswith("wyoming"):
-        return str(re.findall(r"(tcp://\S+) for the Wyoming protocol", server.text())[0])
-    return server.url
-
-
 @pytest.mark.parametrize("program", sorted(path.name for path in (HERE / "programs").glob("*.py")))
 def test_text_is_spoken_and_silence_is_no_error(server: Server, python: Path, program: str) -> None:
-    client, address = HERE / "programs" / program, address_for(program, server)
+    client, address = HERE / "programs" / program, server.wyoming if program.startswith("wyoming") else server.url
     assert is_speech(from_s16le(said(python, client, address, GREETING)))
     assert not from_s16le(said(python, client, address, ".")).any()
 

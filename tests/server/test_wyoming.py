@@ -35,6 +35,7 @@ from tests.standins import CHUNK_SECONDS, FailingSynthesizer, GatedSynthesizer, 
 
 LONGEST = 1000  # bytes of an event
 SOON = Limits(body_seconds=0.2, body_bytes_per_second=1e9)
+STALLED = Limits(stall_seconds=0.2)
 
 
 class Running:
@@ -169,6 +170,7 @@ WRONG = {
     line(type="ping", payload_length=10**30): "CS-WYO-005",
     line(type="ping", data_length=2) + b"[]": "CS-WYO-004",
     line(type="ping", data={"text": 1}): "CS-WYO-004",
+    line(type="ping", data=dict.fromkeys(map(str, range(65)))): "CS-WYO-004",
     line(type="synthesize"): "CS-WYO-004",
     line(type="synthesize", data={"text": ""}): "CS-TEXT-001",
     line(type="synthesize", data={"text": "a" * 101}): "CS-TEXT-002",
@@ -202,12 +204,20 @@ async def test_what_is_wrong_ends_its_connection_alone() -> None:
 
 
 @pytest.mark.anyio
-async def test_half_an_event_is_waited_for_within_bounds() -> None:
-    async with wyoming(limits=SOON) as running:
-        for sent in (b"{", line(type="ping", data_length=5), line(type="ping", payload_length=5) + b"abcd"):
-            async with await running.client() as client:
-                client.writer.write(sent)
-                assert await client.code() == "CS-REQ-007", sent
+@pytest.mark.parametrize(
+    ("sent", "limits"),
+    [
+        (b"{", SOON),
+        (line(type="ping", data_length=5), SOON),
+        (line(type="ping", payload_length=5) + b"abcd", SOON),
+        (line(type="ping", payload_length=50_000) + b"abcd", STALLED),
+    ],
+)
+async def test_half_an_event_is_waited_for_within_bounds(sent: bytes, limits: Limits) -> None:
+    async with wyoming(limits=limits) as running:
+        async with await running.client() as client:
+            client.writer.write(sent)
+            assert await client.code() == "CS-REQ-007"
         assert await running.speaks()
 
 
@@ -245,6 +255,7 @@ async def test_the_connection_that_waits_longest_makes_room() -> None:
         gated.budget = 0
         async with await running.client() as speaking, await running.client() as waiting:
             speaking.send("synthesize", text="ab")
+            waiting.send("synthesize-start")
             waiting.send("ping")
             assert (await waiting.answer()).type == "pong"
             async with await running.client() as newest:

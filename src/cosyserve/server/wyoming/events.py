@@ -3,7 +3,7 @@ as the line says. Older clients have the data in the line itself."""
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ VERSION = "1.10.2"  # of the protocol's library that this was written for
 
 _FIRST = b"{"  # of every event; a browser's or a port scanner's request begins otherwise
 _PIECE = 64 * 1024
+_MOST_FIELDS = 64
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Reader:
             size = head.data_length + head.payload_length
             with anyio.fail_after(self._limits.body_seconds + size / self._limits.body_bytes_per_second):
                 data = await self._data(head)
-                await self._skip(head.payload_length)
+                async for _ in self._pieces(head.payload_length):
+                    pass
         except TimeoutError:
             raise CosyError(errors.REQUEST_SLOW) from None
         except (asyncio.IncompleteReadError, OSError):
@@ -77,7 +79,8 @@ class Reader:
             line = await self._stream.readuntil(b"\n")
         except asyncio.LimitOverrunError:
             raise CosyError(errors.WYOMING_EVENT_SIZE, limit=self._longest) from None
-        head: Head = valid(Head, await self._parsed(first + line))
+        head: Head = valid(Head, await self._fields(first + line))
+        _expect_few(head.data)
         if max(head.data_length, head.payload_length) > self._longest:
             raise CosyError(errors.WYOMING_EVENT_SIZE, limit=self._longest)
         return head
@@ -85,20 +88,34 @@ class Reader:
     async def _data(self, head: Head) -> Mapping[str, Any]:
         if not head.data_length:
             return head.data
-        data = await self._parsed(await self._stream.readexactly(head.data_length))
-        if not isinstance(data, dict):
-            raise CosyError(errors.WYOMING_EVENT, details="its data is no JSON object")
-        return {**head.data, **data}
+        data = b"".join([piece async for piece in self._pieces(head.data_length)])
+        return {**head.data, **await self._fields(data)}
 
-    async def _skip(self, length: int) -> None:
+    async def _pieces(self, length: int) -> AsyncIterator[bytes]:
+        """So many bytes; raises `TimeoutError` if none come for too long."""
         while length:
-            length -= len(await self._stream.readexactly(min(length, _PIECE)))
+            with anyio.fail_after(self._limits.stall_seconds):
+                piece = await self._stream.read(min(length, _PIECE))
+            if not piece:
+                raise asyncio.IncompleteReadError(b"", length)
+            length -= len(piece)
+            yield piece
 
-    async def _parsed(self, text: bytes) -> Any:
+    async def _fields(self, text: bytes) -> dict[str, Any]:
+        """A JSON object, which may have anything in its fields."""
         try:
-            return await parsed_json(text)
+            fields = await parsed_json(text)
         except ValueError as error:
             raise CosyError(errors.WYOMING_EVENT, details=f"it is not JSON: {error}") from None
+        if not isinstance(fields, dict):
+            raise CosyError(errors.WYOMING_EVENT, details="its data is not a JSON object")
+        _expect_few(fields)
+        return fields
+
+
+def _expect_few(fields: Mapping[str, Any]) -> None:
+    if len(fields) > _MOST_FIELDS:
+        raise CosyError(errors.WYOMING_EVENT, details=f"it has {len(fields)} fields")
 
 
 def valid(kind: type[Body], data: Any) -> Any:

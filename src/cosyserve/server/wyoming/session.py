@@ -7,7 +7,7 @@ An error ends the connection, because Home Assistant would wait for audio until 
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -27,6 +27,7 @@ from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.pipeline import SpeechRequest
 from cosyserve.speech.synthesizer import pronounces
+from cosyserve.text.front_end import Segment
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +64,14 @@ class Session:
         self._open: Generation | None = None
         self._asked: asyncio.Queue[Asked] = asyncio.Queue()
         self._sending = asyncio.Lock()
-        self._speaking = False
+        self._begun = False  # whether there is something of a text to speak
         self._idle_events = 0
         self.last_text = asyncio.get_running_loop().time()
 
     @property
     def is_idle(self) -> bool:
-        """Whether the client has nothing that is to be spoken."""
-        return not (self._speaking or self._open or self._asked.qsize())
+        """Whether the client has to go on: it has asked for nothing, or begun a text and not said any of it."""
+        return not (self._begun or self._asked.qsize())
 
     async def run(self) -> None:
         """Serve the client until it leaves; raises ClientGoneError if it reads nothing. An error is told to it."""
@@ -143,7 +144,14 @@ class Session:
         self._open = Generation(
             update, settings.max_text_chars, settings.stall_seconds, pronounced=pronounced, words=words
         )
-        self._put(Asked(self._service.streamed(self._open.segments(), voice), streamed=True))
+        segments = self._noticed(self._open.segments())
+        self._put(Asked(self._service.streamed(segments, voice), streamed=True))
+
+    async def _noticed(self, segments: AsyncIterator[Segment]) -> AsyncIterator[Segment]:
+        """The same, but the session knows when the first has come."""
+        async for segment in segments:
+            self._begun = True
+            yield segment
 
     def _push(self, text: str) -> None:
         self._generation().push(text)
@@ -172,13 +180,13 @@ class Session:
         while True:
             asked = await self._asked.get()
             logs.request_id.set(secrets.token_hex(8))
-            self._speaking = True
+            self._begun = not asked.streamed
             self._count(1)
             try:
                 await self._speak(asked)
             finally:
                 self._count(-1)
-                self._speaking = False
+                self._begun = False
                 self.last_text = asyncio.get_running_loop().time()
 
     async def _speak(self, asked: Asked) -> None:
