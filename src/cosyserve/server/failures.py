@@ -115,8 +115,7 @@ def install(app: FastAPI) -> None:
             # The framework names the methods of one route only; a path can have a route for each method.
             # As the description writes it: /voices/{name}, neither /voices/anna nor /models/{model:path}.
             path = getattr(request.scope.get("route"), "path_format", request.url.path)
-            methods = set(app.openapi()["paths"].get(path, ()))
-            methods |= {"get"} if path == "/" or not methods else set()  # the page and its files are not described
+            methods = app.openapi()["paths"].get(path, {"get": None})
             response.headers["Allow"] = ", ".join(sorted(method.upper() for method in methods))
         return response
 
