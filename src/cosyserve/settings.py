@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Iterable
 from io import StringIO
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -177,7 +178,7 @@ class Settings(BaseSettings):
     wyoming_clients: str = Field(
         "",
         description="Addresses and networks from which Wyoming clients may connect, besides this machine, separated "
-        "by commas: `192.168.1.20, 10.0.0.0/8`. `*` means all.",
+        "by commas: `192.168.1.20, 10.0.0.0/8`. `*` means all, `gateway` the host of a container.",
     )
     max_connections: int = Field(
         1024,
@@ -349,10 +350,10 @@ class Settings(BaseSettings):
     def allowed_host_list(self) -> list[str]:
         return _listed(self.allowed_hosts)
 
-    def wyoming_networks(self) -> list[IPv4Network | IPv6Network]:
-        """Whose clients may connect; `*` means every network."""
-        given = _listed(self.wyoming_clients)
-        return [ip_network(each) for name in given for each in (_EVERYWHERE if name == "*" else (name,))]
+    def wyoming_networks(self, gateways: Iterable[str] = ()) -> list[IPv4Network | IPv6Network]:
+        """Whose clients may connect; `gateways` are the addresses that the name means."""
+        meanings = {"*": _EVERYWHERE, "gateway": tuple(gateways)}
+        return [ip_network(each) for name in _listed(self.wyoming_clients) for each in meanings.get(name, (name,))]
 
 
 def _listed(text: str) -> list[str]:

@@ -332,10 +332,13 @@ async def test_a_stranger_is_told_so() -> None:
         ("*", "203.0.113.9", True),
         ("*", "2001:db8::1", True),
         ("*", "", False),
+        ("gateway", "172.17.0.1", True),
+        ("gateway, 10.0.0.0/8", "172.17.0.2", False),
     ],
 )
 def test_who_may_connect(listed: str, client: str, welcome: bool) -> None:
-    assert address.is_welcome(Settings(wyoming_clients=listed), client) is welcome
+    networks = Settings(wyoming_clients=listed).wyoming_networks(["172.17.0.1"])
+    assert address.is_welcome(client, networks) is welcome
 
 
 def test_an_address_that_cannot_be_used_is_known_at_the_start() -> None:

@@ -1,7 +1,8 @@
 """The address for the Wyoming protocol. It imports little, because every start checks it first."""
 
 import socket
-from ipaddress import IPv6Address, ip_address
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from cosyserve import errors
 from cosyserve.addresses import is_loopback
@@ -28,7 +29,7 @@ def expect_usable(settings: Settings, *, is_free: bool) -> None:
 
 def _expect_guarded(settings: Settings) -> None:
     """Raises `CS-WYO-001` if other machines could connect and nobody has said which."""
-    if not (is_loopback(settings.wyoming_host) or settings.wyoming_networks()):
+    if not (is_loopback(settings.wyoming_host) or settings.wyoming_clients.strip(", ")):
         raise CosyError(errors.WYOMING_OPEN, host=settings.wyoming_host)
 
 
@@ -40,7 +41,7 @@ def listen(settings: Settings, port: int) -> socket.socket:
         raise _taken(settings, error.facts["reason"]) from None
 
 
-def is_welcome(settings: Settings, address: str) -> bool:
+def is_welcome(address: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
     """Whether a client at this numeric address may connect: one on this machine always may."""
     try:
         client = ip_address(address.partition("%")[0])
@@ -48,7 +49,7 @@ def is_welcome(settings: Settings, address: str) -> bool:
         return False
     if isinstance(client, IPv6Address) and client.ipv4_mapped:  # of a socket that takes both
         client = client.ipv4_mapped
-    return client.is_loopback or any(client in network for network in settings.wyoming_networks())
+    return client.is_loopback or any(client in network for network in networks)
 
 
 def _taken(settings: Settings, reason: str) -> CosyError:

@@ -13,9 +13,11 @@ import anyio
 
 from cosyserve import errors, logs
 from cosyserve.errors import CosyError
+from cosyserve.machine import Machine
 from cosyserve.server.bodies import most_bytes
 from cosyserve.server.client import ClientGoneError
 from cosyserve.server.connections import Connections, Limits, Writing, cut, limits_of
+from cosyserve.server.published import gateways
 from cosyserve.server.service import Service
 from cosyserve.server.wyoming.address import is_welcome
 from cosyserve.server.wyoming.events import Reader
@@ -59,6 +61,7 @@ class Wyoming:
         self._service, self._count = service, count
         self._limits = limits or limits_of(service.settings)
         self._clients = Connections(replace(self._limits, connections=min(_CONNECTIONS, self._limits.connections)))
+        self._networks = service.settings.wyoming_networks(gateways(Machine()))
         self._longest = most_bytes(service.settings.max_text_chars)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -112,7 +115,7 @@ class Wyoming:
 
     def _refusal(self, client: Client, host: str) -> CosyError | None:
         """Why there is nothing to say to this client. A stranger does not even get the place of another one."""
-        if not is_welcome(self._service.settings, host):
+        if not is_welcome(host, self._networks):
             return CosyError(errors.WYOMING_STRANGER, address=host)
         if not self._clients.admit(client):
             return CosyError(errors.CONNECTIONS_FULL, limit=self._clients.limits.connections)
