@@ -102,7 +102,19 @@ class Door:
         for origin in _origins_of(headers):
             if origin in self._origins or "*" in self._origins or _is_own(origin, headers.get("host", "")):
                 continue
+            if self._may_be_listed(headers):
+                continue
             raise CosyError(errors.ORIGIN_REFUSED, origin=origin[:100])
+
+    def _may_be_listed(self, headers: Headers) -> bool:
+        """Whether something is embedded by a page that hides its origin, and that comes from the very address of the
+        server, as a listed page does. A browser says `same-site` for pages of the same numeric address or of
+        `localhost`, and no others; for other names also for their neighbours', so these do not count."""
+        if headers.getlist("origin") or headers.get("referer") or headers.get("sec-fetch-site") != "same-site":
+            return False
+        here = _name_in(headers.get("host", "")) or ""
+        listed = {_name_in(origin.partition("://")[2]) for origin in self._origins}
+        return (_is_figures(here) or here == "localhost") and here in listed
 
 
 class Cors(CORSMiddleware):
