@@ -68,19 +68,10 @@ def test_a_listed_page_speaks(browser: Browser, listing: Server, origin: str) ->
     page.close()
 
 
-@pytest.mark.parametrize("host", ["localhost", "evil.example"])
-def test_a_page_of_another_name_does_not(browser: Browser, listing: Server, origin: str, host: str) -> None:
+def test_a_page_of_another_name_does_not(browser: Browser, listing: Server, origin: str) -> None:
     page = browser.new_page()
     page.set_default_timeout(HANGS * 1000)
-    page.goto(origin.replace("127.0.0.1", host))
+    page.goto(origin.replace("127.0.0.1", "localhost"))
     address = f"{listing.url}/tts_stream?{urlencode({'text': 'Hi.'})}"
     assert page.evaluate(_PLAY, address) == "refused"
-    page.close()
-
-
-def test_where_no_page_is_listed_none_may(browser: Browser, server: Server, origin: str) -> None:
-    page = browser.new_page()
-    page.set_default_timeout(HANGS * 1000)
-    page.goto(origin)
-    assert page.evaluate(_PLAY, f"{server.url}/tts_stream?{urlencode({'text': 'Hi.'})}") == "refused"
     page.close()
