@@ -2,7 +2,9 @@
 
 import difflib
 import os
+from collections.abc import Iterable
 from io import StringIO
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +24,7 @@ _OTEL = "OTEL_"
 KEY_FILE = "api_key"  # in the state folder, where a key that is made lies
 _COSYVOICE2 = "cosyvoice2-0.5b"
 _OF_CONTAINERS = ("NAME", "IMAGE")  # of scripts/image and docker/compose.yaml, which read the same file
+_EVERYWHERE = ("0.0.0.0/0", "::/0")
 _ENCODING = "utf-8-sig"  # Windows' editors begin a file with a mark that says so
 
 
@@ -161,6 +164,23 @@ class Settings(BaseSettings):
         description="Host names that requests may use for a server without keys, besides the names of this machine, "
         "separated by commas. `*` means all. This keeps out web pages whose own name is made to point "
         "here (DNS rebinding).",
+    )
+    wyoming_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port for Home Assistant and other clients of the Wyoming protocol, usually 10200 "
+        "(docs/clients.md). Empty means none; 0 takes a free port and prints it.",
+    )
+    wyoming_host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on for the Wyoming protocol. It has no key, so any address but loopback needs "
+        "`COSYSERVE_WYOMING_CLIENTS`.",
+    )
+    wyoming_clients: str = Field(
+        "",
+        description="Addresses and networks from which Wyoming clients may connect, besides this machine, separated "
+        "by commas: `192.168.1.20, 10.0.0.0/8`. `*` means all, `gateway` the host of a container.",
     )
     max_connections: int = Field(
         1024,
@@ -305,6 +325,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"{PREFIX}{name}: {error}") from None
         return self
 
+    @model_validator(mode="after")
+    def _refuse_what_is_no_network(self) -> "Settings":
+        try:
+            self.wyoming_networks()
+        except ValueError as error:
+            raise ValueError(f"{PREFIX}WYOMING_CLIENTS: {error}") from None
+        return self
+
     @property
     def named_model(self) -> str:
         """The model that is asked for by name; empty where whichever is there will do."""
@@ -339,6 +367,11 @@ class Settings(BaseSettings):
 
     def allowed_host_list(self) -> list[str]:
         return _listed(self.allowed_hosts)
+
+    def wyoming_networks(self, gateways: Iterable[str] = ()) -> list[IPv4Network | IPv6Network]:
+        """Whose clients may connect; `gateways` are the addresses that the name means."""
+        meanings = {"*": _EVERYWHERE, "gateway": tuple(gateways)}
+        return [ip_network(each) for name in _listed(self.wyoming_clients) for each in meanings.get(name, (name,))]
 
 
 def _listed(text: str) -> list[str]:

@@ -12,5 +12,6 @@ from cosyserve.errors.permitting import *  # noqa: F403
 from cosyserve.errors.pronouncing import *  # noqa: F403
 from cosyserve.errors.requests import *  # noqa: F403
 from cosyserve.errors.running import *  # noqa: F403
+from cosyserve.errors.wyoming import *  # noqa: F403
 
 CATALOGUE: tuple[Fault, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Fault))

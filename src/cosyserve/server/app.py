@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, WebSocket
 from fastapi.openapi.utils import get_openapi
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from cosyserve import __version__, errors
@@ -104,8 +104,9 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     for room in (openai, captions, lexicon, classic, xtts, cosyvoice, socket, usage, ops):
         app.include_router(room.router)
 
-    @app.get("/", include_in_schema=False)
+    @app.get("/", response_class=HTMLResponse)
     async def page() -> FileResponse:
+        """The page."""
         return FileResponse(_WEB / "index.html", headers=_PAGE_HEADERS)
 
     @app.websocket("/{path:path}")

@@ -38,6 +38,7 @@ _BLANKS = " \t"  # of HTTP; Python knows more of them, which are bytes of letter
 # Without a key these tell that there is a server, and whether it is ready.
 _OPEN = frozenset(("/", "/livez", "/readyz", "/health", "/openapi.json"))
 _OPEN_FOLDER = "/web/"
+_CLOSED = {"/": ("POST",)}  # what is spoken there; the page is open
 
 _HOST = re.compile(r"(\[[\da-fA-F:.]+\]|[^\[\]:@/?#\s]+)(?::(\d*))?")
 _PRIVATE = "access-control-"
@@ -70,7 +71,7 @@ class Door:
     def _check(self, scope: Scope, headers: Headers) -> Key | None:
         """The key of one that may learn everything, else None; raises `CS-AUTH-…` if it may not come in."""
         path = scope["path"]
-        is_open = path in _OPEN or path.startswith(_OPEN_FOLDER)
+        is_open = (path in _OPEN or path.startswith(_OPEN_FOLDER)) and scope.get("method") not in _CLOSED.get(path, ())
         if self._keyring.needed:
             if (key := self._keyring.find(islice(_given_keys(headers), _MOST_GIVEN))) is not None:
                 return key
@@ -101,7 +102,19 @@ class Door:
         for origin in _origins_of(headers):
             if origin in self._origins or "*" in self._origins or _is_own(origin, headers.get("host", "")):
                 continue
+            if self._may_be_listed(headers):
+                continue
             raise CosyError(errors.ORIGIN_REFUSED, origin=origin[:100])
+
+    def _may_be_listed(self, headers: Headers) -> bool:
+        """Whether something is embedded by a page that hides its origin, and that comes from the very address of the
+        server, as a listed page does. A browser says `same-site` for pages of the same numeric address or of
+        `localhost`, and no others; for other names also for their neighbours', so these do not count."""
+        if headers.getlist("origin") or headers.get("referer") or headers.get("sec-fetch-site") != "same-site":
+            return False
+        here = _name_in(headers.get("host", "")) or ""
+        listed = {_name_in(origin.partition("://")[2]) for origin in self._origins}
+        return (_is_figures(here) or here == "localhost") and here in listed
 
 
 class Cors(CORSMiddleware):

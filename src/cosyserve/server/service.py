@@ -49,6 +49,8 @@ OPENAI_VOICES = frozenset(
     ("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable")
     + ("marin", "nova", "onyx", "sage", "shimmer", "verse")
 )
+# … and of CosyVoice's first model, one of which its client.py sends unless it is told otherwise.
+COSYVOICE_VOICES = frozenset(("中文女", "中文男", "日语男", "粤语女", "英文女", "英文男", "韩语女"))
 # OpenAI's families of models, with the dates that tell their releases apart.
 _OPENAI_MODEL = re.compile(r"(tts-\d(-hd)?|gpt-[\w.]+(-mini)?-tts)(-latest|-preview|(-\d{2,4})+)?")
 # The name a client keeps while its server moves from the preview to the real voice.
@@ -212,14 +214,14 @@ class Service:
         await self.admission.idle()
 
     def voice(self, name: str) -> Voice:
-        """The voice of that name. An empty name and, unless a voice has such a name, OpenAI's own names mean the
-        default."""
+        """The voice of that name. An empty name and, unless a voice has such a name, OpenAI's own names and those of
+        CosyVoice's first model mean the default."""
         if not name.strip():
             return self.default_voice
         try:
             return voice_of(self.synthesizer, name)
         except CosyError:
-            if name.strip().lower() in OPENAI_VOICES:
+            if name.strip().lower() in OPENAI_VOICES | COSYVOICE_VOICES:
                 return self.default_voice
             raise
 
