@@ -20,9 +20,11 @@ from cosyserve.server import failures
 from cosyserve.server.bodies import most_bytes
 from cosyserve.server.door import Cors, Door
 from cosyserve.server.fleet import ALONE, Fleet
+from cosyserve.server.jobs.runner import Runner
+from cosyserve.server.jobs.store import Jobs
 from cosyserve.server.middleware import Addresses, BodyLimit, Envelope
 from cosyserve.server.published import Host
-from cosyserve.server.routes import classic, cosyvoice, lexicon, openai, ops, socket, xtts
+from cosyserve.server.routes import classic, cosyvoice, jobs, lexicon, openai, ops, socket, xtts
 from cosyserve.server.service import ServerState, Service
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
@@ -45,15 +47,20 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(service.warm_up())  # /livez answers meanwhile
+        working = None
         try:
             if warm_first:
                 await warming
                 if service.state is ServerState.FAILED:
                     raise CosyError(errors.WARMUP_FAILED)  # the server must not serve with it
+            app.state.runner = Runner(service, app.state.jobs)
+            working = asyncio.create_task(app.state.runner.run())
             yield
         finally:
-            warming.cancel()
-            await asyncio.gather(warming, return_exceptions=True)
+            tasks = [task for task in (warming, working) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             service.synthesizer.close()
 
     # FastAPI's own documentation pages load scripts from a CDN, which this server does without.
@@ -67,11 +74,17 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
         redirect_slashes=False,
     )
     app.state.service = service
+    app.state.jobs = Jobs(settings)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     failures.install(app)
     # A request passes them in reverse order: the last one added comes first.
     limit = most_bytes(settings.max_text_chars)
-    app.add_middleware(BodyLimit, max_bytes=limit, max_bytes_of_upload=settings.max_upload_bytes)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=limit,
+        max_bytes_of_upload=settings.max_upload_bytes,
+        max_bytes_at={jobs.PATH: most_bytes(settings.max_job_chars)},
+    )
     host = Host(settings, Machine())
     keys = accepted_keys(settings, host_needs_none=bool(host))
     app.add_middleware(Door, keys=keys, settings=settings, host=host)
@@ -84,7 +97,7 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     )
     app.add_middleware(Addresses)
     app.add_middleware(Envelope)
-    for room in (openai, lexicon, classic, xtts, cosyvoice, socket, ops):
+    for room in (openai, jobs, lexicon, classic, xtts, cosyvoice, socket, ops):
         app.include_router(room.router)
 
     @app.get("/", include_in_schema=False)

@@ -6,6 +6,7 @@ The same holds for the host of a container whose port is published on its loopba
 """
 
 import base64
+import hashlib
 import hmac
 import ipaddress
 import re
@@ -40,7 +41,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Door:
-    """Lets a request in or answers it. Sets `known` in the request's `state` for the routes."""
+    """Lets a request in or answers it. Sets in the request's `state` for the routes: `known`, whether it may learn
+    everything, and `caller`, a digest of its key; that is empty without a key, and None where nobody needs one."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[str], settings: Settings, host: Host) -> None:
         self._app, self._host = app, host
@@ -61,6 +63,7 @@ class Door:
             await response_of(error)(scope, receive, send)
             return
         scope.setdefault("state", {})["known"] = known
+        scope["state"]["caller"] = self._caller(Headers(scope=scope)) if self._keys else None
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope, headers: Headers) -> bool:
@@ -84,6 +87,11 @@ class Door:
         # Every key is compared, each in constant time, so that timing tells nothing about any.
         matches = [hmac.compare_digest(given, key) for given in _given_keys(headers) for key in self._keys]
         return any(matches)
+
+    def _caller(self, headers: Headers) -> str:
+        given, known = list(_given_keys(headers)), self._keys
+        key = next((key for each in given for key in known if hmac.compare_digest(each, key)), b"")
+        return hashlib.sha256(key).hexdigest() if key else ""
 
     def _check_host(self, headers: Headers) -> None:
         """A name server can point any name to this machine, and that name's pages then count as the server's own. So

@@ -8,6 +8,7 @@ import numpy as np
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.encoders import Format
 from cosyserve.speech.label import Label
+from cosyserve.speech.tags import Tags
 from cosyserve.speech.timestretch import TimeStretch
 
 SILENCE_SECONDS = 0.2  # what a text without any sound lasts: emoji, punctuation alone
@@ -17,14 +18,20 @@ class Output:
     """The audio of one utterance at its speed: in pieces that can be sent at once, or in `file`, which can be sought.
 
     It is never empty: where no sound came in, a short silence goes out. A file has its true length in its header once
-    it is finished. What of `label` can be heard goes out with the first sound, at its own speed.
+    it is finished, and `tags` where its format has room for them. What of `label` can be heard goes out with the first
+    sound, at its own speed.
     """
 
     def __init__(
-        self, fmt: Format, speed: float = 1.0, file: IO[bytes] | None = None, label: Label | None = None
+        self,
+        fmt: Format,
+        speed: float = 1.0,
+        file: IO[bytes] | None = None,
+        label: Label | None = None,
+        tags: Tags | None = None,
     ) -> None:
         self._stretch = TimeStretch(speed)
-        self._encoder = fmt.encoder(label) if file is None else fmt.writer(file, label)
+        self._encoder = fmt.encoder(label) if file is None else fmt.writer(file, label, tags)
         self._lead = label.lead if label else np.zeros(0, np.float32)
         self._samples = 0
 

@@ -6,7 +6,7 @@ the iterator stops the work within one chunk.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,6 +27,15 @@ class SpeechRequest:
     voice: Voice
     speed: float = 1.0
     options: Options = Options()
+
+
+def only(segment: Segment, request: SpeechRequest) -> SpeechRequest:
+    """One segment of `request`, as a request of its own."""
+
+    async def alone() -> AsyncIterator[Segment]:
+        yield segment
+
+    return replace(request, segments=alone())
 
 
 async def begun(segments: AsyncIterator[Segment]) -> AsyncIterator[Segment]:
@@ -57,7 +66,7 @@ async def speak(synthesizer: Synthesizer, request: SpeechRequest, max_seconds: f
                 yield chunk
 
 
-def _silence(seconds: float) -> Iterator[Pcm]:
+def silence(seconds: float) -> Iterator[Pcm]:
     """In pieces of a second at most."""
     left = round(seconds * SAMPLE_RATE)
     while left > 0:
@@ -67,8 +76,8 @@ def _silence(seconds: float) -> Iterator[Pcm]:
 
 async def _spoken(synthesizer: Synthesizer, request: SpeechRequest) -> AsyncGenerator[Pcm, None]:
     async for segment in request.segments:
-        for silence in _silence(segment.pause * request.speed):  # which it is played at
-            yield silence
+        for pcm in silence(segment.pause * request.speed):  # which it is played at
+            yield pcm
         if not is_speakable(segment.text):
             continue
         async with aclosing(synthesizer.synthesize(segment.text.strip(), request.voice, request.options)) as chunks:

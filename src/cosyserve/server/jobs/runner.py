@@ -1,0 +1,192 @@
+"""Works on the jobs, the oldest first, in the streams that requests leave free.
+
+What is spoken is kept passage by passage. So whatever ends this process, the next one goes on behind the last of them.
+"""
+
+import asyncio
+import logging
+import time
+from contextlib import aclosing, closing
+from functools import partial
+
+import anyio
+import numpy as np
+from anyio.to_thread import run_sync
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.server.failures import as_cosy_error, body_of
+from cosyserve.server.jobs.books import book_of, passages_of
+from cosyserve.server.jobs.store import Job, Jobs, Place, storage
+from cosyserve.server.service import ServerState, Service
+from cosyserve.speech.audio import Pcm
+from cosyserve.speech.binding import bound
+from cosyserve.speech.encoders import BOOK_FORMATS
+from cosyserve.speech.label import label_of
+from cosyserve.speech.passages import Passages, speak_all
+from cosyserve.speech.pipeline import SpeechRequest, only, speak
+from cosyserve.speech.synthesizer import Options, pronounces
+from cosyserve.text.book import Passage
+from cosyserve.text.front_end import Segment, whole
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 1.0  # between looks for jobs, which another server may have taken in
+_TRIES = 3  # of a passage that fails
+_TRY_AGAIN_SECONDS = 2.0
+_MOST_BEGUN = 5  # ends of servers at the same place, after which a job is given up
+
+
+class DeletedError(Exception):
+    """The job was deleted while it was worked on."""
+
+
+class Runner:
+    def __init__(self, service: Service, jobs: Jobs) -> None:
+        self._service, self._jobs = service, jobs
+        self._added = asyncio.Event()
+        self._current = ""  # the job that is worked on
+        self._working: asyncio.Task[None] | None = None
+
+    def added(self) -> None:
+        """There is a new job."""
+        self._added.set()
+
+    def deleted(self, job_id: str) -> None:
+        """It was removed: stop working on it."""
+        if job_id == self._current and self._working is not None:
+            self._working.cancel()
+
+    async def run(self) -> None:
+        """Works until it is cancelled, or the server stops."""
+        while self._service.state in (ServerState.STARTING, ServerState.READY):
+            with self._jobs.alone() as alone:
+                while alone and await self._one():
+                    pass
+            self._added.clear()
+            with anyio.move_on_after(_LOOK_SECONDS):
+                await self._added.wait()
+
+    async def _one(self) -> bool:
+        """Work on the oldest job; False if there is none, or the server cannot speak now."""
+        try:
+            await run_sync(self._jobs.sweep)
+            waiting = [job for job in await run_sync(self._jobs.all) if job.finished is None]
+        except OSError as error:
+            log.error("The jobs cannot be read: %s", error)
+            return False
+        if not waiting or self._service.condition is not ServerState.READY:
+            return False
+        self._current = waiting[0].id
+        self._working = asyncio.create_task(self._finish(waiting[0]))
+        try:
+            await asyncio.wait({self._working})
+        finally:
+            self._working.cancel()
+            self._current = ""
+        if not self._working.cancelled() and (problem := self._working.exception()):
+            log.error("A job cannot go on", exc_info=problem)
+            return False
+        return self._service.condition is ServerState.READY
+
+    async def _finish(self, job: Job) -> None:
+        """Take a job to its end: it is done, failed or deleted, or the server cannot go on."""
+        place = self._jobs.place(job.id)
+        try:
+            await self._begin(job, place)
+            await self._speak(job, place)
+        except DeletedError:
+            return
+        except Exception as problem:
+            error = storage(problem) if isinstance(problem, OSError) else as_cosy_error(problem)
+            if self._service.condition is not ServerState.READY:
+                return  # that is the reason, and the job goes on when a server is ready again
+            job.status, job.error, job.finished = "failed", body_of(error)["error"], time.time()
+            log.warning("Job %s failed: %s", job.id, error)
+        if await run_sync(self._jobs.update, job):
+            await run_sync(place.clear)
+            if job.status == "failed":
+                place.audio.unlink(missing_ok=True)
+
+    async def _begin(self, job: Job, place: Place) -> None:
+        """Raises `CS-JOB-006` once servers have ended at the same place again and again, which may not be by chance."""
+        kept = await run_sync(lambda: place.kept)
+        job.begun = job.begun + 1 if kept == job.kept else 1
+        job.kept, job.status = kept, "running"
+        if job.begun > _MOST_BEGUN:
+            raise CosyError(errors.JOB_ENDS_SERVER, times=_MOST_BEGUN)
+        await self._update(job)
+
+    async def _update(self, job: Job) -> None:
+        if not await run_sync(self._jobs.update, job):
+            raise DeletedError
+
+    async def _speak(self, job: Job, place: Place) -> None:
+        text = await run_sync(partial(place.text.read_text, encoding="utf-8"))
+        book = await run_sync(book_of, text, job.manner)
+        passages = passages_of(place, job.manner)
+        await run_sync(partial(passages.folder.mkdir, exist_ok=True))
+        missing = await run_sync(passages.missing, book.passages)
+        await speak_all(missing, self._service.capacity.streams, partial(self._keep, job, passages))
+        fmt, label = BOOK_FORMATS[job.manner.response_format], label_of(self._service.settings)
+        looked = time.monotonic()
+        with closing(bound(place.audio, book, passages, fmt, job.manner.speed, label)) as binding:
+            while (seconds := await run_sync(next, binding, None)) is not None:
+                job.seconds = seconds
+                if time.monotonic() > looked + _LOOK_SECONDS:
+                    await self._go_on(job)
+                    looked = time.monotonic()
+        await self._go_on(job)
+        job.status, job.finished, job.label = "done", time.time(), label.entry if label else ""
+        log.info(
+            "Job %s done: %.2f s of %s, content %s",
+            *(job.id, job.seconds, fmt.name, label.content_id if label else "without a label"),
+        )
+
+    async def _keep(self, job: Job, passages: Passages, passage: Passage) -> None:
+        """Speak a passage and keep it. What fails is tried again a few times."""
+        for left in reversed(range(_TRIES)):
+            await self._go_on(job)
+            try:
+                await run_sync(passages.keep, passage, await self._spoken(job, passage))
+            except CosyError as error:
+                if not left or error.fault.status < 500 or self._service.condition is not ServerState.READY:
+                    raise
+                log.warning("Job %s tries a passage again: %s", job.id, error)
+                await anyio.sleep(error.retry_after or _TRY_AGAIN_SECONDS)
+            else:
+                return
+
+    async def _go_on(self, job: Job) -> None:
+        """Raises the reason to stop, if there is one."""
+        if self._service.condition is not ServerState.READY:
+            raise CosyError(errors.STOPPING)
+        if not self._jobs.place(job.id).card.exists():
+            raise DeletedError
+        await run_sync(self._jobs.expect_room)
+
+    async def _spoken(self, job: Job, passage: Passage) -> list[Pcm]:
+        """A segment at a time, each in a borrowed place. A segment that a request was in the way of is spoken again."""
+        manner, service = job.manner, self._service
+        options = Options(manner.instructions, seed=manner.seed, whole=True)
+        segments = whole(
+            passage.text,
+            normalize=manner.normalize,
+            first_alone=False,
+            pronounced=pronounces(service.synthesizer),
+            words=service.words(manner.voice),
+            ssml=manner.input_format == "ssml",
+        )
+        speech = service.streamed(segments, manner.voice, 1.0, options)
+        parts: list[Pcm] = []
+        async for segment in segments:
+            while (pcm := await service.admission.borrow(partial(self._segment, speech, segment))) is None:
+                pass
+            parts.append(pcm)
+        return parts
+
+    async def _segment(self, speech: SpeechRequest, segment: Segment) -> Pcm:
+        longest = self._service.settings.max_audio_seconds
+        async with aclosing(speak(self._service.synthesizer, only(segment, speech), longest)) as chunks:
+            found = [chunk async for chunk in chunks]
+        return np.concatenate([np.zeros(0, np.float32), *found])
