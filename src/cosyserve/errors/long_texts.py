@@ -51,3 +51,11 @@ JOB_ENDS_SERVER = Fault(
     "在合成该任务的同一部分时，服务器已意外退出 {times} 次，因此不再重试。",
     "请在服务器日志中查看退出原因，解决后重新提交文本。",
 )
+BOOK_UNREADABLE = Fault(
+    "CS-BOOK-001",
+    400,
+    "The file {path} cannot be read as a book: {reason}.",
+    "Give a text in UTF-8 or GB 18030 (.txt), Markdown (.md), or an EPUB without copy protection (.epub).",
+    "无法将文件 {path} 作为书籍读取：{reason_zh}。",
+    "请提供 UTF-8 或 GB 18030 编码的文本（.txt）、Markdown（.md），或没有版权保护（DRM）的 EPUB（.epub）。",
+)

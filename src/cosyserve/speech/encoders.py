@@ -21,6 +21,7 @@ from cosyserve.speech.tags import Tags
 _CHUNK = struct.Struct("<4sI")  # name and size of a part of a WAV
 _WAV_FORMAT = struct.Struct("<HHIIHH")
 _MP4 = "ipod"  # as audiobooks have it
+_VORBIS_COMMENTS = ("ogg", "flac")
 _UNKNOWN = 0xFFFFFFFF  # a size that players read as "until the end"
 
 
@@ -197,7 +198,9 @@ class _CodecEncoder:
         options = {**fmt.container_options, **options, **(fmt.tag_options if label or tags else {})}
         self._container = av.open(file, "w", format=fmt.container, options=options)
         self._container.metadata.update({**(tags.fields if tags else {}), **(label.tags if label else {})})
-        if tags:
+        if tags and fmt.container in _VORBIS_COMMENTS:
+            self._container.metadata.update(_chapter_comments(tags))
+        elif tags:
             self._container.set_chapters(_chapters(tags))
         stream = self._container.add_stream(fmt.codec, rate=fmt.rate, options=dict(fmt.codec_options))
         assert isinstance(stream, av.AudioStream)  # noqa: S101 - every codec above is an audio codec
@@ -241,3 +244,13 @@ def _chapters(tags: Tags) -> list[Any]:
         }
         for number, mark in enumerate(tags.chapters)
     ]
+
+
+def _chapter_comments(tags: Tags) -> dict[str, str]:
+    """Chapters as Vorbis comments have them. libav leaves them out of FLAC and rounds them to seconds in Ogg."""
+    comments = {}
+    for number, mark in enumerate(tags.chapters):
+        minutes, seconds = divmod(mark.begin, 60)
+        comments[f"CHAPTER{number:03}"] = f"{int(minutes // 60):02}:{int(minutes % 60):02}:{seconds:06.3f}"
+        comments[f"CHAPTER{number:03}NAME"] = mark.title
+    return comments

@@ -105,8 +105,18 @@ def of_blocks(blocks: Iterable[Block], title: str = "", author: str = "") -> Boo
     return Book(tuple(_chapter(part) for part in parts if part), title, author)
 
 
-def _chapter(blocks: list[Block]) -> Chapter:
-    """A part whose headings, where several follow each other, share one title."""
+def of_parts(parts: Iterable[tuple[str, list[Block]]], title: str = "", author: str = "") -> Book:
+    """Chapters whose titles are known. What has no title belongs to what comes before it."""
+    joined: list[tuple[str, list[Block]]] = []
+    for name, blocks in parts:
+        if name or not joined:
+            joined.append((name, []))
+        joined[-1][1].extend(blocks)
+    return Book(tuple(_chapter(blocks, name) for name, blocks in joined if blocks), title, author)
+
+
+def _chapter(blocks: list[Block], title: str = "") -> Chapter:
+    """A part whose headings at its beginning, where several follow each other, share one title."""
     headings = []
     for block in blocks:
         if not block.level:
@@ -120,7 +130,7 @@ def _chapter(blocks: list[Block]) -> Chapter:
         else:
             passages += _passages(texts)
     *before, last = passages
-    return Chapter(" · ".join(headings), (*before, Passage(last.text, CHAPTER_PAUSE)))
+    return Chapter(title or " · ".join(headings), (*before, Passage(last.text, CHAPTER_PAUSE)))
 
 
 def _passages(paragraphs: list[str]) -> Iterator[Passage]:

@@ -6,11 +6,11 @@ What is spoken is kept passage by passage. So whatever ends this process, the ne
 import asyncio
 import logging
 import time
-from contextlib import aclosing, closing
+import uuid
+from contextlib import closing
 from functools import partial
 
 import anyio
-import numpy as np
 from anyio.to_thread import run_sync
 
 from cosyserve import errors
@@ -19,15 +19,13 @@ from cosyserve.server.failures import as_cosy_error, body_of
 from cosyserve.server.jobs.books import book_of, passages_of
 from cosyserve.server.jobs.store import Job, Jobs, Place, storage
 from cosyserve.server.service import ServerState, Service
-from cosyserve.speech.audio import Pcm
 from cosyserve.speech.binding import bound
 from cosyserve.speech.encoders import BOOK_FORMATS
 from cosyserve.speech.label import label_of
 from cosyserve.speech.passages import Passages, speak_all
-from cosyserve.speech.pipeline import SpeechRequest, only, speak
-from cosyserve.speech.synthesizer import Options, pronounces
+from cosyserve.speech.reading import Reader
+from cosyserve.speech.synthesizer import Options
 from cosyserve.text.book import Passage
-from cosyserve.text.front_end import Segment, whole
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +146,7 @@ class Runner:
         for left in reversed(range(_TRIES)):
             await self._go_on(job)
             try:
-                await run_sync(passages.keep, passage, await self._spoken(job, passage))
+                await run_sync(passages.keep, passage, await self._reader(job).read(passage))
             except CosyError as error:
                 if not left or error.fault.status < 500 or self._service.condition is not ServerState.READY:
                     raise
@@ -165,28 +163,17 @@ class Runner:
             raise DeletedError
         await run_sync(self._jobs.expect_room)
 
-    async def _spoken(self, job: Job, passage: Passage) -> list[Pcm]:
-        """A segment at a time, each in a borrowed place. A segment that a request was in the way of is spoken again."""
+    def _reader(self, job: Job) -> Reader:
+        """Reads each segment in a borrowed place. Raises what keeps the voice from speaking now."""
         manner, service = job.manner, self._service
-        options = Options(manner.instructions, seed=manner.seed, whole=True)
-        segments = whole(
-            passage.text,
+        options = Options(manner.instructions, seed=manner.seed, whole=True, stream=uuid.uuid4().hex)
+        return Reader(
+            service.synthesizer,
+            service.require_ready(manner.voice, options),
+            service.words(manner.voice),
+            options,
+            service.settings.max_audio_seconds,
             normalize=manner.normalize,
-            first_alone=False,
-            pronounced=pronounces(service.synthesizer),
-            words=service.words(manner.voice),
             ssml=manner.input_format == "ssml",
+            turn=service.admission.borrow,
         )
-        speech = service.streamed(segments, manner.voice, 1.0, options)
-        parts: list[Pcm] = []
-        async for segment in segments:
-            while (pcm := await service.admission.borrow(partial(self._segment, speech, segment))) is None:
-                pass
-            parts.append(pcm)
-        return parts
-
-    async def _segment(self, speech: SpeechRequest, segment: Segment) -> Pcm:
-        longest = self._service.settings.max_audio_seconds
-        async with aclosing(speak(self._service.synthesizer, only(segment, speech), longest)) as chunks:
-            found = [chunk async for chunk in chunks]
-        return np.concatenate([np.zeros(0, np.float32), *found])
