@@ -1,5 +1,6 @@
 """`cosyserve say --file` in processes of its own, one of which dies in the middle."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,8 +10,6 @@ from pathlib import Path
 import mutagen
 import pytest
 
-from cosyserve.speech.encoders import FORMATS
-from tests.standins import tone
 from tests.text.test_epub import ONE, TWO, made
 
 # A stand-in for whatever ends a process: it kills itself as it is about to keep its fourth passage.
@@ -47,18 +46,19 @@ def test_a_book_goes_on_where_a_killed_process_left_it(tmp_path: Path) -> None:
     assert not (tmp_path / "book.m4b").exists()
     kept = list((tmp_path / ".book.m4b.passages").glob("*.flac"))
     assert kept
-    for path in kept:  # so that it can be heard whether they are used
-        with path.open("wb") as file:
-            writer = FORMATS["flac"].writer(file)
-            writer.encode(tone(20))
-            writer.finish()
-    run = said(tmp_path, *arguments)
+    for path in kept:  # so that it can be read whether they are used
+        words = json.loads(path.with_suffix(".json").read_text())
+        path.with_suffix(".json").write_text(json.dumps([(f"Kept: {written}", samples) for written, samples in words]))
+    run = said(tmp_path, *arguments, "--captions", "book.srt")
     assert run.returncode == 0, run.stderr
     read = mutagen.File(tmp_path / "book.m4b")
     assert [chapter.title for chapter in read.chapters] == ["A book · Part 0", "Part 1", "Part 2", "Part 3"]
-    assert read.info.length > 20 * len(kept)
+    lines = (tmp_path / "book.srt").read_text().splitlines()
+    written = [line for line in lines if PARAGRAPH[:20] in line or line.startswith(("A book", "Part", "Kept"))]
+    assert sum(line.startswith("Kept: ") for line in written) >= len(kept)
+    assert sum(not line.startswith("Kept: ") for line in written) > 0
     assert read.tags["©nam"] == ["A book"]
-    assert {path.name for path in tmp_path.iterdir()} - {"state"} == {"book.m4b", "book.md"}
+    assert {path.name for path in tmp_path.iterdir()} - {"state"} == {"book.m4b", "book.md", "book.srt"}
 
 
 def test_an_epub_becomes_an_audiobook(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,8 @@ from anyio.to_thread import run_sync
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.settings import Settings
-from cosyserve.speech.binding import bound
+from cosyserve.speech.binding import Bound, bound
+from cosyserve.speech.captions import Caption, expect_writable, write
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.encoders import BOOK_FORMATS, Format
 from cosyserve.speech.label import label_of
@@ -44,13 +45,15 @@ async def read_aloud(
     speed: float = 1.0,
     normalize: bool = True,
     title: str = "",
+    captions: Path | None = None,
     at_once: int,
 ) -> None:
     """Speak the book in `path` into `output`, whose ending says its format. `at_once` bounds the passages that are
-    spoken at a time where the synthesizer does not."""
+    spoken at a time where the synthesizer does not. The file `captions` says what was said when."""
     synthesizer = choice.synthesizer
     with closing(synthesizer):
         fmt = _format_of(output)
+        caption_format = expect_writable(captions) if captions else None
         book = book_in(path)
         book = replace(book, title=title or book.title or path.stem)
         reader = _reader(settings, synthesizer, voice, normalize=normalize)
@@ -59,7 +62,9 @@ async def read_aloud(
         try:
             passages.folder.mkdir(exist_ok=True)
             await _speak(book, passages, reader, streams)
-            _bind(book, passages, fmt, speed, settings, output)
+            said = _bind(book, passages, fmt, speed, settings, output)
+            if captions and caption_format:
+                write(captions, caption_format.written(said))
             shutil.rmtree(passages.folder, ignore_errors=True)
         except OSError as error:
             raise _unusable(output, error.strerror or str(error)) from error
@@ -95,15 +100,18 @@ async def _speak(book: Book, passages: Passages, reader: Reader, streams: int) -
         await speak_all(missing, streams, keep)
 
 
-def _bind(book: Book, passages: Passages, fmt: Format, speed: float, settings: Settings, output: Path) -> None:
+def _bind(
+    book: Book, passages: Passages, fmt: Format, speed: float, settings: Settings, output: Path
+) -> Sequence[Caption]:
     parts = list(book.passages)
     binding = bound(output, book, passages, fmt, speed, label_of(settings))
-    length = 0.0
+    last = Bound(0)
     with _shown("Writing", len(parts), 0) as shown, closing(binding):
-        for seconds in binding:
+        for so_far in binding:
             shown.add(1)
-            length = seconds
-    click.echo(f"{output}: {_clock(length)}", err=True)
+            last = so_far
+    click.echo(f"{output}: {_clock(last.seconds)}", err=True)
+    return last.captions
 
 
 def _format_of(output: Path) -> Format:

@@ -125,6 +125,19 @@ def test_an_audiobook_has_chapters_a_title_and_the_label(url: str) -> None:
     assert json.loads(bytes(read.tags["----:com.apple.iTunes:AIGC"][0])) == label
 
 
+def test_captions_say_what_is_said_when(url: str) -> None:
+    job = job_of(url, BOOK, input_format="markdown", response_format="wav", speed=2.0)
+    seconds = ended(url, job)["seconds"]
+    address = f"{url}{JOBS}/{job['id']}/captions"
+    captions = httpx.get(address).json()["captions"]
+    assert [each["text"] for each in captions] == ["A book", "It begins.", "One", "ab", "Two", "cd efg"]
+    assert [each["end"] - each["begin"] for each in captions][:2] == pytest.approx([0.25, 0.4], abs=0.001)
+    assert captions[1]["begin"] == pytest.approx(captions[0]["end"] + 0.8, abs=0.001)
+    assert captions[-1]["end"] == pytest.approx(seconds - 1.5, abs=0.001)
+    assert httpx.get(address, params={"format": "vtt"}).text.startswith("WEBVTT")
+    assert code_of(httpx.get(address, params={"format": "doc"})) == (400, "CS-CAPTION-001")
+
+
 def test_part_of_the_audio_can_be_asked_for(url: str) -> None:
     job = job_of(url, "Hello.")
     whole = audio_of(url, job).content

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import av
 import mutagen
+import numpy as np
 import pytest
 
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.binding import bind
 from cosyserve.speech.encoders import BOOK_FORMATS
 from cosyserve.speech.label import Label, rhythm
-from cosyserve.speech.passages import Passages
+from cosyserve.speech.passages import Part, Passages
 from cosyserve.text.book import Book, Chapter, Passage
 from tests.speech.test_label import LABEL
 from tests.standins import tone
@@ -34,14 +35,14 @@ FORMATS = list(BOOK_FORMATS)
 def passages(tmp_path: Path) -> Passages:
     found = Passages(tmp_path, "a voice")
     for passage in found.missing(BOOK.passages):
-        found.keep(passage, [tone(0.4), tone(0.6)])
+        found.keep(passage, [Part(f"{passage.text} one", tone(0.4)), Part(f"{passage.text} two", tone(0.6))])
     return found
 
 
 def bound(passages: Passages, name: str, speed: float = 1.0, label: Label | None = None) -> bytes:
     file = io.BytesIO()
-    *_, seconds = bind(BOOK, passages, BOOK_FORMATS[name], speed, label, file)
-    assert seconds > 0
+    *_, last = bind(BOOK, passages, BOOK_FORMATS[name], speed, label, file)
+    assert last.seconds > 0
     return file.getvalue()
 
 
@@ -62,10 +63,30 @@ def begins_of(data: bytes, name: str) -> dict[str, float]:
 
 def test_a_passage_is_spoken_once_and_kept(passages: Passages, tmp_path: Path) -> None:
     assert passages.missing(BOOK.passages) == []
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.glob("*.flac"))) == 3
     assert Passages(tmp_path, "another voice").missing(BOOK.passages) != []
-    assert passages.samples(Passage("a")) == SAMPLE_RATE
-    assert passages.samples(Passage("...")) == 0
+    assert sum(samples for _, samples in passages.segments(Passage("a"))) == SAMPLE_RATE
+    assert passages.segments(Passage("...")) == []
+
+
+def test_a_passage_sounds_as_it_was_spoken(passages: Passages) -> None:
+    (one, first), (two, second) = passages.read(Passage("b"))
+    assert (one, two) == ("b one", "b two")
+    np.testing.assert_allclose(first, tone(0.4), atol=1e-4)
+    np.testing.assert_allclose(second, tone(0.6), atol=1e-4)
+
+
+@pytest.mark.parametrize("speed", [1.0, 2.0])
+def test_captions_say_where_each_segment_is(passages: Passages, speed: float) -> None:
+    *_, last = bind(BOOK, passages, BOOK_FORMATS["wav"], speed, None, io.BytesIO())
+    assert [caption.text for caption in last.captions] == ["a one", "a two", "b one", "b two"] + ["a one", "a two"] + [
+        "c one",
+        "c two",
+    ]
+    times = [(caption.begin / SAMPLE_RATE, caption.end / SAMPLE_RATE) for caption in last.captions]
+    begins = [0, 0.4 / speed, 1 / speed + 0.75, 1.4 / speed + 0.75, 2 / speed + 1.75, 2.4 / speed + 1.75]
+    assert [begin for begin, _ in times[:6]] == pytest.approx(begins, abs=0.001)
+    assert times[-1][1] == pytest.approx(last.seconds, abs=0.001)
 
 
 @pytest.mark.parametrize("speed", [1.0, 2.0])

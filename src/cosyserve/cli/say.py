@@ -35,6 +35,11 @@ from cosyserve.settings import load_settings
     help="Whether to write out numbers and signs, or to pass the text on unchanged.",
 )
 @click.option("--ssml", is_flag=True, help="Whether TEXT is written in SSML.")
+@click.option(
+    "--captions",
+    type=click.Path(path_type=Path),
+    help="File that says what was said when (.srt, .vtt, .json).",
+)
 def say(
     text: str | None,
     book: Path | None,
@@ -44,6 +49,7 @@ def say(
     speed: float,
     normalize: bool,
     ssml: bool,
+    captions: Path | None,
 ) -> None:
     """Speak TEXT without a server. TEXT may be - for standard input. Without -o the audio is played."""
     from cosyserve.audiobook import read_aloud
@@ -74,8 +80,11 @@ def say(
                 speed=speed,
                 normalize=normalize,
                 title=title,
+                captions=captions,
                 at_once=threads(),
             )
         )
     elif text is not None:
-        asyncio.run(speak(settings, choice, text, voice, speed, output, normalize=normalize, ssml=ssml))
+        asyncio.run(
+            speak(settings, choice, text, voice, speed, output, normalize=normalize, ssml=ssml, captions=captions)
+        )

@@ -1,11 +1,13 @@
 """Puts the spoken passages of a long text together: pauses, speed, label, chapters, one file."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from cosyserve.files import writing_atomically
 from cosyserve.speech.audio import SAMPLE_RATE
+from cosyserve.speech.captions import Caption
 from cosyserve.speech.encoders import Format
 from cosyserve.speech.label import Label
 from cosyserve.speech.output import Output
@@ -15,25 +17,35 @@ from cosyserve.speech.tags import ChapterMark, Tags
 from cosyserve.text.book import Book, Passage
 
 
+@dataclass(frozen=True)
+class Bound:
+    """Seconds of sound that have been written; once all are, what was said when."""
+
+    seconds: float
+    captions: Sequence[Caption] = ()
+
+
 def bind(
     book: Book, passages: Passages, fmt: Format, speed: float, label: Label | None, file: IO[bytes]
-) -> Generator[float]:
-    """Writes `book`, all of whose passages are there, into `file`, which can be sought. Yields the seconds of sound so
-    far after each passage, and once more at the end; closing the iterator stops the work."""
+) -> Generator[Bound]:
+    """Writes `book`, all of whose passages are there, into `file`, which can be sought. Yields how
+    far it is after each passage, and at the end with the captions; closing the iterator stops the work."""
     output = Output(fmt, speed, file, label, tags_of(book, passages, speed, label))
     for passage in book.passages:
-        for pcm in passages.read(passage):
-            output.push(pcm)
+        for written, sound in passages.read(passage):
+            output.begin_segment(written)
+            output.push(sound)
+        output.begin_segment("")
         for pcm in silence(passage.pause * speed):  # which it is played at
             output.push(pcm)
-        yield output.seconds
+        yield Bound(output.seconds)
     output.finish()
-    yield output.seconds
+    yield Bound(output.seconds, output.captions)
 
 
 def bound(
     path: Path, book: Book, passages: Passages, fmt: Format, speed: float, label: Label | None
-) -> Generator[float]:
+) -> Generator[Bound]:
     """The same for a file that is complete or absent."""
     with writing_atomically(path) as file:
         yield from bind(book, passages, fmt, speed, label, file)
@@ -53,4 +65,4 @@ def tags_of(book: Book, passages: Passages, speed: float, label: Label | None) -
 
 
 def _seconds(passages: Passages, passage: Passage, speed: float) -> float:
-    return passages.samples(passage) / SAMPLE_RATE / speed + passage.pause
+    return sum(samples for _, samples in passages.segments(passage)) / SAMPLE_RATE / speed + passage.pause

@@ -1,24 +1,39 @@
 """The passages of a long text that have been spoken already, on disk.
 
-Each is a FLAC, named after what was said and how. So whoever speaks the text again finds what there is, and after a
-change of the text only the changed passages are spoken anew.
+Each is a FLAC with its segments' words beside it, named after what was said and how. So whoever speaks the text again
+finds what there is, and after a change of the text only the changed passages are spoken anew.
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+import json
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import av
 import numpy as np
 
-from cosyserve.files import writing_atomically
-from cosyserve.speech.audio import SAMPLE_RATE, Pcm
+from cosyserve.files import write_atomically, writing_atomically
+from cosyserve.speech.audio import Pcm
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.text.book import Passage
 
 _FORMAT = FORMATS["flac"]
-_ENDING = ".flac"
+_ENDING, _WORDS = ".flac", ".json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A segment of a passage as it was written, and as it sounds."""
+
+    written: str
+    pcm: Pcm
+
+
+def is_sound(name: str) -> bool:
+    """Whether a file of that name is a passage that is complete."""
+    return not name.startswith(".") and name.endswith(_ENDING)
 
 
 class Passages:
@@ -36,32 +51,39 @@ class Passages:
         wanted = {self.path(passage): passage for passage in passages if passage.has_sound}
         return [passage for path, passage in wanted.items() if not path.is_file()]
 
-    def keep(self, passage: Passage, parts: Iterable[Pcm]) -> None:
-        """Writes what was spoken; raises OSError."""
+    def keep(self, passage: Passage, parts: Sequence[Part]) -> None:
+        """Writes what was spoken; raises OSError. The sound comes last: where it is, all is."""
+        write_atomically(self._words(passage), json.dumps([(part.written, part.pcm.size) for part in parts]))
         with writing_atomically(self.path(passage)) as file:
             writer = _FORMAT.writer(file)
-            for pcm in parts:
-                writer.encode(pcm)
+            for part in parts:
+                writer.encode(part.pcm)
             writer.finish()
 
-    def samples(self, passage: Passage) -> int:
-        """At SAMPLE_RATE, without the pause."""
+    def segments(self, passage: Passage) -> list[tuple[str, int]]:
+        """What was written of each segment, and its samples at SAMPLE_RATE. A pause within SSML has no words."""
         if not passage.has_sound:
-            return 0
-        with av.open(str(self.path(passage))) as container:
-            return round((container.streams.audio[0].duration or 0) * _seconds_per_tick(container) * SAMPLE_RATE)
+            return []
+        return [(written, samples) for written, samples in json.loads(self._words(passage).read_bytes())]
 
-    def read(self, passage: Passage) -> Iterator[Pcm]:
-        """What was spoken, without the pause."""
-        if not passage.has_sound:
-            return
+    def read(self, passage: Passage) -> Iterator[tuple[str, Pcm]]:
+        """What was spoken, segment by segment, without the pause behind it."""
+        held: list[Pcm] = []
+        frames = self._frames(passage)
+        for written, samples in self.segments(passage):
+            while sum(map(len, held)) < samples and (frame := next(frames, None)) is not None:
+                held.append(frame)
+            there: Pcm = np.concatenate([np.zeros(0, np.float32), *held])
+            held = [there[samples:]]
+            yield written, there[:samples]
+
+    def _words(self, passage: Passage) -> Path:
+        return self.path(passage).with_suffix(_WORDS)
+
+    def _frames(self, passage: Passage) -> Iterator[Pcm]:
         with av.open(str(self.path(passage))) as container:
             for frame in container.decode(audio=0):
                 yield (frame.to_ndarray().reshape(-1) / np.float32(32768)).astype(np.float32)
-
-
-def _seconds_per_tick(container: av.container.InputContainer) -> float:
-    return float(container.streams.audio[0].time_base or 0)
 
 
 async def speak_all(passages: Iterable[Passage], at_once: int, speak: Callable[[Passage], Awaitable[None]]) -> None:

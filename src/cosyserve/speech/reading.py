@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from cosyserve.speech.audio import Pcm
+from cosyserve.speech.passages import Part
 from cosyserve.speech.pipeline import SpeechRequest, only, speak
 from cosyserve.speech.synthesizer import Options, Synthesizer, pronounces
 from cosyserve.speech.voices import Voice
@@ -33,12 +34,13 @@ class Reader:
     words: Words
     options: Options
     longest: float
+    speed: float = 1.0  # at which it will be played, for the pauses in SSML
     normalize: bool = True
     ssml: bool = False
     turn: Callable[[Work], Awaitable[Pcm | None]] = at_once
 
-    async def read(self, passage: Passage) -> list[Pcm]:
-        """The sound of each segment, its speed not yet changed; raises as `speak` does."""
+    async def read(self, passage: Passage) -> list[Part]:
+        """Each segment, its speed not yet changed; raises as `speak` does."""
         segments = whole(
             passage.text,
             normalize=self.normalize,
@@ -47,12 +49,12 @@ class Reader:
             words=self.words,
             ssml=self.ssml,
         )
-        request = SpeechRequest(segments, self.voice, options=self.options)
-        parts: list[Pcm] = []
+        request = SpeechRequest(segments, self.voice, self.speed, self.options)
+        parts: list[Part] = []
         async for segment in segments:
             while (pcm := await self.turn(partial(self._segment, request, segment))) is None:
                 pass
-            parts.append(pcm)
+            parts.append(Part(segment.written, pcm))
         return parts
 
     async def _segment(self, request: SpeechRequest, segment: Segment) -> Pcm:

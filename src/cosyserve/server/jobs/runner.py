@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 
@@ -15,11 +16,13 @@ from anyio.to_thread import run_sync
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
+from cosyserve.files import write_atomically
 from cosyserve.server.failures import as_cosy_error, body_of
 from cosyserve.server.jobs.books import book_of, passages_of
 from cosyserve.server.jobs.store import Job, Jobs, Place, storage
 from cosyserve.server.service import ServerState, Service
 from cosyserve.speech.binding import bound
+from cosyserve.speech.captions import Caption, packed
 from cosyserve.speech.encoders import BOOK_FORMATS
 from cosyserve.speech.label import label_of
 from cosyserve.speech.passages import Passages, speak_all
@@ -129,12 +132,14 @@ class Runner:
         fmt, label = BOOK_FORMATS[job.manner.response_format], label_of(self._service.settings)
         looked = time.monotonic()
         with closing(bound(place.audio, book, passages, fmt, job.manner.speed, label)) as binding:
-            while (seconds := await run_sync(next, binding, None)) is not None:
-                job.seconds = seconds
+            captions: Sequence[Caption] = ()
+            while (so_far := await run_sync(next, binding, None)) is not None:
+                job.seconds, captions = so_far.seconds, so_far.captions
                 if time.monotonic() > looked + _LOOK_SECONDS:
                     await self._go_on(job)
                     looked = time.monotonic()
         await self._go_on(job)
+        await run_sync(write_atomically, place.captions, packed(captions))
         job.status, job.finished, job.label = "done", time.time(), label.entry if label else ""
         log.info(
             "Job %s done: %.2f s of %s, content %s",
@@ -173,6 +178,7 @@ class Runner:
             service.words(manner.voice),
             options,
             service.settings.max_audio_seconds,
+            speed=manner.speed,
             normalize=manner.normalize,
             ssml=manner.input_format == "ssml",
             turn=service.admission.borrow,

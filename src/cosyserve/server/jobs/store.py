@@ -22,9 +22,10 @@ from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.files import write_atomically
 from cosyserve.settings import Settings
+from cosyserve.speech.passages import is_sound
 
 _ID = re.compile(r"[0-9a-f]{32}")
-_CARD, _TEXT, _PASSAGES, _AUDIO, _LOCK = "job.json", "text", "passages", "audio", ".lock"
+_CARD, _TEXT, _PASSAGES, _AUDIO, _CAPTIONS, _LOCK = "job.json", "text", "passages", "audio", "captions", ".lock"
 _PRIVATE = 0o700  # texts are nobody else's business
 _FORSAKEN_SECONDS = 3600  # after which a folder without a card is no job that is just being written
 
@@ -77,6 +78,10 @@ class Place:
         return self.folder / _AUDIO
 
     @property
+    def captions(self) -> Path:
+        return self.folder / _CAPTIONS
+
+    @property
     def text(self) -> Path:
         return self.folder / _TEXT
 
@@ -88,7 +93,7 @@ class Place:
     def kept(self) -> int:
         """The number of passages that have been spoken."""
         with suppress(FileNotFoundError):
-            return sum(not entry.name.startswith(".") for entry in os.scandir(self.passages))
+            return sum(is_sound(entry.name) for entry in os.scandir(self.passages))
         return 0
 
     def clear(self) -> None:

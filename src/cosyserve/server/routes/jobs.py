@@ -1,10 +1,11 @@
 """Jobs: long texts that are spoken when streams are free, while nobody waits."""
 
 import time
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
@@ -16,9 +17,11 @@ from cosyserve.server.fields import AnyCase, ShortText
 from cosyserve.server.jobs.books import book_of, passages_of
 from cosyserve.server.jobs.runner import Runner
 from cosyserve.server.jobs.store import Job, Jobs, Manner, Status, is_seen, new_id
+from cosyserve.server.routes.captions import CAPTIONS
 from cosyserve.server.routes.openai import Deleted, SpokenBody
 from cosyserve.server.service import Service, service_of
 from cosyserve.speech.audio import SAMPLE_RATE
+from cosyserve.speech.captions import caption_format, unpacked
 from cosyserve.speech.encoders import BOOK_FORMATS
 from cosyserve.speech.label import HEADER
 from cosyserve.speech.synthesizer import Options
@@ -107,15 +110,32 @@ async def get_job(request: Request, job_id: JobId) -> JobEntry:
 async def get_job_audio(request: Request, job_id: JobId) -> FileResponse:
     """The audio of a job that is done."""
     job = await _found(request, job_id)
-    path = _jobs(request).place(job.id).audio
-    if job.status != "done" or not await run_sync(path.is_file):
-        raise CosyError(errors.JOB_UNFINISHED, status=job.status, retry_after=_RETRY_SECONDS)
+    path = _jobs(request).place(_done(job).id).audio
+    if not await run_sync(path.is_file):
+        raise CosyError(errors.JOB_ABSENT, param="id")  # it was deleted this very moment
     headers = {"Cache-Control": "no-store", "X-Sample-Rate": str(SAMPLE_RATE)}
     if job.label:
         headers[HEADER] = job.label
     name = f"{job.id}.{job.manner.response_format}"
     media_type = BOOK_FORMATS[job.manner.response_format].media_type
     return FileResponse(path, headers=headers, media_type=media_type, filename=name)
+
+
+@router.get(f"{PATH}/{{id}}/captions", response_class=Response, responses=CAPTIONS)
+async def get_job_captions(
+    request: Request,
+    job_id: JobId,
+    fmt: Annotated[ShortText, Query(alias="format", description="`srt`, `vtt` or `json`.")] = "json",
+) -> Response:
+    """What is said when in the audio of a job that is done."""
+    kind = caption_format(fmt)
+    job = _done(await _found(request, job_id))
+    try:
+        kept = await run_sync(partial(_jobs(request).place(job.id).captions.read_text, encoding="utf-8"))
+    except FileNotFoundError:
+        raise CosyError(errors.JOB_ABSENT, param="id") from None
+    content = await run_sync(lambda: kind.written(unpacked(kept)))
+    return Response(content, headers={"Cache-Control": "no-store"}, media_type=f"{kind.media_type}; charset=utf-8")
 
 
 @router.delete(f"{PATH}/{{id}}")
@@ -126,6 +146,13 @@ async def delete_job(request: Request, job_id: JobId) -> Deleted:
     runner: Runner = request.app.state.runner
     runner.deleted(job.id)
     return Deleted(id=job.id)
+
+
+def _done(job: Job) -> Job:
+    """The job, if it is done; raises `CS-JOB-002`."""
+    if job.status != "done":
+        raise CosyError(errors.JOB_UNFINISHED, status=job.status, retry_after=_RETRY_SECONDS)
+    return job
 
 
 def _jobs(request: Request) -> Jobs:
