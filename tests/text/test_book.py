@@ -77,6 +77,13 @@ def test_tiny_paragraphs_make_few_passages(paragraph: str) -> None:
     assert len(list(of_text(text).passages)) <= len(text) / SHORTEST + 1
 
 
+@pytest.mark.parametrize("text", ["# a\n" * 5000, "# a\n\nb\n\n" * 5000, "a\n=\n" * 5000])
+def test_a_text_of_headings_makes_few_passages(text: str) -> None:
+    book = of_markdown(text)
+    assert len(list(book.passages)) <= len(text) / SHORTEST + 1
+    assert spoken(book)[:6] == "aaaaaa" if "b" not in text else "ababab"
+
+
 def test_a_paragraph_is_a_passage_with_a_pause_behind_it() -> None:
     one, two = SENTENCE * 5, SENTENCE * 6
     passages = list(of_text(f"{one}\n\n{two}").passages)

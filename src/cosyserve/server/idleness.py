@@ -23,6 +23,10 @@ class Idleness:
         last = max(self._since, self._admission.last_use)
         return max(0.0, self._limit - (now - last))
 
+    def touch(self) -> None:
+        """Something is done that is no request."""
+        self._since = time.monotonic()
+
     def cancel(self) -> None:
         """Until the next start."""
         self._limit = 0.0

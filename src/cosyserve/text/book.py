@@ -5,6 +5,7 @@ their number nor their length depends on who wrote the text.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,7 +15,9 @@ from cosyserve.text.sentences import sentences
 
 SHORTEST, LONGEST = 200, 800  # characters: shorter paragraphs are joined, longer ones are cut
 PARAGRAPH_PAUSE, HEADING_PAUSE, CHAPTER_PAUSE = 0.4, 0.8, 1.5  # seconds of silence behind each
+MOST_HEADINGS = 2000  # each is a passage, however short it is
 _LONGEST_TITLE = 60  # characters of a line that may be a heading in a plain text
+_LONGEST_MARKED = 1000  # … in Markdown; what looks for one takes the square of a line's length
 
 # Headings that people write without any mark-up.
 _NUMBER = (
@@ -93,10 +96,9 @@ def of_one(text: str) -> Book:
 
 def of_blocks(blocks: Iterable[Block], title: str = "", author: str = "") -> Book:
     """Chapters begin at headings down to the highest level that has several of them."""
-    blocks = list(blocks)
-    levels = [block.level for block in blocks if block.level]
-    several = [level for level in levels if levels.count(level) > 1] if levels else []
-    deepest = min(several, default=max(levels, default=0))
+    blocks = _with_few_headings(list(blocks))
+    levels = Counter(block.level for block in blocks if block.level)
+    deepest = min((level for level in levels if levels[level] > 1), default=max(levels, default=0))
     parts: list[list[Block]] = [[]]
     for block in blocks:
         if 0 < block.level <= deepest and any(not each.level for each in parts[-1]):
@@ -109,10 +111,17 @@ def of_parts(parts: Iterable[tuple[str, list[Block]]], title: str = "", author: 
     """Chapters whose titles are known. What has no title belongs to what comes before it."""
     joined: list[tuple[str, list[Block]]] = []
     for name, blocks in parts:
-        if name or not joined:
+        if (name and len(joined) < MOST_HEADINGS) or not joined:
             joined.append((name, []))
-        joined[-1][1].extend(blocks)
+        joined[-1][1].extend(_with_few_headings(blocks))
     return Book(tuple(_chapter(blocks, name) for name, blocks in joined if blocks), title, author)
+
+
+def _with_few_headings(blocks: list[Block]) -> list[Block]:
+    """The same, or with paragraphs instead of headings where there are so many that they are none."""
+    if sum(block.level > 0 for block in blocks) <= MOST_HEADINGS:
+        return blocks
+    return [Block(block.text) for block in blocks]
 
 
 def _chapter(blocks: list[Block], title: str = "") -> Chapter:
@@ -188,7 +197,8 @@ def _marked_lines(text: str) -> Iterator[Block]:
         mark = _FENCE.match(line)
         if mark and (not fence or mark[1].startswith(fence)):
             fence = "" if fence else mark[1]
-        heading, underline = (None, None) if fence else (_MARKED.match(line), _UNDERLINE.match(line))
+        looked_at = not fence and len(line) <= _LONGEST_MARKED
+        heading, underline = (_MARKED.match(line), _UNDERLINE.match(line)) if looked_at else (None, None)
         if held is not None and held.strip() and underline:
             yield Block(held.strip(), 1 if underline[1] else 2)
             held = None

@@ -7,9 +7,10 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
+from typing import TypeVar
 
 import anyio
 from anyio.to_thread import run_sync
@@ -32,10 +33,15 @@ from cosyserve.text.book import Passage
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0  # between looks for jobs, which another server may have taken in
+Result = TypeVar("Result")
+
+_LOOK_SECONDS = 2.0  # between looks for jobs, which another server may have taken in
+_START_SECONDS = 0.5  # between looks whether the server is ready
+_CHECK_SECONDS = 1.0  # between looks for a reason to stop while the file is written
 _TRIES = 3  # of a passage that fails
 _TRY_AGAIN_SECONDS = 2.0
 _MOST_BEGUN = 5  # ends of servers at the same place, after which a job is given up
+_ON_PURPOSE = (ServerState.STOPPING, ServerState.RETIRING, ServerState.IDLE)
 
 
 class DeletedError(Exception):
@@ -48,6 +54,7 @@ class Runner:
         self._added = asyncio.Event()
         self._current = ""  # the job that is worked on
         self._working: asyncio.Task[None] | None = None
+        self._begun: set[str] = set()  # jobs that this server has begun
 
     def added(self) -> None:
         """There is a new job."""
@@ -65,7 +72,8 @@ class Runner:
                 while alone and await self._one():
                     pass
             self._added.clear()
-            with anyio.move_on_after(_LOOK_SECONDS):
+            starts = self._service.state is ServerState.STARTING
+            with anyio.move_on_after(_START_SECONDS if starts else _LOOK_SECONDS):
                 await self._added.wait()
 
     async def _one(self) -> bool:
@@ -78,13 +86,16 @@ class Runner:
             return False
         if not waiting or self._service.condition is not ServerState.READY:
             return False
-        self._current = waiting[0].id
-        self._working = asyncio.create_task(self._finish(waiting[0]))
+        job = waiting[0]
+        self._current = job.id
+        self._working = asyncio.create_task(self._finish(job))
         try:
             await asyncio.wait({self._working})
         finally:
             self._working.cancel()
             self._current = ""
+        if not self._jobs.place(job.id).card.exists():
+            await run_sync(self._jobs.remove, job.id)  # what was still written when it was deleted
         if not self._working.cancelled() and (problem := self._working.exception()):
             log.error("A job cannot go on", exc_info=problem)
             return False
@@ -99,9 +110,10 @@ class Runner:
         except DeletedError:
             return
         except Exception as problem:
-            error = storage(problem) if isinstance(problem, OSError) else as_cosy_error(problem)
             if self._service.condition is not ServerState.READY:
-                return  # that is the reason, and the job goes on when a server is ready again
+                await self._pause(job)
+                return
+            error = as_cosy_error(problem)
             job.status, job.error, job.finished = "failed", body_of(error)["error"], time.time()
             log.warning("Job %s failed: %s", job.id, error)
         if await run_sync(self._jobs.update, job):
@@ -112,11 +124,19 @@ class Runner:
     async def _begin(self, job: Job, place: Place) -> None:
         """Raises `CS-JOB-006` once servers have ended at the same place again and again, which may not be by chance."""
         kept = await run_sync(lambda: place.kept)
-        job.begun = job.begun + 1 if kept == job.kept else 1
+        if job.id not in self._begun:
+            job.begun = job.begun + 1 if kept == job.kept else 1
+        self._begun.add(job.id)
         job.kept, job.status = kept, "running"
         if job.begun > _MOST_BEGUN:
             raise CosyError(errors.JOB_ENDS_SERVER, times=_MOST_BEGUN)
         await self._update(job)
+
+    async def _pause(self, job: Job) -> None:
+        """The job goes on when a server is ready again. It is not the job that ends a server that stops on purpose."""
+        if self._service.state in _ON_PURPOSE:
+            job.begun = 0
+            await run_sync(self._jobs.update, job)
 
     async def _update(self, job: Job) -> None:
         if not await run_sync(self._jobs.update, job):
@@ -126,20 +146,20 @@ class Runner:
         text = await run_sync(partial(place.text.read_text, encoding="utf-8"))
         book = await run_sync(book_of, text, job.manner)
         passages = passages_of(place, job.manner)
-        await run_sync(partial(passages.folder.mkdir, exist_ok=True))
+        await _stored(partial(passages.folder.mkdir, exist_ok=True))
         missing = await run_sync(passages.missing, book.passages)
         await speak_all(missing, self._service.capacity.streams, partial(self._keep, job, passages))
         fmt, label = BOOK_FORMATS[job.manner.response_format], label_of(self._service.settings)
         looked = time.monotonic()
         with closing(bound(place.audio, book, passages, fmt, job.manner.speed, label)) as binding:
             captions: Sequence[Caption] = ()
-            while (so_far := await run_sync(next, binding, None)) is not None:
+            while (so_far := await _stored(partial(next, binding, None))) is not None:
                 job.seconds, captions = so_far.seconds, so_far.captions
-                if time.monotonic() > looked + _LOOK_SECONDS:
+                if time.monotonic() > looked + _CHECK_SECONDS:
                     await self._go_on(job)
                     looked = time.monotonic()
         await self._go_on(job)
-        await run_sync(write_atomically, place.captions, packed(captions))
+        await _stored(partial(write_atomically, place.captions, packed(captions)))
         job.status, job.finished, job.label = "done", time.time(), label.entry if label else ""
         log.info(
             "Job %s done: %.2f s of %s, content %s",
@@ -151,13 +171,15 @@ class Runner:
         for left in reversed(range(_TRIES)):
             await self._go_on(job)
             try:
-                await run_sync(passages.keep, passage, await self._reader(job).read(passage))
-            except CosyError as error:
+                parts = await self._reader(job).read(passage)
+            except Exception as problem:
+                error = as_cosy_error(problem)
                 if not left or error.fault.status < 500 or self._service.condition is not ServerState.READY:
-                    raise
+                    raise error from problem
                 log.warning("Job %s tries a passage again: %s", job.id, error)
                 await anyio.sleep(error.retry_after or _TRY_AGAIN_SECONDS)
             else:
+                await _stored(partial(passages.keep, passage, parts))
                 return
 
     async def _go_on(self, job: Job) -> None:
@@ -166,6 +188,7 @@ class Runner:
             raise CosyError(errors.STOPPING)
         if not self._jobs.place(job.id).card.exists():
             raise DeletedError
+        self._service.idleness.touch()
         await run_sync(self._jobs.expect_room)
 
     def _reader(self, job: Job) -> Reader:
@@ -183,3 +206,11 @@ class Runner:
             ssml=manner.input_format == "ssml",
             turn=service.admission.borrow,
         )
+
+
+async def _stored(work: Callable[[], Result]) -> Result:
+    """Does work on the disk in a thread; raises `CS-JOB-004` if the disk does not take it."""
+    try:
+        return await run_sync(work)
+    except OSError as error:
+        raise storage(error) from error

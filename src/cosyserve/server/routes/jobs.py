@@ -1,6 +1,8 @@
 """Jobs: long texts that are spoken when streams are free, while nobody waits."""
 
+import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -34,6 +36,8 @@ router = APIRouter(route_class=BoundedRoute, responses=RESPONSES, tags=["jobs"])
 
 JobId = Annotated[ShortText, Path(alias="id", description="The id that POST /v1/audio/jobs gave.")]
 _RETRY_SECONDS = 5
+# One at a time: a long text may take seconds of the interpreter, which streams need as well.
+_CUTTING = ThreadPoolExecutor(1, thread_name_prefix="cut")
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _AUDIO: dict[int | str, dict[str, Any]] = {
     200: {"description": "The audio", "content": {each.media_type: _BINARY for each in BOOK_FORMATS.values()}},
@@ -85,7 +89,8 @@ async def create_job(request: Request, response: Response, body: JobBody) -> Job
     service = service_of(request)
     service.require_model(body.model)
     service.require_ready(body.voice_name, Options(body.instructions, seed=body.seed))
-    job, text = await run_sync(_made, service, body, request.state.caller)
+    making = partial(_made, service, body, request.state.caller)
+    job, text = await asyncio.get_running_loop().run_in_executor(_CUTTING, making)
     await run_sync(_jobs(request).add, job, text)
     runner: Runner = request.app.state.runner
     runner.added()
