@@ -213,6 +213,12 @@ class Settings(BaseSettings):
         description="Longest text of one job, in characters. The bytes of the request count for "
         "COSYSERVE_MAX_UPLOAD_BYTES, too.",
     )
+    job_streams: int = Field(
+        4,
+        ge=1,
+        description="Most streams that jobs use at a time, of those that requests leave free. More finish a job "
+        "sooner, and requests beside it hear their first sound later.",
+    )
     job_bytes: int = Field(
         10 * 1024**3, ge=1024, description="Room for all jobs together in the state folder, in bytes."
     )

@@ -148,7 +148,8 @@ class Runner:
         passages = passages_of(place, job.manner)
         await _stored(partial(passages.folder.mkdir, exist_ok=True))
         missing = await run_sync(passages.missing, book.passages)
-        await speak_all(missing, self._service.capacity.streams, partial(self._keep, job, passages))
+        at_once = min(self._service.capacity.streams, self._service.settings.job_streams)
+        await speak_all(missing, at_once, partial(self._keep, job, passages))
         fmt, label = BOOK_FORMATS[job.manner.response_format], label_of(self._service.settings)
         looked = time.monotonic()
         with closing(bound(place.audio, book, passages, fmt, job.manner.speed, label)) as binding:
