@@ -57,7 +57,7 @@ def test_a_book_goes_on_where_a_killed_process_left_it(tmp_path: Path) -> None:
     written = [line for line in lines if PARAGRAPH[:20] in line or line.startswith(("A book", "Part", "Kept"))]
     assert sum(line.startswith("Kept: ") for line in written) >= len(kept)
     assert sum(not line.startswith("Kept: ") for line in written) > 0
-    assert read.tags["©nam"] == ["A book"]
+    assert read.tags["©alb"] == ["A book"]
     assert {path.name for path in tmp_path.iterdir()} - {"state"} == {"book.m4b", "book.md", "book.srt"}
 
 

@@ -20,7 +20,7 @@ from tests.standins import CHUNK_SECONDS, CapableSynthesizer, FailingSynthesizer
 
 JOBS = "/v1/audio/jobs"
 LONG = "\n\n".join(
-    f"Paragraph number {number}. " + "It has some words, and they are spoken. " * 5 for number in range(40)
+    f"Paragraph number {number}. " + "It has some words, and they are spoken. " * 5 for number in range(60)
 )
 BOOK = "# A book\n\nIt begins.\n\n## One\n\nab\n\n## Two\n\ncd efg\n"
 
@@ -120,7 +120,7 @@ def test_an_audiobook_has_chapters_a_title_and_the_label(url: str) -> None:
     assert response.headers["content-type"] == "audio/mp4"
     read = mutagen.File(io.BytesIO(response.content))
     assert [chapter.title for chapter in read.chapters] == ["A book", "One", "Two"]
-    assert read.tags["©nam"] == ["A book"]
+    assert read.tags["©alb"] == ["A book"]
     label = json.loads(response.headers["x-aigc-label"])
     assert json.loads(bytes(read.tags["----:com.apple.iTunes:AIGC"][0])) == label
 
