@@ -14,7 +14,6 @@ from starlette.staticfiles import StaticFiles
 
 from cosyserve import __version__, errors
 from cosyserve.errors import CosyError
-from cosyserve.keys import accepted_keys
 from cosyserve.machine import Machine
 from cosyserve.server import failures
 from cosyserve.server.bodies import most_bytes
@@ -25,15 +24,19 @@ from cosyserve.server.jobs.runner import Runner
 from cosyserve.server.jobs.store import Jobs
 from cosyserve.server.middleware import Addresses, BodyLimit, Envelope
 from cosyserve.server.published import Host
-from cosyserve.server.routes import captions, classic, cosyvoice, jobs, lexicon, openai, ops, socket, xtts
+from cosyserve.server.quotas import LIMIT_HEADERS
+from cosyserve.server.routes import captions, classic, cosyvoice, jobs, lexicon, openai, ops, socket, usage, xtts
 from cosyserve.server.service import ServerState, Service
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.label import HEADER
+from cosyserve.traces import start as traces
 
 log = logging.getLogger(__name__)
 
 _WEB = Path(__file__).parent / "web"
+# Of newer FastAPIs, which would send queries too, and in them texts: the traces are our own. Older ones ignore it.
+_NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 _PAGE_HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
@@ -48,21 +51,23 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(service.warm_up())  # /livez answers meanwhile
-        working = None
+        counting = asyncio.create_task(service.quotas.usage.keep())
+        resting = asyncio.create_task(service.rest())
+        tasks = [warming, counting, resting]
         try:
             if warm_first:
                 await warming
                 if service.state is ServerState.FAILED:
                     raise CosyError(errors.WARMUP_FAILED)  # the server must not serve with it
             app.state.runner = Runner(service, app.state.jobs)
-            working = asyncio.create_task(app.state.runner.run())
+            tasks.append(asyncio.create_task(app.state.runner.run()))
             yield
         finally:
-            tasks = [task for task in (warming, working) if task is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             service.synthesizer.close()
+            await asyncio.to_thread(traces.stop)
 
     # FastAPI's own documentation pages load scripts from a CDN, which this server does without.
     # Redirects would repeat whatever host they were asked for and lose a proxy's prefix.
@@ -73,6 +78,7 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.service = service
     app.state.jobs = Jobs(settings)
@@ -87,8 +93,8 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
         max_bytes_at={jobs.PATH: most_bytes(settings.max_job_chars)},
     )
     host = Host(settings, Machine())
-    keys = accepted_keys(settings, host_needs_none=bool(host))
-    app.add_middleware(Door, keys=keys, settings=settings, host=host)
+    service.keyring.open(host_needs_none=bool(host))
+    app.add_middleware(Door, keyring=service.keyring, settings=settings, host=host)
     app.add_middleware(
         Cors,
         allow_origins=settings.cors_list(),
@@ -100,12 +106,12 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
             "X-CosyServe-Synthesizer",
             HEADER,
             CAPTIONS_HEADER,
-            "Retry-After",
+            *LIMIT_HEADERS,
         ],
     )
     app.add_middleware(Addresses)
     app.add_middleware(Envelope)
-    for room in (openai, captions, jobs, lexicon, classic, xtts, cosyvoice, socket, ops):
+    for room in (openai, captions, jobs, lexicon, classic, xtts, cosyvoice, socket, usage, ops):
         app.include_router(room.router)
 
     @app.get("/", include_in_schema=False)

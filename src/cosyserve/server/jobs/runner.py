@@ -41,6 +41,7 @@ _CHECK_SECONDS = 1.0  # between looks for a reason to stop while the file is wri
 _TRIES = 3  # of a passage that fails
 _TRY_AGAIN_SECONDS = 2.0
 _MOST_BEGUN = 5  # ends of servers at the same place, after which a job is given up
+_ABLE = (ServerState.READY, ServerState.ASLEEP)
 _ON_PURPOSE = (ServerState.STOPPING, ServerState.RETIRING, ServerState.IDLE)
 
 
@@ -84,7 +85,7 @@ class Runner:
         except OSError as error:
             log.error("The jobs cannot be read: %s", error)
             return False
-        if not waiting or self._service.condition is not ServerState.READY:
+        if not waiting or self._service.condition not in _ABLE:
             return False
         job = waiting[0]
         self._current = job.id
@@ -99,7 +100,7 @@ class Runner:
         if not self._working.cancelled() and (problem := self._working.exception()):
             log.error("A job cannot go on", exc_info=problem)
             return False
-        return self._service.condition is ServerState.READY
+        return self._service.condition in _ABLE
 
     async def _finish(self, job: Job) -> None:
         """Take a job to its end: it is done, failed or deleted, or the server cannot go on."""
@@ -110,7 +111,7 @@ class Runner:
         except DeletedError:
             return
         except Exception as problem:
-            if self._service.condition is not ServerState.READY:
+            if self._service.condition not in _ABLE:
                 await self._pause(job)
                 return
             error = as_cosy_error(problem)
@@ -162,6 +163,7 @@ class Runner:
         await self._go_on(job)
         await _stored(partial(write_atomically, place.captions, packed(captions)))
         job.status, job.finished, job.label = "done", time.time(), label.entry if label else ""
+        self._service.metrics.audio_seconds.inc(job.seconds or 0)
         log.info(
             "Job %s done: %.2f s of %s, content %s",
             *(job.id, job.seconds, fmt.name, label.content_id if label else "without a label"),
@@ -175,7 +177,7 @@ class Runner:
                 parts = await self._reader(job).read(passage)
             except Exception as problem:
                 error = as_cosy_error(problem)
-                if not left or error.fault.status < 500 or self._service.condition is not ServerState.READY:
+                if not left or error.fault.status < 500 or self._service.condition not in _ABLE:
                     raise error from problem
                 log.warning("Job %s tries a passage again: %s", job.id, error)
                 await anyio.sleep(error.retry_after or _TRY_AGAIN_SECONDS)
@@ -185,7 +187,7 @@ class Runner:
 
     async def _go_on(self, job: Job) -> None:
         """Raises the reason to stop, if there is one."""
-        if self._service.condition is not ServerState.READY:
+        if self._service.condition not in _ABLE:
             raise CosyError(errors.STOPPING)
         if not self._jobs.place(job.id).card.exists():
             raise DeletedError

@@ -49,7 +49,7 @@ class Job(BaseModel):
     """What is known of a job besides its text."""
 
     id: str
-    owner: str | None  # a digest of the key that it came with; see `Door`
+    owner: str | None  # a digest of the key that it came with; see `caller_of`
     created: float  # seconds since 1970
     characters: int
     passages: int  # that have a sound, each counted once

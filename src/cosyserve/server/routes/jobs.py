@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.server.bodies import BoundedRoute
+from cosyserve.server.door import caller_of
 from cosyserve.server.failures import RESPONSES, ErrorDetail
 from cosyserve.server.fields import AnyCase, ShortText
 from cosyserve.server.jobs.books import book_of, passages_of
@@ -21,7 +22,7 @@ from cosyserve.server.jobs.runner import Runner
 from cosyserve.server.jobs.store import Job, Jobs, Manner, Status, is_seen, new_id
 from cosyserve.server.routes.captions import CAPTIONS
 from cosyserve.server.routes.openai import Deleted, SpokenBody
-from cosyserve.server.service import Service, service_of
+from cosyserve.server.service import Service, key_of, service_of
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.captions import caption_format, unpacked
 from cosyserve.speech.encoders import BOOK_FORMATS
@@ -89,9 +90,10 @@ async def create_job(request: Request, response: Response, body: JobBody) -> Job
     service = service_of(request)
     service.require_model(body.model)
     service.require_ready(body.voice_name, Options(body.instructions, seed=body.seed))
-    making = partial(_made, service, body, request.state.caller)
+    making = partial(_made, service, body, caller_of(request))
     job, text = await asyncio.get_running_loop().run_in_executor(_CUTTING, making)
-    await run_sync(_jobs(request).add, job, text)
+    with service.quotas.take(key_of(request), job.characters):
+        await run_sync(_jobs(request).add, job, text)
     runner: Runner = request.app.state.runner
     runner.added()
     response.headers["Location"] = f"{request.scope.get('root_path', '')}{PATH}/{job.id}"
@@ -101,7 +103,8 @@ async def create_job(request: Request, response: Response, body: JobBody) -> Job
 @router.get(PATH)
 async def list_jobs(request: Request) -> JobEntries:
     """Your jobs, the oldest first. Where keys are needed, they are those that came with the same key."""
-    found = [job for job in await run_sync(_jobs(request).all) if is_seen(job, request.state.caller)]
+    caller = caller_of(request)
+    found = [job for job in await run_sync(_jobs(request).all) if is_seen(job, caller)]
     return JobEntries(data=[await _shown(request, job) for job in found])
 
 
@@ -166,7 +169,7 @@ def _jobs(request: Request) -> Jobs:
 
 
 async def _found(request: Request, job_id: str) -> Job:
-    return await run_sync(_jobs(request).find, job_id, request.state.caller)
+    return await run_sync(_jobs(request).find, job_id, caller_of(request))
 
 
 def _made(service: Service, body: JobBody, owner: str | None) -> tuple[Job, str]:
