@@ -14,6 +14,8 @@ import mutagen
 import psutil
 import pytest
 
+from cosyserve.keys.key import Limits
+from cosyserve.keys.key_file import KeyFile
 from tests.conftest import Serving
 from tests.running import HANGS, Server, eventually
 from tests.standins import CHUNK_SECONDS, CapableSynthesizer, FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
@@ -186,6 +188,17 @@ def test_jobs_are_seen_by_their_own_key_alone(serve: Any) -> None:
             assert code_of(httpx.request(method, address, headers=other)) == (404, "CS-JOB-001")
             assert httpx.request(method, address).status_code == 401
         assert httpx.delete(f"{url}{JOBS}/{job['id']}", headers=mine).status_code == 200
+
+
+def test_jobs_count_against_the_limits_of_a_named_key(serve: Any, tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "state")
+    mine, other = (keys.add(name, "normal", Limits(characters_per_day=10)) for name in ("mine", "other"))
+    with serve(ToneSynthesizer()) as url:
+        job = job_of(url, "Ten chars.", key=mine)
+        refused = httpx.post(url + JOBS, json={"input": "a"}, headers=bearer(mine))
+        assert refused.status_code == 429
+        assert [each["id"] for each in httpx.get(url + JOBS, headers=bearer(mine)).json()["data"]] == [job["id"]]
+        assert httpx.get(url + JOBS, headers=bearer(other)).json()["data"] == []
 
 
 def test_nobody_reads_a_key_or_a_text_in_the_state_folder(serve: Any, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ _TRIES = 3  # of a passage that fails
 _TRY_AGAIN_SECONDS = 2.0
 _MOST_BEGUN = 5  # ends of servers at the same place, after which a job is given up
 _ABLE = (ServerState.READY, ServerState.ASLEEP)
+_PASSING = (errors.NO_ROOM_TO_WAKE, errors.NO_REPLICA)
 _ON_PURPOSE = (ServerState.STOPPING, ServerState.RETIRING, ServerState.IDLE)
 
 
@@ -170,20 +171,20 @@ class Runner:
         )
 
     async def _keep(self, job: Job, passages: Passages, passage: Passage) -> None:
-        """Speak a passage and keep it. What fails is tried again a few times."""
-        for left in reversed(range(_TRIES)):
+        """Speak a passage and keep it. What fails is tried again a few times, what passes by itself is waited for."""
+        tries = 0
+        while True:
             await self._go_on(job)
             try:
                 parts = await self._reader(job).read(passage)
+                break
             except Exception as problem:
                 error = as_cosy_error(problem)
-                if not left or error.fault.status < 500 or self._service.condition not in _ABLE:
+                tries += error.fault not in _PASSING
+                if tries == _TRIES or error.fault.status < 500 or self._service.condition not in _ABLE:
                     raise error from problem
-                log.warning("Job %s tries a passage again: %s", job.id, error)
                 await anyio.sleep(error.retry_after or _TRY_AGAIN_SECONDS)
-            else:
-                await _stored(partial(passages.keep, passage, parts))
-                return
+        await _stored(partial(passages.keep, passage, parts))
 
     async def _go_on(self, job: Job) -> None:
         """Raises the reason to stop, if there is one."""
