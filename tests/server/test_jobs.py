@@ -143,8 +143,17 @@ def test_captions_say_what_is_said_when(url: str) -> None:
 def test_part_of_the_audio_can_be_asked_for(url: str) -> None:
     job = job_of(url, "Hello.")
     whole = audio_of(url, job).content
-    part = httpx.get(f"{url}{JOBS}/{job['id']}/audio", headers={"Range": "bytes=10-19"})
-    assert (part.status_code, part.content) == (206, whole[10:20])
+
+    def part(said: str) -> httpx.Response:
+        return httpx.get(f"{url}{JOBS}/{job['id']}/audio", headers={"Range": said})
+
+    for said, content in {"bytes=10-19": whole[10:20], "bytes=10-": whole[10:], "bytes=-5": whole[-5:]}.items():
+        assert (part(said).status_code, part(said).content) == (206, content)
+    many = "bytes=" + ",".join(f"{place}-{place}" for place in range(0, 8000, 2))
+    for said in ("bytes=9-3", "bytes=-", "bytes=a-b", "words=1-2", "bytes=0-1,4-5", many):
+        assert (part(said).status_code, part(said).content) == (200, whole)
+    for said in (f"bytes={len(whole)}-", "bytes=-0"):
+        assert code_of(part(said)) == (416, "CS-JOB-007")
 
 
 def test_what_a_request_may_ask_for_a_job_may_too(serve: Any) -> None:

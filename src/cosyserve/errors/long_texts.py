@@ -51,6 +51,14 @@ JOB_ENDS_SERVER = Fault(
     "在合成该任务的同一部分时，服务器已意外退出 {times} 次，因此不再重试。",
     "请在服务器日志中查看退出原因，解决后重新提交文本。",
 )
+RANGE_OUTSIDE = Fault(
+    "CS-JOB-007",
+    416,
+    "The audio has {size} bytes, and the part that was asked for lies outside.",
+    "Ask for a part that begins before its end, or leave the header Range out.",
+    "音频共 {size} 字节，请求的范围超出其外。",
+    "请求的范围须从文件末尾之前开始；或去掉请求头 Range。",
+)
 BOOK_UNREADABLE = Fault(
     "CS-BOOK-001",
     400,

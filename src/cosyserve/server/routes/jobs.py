@@ -1,21 +1,25 @@
 """Jobs: long texts that are spoken when streams are free, while nobody waits."""
 
 import asyncio
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
+from fastapi import Path as InPath
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
+from starlette.types import Receive, Scope, Send
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.server.bodies import BoundedRoute
 from cosyserve.server.door import caller_of
-from cosyserve.server.failures import RESPONSES, ErrorDetail
+from cosyserve.server.failures import RESPONSES, ErrorBody, ErrorDetail
 from cosyserve.server.fields import AnyCase, ShortText
 from cosyserve.server.jobs.books import book_of, passages_of
 from cosyserve.server.jobs.runner import Runner
@@ -35,16 +39,40 @@ PATH = "/v1/audio/jobs"
 
 router = APIRouter(route_class=BoundedRoute, responses=RESPONSES, tags=["jobs"])
 
-JobId = Annotated[ShortText, Path(alias="id", description="The id that POST /v1/audio/jobs gave.")]
+JobId = Annotated[ShortText, InPath(alias="id", description="The id that POST /v1/audio/jobs gave.")]
 _RETRY_SECONDS = 5
+_RANGE = re.compile(rb"bytes=(\d{0,15})-(\d{0,15})")
 # One at a time: a long text may take seconds of the interpreter, which streams need as well.
 _CUTTING = ThreadPoolExecutor(1, thread_name_prefix="cut")
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _AUDIO: dict[int | str, dict[str, Any]] = {
     200: {"description": "The audio", "content": {each.media_type: _BINARY for each in BOOK_FORMATS.values()}},
     206: {"description": "The part of the audio that `Range` names"},
-    416: {"description": "There is no such part"},
+    416: {"model": ErrorBody, "description": "There is no such part"},
 }
+
+
+class _Audio(FileResponse):
+    """A file, or one part of it. The library's own reading of several parts takes the square of their number in some of
+    its versions, and answers nonsense in a format that is not ours; here nonsense is ignored, as HTTP has it."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = [value for name, value in scope["headers"] if name == b"range"]
+        headers = scope["headers"]
+        if not (len(given) == 1 and self._is_part(given[0])):
+            headers = [(name, value) for name, value in headers if name != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
+
+    def _is_part(self, given: bytes) -> bool:
+        """Raises `CS-JOB-007` for a part that is not there."""
+        match = _RANGE.fullmatch(given.strip())
+        if match is None or (match[1] == match[2] == b""):
+            return False
+        size = Path(self.path).stat().st_size
+        begin = int(match[1]) if match[1] else 0
+        if begin >= size or (not match[1] and not int(match[2])):
+            raise CosyError(errors.RANGE_OUTSIDE, size=size)
+        return not match[1] or not match[2] or begin <= int(match[2])
 
 
 class JobBody(SpokenBody):
@@ -126,7 +154,7 @@ async def get_job_audio(request: Request, job_id: JobId) -> FileResponse:
         headers[HEADER] = job.label
     name = f"{job.id}.{job.manner.response_format}"
     media_type = BOOK_FORMATS[job.manner.response_format].media_type
-    return FileResponse(path, headers=headers, media_type=media_type, filename=name)
+    return _Audio(path, headers=headers, media_type=media_type, filename=name)
 
 
 @router.get(f"{PATH}/{{id}}/captions", response_class=Response, responses=CAPTIONS)
