@@ -223,6 +223,28 @@ class Settings(BaseSettings):
     max_audio_seconds: float = Field(
         3600, gt=0, description="Longest audio of one request, in seconds. The stream is cut off there."
     )
+    max_jobs: int = Field(
+        100,
+        ge=0,
+        description="Most jobs that are kept at a time, waiting and finished ones (docs/long-texts.md). 0 means that "
+        "the server takes none.",
+    )
+    max_job_chars: int = Field(
+        500_000,
+        ge=1,
+        description="Longest text of one job, in characters. The bytes of the request count for "
+        "COSYSERVE_MAX_UPLOAD_BYTES, too.",
+    )
+    job_streams: int = Field(
+        4,
+        ge=1,
+        description="Most streams that jobs use at a time, of those that requests leave free. More finish a job "
+        "sooner, and requests beside it hear their first sound later.",
+    )
+    job_bytes: int = Field(
+        10 * 1024**3, ge=1024, description="Room for all jobs together in the state folder, in bytes."
+    )
+    job_hours: float = Field(24, gt=0, description="How long a finished job is kept with its audio, in hours.")
     stall_seconds: float = Field(
         60, gt=0, description="A client that reads or sends nothing for this many seconds loses its stream."
     )

@@ -11,6 +11,8 @@ WORK = [
     ("POST", "/v1/audio/speech"),
     ("GET", "/v1/models"),
     ("GET", "/v1/audio/voices"),
+    ("POST", "/v1/audio/jobs"),
+    ("GET", "/v1/audio/jobs"),
     ("GET", "/v1/audio/lexicon"),
     ("PUT", "/v1/audio/lexicon/word"),
     ("DELETE", "/v1/audio/lexicon/word"),

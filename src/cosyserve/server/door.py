@@ -6,6 +6,7 @@ The same holds for the host of a container whose port is published on its loopba
 """
 
 import base64
+import hashlib
 import ipaddress
 import re
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,6 +27,7 @@ from cosyserve.keys import MAIN, Key
 from cosyserve.keys.keyring import Keyring
 from cosyserve.server.failures import response_of
 from cosyserve.server.published import Host
+from cosyserve.server.service import service_of
 from cosyserve.settings import Settings
 
 # What a browser's WebSocket, which cannot set headers, offers as a subprotocol in front of its key.
@@ -130,6 +133,17 @@ class Cors(CORSMiddleware):
         if len(asked) < len(request_headers.keys()):
             response.headers[f"{_PRIVATE}allow-private-network"] = "true"
         return response
+
+
+def caller_of(connection: HTTPConnection) -> str | None:
+    """A digest of the key of a request that was let in, by which what belongs to it is known. Empty without a key, None
+    where nobody needs one."""
+    keyring = service_of(connection).keyring
+    if not keyring.needed:
+        return None
+    given = islice(_given_keys(connection.headers), _MOST_GIVEN)
+    key = next((each for each in given if keyring.find([each]) is not None), None)
+    return "" if key is None else hashlib.sha256(key).hexdigest()
 
 
 def chosen_protocol(offered: Sequence[str]) -> str | None:

@@ -285,12 +285,17 @@ class Service:
         self, segments: AsyncIterator[Segment], voice: str = "", speed: float = 1.0, options: Options = Options()
     ) -> SpeechRequest:
         """The same for a text that is still arriving, whose pieces the caller checks."""
+        speaker = self.require_ready(voice, options)
+        return SpeechRequest(segments, speaker, speed, replace(options, stream=uuid.uuid4().hex))
+
+    def require_ready(self, voice: str, options: Options) -> Voice:
+        """The voice of that name; raises what keeps it from speaking with `options` now."""
         if self.state not in (ServerState.READY, ServerState.RETIRING):
             raise CosyError(_UNREADY[self.state], retry_after=1, reason=self.synthesizer.broken)
         self.require_capabilities(options)
         if not self.fleet.ready:
             raise CosyError(errors.NO_REPLICA, retry_after=_NEW_REPLICA_SECONDS)
-        return SpeechRequest(segments, self.voice(voice), speed, replace(options, stream=uuid.uuid4().hex))
+        return self.voice(voice)
 
 
 def key_of(connection: HTTPConnection) -> Key:
