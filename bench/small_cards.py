@@ -1,9 +1,9 @@
 """Whether a card of each size speaks as many streams as it is said to, with its memory capped to that size.
 
-    python -m bench.small_cards [--gib 8 12 16 24 48] [--past-seconds 15]
+    python -m bench.small_cards [--gib 8 12 16 24 48] [--past-seconds 15] [--edition cosyvoice3]
 
-On a CUDA device, with seeded weights of the released size, each size in a process of its own: as many streams at once
-as there is room for, in one voice.
+On a CUDA device, with untrained weights of the released size, each size in a process of its own: as many streams at
+once as there is room for, in one voice.
 """
 
 import argparse
@@ -16,41 +16,38 @@ import torch
 from bench.common.benchmark import Benchmark
 from bench.common.chosen import kernels_here
 from bench.common.results import Results, count, gib, seconds, words
+from bench.load import of_released_size
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
-from cosyserve.cosyvoice.model.config import SAMPLE_RATE, TOKENS_PER_SECOND
+from cosyserve.cosyvoice.model.config import RELEASED, SAMPLE_RATE, TOKENS_PER_SECOND
+from cosyserve.cosyvoice.model.untrained import never_stopping
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator, Request, Slot
 from cosyserve.cosyvoice.runtime.hops import Hops
 from cosyserve.cosyvoice.runtime.memory import frames_behind, room, shared_out
 from cosyserve.cosyvoice.runtime.token2wav import Token2WavStream
 from cosyserve.measure.model import speech, voice
-from tests.cosyvoice.seeded import FULL, seeded
 
 _POSITIONS = 2560  # as the synthesizer has them
 _RECORDED, _SPOKEN, _TEXT_TOKENS = 5 * TOKENS_PER_SECOND, 20 * TOKENS_PER_SECOND, 25
 
 
-def measured(size: float, past_seconds: float) -> dict[str, float]:
+def measured(size: float, past_seconds: float, edition: str) -> dict[str, float]:
     """On a card of so many GiB: bytes free for pages and at the peak, what has room, and seconds of sound spoken."""
     total = size * 2**30
     torch.zeros(1, device="cuda")
     free, whole = torch.cuda.mem_get_info()
     context = whole - free - torch.cuda.memory_reserved()
     torch.cuda.set_per_process_memory_fraction(min(1.0, (total - context) / whole))
-    model = seeded(FULL)
-    noise = model.flow.noise
-    for module in (model.llm, model.flow):
-        module.to("cuda", torch.bfloat16).requires_grad_(False)
-    model.flow.noise = noise.to("cuda")
-    model.hift.to("cuda").requires_grad_(False)
+    sizes, model = of_released_size("cuda", torch.bfloat16, RELEASED[edition])
+    never_stopping(model.llm)
     frames = frames_behind(round(past_seconds * TOKENS_PER_SECOND) or None)
     there = room(total - context - torch.cuda.memory_reserved())
-    share = shared_out(there, FULL.flow, frames)
+    share = shared_out(there, sizes.flow, frames)
     streams = share.streams
     found = {"there": there, "streams": streams, "voices": share.voices, "pages": share.pages, "sound": 0.0}
     if streams:
         kernels = kernels_here(torch.bfloat16)
-        token2wav = BatchedToken2Wav(model.flow, model.hift, Hops(), streams, share.pages, frames, kernels=kernels)
+        token2wav = BatchedToken2Wav(model.flow, model.vocoder, Hops(), streams, share.pages, frames, kernels=kernels)
         generator = Generator(model.llm, streams, _POSITIONS, kernels=kernels)
         for make in (*generator.graphs(), *token2wav.graphs()):
             make()
@@ -91,13 +88,14 @@ def _spoken(token2wav: BatchedToken2Wav, generator: Generator) -> float:
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gib", type=float, nargs="+", default=[8, 12, 16, 24, 48])
     parser.add_argument("--past-seconds", type=float, default=15)
+    parser.add_argument("--edition", choices=RELEASED, default="cosyvoice2")
 
 
 def measure(options: argparse.Namespace, results: Results) -> None:
     for size in options.gib:
         # In a process of its own, since memory that was once reserved stays so.
         code = "import json; from bench.small_cards import measured; "
-        code += f"print(json.dumps(measured({size}, {options.past_seconds})))"
+        code += f"print(json.dumps(measured({size}, {options.past_seconds}, {options.edition!r})))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         if done.returncode:
             results.add(f"{size:g} GiB", failed=words(done.stderr.splitlines()[-1]))

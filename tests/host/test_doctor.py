@@ -99,7 +99,7 @@ def test_who_uses_the_preview_is_not_warned_of_what_it_does_not_need(
     """A machine without a card, with a Python of no wheel of TensorRT-LLM's and little memory and disk."""
     monkeypatch.setattr(system, "_TENSORRT_LLM_PYTHONS", ())
     monkeypatch.setattr(system, "_MODEL_MEMORY", 1 << 60)
-    monkeypatch.setattr(system, "_MODEL_DISK", 1 << 60)
+    monkeypatch.setattr(system, "_ENGINE_DISK", 1 << 60)
     bare = Machine(tmp_path, {"PATH": "/nowhere"})
 
     def warned(**settings: Any) -> set[str]:

@@ -64,7 +64,7 @@ def _questions(
         lambda: system.processor(machine),
         lambda: system.memory(machine, for_model=for_model or models.are_there(here)),
         lambda: system.shared_memory(machine),
-        lambda: system.disk(machine, folder, for_model=for_model or models.are_there(here)),
+        lambda: system.disk(machine, folder, chosen(here) if for_model or models.are_there(here) else None),
         lambda: folders.folders(settings, machine, key_is_made=key_is_made),
         lambda: folders.volume(machine, folder),
         lambda: system.port(settings.host, settings.port),

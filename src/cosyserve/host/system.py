@@ -2,6 +2,7 @@
 
 import ipaddress
 import locale
+import math
 import os
 import platform as python_platform
 import shutil
@@ -15,6 +16,7 @@ import psutil
 
 from cosyserve.host.report import Check, Finding, Text
 from cosyserve.machine import Machine, Platform, is_container, nearest, platform_of
+from cosyserve.store.manifest import SPEAKING, model_of
 
 PLATFORM = Check("CS-HOST-001", Text("Platform", "平台"))
 SYSTEM = Check("CS-HOST-002", Text("Operating system", "操作系统"))
@@ -28,8 +30,7 @@ CLOCK = Check("CS-HOST-009", Text("Clock", "时钟"))
 LOCALE = Check("CS-HOST-010", Text("Locale", "区域设置"))
 
 GIB, MIB = 1 << 30, 1 << 20
-# What CosyVoice2 needs: weights 3.1 GB, the LLM export 1.3 GB, the engine 1.3 GB, and as much for the build.
-_MODEL_DISK = 8 * GIB
+_ENGINE_DISK = 5 * GIB  # beside the weights: the LLM export 1.3 GB, the engine 1.3 GB, and as much for the build
 _MODEL_MEMORY = 8 * GIB
 _SERVE_MEMORY = 512 * MIB  # the preview peaks under 100 MiB
 _SHARED = 64 * MIB  # Docker's default
@@ -223,19 +224,20 @@ def shared_memory(machine: Machine) -> Finding:
     return SHARED_MEMORY.ok(text, size=size)
 
 
-def disk(machine: Machine, folder: Path, *, for_model: bool = True) -> Finding:
-    """Room where weights and engines go."""
+def disk(machine: Machine, folder: Path, model: str | None = None) -> Finding:
+    """Room where weights and engines of the `model` go, if one is wanted."""
     folder = nearest(folder)
     free = shutil.disk_usage(folder).free
     facts = {"folder": str(folder), "free": free}
-    if for_model and free < _MODEL_DISK:
+    needed = model_of(model).size + _ENGINE_DISK if model else 0
+    if model and free < needed:
         place = Text("free some, or move the folder to a larger disk", "请清理空间，或将目录移到更大的磁盘")
         if platform_of(machine) is Platform.AUTODL:
             place = Text("use the data disk: cd /root/autodl-tmp", "请使用数据盘：cd /root/autodl-tmp")
         return DISK.warn(
             Text(
-                f"{free / GIB:.1f} GiB free in {folder}; CosyVoice needs {_MODEL_DISK // GIB}",
-                f"{folder} 剩余 {free / GIB:.1f} GiB；CosyVoice 需要 {_MODEL_DISK // GIB} GiB",
+                f"{free / GIB:.1f} GiB free in {folder}; {SPEAKING[model]} needs {math.ceil(needed / GIB)}",
+                f"{folder} 剩余 {free / GIB:.1f} GiB；{SPEAKING[model]} 需要 {math.ceil(needed / GIB)} GiB",
             ),
             place,
             **facts,
