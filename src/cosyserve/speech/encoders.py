@@ -199,7 +199,7 @@ class _CodecEncoder:
         for resampled in self._resampler.resample(frame):
             self._mux(self._stream.encode(resampled))
 
-    def _mux(self, packets: Iterable[av.Packet]) -> None:
+    def _mux(self, packets: "Iterable[av.Packet[av.AudioStream]]") -> None:
         """LAME may end with a frame of padding alone, and the muxer subtracts only the last frame's padding from the
         length in the header, so that frame is left out. FLAC's last packet, which has no data, brings its header."""
         for packet in packets:
