@@ -93,6 +93,7 @@ def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("few_programs")
 def test_any_batches_of_any_streams(flow: Solver) -> None:
+    """Slow: Triton's interpreter runs every program in Python."""
     ours, reference = Streams(flow, Kernels()), Streams(flow, None)
     for batch in BATCHES:
         for mine, theirs in zip(ours.move(batch), reference.move(batch), strict=True):
