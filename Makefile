@@ -20,7 +20,7 @@ deploy-autodl: ## Install on an AutoDL instance over SSH: make deploy-autodl HOS
 test: ## All checks and tests, installing what they need
 	@scripts/test
 
-test-fast: ## The same without the browser and the set-up tests
+test-fast: ## The same without the browser, MPI, containers and the set-up
 	@scripts/test --fast
 
 test-pins: ## The fast tests with the package versions that TensorRT-LLM's wheels pin

@@ -1,7 +1,7 @@
 """Captures a CUDA graph beside a thread that waits for events, as TensorRT-LLM's does:  python -m bench.capture
 
 In the global mode both sides fail, though either would live without the other; in the thread-local one, in which the
-server captures, both live. Each try has a process of its own, since a capture that failed may leave the device
+server captures, both live. Each try has a process of its own, because a failed capture may leave the device
 unusable. Needs a card and nothing but PyTorch; ends with status 0 where it was so each time.
 """
 

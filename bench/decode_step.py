@@ -23,7 +23,7 @@ from cosyserve.cosyvoice.runtime.generation import Generator, Request
 
 _SLOTS = (1, 4, 16, 32)
 _ROOM = 512  # positions behind those where the measurement begins
-_TEXT = 200  # ids, so that nobody may stop before 400 steps
+_TEXT = 200  # ids, so that no request may stop before 400 steps
 _STEPS = 200
 
 

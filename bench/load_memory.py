@@ -51,7 +51,7 @@ def measure(options: argparse.Namespace, results: Results) -> None:
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder))
         for dtype in ("float32", "bfloat16"):
-            # In a process of its own, since a peak stays.
+            # In a process of its own, because a process keeps its peak.
             code = "import pathlib, torch; from bench.load_memory import load; "
             code += f"print(*load(pathlib.Path({folder!r}), torch.{dtype}))"
             done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

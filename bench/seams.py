@@ -1,4 +1,4 @@
-"""How the vocoder's hops are joined, as it was and as it is: errors against one shot, and a plot of one seam.
+"""How the vocoder's hops are joined, before and now: errors against one shot, and a plot of one seam.
 
     python -m bench.seams [--size full] [--device cuda] [--picture docs/seams.svg]
 
@@ -29,7 +29,7 @@ from tests.cosyvoice.seeded import SIZES, fill
 
 RECORDING = next((Path(recording.__file__).parent / "recordings").glob("*.flac"))
 FIRST, HOP = 20, 50  # frames of a stream's hops, as a GPU takes them
-_OVERLAP = 8  # frames, as it was
+_OVERLAP = 8  # frames, of the earlier way
 _FADE = 2
 _SHOWN = 2  # frames of the plot on each side of the seam
 _HEIGHT, _MARGIN = 130, 24
@@ -38,7 +38,7 @@ Joined = tuple[Tensor, Tensor]  # the waveform (n,) and the source (n,)
 
 
 def quiet(size: str, device: str) -> Hift:
-    """A vocoder that clips nothing, since what is clipped is equal however wrong it is."""
+    """A vocoder that clips nothing: clipped samples would be equal even if they were wrong."""
     hift = fill("hift", Hift(SIZES[size].hift))
     with torch.no_grad():
         hift.conv_post.parametrizations.weight.original0 *= 0.25

@@ -93,7 +93,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace, results: Results) -> None:
     for size in options.gib:
-        # In a process of its own, since memory that was once reserved stays so.
+        # In a process of its own, because reserved memory stays reserved.
         code = "import json; from bench.small_cards import measured; "
         code += f"print(json.dumps(measured({size}, {options.past_seconds}, {options.edition!r})))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -79,7 +79,7 @@ def one_by_one(hift: Hift, streams: int) -> Push:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--most", type=int, default=max(_STREAMS))
-    parser.add_argument("--kernels", action="store_true", help="with Triton's, as a server has it where it can")
+    parser.add_argument("--kernels", action="store_true", help="with Triton's kernels, as a server on a card")
     parser.add_argument("--exact", action="store_true", help="as where COSYSERVE_DTYPE is float32")
 
 

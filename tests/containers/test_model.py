@@ -32,6 +32,7 @@ def manifest_of(model: Path) -> tuple[dict[str, object], dict[str, bytes]]:
 def test_an_empty_volume_becomes_a_voice_and_a_second_start_does_no_work_again(
     slim: str, run: Start, folder: Path
 ) -> None:
+    """Slow: an image with PyTorch is built, and CosyVoice2 starts in it twice."""
     manifest, files = manifest_of(make_model(folder / "model"))
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with listen("127.0.0.1", 0) as free:

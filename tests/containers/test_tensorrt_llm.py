@@ -36,6 +36,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list
 
 @pytest.mark.parametrize("flavour", ["cuda12", "cuda13"])
 def test_the_image_holds_the_right_build(flavour: str, options: dict[str, list[str]]) -> None:
+    """Slow: an image is built as far as its packages."""
     build(flavour, *options[flavour], target=f"packages-{flavour}")
 
 

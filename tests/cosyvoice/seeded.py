@@ -6,11 +6,13 @@ numbers here (which noise, which gains) are part of the references and not a cho
 
 import math
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cosyserve.cosyvoice.model.causal_hift import CausalHift
 from cosyserve.cosyvoice.model.config import (
@@ -74,10 +76,22 @@ class Model3:
     hift: CausalHift
 
 
+class _Undrawn(TorchFunctionMode):
+    """Modules are made without weights of their own, because `fill` replaces them."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if "tensor" in given and getattr(function, "__module__", "") == nn.init.__name__:
+            return given["tensor"]
+        return function(*args, **given)
+
+
 def seeded3(config: Config3) -> Model3:
-    model = Model3(
-        fill("llm", Llm(config.llm)), fill("flow", DitFlow(config.flow)), fill("hift", CausalHift(config.hift))
-    )
+    with _Undrawn():
+        model = Model3(Llm(config.llm), DitFlow(config.flow), CausalHift(config.hift))
+    _fill(model)
     with torch.no_grad():
         model.hift.conv_post.parametrizations.weight.original0.mul_(_QUIET)
     return model
@@ -92,7 +106,16 @@ def calm3(config: Config3) -> Model3:
 
 
 def seeded(config: Config) -> Model:
-    return Model(fill("llm", Llm(config.llm)), fill("flow", Flow(config.flow)), fill("hift", Hift(config.hift)))
+    with _Undrawn():
+        model = Model(Llm(config.llm), Flow(config.flow), Hift(config.hift))
+    _fill(model)
+    return model
+
+
+def _fill(model: Model | Model3) -> None:
+    fill("llm", model.llm)
+    fill("flow", model.flow)
+    fill("hift", model.hift)
 
 
 @torch.no_grad()

@@ -68,6 +68,13 @@ def test_a_taken_port_names_its_process() -> None:
     assert system.port("127.0.0.1", number).state is Verdict.OK
 
 
+def test_a_process_that_cannot_be_seen_is_not_to_be_ended_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "listeners", lambda host: {6008: None})  # what another user than root sees
+    found = system.port("127.0.0.1", 6008)
+    assert found.state is Verdict.FAIL
+    assert found.remedy == "COSYSERVE_PORT=7008, or find it: sudo ss -ltnp"
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "0.0.0.0", "::1", "::"])  # noqa: S104
 def test_a_port_is_taken_where_a_server_could_not_have_it(host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:

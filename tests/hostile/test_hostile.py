@@ -12,5 +12,6 @@ from tests.hostile.run import attacked
 
 @pytest.mark.slow
 def test_whatever_is_sent_the_servers_stand(tmp_path: Path) -> None:
+    """Slow: every attack on two servers, some of which last as long as the limit that ends them."""
     outcomes = attacked(tmp_path, tell=print)
     assert {name: outcome.problems for name, outcome in outcomes.items()} == {"preview": [], "cosyvoice2": []}

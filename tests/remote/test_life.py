@@ -1,4 +1,7 @@
-"""The life of an installation on a rented instance, from an empty data disk to a bare one again."""
+"""The life of an installation on a rented instance, from an empty data disk to a bare one again.
+
+Slow: releases are installed, each with an environment of its own, and servers take each other's place.
+"""
 
 import os
 import re

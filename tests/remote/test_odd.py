@@ -1,4 +1,7 @@
-"""Instances that are not as they should be: each is named by an error with its remedy, and nothing is lost."""
+"""Instances that are not as they should be: each is named by an error with its remedy, and nothing is lost.
+
+Tests that deploy are slow: each installs a release, with an environment of its own, and waits for its server.
+"""
 
 import os
 import re

@@ -101,6 +101,7 @@ def test_a_new_configuration_takes_over_and_no_request_fails(cluster: Cluster) -
 
 
 def test_a_host_that_is_lost_takes_only_its_own_streams(cluster: Cluster) -> None:
+    """Slow: Ray gives a host up after three checks of 11 s."""
     with ThreadPoolExecutor(8) as pool, meanwhile(lambda: cluster.head.inside(speaks, cluster.head.url)) as answers:
         streams = [pool.submit(cluster.head.inside, hears, cluster.head.url) for _ in range(7)]
         eventually(lambda: len(answers) > 3 and cluster.streams() >= 7)  # so there are some on either host

@@ -83,6 +83,7 @@ def speaks(terminal: Terminal, what: str) -> str:
 
 
 def test_yes_and_cosyvoice2_speaks_and_the_second_start_asks_nothing(clone: Clone) -> None:
+    """Slow: it sets the clone up, if it comes first, and CosyVoice2 starts twice."""
     with clone.types("make run-local") as terminal:
         asked = terminal.until(QUESTION)
         assert "The model (64 MB) and PyTorch (about 0.2 GB) are downloaded" in asked

@@ -103,6 +103,7 @@ def test_a_package_is_known_to_have_nothing_for_a_python() -> None:
 
 @pytest.mark.slow  # it asks the package index
 def test_a_set_that_is_locked_again_stays_as_it_is(tmp_path: Path) -> None:
+    """Slow: the package index is asked about each package for every Python."""
     parts = {name: SETS["main"].parts[name] for name in ("mpi", "uv")}
     text = "".join(f"# {part}\n{printed('main', part)}" for part in parts)
     place = tmp_path / "small.txt"

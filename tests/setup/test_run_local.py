@@ -52,6 +52,7 @@ def run_local(clone: Path, environment: dict[str, str], *command: str) -> Iterat
 
 @pytest.mark.parametrize("installer", ["venv", "uv"])
 def test_a_fresh_clone_speaks_and_the_second_start_sets_nothing_up(clone: Path, tmp_path: Path, installer: str) -> None:
+    """Slow: packages are installed, by pip and by uv."""
     environment = bare_environment(tmp_path, uv=installer == "uv")
     with run_local(clone, environment) as (url, printed):
         assert "set-up: making .venv" in printed

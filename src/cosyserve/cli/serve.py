@@ -24,7 +24,7 @@ from cosyserve.keys import expect_keys
 from cosyserve.launch import ladder, memory, mpi, stacks
 from cosyserve.launch.flag import Flag
 from cosyserve.launch.heartbeat import Sender, folder_of_start, to_supervisor
-from cosyserve.launch.supervisor import ENGINE_UNUSABLE, Supervisor
+from cosyserve.launch.supervisor import ENGINE_UNUSABLE, Supervisor, ignore_stops
 from cosyserve.machine import Machine, platform_of
 from cosyserve.scale.ray_env import ray_env
 from cosyserve.server.listening import expect_free
@@ -161,7 +161,9 @@ def _supervise(
     def mend(stopping: Flag) -> bool:
         return engine is not None and _rebuilt(settings, engine, stopping)
 
-    return Supervisor(settings, rungs, around.tmpdir, mend, keeps_up=keeps_up).run()
+    status = Supervisor(settings, rungs, around.tmpdir, mend, keeps_up=keeps_up).run()
+    ignore_stops()
+    return status
 
 
 def _rebuilt(settings: Settings, engine: Engine, stopping: Flag) -> bool:

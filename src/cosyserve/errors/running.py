@@ -126,9 +126,9 @@ TORCH_MISSING = Fault(
     "CS-SYN-003",
     500,
     "CosyVoice needs PyTorch, which is not installed.",
-    "Run 'make run-local' again, which installs it, or: pip install torch (the build for your card's CUDA).",
+    "If there is a model, 'make run-local' installs it. Or: pip install torch (the build for your card's CUDA).",
     "CosyVoice 需要 PyTorch，但尚未安装。",
-    "请再次运行 make run-local（会自动安装），或：pip install torch（请选择与显卡 CUDA 对应的版本）。",
+    "已有模型时，make run-local 会自动安装。也可：pip install torch（请选择与显卡 CUDA 对应的版本）。",
 )
 GPU_MEMORY = Fault(
     "CS-GPU-102",

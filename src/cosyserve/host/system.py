@@ -277,11 +277,14 @@ def port(host: str, number: int) -> Finding:
     who = command_of(pid)
     if "cosyserve serve" in who:  # not any command with that folder in its path
         return PORT.ok(Text(f"{number} is CosyServe's already", f"{number} 已由 CosyServe 使用"), port=number, pid=pid)
+    if pid is None:  # only root sees whose it is
+        whose, remedy = "其他用户的进程", Text("find it: sudo ss -ltnp", "查找该进程：sudo ss -ltnp")
+    else:
+        whose, remedy = who, Text(f"end process {pid}", f"结束进程 {pid}")
+    other = f"COSYSERVE_PORT={number + 1000}"
     return PORT.fail(
-        Text(f"{number} is taken by {who}", f"{number} 被 {who} 占用"),
-        Text(
-            f"COSYSERVE_PORT={number + 1000}, or end process {pid}", f"COSYSERVE_PORT={number + 1000}，或结束进程 {pid}"
-        ),
+        Text(f"{number} is taken by {who}", f"{number} 被 {whose} 占用"),
+        Text(f"{other}, or {remedy.en}", f"{other}，或{remedy.zh}"),
         port=number,
         pid=pid,
     )

@@ -32,6 +32,7 @@ from cosyserve.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _TICK = 0.2  # seconds between looks at the child and at the signals
 _STOP_MARGIN = 10  # seconds beyond the grace time for the server's own end
 _MISCONFIGURED = 2  # the exit status of a CosyError: another rung would end the same way
@@ -68,7 +69,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until told to stop. Returns the exit status: 0 for a stop that was asked for, 130 for one at once."""
-        for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for sig in _STOPS:
             if signal.getsignal(sig) is not signal.SIG_IGN:  # nohup's, for SIGHUP
                 signal.signal(sig, self._stop)
         falls: list[float] = []  # of servers, for any reason
@@ -189,6 +190,13 @@ class Supervisor:
             self._at_once.set()
         self._asked_by_a_person = sig == signal.SIGINT
         self._stopping.set()
+
+
+def ignore_stops() -> None:
+    """For a process that has stopped: Python restores the default action of signals while it exits, and one more signal
+    would then change the exit status."""
+    for sig in _STOPS:
+        signal.signal(sig, signal.SIG_IGN)
 
 
 def _recent(times: list[float]) -> list[float]:

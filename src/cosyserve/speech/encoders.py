@@ -5,7 +5,7 @@ corrected at the end. A file that can be sought has such headers, and they tell 
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -73,12 +73,12 @@ class Format:
 FORMATS: Mapping[str, Format] = {
     each.name: each
     for each in (
-        # Two frames: LAME's own delay of 576 samples, a decoder's 529, and 47 of LAME's look-ahead.
+        # LAME's own delay of 576 samples and a decoder's 529.
         Format(
             "mp3",
             "audio/mpeg",
             frame=576,
-            delay=2 * 576,
+            delay=576 + 529,
             codec="libmp3lame",
             container="mp3",
             bit_rate=64_000,
@@ -216,20 +216,27 @@ class _CodecEncoder:
         frame.sample_rate = SAMPLE_RATE
         frame.pts = self._position
         self._position += pcm.size
-        self._mux(frame)
+        self._resample(frame)
         return self._take()
 
     def finish(self) -> bytes:
-        self._mux(None)
-        self._container.mux(self._stream.encode(None))
+        self._resample(None)
+        self._mux(self._stream.encode(None))
         self._container.close()
         if self._entry and not isinstance(self._file, _Sink):
             add_text(self._file, ENTRY, self._entry)
         return self._take()
 
-    def _mux(self, frame: av.AudioFrame | None) -> None:
+    def _resample(self, frame: av.AudioFrame | None) -> None:
         for resampled in self._resampler.resample(frame):
-            self._container.mux(self._stream.encode(resampled))
+            self._mux(self._stream.encode(resampled))
+
+    def _mux(self, packets: "Iterable[av.Packet[av.AudioStream]]") -> None:
+        """LAME may end with a frame of padding alone, and the muxer subtracts only the last frame's padding from the
+        length in the header, so that frame is left out. FLAC's last packet, which has no data, brings its header."""
+        for packet in packets:
+            if packet.duration or not packet.size:
+                self._container.mux(packet)
 
 
 def _chapters(tags: Tags) -> list[Any]:

@@ -30,7 +30,7 @@ _ELEMENTS = (
 )
 _BLOCKS = "address|article|blockquote|body|br|button|caption|dd|details|div|dl|dt|figcaption|figure|footer|form|h[1-6]|head|header|hr|li|ol|option|p|pre|section|summary|table|think|thinking|title|tr|ul"
 _CELLS = "td|th"
-# Attributes have values, but for a few: what stands between the signs of `a<b and c>d` are words.
+# Except for a few, attributes have values. Between the signs of `a<b and c>d` there are words.
 _BARE = "allowfullscreen|async|autoplay|checked|controls|disabled|hidden|loop|muted|open|required|reversed|selected"
 _REST = rf"(?:\s+(?:[\w:@.-]{{1,60}}\s*=[^<>]{{0,500}}|{_BARE}))*\s*/?>"
 _FORMULAS = "equation|align|aligned|gather|gathered|multline|eqnarray|displaymath|math|split|cases|array|[bpvVB]?matrix"
@@ -286,7 +286,7 @@ _EDGES = (
 
 
 def cleaned(sentence: Mapped) -> Mapped:
-    """Without what has no sound and no meaning for the ear. Links stay: how they are said hangs on the language."""
+    """Without what is not heard. Links stay, because how they are said depends on the language."""
     for rule in (*_CHARACTERS, *_MARK_UP, *_EDGES):
         sentence = sentence.sub(*rule)
     return sentence.stripped()

@@ -20,7 +20,7 @@ _FUNCTION = re.compile(r"\b(?:sin|cos|tan|cot|log|ln|lim|exp)(?=\b|\d)")
 _LONGEST_SIGN = 2  # letters of a product in a formula (`F=ma，`)
 _QUOTED = re.compile(r"“[^“”]{0,100}”|「[^「」]{0,100}」|\"[^\"]{0,100}\"|（[^（）]{0,100}）|《[^《》]{0,100}》")
 _CHINESE_MARKS = re.compile(r"[，。！？；：、]")
-_MOST_UNDECIDED = 8  # sentences that wait; nobody is to wait for a word in a text of numbers
+_MOST_UNDECIDED = 8  # sentences that wait: a text of numbers may never bring a word
 _KANA_SHARE = 8  # a Japanese sentence has at least one kana for so many Han characters
 _CHINESE_KANA = "の"  # stands in Chinese names of shops and teas
 

@@ -75,8 +75,8 @@ class Pronunciation:
             return Unfit("the phonemes are not all CMU's", "音素不全是 CMU 音素")
         if not (self.pinyin or self.phonemes or _is_line(self.respelling)):
             return Unfit(
-                "it needs a respelling with a letter or a digit, pinyin or phonemes",
-                "须给出含文字或数字的替换读法、拼音或音素",
+                "it needs 'respelling' with a letter or a digit, 'pinyin', or 'phonemes'",
+                "须给出 respelling（含文字或数字的替换读法）、pinyin（拼音）或 phonemes（音素）",
             )
         return None
 

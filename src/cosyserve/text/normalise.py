@@ -71,7 +71,7 @@ def start() -> None:
 
 def normalised(sentence: Mapped, language: Language) -> Mapped:
     """`sentence`, cleaned, as it is to be said. Marks stay as they are, and so does another language than these two,
-    but for the parts of links that nobody says."""
+    except for the parts of links that are not said."""
     if language is Language.OTHER:
         return sentence.sub("link", links.LINK, lambda link: links.said(link, language.value))
     said, done = Mapped("", ()), 0

@@ -1,4 +1,4 @@
-"""wetext, as it runs in a process of its own (`normalise`): it holds the interpreter until it is done."""
+"""wetext in a process of its own (`normalise`), because it holds the interpreter until it is done."""
 
 import json
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -95,9 +96,14 @@ def launches(work: Callable[[], object]) -> list[Launch]:
     return list(found)
 
 
+@cache
+def flow_of_a_step() -> Flow:
+    return Flow(replace(Config().flow, steps=1)).to(torch.bfloat16)
+
+
 def estimator(width: int) -> Callable[[], object]:
     """A step of the flow's estimator for so many chunks."""
-    flow = Flow(replace(Config().flow, steps=1)).to(torch.bfloat16)
+    flow = flow_of_a_step()
     memory, rows = FlowMemory(flow, width, pages=1, width=width), BatchRows(width, 16, torch.device("cpu"))
     return _moves(FusedEstimator(flow, memory, width, 16, Kernels())(rows), width)
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -31,12 +30,12 @@ def test_a_step_is_the_same_program_for_any_number_of_slots() -> None:
 
 
 @pytest.mark.slow
-def test_it_fits_in_shared_memory_and_in_registers(tmp_path: Path) -> None:
-    environ = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+def test_it_fits_in_shared_memory_and_in_registers() -> None:
+    """Slow the first time: 96 launches are compiled. Triton keeps them for the next time."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.cosyvoice.kernels.compiled", str(_CAPABILITY)],
         cwd=ROOT,
-        env={**environ, "TRITON_CACHE_DIR": str(tmp_path)},
+        env={name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"},
         capture_output=True,
         text=True,
         timeout=HANGS,

@@ -177,6 +177,7 @@ def test_an_engine_that_does_not_load_is_built_anew_once(built: Host, tmp_path: 
 
 
 def test_where_no_engine_loads_pytorch_speaks(built: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slow: the server starts three times, with MPI twice, and an engine is built between."""
     (built.engine().folder / PLAN).write_bytes(b"of another card")
     monkeypatch.setenv("STANDIN_UNLOADABLE", "of another card")
     with Supervised(tmp_path, models_dir=built.models, mpi="auto", synthesizer="cosyvoice2") as server:

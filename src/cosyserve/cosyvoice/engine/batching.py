@@ -140,7 +140,7 @@ class EngineGenerator:
             raise EngineBrokenError(broken)
         told: list[tuple[Slot, int]] = []
         for answer in answers:
-            if answer.number in self._running:  # else it was cancelled, and its last words are nobody's
+            if answer.number in self._running:  # otherwise it was cancelled and its answer is not needed
                 told += self._taken(answer)
         return told
 

@@ -111,7 +111,7 @@ def _session(path: Path, interface: _Interface, threads: int) -> onnxruntime.Inf
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # its threads sleep between two recordings
-    options.log_severity_level = 3  # errors: its warnings are about the graph, which nobody here can change
+    options.log_severity_level = 3  # errors only: its warnings are about the graph, which is given
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:

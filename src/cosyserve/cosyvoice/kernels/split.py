@@ -1,6 +1,6 @@
 """Work that several programs share, each of which finds a part: the one that ends last puts the parts together.
 
-Which one that is changes nothing, as the parts are added in the order of their numbers.
+Which one it is makes no difference, because the parts are added in the order of their numbers.
 """
 
 from dataclasses import dataclass

@@ -131,7 +131,7 @@ class CausalRows:
         wave, *behind = spoken
         samples = []
         for row, hop in enumerate(hops):
-            # Copies, as a view would keep all rows alive.
+            # Copies, because a view would keep all rows alive.
             own = Behind(*(each[row].clone() for each in behind))
             samples.append(hop.stream.spoken(hop, wave[row], own))
         return samples
@@ -194,7 +194,7 @@ class CausalStream:
         return mel.new_empty(0) if hop is None else self._speak([hop])[0]
 
     def hop(self, mel: Tensor, *, final: bool = False) -> CausalHop | None:
-        """What is to be spoken now that `mel` (1, 80, T) is there. None where that completes no sample."""
+        """The hop that can be spoken now that `mel` (1, 80, T) is there. None if it completes no sample."""
         self._mel = torch.cat((self._mel, mel[0]), dim=1)
         known = self._mel.shape[1]
         frames = known + _LAST if final else known - HELD

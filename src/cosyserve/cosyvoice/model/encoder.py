@@ -96,7 +96,7 @@ def added(mask: Tensor, dtype: torch.dtype) -> Tensor:
 def _products(query: Tensor, distances: Tensor) -> Tensor:
     """Of every query (B, H, new, D) and distance (H, seen + new − 1, D): (B, H, new, seen + new − 1).
 
-    All streams are one product a head, as a product for each would first copy the distances.
+    One product per head for all streams: one per stream would first copy the distances.
     """
     batch, heads, new, dim = query.shape
     products = query.transpose(0, 1).reshape(heads, batch * new, dim) @ distances.transpose(1, 2)

@@ -86,11 +86,13 @@ class Solver(nn.Module, ABC):
         done where weights and number of steps are to stay."""
 
     def settle(self) -> None:
-        """Let go of what is of no use once weights and number of steps are to stay."""
+        """Free what is not needed once the weights and the number of steps no longer change."""
 
     def clock(self, begin: float) -> "Tensor | Times":
         """What the estimator is told of the time at which an Euler step begins."""
-        return torch.full((), begin, device=self.noise.device)  # filled there, as a graph cannot copy from the host
+        return torch.full(
+            (), begin, device=self.noise.device
+        )  # filled there, because a graph cannot copy from the host
 
     @abstractmethod
     def mean(self, tokens: Tensor, past: Past, *, chunked: bool, final: bool) -> Tensor:

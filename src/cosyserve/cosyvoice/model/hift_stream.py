@@ -52,14 +52,14 @@ class Window:
 
     @property
     def done(self) -> int:
-        """How many nobody needs once all that is ready has been given away."""
+        """How many frames are no longer needed after all ready ones have been returned."""
         return max(0, self.ready - _REACH)
 
     def longer(self, frames: int, *, final: bool = False) -> "Window":
         return replace(self, frames=self.frames + frames, final=final)
 
     def after(self) -> "Window":
-        """What is needed once all that is ready has been given away."""
+        """The frames still needed after all ready ones have been returned."""
         frames = self.frames - self.done
         return Window(frames, frames - AHEAD, self.ready - self.done)
 
@@ -106,7 +106,7 @@ class Rows:
     """Hops of B streams side by side, each at the end of a window of W `frames`. The tensors are those that
     `Hift.speak` takes; a GPU can replay it over them as a graph, since they never move.
 
-    Rows beyond the hops keep what was there, which is spoken once more, and nobody reads it.
+    Rows beyond the hops keep their old content. It is computed again and not read.
     """
 
     hift: "Hift"
@@ -215,7 +215,7 @@ class HiftStream:
         return mel.new_empty(0) if hop is None else self._speak([hop])[0]
 
     def hop(self, mel: Tensor, *, final: bool = False) -> Hop | None:
-        """What is to be spoken now that `mel` (1, 80, T) is there. None where that completes no sample."""
+        """The hop that can be spoken now that `mel` (1, 80, T) is there. None if it completes no sample."""
         self._mel = torch.cat((self._mel, mel[0]), dim=1)
         window = self._window = self._window.longer(mel.shape[2], final=final)
         if window.ready <= window.given:

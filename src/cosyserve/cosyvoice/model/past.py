@@ -40,7 +40,7 @@ class Past:
         if left is None:
             left = x.new_zeros(*x.shape[:-1], width)
         x = torch.cat((left, x), dim=-1)
-        # A copy, as a view would keep the whole chunk alive.
+        # A copy, because a view would keep the whole chunk alive.
         self._frames[layer] = x[..., x.shape[-1] - width :].clone()
         return x
 
@@ -92,8 +92,8 @@ class Past:
         return sum(each.bytes for each in self._attended.values())
 
 
-# Positions that a buffer grows by when it is full. Growing copies all of it, so it is to be seldom; but what is not
-# used yet costs memory on a device, while the host's system gives memory only when it is written to.
+# Positions by which a full buffer grows. Growing copies all of it, so it should be rare. On a device unused room costs
+# memory; on the host the system gives memory only when it is written to.
 _ROOM_ON_HOST, _ROOM_ON_DEVICE = 1500, 250
 
 

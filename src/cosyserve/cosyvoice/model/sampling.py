@@ -33,9 +33,9 @@ class Nucleus:
 
 @dataclass(frozen=True)
 class Draws:
-    """What is drawn for each slot and what that hangs on, (S,) each, and the last tokens `recent` (S, window).
+    """The token drawn for each slot and what it depends on, (S,) each, and the last tokens `recent` (S, window).
 
-    A free slot is at position 0, so that kernels have nothing to look at for it.
+    A free slot is at position 0, so kernels read nothing for it.
     """
 
     token: Tensor

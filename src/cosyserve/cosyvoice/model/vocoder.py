@@ -1,4 +1,4 @@
-"""What a vocoder is to those who stream with it, of whichever edition."""
+"""The interface of a vocoder that streams, for either edition."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ class VocoderStream(Protocol):
         ...
 
     def hop(self, mel: Tensor, *, final: bool = False) -> Any:
-        """What is to be spoken now that `mel` is there, a `Hop`. None where that completes no sample."""
+        """The `Hop` that can be spoken now that `mel` is there. None if it completes no sample."""
         ...
 
 

@@ -152,7 +152,7 @@ def chunks_behind(chunks: Tensor, stays: Tensor, span: int, room: int) -> Tensor
 
 
 def place_of(number: Tensor, stays: Tensor, room: int) -> Tensor:
-    """Where in a slot a chunk lies: those that stay, then a ring. Of what is missing, a place that holds something."""
+    """Where a chunk lies in a slot: first the chunks that stay, then a ring. A missing chunk gets a place in use."""
     ring = stays + (number - stays) % (room - stays)
     return torch.where(number < stays, number.clamp(min=0), ring)
 

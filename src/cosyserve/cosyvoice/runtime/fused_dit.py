@@ -143,7 +143,7 @@ class DitBatch(FusedBatch):
         return acts.normed
 
     def _attend(self, layer: _Transformer, number: int) -> None:
-        """Of what is normed, what attention finds."""
+        """Attention over the normalised frames, into `found`."""
         acts, rows = self._acts, self._rows
         past = self._memory.past(layer.attention, number)
         _product(acts.normed, layer.qkv, acts.qkv)

@@ -28,7 +28,7 @@ class RenderStage:
         self._spoken: list[Utterance] = []
         self._full = False  # nobody can be admitted until somebody ends
         self.alone = False
-        """Whether it makes first hops, and nobody needs tokens meanwhile, which would take the device from it."""
+        """Whether it makes first hops while no other stream needs tokens, which would take the device from it."""
 
     def add(self, utterance: Utterance) -> None:
         self._waiting.append(utterance)
@@ -49,7 +49,7 @@ class RenderStage:
 
     @property
     def idle(self) -> bool:
-        """Whether nobody is spoken to or waits."""
+        """Whether no stream is running or waiting."""
         return not (self._waiting or self._spoken)
 
     def replace(self, token2wav: Token2Wav, slots: float) -> None:

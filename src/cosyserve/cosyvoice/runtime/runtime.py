@@ -159,7 +159,7 @@ class Runtime:
         return self._growth is not None and self._render.idle and not self._tokens.busy
 
     def _grow_on(self) -> None:
-        """A step of the growth, if nobody is spoken to."""
+        """One step of the growth, if no stream is running."""
         with self._changed:
             growth = self._growth if self._can_grow else None
         if growth is None:
@@ -184,12 +184,12 @@ class Runtime:
             torch.cuda.synchronize()  # what was written on this thread's stream is read on the other's
         while not self._replace(generator, token2wav):
             yield
-        gc.collect()  # what is out of use has references in circles, and most of a card's memory
+        gc.collect()  # unused objects refer to each other in cycles and hold most of a card's memory
         torch.cuda.empty_cache()
         return told
 
     def _replace(self, generator: TokenGenerator, token2wav: Token2Wav) -> bool:
-        """Whether nobody is spoken to at this moment, so that it can be done."""
+        """Replace them if no stream is running now. Returns whether that was possible."""
         with self._changed:
             if self._can_grow:
                 self.slots = min(generator.slots, token2wav.slots)

@@ -22,7 +22,7 @@ class Candidate:
     ready: bool  # its next hop can be made
     heard: bool  # its listener has begun to listen
     since: float  # when it was admitted, or had its last hop; where it is ready for its first, when it became so
-    dry: float = math.inf  # when its listener has nothing left; never where nobody listens as it comes
+    dry: float = math.inf  # when its listener has nothing left; never if nobody listens while it is made
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class TokenStage:
             self._changed.notify_all()
 
     def replace(self, generator: TokenGenerator) -> None:
-        """Go on with another one. For when nobody is spoken to."""
+        """Continue with another generator. Call it only while no stream is running."""
         if generator is not self._generator:
             self._going.clear()
             self._generator.close()
