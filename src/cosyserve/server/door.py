@@ -40,7 +40,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Door:
-    """Lets a request in or answers it. Sets `known` in the request's `state` for the routes."""
+    """Lets a request in or answers it. Sets `known` and `needs_key` in the request's `state` for the routes."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[str], settings: Settings, host: Host) -> None:
         self._app, self._host = app, host
@@ -60,7 +60,8 @@ class Door:
         except CosyError as error:
             await response_of(error)(scope, receive, send)
             return
-        scope.setdefault("state", {})["known"] = known
+        state = scope.setdefault("state", {})
+        state["known"], state["needs_key"] = known, self._needs_key(scope, Headers(scope=scope))
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope, headers: Headers) -> bool:
@@ -69,7 +70,7 @@ class Door:
         is_open = path in _OPEN or path.startswith(_OPEN_FOLDER)
         if self._keys and self._has_key(headers):
             return True
-        if self._keys and not self._host.asks(scope, headers):
+        if self._needs_key(scope, headers):
             if not is_open:
                 raise CosyError(errors.KEY_REFUSED)
             return False
@@ -79,6 +80,10 @@ class Door:
         if not is_open:
             self._check_origin(headers)
         return True
+
+    def _needs_key(self, scope: Scope, headers: Headers) -> bool:
+        """Whether a request from there is refused without a key."""
+        return bool(self._keys) and not self._host.asks(scope, headers)
 
     def _has_key(self, headers: Headers) -> bool:
         # Every key is compared, each in constant time, so that timing tells nothing about any.
