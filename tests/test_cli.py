@@ -10,6 +10,7 @@ import pytest
 from cosyserve import __version__
 from tests.running import GREETING
 from tests.signals import decoded_by_ffmpeg, from_s16le, from_wav, is_speech
+from tests.speech.test_captions import read
 from tests.speech.test_label import TAGGED, entry_of
 
 
@@ -49,6 +50,18 @@ def test_say_says_that_a_machine_spoke(tmp_path: Path) -> None:
         assert entry_of(path.read_bytes(), name)["ContentProducer"] == "Example"
     assert entry_of(run("say", "hi", "-o", "-").stdout, "wav")["ContentProducer"] == "CosyServe"
     assert entry_of(run("say", "hi", "-o", "-", COSYSERVE_LABEL="off").stdout, "wav") is None
+
+
+def test_say_writes_captions(tmp_path: Path) -> None:
+    path = tmp_path / "speech.SRT"
+    text = 'Hello!<break time="1s"/>It is $5.'
+    said = run("say", text, "--ssml", "-o", "-", "--captions", str(path), "--speed", "1.3")
+    first, second = read(path.read_text("utf-8"), "srt")
+    assert [first["text"], second["text"]] == ["Hello!", "It is $5."]
+    assert first["begin"] == 0
+    assert second["begin"] == pytest.approx(first["end"] + 1, abs=0.002)
+    assert second["end"] == pytest.approx(from_wav(said.stdout).size / 24_000, abs=0.001)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_say_reads_standard_input() -> None:
@@ -102,6 +115,8 @@ def test_say_plays_where_there_is_a_player(tmp_path: Path) -> None:
         (["say", "hi", "-o", "/nowhere/speech.wav"], "CS-SAY-002"),
         (["say", "hi", "-o", "-", "--voice", "nobody"], "CS-VOICE-001"),
         (["say", "hi"], "CS-SAY-001"),
+        (["say", "hi", "-o", "-", "--captions", "speech.ass"], "CS-CAPTION-001"),
+        (["say", "hi", "-o", "-", "--captions", "/nowhere/speech.srt"], "CS-CAPTION-003"),
     ],
 )
 def test_failures_say_cause_and_remedy(tmp_path: Path, arguments: list[str], code: str) -> None:

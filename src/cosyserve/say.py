@@ -1,6 +1,7 @@
 """`cosyserve say`: the pipeline without a server, into a file, a pipe or a loudspeaker."""
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -13,12 +14,13 @@ from cosyserve.errors import CosyError
 from cosyserve.files import writing_atomically
 from cosyserve.settings import Settings
 from cosyserve.speech.audio import SAMPLE_RATE
+from cosyserve.speech.captions import CaptionFormat, caption_format_of
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.label import Label, label_of
 from cosyserve.speech.lexicon import Lexicon
 from cosyserve.speech.output import Output
-from cosyserve.speech.pipeline import SpeechRequest, speak
+from cosyserve.speech.pipeline import SpeechRequest, sounds_of
 from cosyserve.speech.synthesizer import pronounces, voice_of
 from cosyserve.text.checks import checked
 from cosyserve.text.front_end import whole
@@ -43,8 +45,11 @@ async def say(
     *,
     normalize: bool = True,
     ssml: bool = False,
+    captions: Path | None = None,
 ) -> None:
-    """Speak `text` into the file `output`, standard output (`-`) or, where it is None, a player."""
+    """Speak `text` into the file `output`, standard output (`-`) or, where it is None, a player. The file `captions`
+    says what was said when."""
+    caption_format = _format_of(captions) if captions else None
     synthesizer = choice.synthesizer
     with contextlib.closing(synthesizer):
         text, speaker = checked(text, settings.max_text_chars), voice_of(synthesizer, voice or settings.voice)
@@ -59,10 +64,32 @@ async def say(
         )
         speech = SpeechRequest(segments, speaker, speed)
         with _sink(output, speed, label_of(settings)) as (sink, audio):
-            async for pcm in speak(synthesizer, speech, settings.max_audio_seconds):
-                sink.write(audio.push(pcm))
+            segment = None
+            async for sound in sounds_of(synthesizer, speech, settings.max_audio_seconds):
+                if sound.segment is not segment:
+                    segment = sound.segment
+                    sink.write(audio.begin_segment(segment.written))
+                sink.write(audio.push(sound.pcm))
                 sink.flush()
             sink.write(audio.finish())
+        if captions and caption_format:
+            _write(captions, caption_format.written(audio.captions))
+
+
+def _format_of(captions: Path) -> CaptionFormat:
+    """Checked before anything is spoken, as their folder is."""
+    fmt, folder = caption_format_of(captions), captions.absolute().parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CosyError(errors.CAPTIONS_UNWRITABLE, path=captions, reason=f"{folder} is missing or not writable")
+    return fmt
+
+
+def _write(captions: Path, content: str) -> None:
+    try:
+        with writing_atomically(captions) as file:
+            file.write(content.encode())
+    except OSError as error:
+        raise CosyError(errors.CAPTIONS_UNWRITABLE, path=captions, reason=error.strerror) from error
 
 
 def read(source: BinaryIO, most: int) -> str:

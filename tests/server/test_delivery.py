@@ -60,7 +60,7 @@ def test_a_failure_in_the_middle_of_server_sent_events_is_an_event(serving: Serv
         body = {"input": "good then fail", "response_format": "pcm", "stream_format": "sse"}
         lines = httpx.post(url + SPEECH, json=body).text.split("\n\n")
         events = [json.loads(line.removeprefix("data: ")) for line in lines if line]
-    assert events[0]["type"] == "speech.audio.delta"
+    assert [event["type"] for event in events[:2]] == ["speech.audio.segment", "speech.audio.delta"]
     assert events[-1]["type"] == "error"
     assert events[-1]["error"]["code"] == "CS-SRV-003"
 
@@ -174,7 +174,7 @@ def test_events_are_a_stream_whatever_else_is_asked_for(serving: Serving) -> Non
     with serving(ToneSynthesizer()) as url:
         body = {"input": "ab", "response_format": "pcm", "stream_format": "sse", "stream": False}
         events = httpx.post(url + SPEECH, json=body).text.strip().split("\n\n")
-        assert len(events) > 2
+        assert sum('"speech.audio.delta"' in event for event in events) > 1
 
 
 def test_speed_is_worked_out_in_a_thread_of_its_own(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:

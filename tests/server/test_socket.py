@@ -39,20 +39,35 @@ def send(socket: Connection, kind: str, **fields: Any) -> None:
     socket.send(json.dumps({"type": kind, **fields}))
 
 
-def event(socket: Connection) -> dict[str, Any]:
-    """The next message that is no audio."""
+def messages(socket: Connection) -> Iterator[bytes | dict[str, Any]]:
+    """Audio and events as they come, without those that say where a segment begins."""
     while True:
         message = socket.recv(10)
-        if isinstance(message, str):
-            return dict(json.loads(message))
+        if isinstance(message, bytes):
+            yield message
+        elif (found := dict(json.loads(message)))["type"] != "speech.audio.segment":
+            yield found
+
+
+def event(socket: Connection) -> dict[str, Any]:
+    """The next message that is no audio."""
+    return next(message for message in messages(socket) if isinstance(message, dict))
+
+
+def next_audio(socket: Connection) -> bytes:
+    message = next(messages(socket))
+    assert isinstance(message, bytes)
+    return message
 
 
 def audio_until(socket: Connection, kind: str) -> tuple[bytes, dict[str, Any]]:
     audio = b""
-    while isinstance(message := socket.recv(10), bytes):
+    for message in messages(socket):
+        if isinstance(message, dict):
+            assert message["type"] == kind, message
+            return audio, message
         audio += message
-    assert json.loads(message)["type"] == kind, message
-    return audio, json.loads(message)
+    raise AssertionError
 
 
 @pytest.fixture
@@ -89,7 +104,7 @@ def test_text_in_pieces_is_spoken(socket: Connection) -> None:
 
 def test_a_sentence_is_spoken_before_the_next_is_written(socket: Connection) -> None:
     send(socket, "input_text.append", text="The first sentence. And th")
-    assert isinstance(socket.recv(10), bytes)
+    assert next_audio(socket)
     send(socket, "input_text.append", text="e second.")
     send(socket, "input_text.flush")
     audio_until(socket, "speech.audio.done")
@@ -119,7 +134,7 @@ def test_cancel_is_heard_in_the_middle(serving: Serving) -> None:
     with serving(synthesizer) as url, open_socket(url) as socket:
         synthesizer.budget = 1
         send(socket, "input_text.append", text="One sentence. Another. ")
-        assert isinstance(socket.recv(10), bytes)
+        assert next_audio(socket)
         send(socket, "input_text.cancel")
         assert event(socket)["type"] == "speech.audio.cancelled"
         assert synthesizer.inside == 0
@@ -266,7 +281,7 @@ def test_a_flush_without_text_is_done_in_its_turn(serving: Serving) -> None:
         send(socket, "input_text.append", text="abc")
         send(socket, "input_text.flush")
         send(socket, "input_text.flush")
-        assert isinstance(socket.recv(10), bytes)
+        assert next_audio(socket)
         synthesizer.budget = math.inf
         assert audio_until(socket, "speech.audio.done")[1]["usage"]["input_tokens"] == 3
         assert audio_until(socket, "speech.audio.done")[1]["usage"]["input_tokens"] == 0
@@ -338,7 +353,7 @@ def test_a_full_server_says_so(serving: Serving) -> None:
     synthesizer = GatedSynthesizer()
     with serving(synthesizer, max_streams=1, max_queue=0) as url, open_socket(url) as first, open_socket(url) as second:
         send(first, "input_text.append", text="abc. d")
-        assert isinstance(first.recv(10), bytes)
+        assert next_audio(first)
         send(second, "input_text.append", text="abc. d")
         assert event(second)["error"]["code"] == "CS-BUSY-001"
 
@@ -349,7 +364,7 @@ def test_a_client_that_leaves_frees_its_place(serving: Serving) -> None:
         synthesizer.budget = 1
         with open_socket(url) as socket:
             send(socket, "input_text.append", text="One sentence. Another. ")
-            assert isinstance(socket.recv(10), bytes)
+            assert next_audio(socket)
         eventually(lambda: synthesizer.inside == 0)
 
 

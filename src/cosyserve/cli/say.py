@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from pathlib import Path
 
 import click
 
@@ -24,7 +25,14 @@ from cosyserve.settings import load_settings
     help="Whether to write out numbers and signs, or to pass the text on unchanged.",
 )
 @click.option("--ssml", is_flag=True, help="Whether TEXT is written in SSML.")
-def say(text: str, output: str | None, voice: str, speed: float, normalize: bool, ssml: bool) -> None:
+@click.option(
+    "--captions",
+    type=click.Path(path_type=Path),
+    help="File that says what was said when (.srt, .vtt, .json).",
+)
+def say(
+    text: str, output: str | None, voice: str, speed: float, normalize: bool, ssml: bool, captions: Path | None
+) -> None:
     """Speak TEXT without a server. TEXT may be - for standard input. Without -o the audio is played."""
     from cosyserve.say import read
     from cosyserve.say import say as speak
@@ -38,4 +46,4 @@ def say(text: str, output: str | None, voice: str, speed: float, normalize: bool
     if text == "-":
         text = read(sys.stdin.buffer, settings.max_text_chars)
     choice = choose(settings, threads())
-    asyncio.run(speak(settings, choice, text, voice, speed, output, normalize=normalize, ssml=ssml))
+    asyncio.run(speak(settings, choice, text, voice, speed, output, normalize=normalize, ssml=ssml, captions=captions))

@@ -4,6 +4,7 @@
 """
 
 from cosyserve.errors.assets import *  # noqa: F403
+from cosyserve.errors.captions import *  # noqa: F403
 from cosyserve.errors.deploying import *  # noqa: F403
 from cosyserve.errors.fault import CosyError as CosyError
 from cosyserve.errors.fault import Fault as Fault

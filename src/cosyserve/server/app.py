@@ -21,11 +21,12 @@ from cosyserve.keys import accepted_keys
 from cosyserve.machine import Machine
 from cosyserve.server import failures
 from cosyserve.server.bodies import most_bytes
+from cosyserve.server.captions import HEADER as CAPTIONS_HEADER
 from cosyserve.server.door import Cors, Door
 from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.middleware import Addresses, BodyLimit, Envelope
 from cosyserve.server.published import Host
-from cosyserve.server.routes import classic, cosyvoice, lexicon, openai, ops, socket, xtts
+from cosyserve.server.routes import captions, classic, cosyvoice, lexicon, openai, ops, socket, xtts
 from cosyserve.server.service import ServerState, Service
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
@@ -101,11 +102,18 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
         allow_origins=settings.cors_list(),
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["X-Request-Id", "X-Sample-Rate", "X-CosyServe-Synthesizer", HEADER, "Retry-After"],
+        expose_headers=[
+            "X-Request-Id",
+            "X-Sample-Rate",
+            "X-CosyServe-Synthesizer",
+            HEADER,
+            CAPTIONS_HEADER,
+            "Retry-After",
+        ],
     )
     app.add_middleware(Addresses)
     app.add_middleware(Envelope)
-    for room in (openai, lexicon, classic, xtts, cosyvoice, socket, ops):
+    for room in (openai, captions, lexicon, classic, xtts, cosyvoice, socket, ops):
         app.include_router(room.router)
 
     index = _WEB / "index.html"

@@ -8,33 +8,55 @@ import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import replace
-from typing import IO
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import IO, Any
 
+from cosyserve.server.captions import Place
 from cosyserve.server.metrics import Stopwatch
 from cosyserve.server.service import Service
+from cosyserve.speech.captions import Caption, seconds_of
 from cosyserve.speech.encoders import Format
 from cosyserve.speech.label import label_of
 from cosyserve.speech.output import Output
-from cosyserve.speech.pipeline import SpeechRequest, begun, speak
+from cosyserve.speech.pipeline import SpeechRequest, begun, sounds_of
 
 log = logging.getLogger(__name__)
 
 _SPEECH_TOKENS_PER_SECOND = 25  # CosyVoice's rate; what `usage` counts as output
 
 
+@dataclass(frozen=True)
+class Began:
+    """A segment begins with the audio that follows: which one, what was written, and its second in the output."""
+
+    index: int
+    text: str
+    begin: float
+
+    @property
+    def event(self) -> dict[str, Any]:
+        return {"type": "speech.audio.segment", **vars(self)}
+
+
 class Delivery:
     """The speech of one request for one client, over any kind of connection."""
 
-    def __init__(self, service: Service, endpoint: str, speech: SpeechRequest, fmt: Format) -> None:
+    def __init__(
+        self, service: Service, endpoint: str, speech: SpeechRequest, fmt: Format, place: Place | None = None
+    ) -> None:
+        """Captions also go to `place`, before the last of the audio leaves."""
+        self._place_of_captions = place
         self._service, self._endpoint = service, endpoint
         self._speech, self._format = speech, fmt
         self.label = label_of(service.settings)
         self.stopwatch = Stopwatch()
+        self.captions: list[Caption] = []  # all of them, once the last piece is there
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The encoded audio. The first piece comes with the first audio and may be empty, because some codecs need more
-        input before they produce anything. The place is held until the last piece is taken."""
+    async def chunks(self) -> AsyncGenerator[bytes | Began, None]:
+        """The encoded audio, and before the first of each segment that it begins. The first piece comes with the first
+        audio and may be empty, because some codecs need more input before they produce anything. The place is held
+        until the last piece is taken."""
         output = Output(self._format, self._speech.speed, label=self.label)
         async with self._place() as listening, aclosing(self._encoded(output, listening)) as pieces:
             async for data in pieces:
@@ -65,16 +87,26 @@ class Delivery:
                 self.stopwatch.admit()
                 yield listening
 
-    async def _encoded(self, output: Output, listening: AsyncExitStack) -> AsyncGenerator[bytes, None]:
-        service = self._service
-        async with aclosing(speak(service.synthesizer, self._speech, service.settings.max_audio_seconds)) as audio:
-            async for pcm in audio:
+    async def _encoded(self, output: Output, listening: AsyncExitStack) -> AsyncGenerator[bytes | Began, None]:
+        service, segment, index = self._service, None, 0
+        async with aclosing(sounds_of(service.synthesizer, self._speech, service.settings.max_audio_seconds)) as sounds:
+            async for sound in sounds:
                 await listening.aclose()  # it speaks, so the recording has been listened to
-                data = await service.encode(output.push, pcm)
+                if sound.segment is not segment:
+                    segment = sound.segment
+                    if data := await service.encode(partial(output.begin_segment, segment.written)):
+                        yield data
+                    if segment.written:
+                        yield Began(index, segment.written, seconds_of(output.begin))
+                        index += 1
+                data = await service.encode(output.push, sound.pcm)
                 if output.seconds:
                     self.stopwatch.made(output.seconds)
                     yield data
         data = await service.encode(output.finish)
+        self.captions = output.captions
+        if self._place_of_captions:
+            self._place_of_captions.fill(self.captions)
         self.stopwatch.made(output.seconds)
         yield data
 

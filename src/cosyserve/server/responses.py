@@ -15,11 +15,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from cosyserve.errors import CosyError
+from cosyserve.server.captions import HEADER as CAPTIONS_HEADER
 from cosyserve.server.client import ClientGoneError, abort, taken
-from cosyserve.server.delivery import Delivery, usage
+from cosyserve.server.delivery import Began, Delivery, usage
 from cosyserve.server.failures import as_cosy_error, body_of, outcome_of
 from cosyserve.server.service import service_of
 from cosyserve.speech.audio import SAMPLE_RATE
+from cosyserve.speech.captions import CaptionFormat
 from cosyserve.speech.encoders import Format
 from cosyserve.speech.label import HEADER
 from cosyserve.speech.pipeline import SpeechRequest
@@ -35,7 +37,9 @@ class Framing(Protocol):
 
     def audio(self, data: bytes) -> bytes: ...
 
-    def done(self, seconds: float) -> bytes: ...
+    def began(self, segment: Began) -> bytes: ...
+
+    def done(self, delivery: Delivery) -> bytes: ...
 
     def failed(self, error: CosyError) -> bytes | None:
         """The last message after a failure; None if only a broken connection can tell."""
@@ -51,7 +55,10 @@ class Raw:
     def audio(self, data: bytes) -> bytes:
         return data
 
-    def done(self, seconds: float) -> bytes:
+    def began(self, segment: Began) -> bytes:
+        return b""
+
+    def done(self, delivery: Delivery) -> bytes:
         return b""
 
     def failed(self, error: CosyError) -> bytes | None:
@@ -59,7 +66,7 @@ class Raw:
 
 
 class ServerSentEvents:
-    """OpenAI's `stream_format: sse`."""
+    """OpenAI's `stream_format: sse`, with captions."""
 
     def __init__(self, characters: int) -> None:
         self._characters = characters
@@ -70,8 +77,15 @@ class ServerSentEvents:
     def audio(self, data: bytes) -> bytes:
         return _event(type="speech.audio.delta", audio=base64.b64encode(data).decode())
 
-    def done(self, seconds: float) -> bytes:
-        return _event(type="speech.audio.done", usage=usage(self._characters, seconds))
+    def began(self, segment: Began) -> bytes:
+        return _event(**segment.event)
+
+    def done(self, delivery: Delivery) -> bytes:
+        return _event(
+            type="speech.audio.done",
+            usage=usage(self._characters, delivery.stopwatch.audio_seconds),
+            captions=[each.fields for each in delivery.captions],
+        )
 
     def failed(self, error: CosyError) -> bytes | None:
         return _event(type="error", **body_of(error))
@@ -84,10 +98,18 @@ def _event(**fields: Any) -> bytes:
 class SpeechResponse(Response):
     """An HTTP response with speech. Until the first audio exists it can still become an error status."""
 
-    def __init__(self, request: Request, speech: SpeechRequest, fmt: Format, framing: Framing | None = None) -> None:
+    def __init__(
+        self,
+        request: Request,
+        speech: SpeechRequest,
+        fmt: Format,
+        framing: Framing | None = None,
+        captions: CaptionFormat | None = None,
+    ) -> None:
         service = service_of(request)
         self._framing: Framing = framing or Raw()
-        self._delivery = Delivery(service, request.scope["route"].path, speech, fmt)
+        place = service.captions.place(captions) if captions else None
+        self._delivery = Delivery(service, request.scope["route"].path, speech, fmt, place)
         self._stall_seconds = service.settings.stall_seconds
         self._started = False
         headers = {
@@ -98,6 +120,8 @@ class SpeechResponse(Response):
         }
         if label := self._delivery.label:
             headers[HEADER] = label.entry
+        if place:
+            headers[CAPTIONS_HEADER] = place.id
         super().__init__(headers=headers, media_type=self._framing.media_type(fmt))
         del self.headers["content-length"]
 
@@ -129,12 +153,17 @@ class SpeechResponse(Response):
 
     async def _stream(self, send: Send) -> None:
         async with aclosing(self._delivery.chunks()) as chunks:
-            async for data in chunks:
+            async for piece in chunks:
                 if not self._started:
                     await self._start(send)
-                if data:
-                    await self._send(send, self._framing.audio(data), more=True)
-        await self._send(send, self._framing.done(self._delivery.stopwatch.audio_seconds), more=False)
+                if data := self._framed(piece):
+                    await self._send(send, data, more=True)
+        await self._send(send, self._framing.done(self._delivery), more=False)
+
+    def _framed(self, piece: bytes | Began) -> bytes:
+        if isinstance(piece, Began):
+            return self._framing.began(piece)
+        return self._framing.audio(piece) if piece else b""
 
     async def _start(self, send: Send) -> None:
         self._started = True

@@ -19,6 +19,7 @@ from cosyserve.errors import CosyError, Fault
 from cosyserve.launch.heartbeat import REASON, REASON_ZH, RELEASE, RESTARTS, START
 from cosyserve.launch.ladder import PLAIN, RUNG
 from cosyserve.server.admission import Admission
+from cosyserve.server.captions import KeptCaptions
 from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.idleness import Idleness
 from cosyserve.server.metrics import Metrics
@@ -87,6 +88,7 @@ class Service:
         self.fleet = fleet
         self.synthesizer = WatchedSynthesizer(choice.synthesizer)
         self.lexicon = Lexicon(settings.voices_dir)
+        self.captions = KeptCaptions()
         self.state = ServerState.STARTING
         self.admission = Admission(lambda: self.capacity.streams, settings.max_queue, settings.queue_seconds)
         self.uploads = Admission(

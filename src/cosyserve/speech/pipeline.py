@@ -42,19 +42,36 @@ async def _behind(first: Segment | None, rest: AsyncIterator[Segment]) -> AsyncI
             yield segment
 
 
+@dataclass(frozen=True)
+class Sound:
+    """Some of the audio of one segment."""
+
+    segment: Segment
+    pcm: Pcm
+
+
 async def speak(synthesizer: Synthesizer, request: SpeechRequest, max_seconds: float) -> AsyncGenerator[Pcm, None]:
     """The audio of `request`, its speed not yet changed; none where its text has no sound.
 
     Raises `CS-TEXT-004` once it will be longer than `max_seconds` at its speed.
     """
+    async with aclosing(sounds_of(synthesizer, request, max_seconds)) as sounds:
+        async for sound in sounds:
+            yield sound.pcm
+
+
+async def sounds_of(
+    synthesizer: Synthesizer, request: SpeechRequest, max_seconds: float
+) -> AsyncGenerator[Sound, None]:
+    """The same, each chunk with its segment; no chunk is empty."""
     left = max_seconds * SAMPLE_RATE * request.speed
-    async with aclosing(_spoken(synthesizer, request)) as chunks:
-        async for chunk in chunks:
-            left -= chunk.size
+    async with aclosing(_spoken(synthesizer, request)) as sounds:
+        async for sound in sounds:
+            left -= sound.pcm.size
             if left < 0:
                 raise CosyError(errors.AUDIO_TOO_LONG, seconds=max_seconds)
-            if chunk.size:
-                yield chunk
+            if sound.pcm.size:
+                yield sound
 
 
 def _silence(seconds: float) -> Iterator[Pcm]:
@@ -65,12 +82,12 @@ def _silence(seconds: float) -> Iterator[Pcm]:
         left -= SAMPLE_RATE
 
 
-async def _spoken(synthesizer: Synthesizer, request: SpeechRequest) -> AsyncGenerator[Pcm, None]:
+async def _spoken(synthesizer: Synthesizer, request: SpeechRequest) -> AsyncGenerator[Sound, None]:
     async for segment in request.segments:
         for silence in _silence(segment.pause * request.speed):  # which it is played at
-            yield silence
+            yield Sound(segment, silence)
         if not is_speakable(segment.text):
             continue
         async with aclosing(synthesizer.synthesize(segment.text.strip(), request.voice, request.options)) as chunks:
             async for chunk in chunks:
-                yield chunk
+                yield Sound(segment, chunk)

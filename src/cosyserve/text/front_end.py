@@ -6,8 +6,9 @@ process (`normalise`), so that the first words need not wait for the last and no
 
 import asyncio
 import re
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -21,6 +22,7 @@ from cosyserve.text.normalise import normalised
 from cosyserve.text.segments import Segments, ended, joined
 from cosyserve.text.sentences import Sentences
 from cosyserve.text.ssml import Pause, parsed, runs
+from cosyserve.text.written import Written
 
 _THREADS = ThreadPoolExecutor(8, thread_name_prefix="text")  # most of the time they wait for the normaliser
 
@@ -35,19 +37,22 @@ _ENDED = re.compile(rf"[。！？；….!?;：:，、,—][^\w\s{AREA}]*$")
 
 @dataclass(frozen=True)
 class Segment:
-    """What is spoken in one go, and which characters of the original it stands for; or so many seconds of silence."""
+    """What is spoken in one go, and which characters of the original it stands for; or so many seconds of silence.
+    `written` is what a reader of the original finds there."""
 
     text: str
     start: int
     end: int
     pause: float = 0
+    written: str = ""
 
 
 @dataclass(frozen=True)
 class Sentence:
     """As it was written, from the offset `start` on. Without a language it is spoken as it is written. `pronounced` is
     what phonemes and pinyin in it are, for a model that knows them; `words` has words that are said in another way.
-    `offsets` are those of its characters where they do not follow each other, as in SSML."""
+    In SSML `offsets` are those of its characters, which do not follow each other, and `document` has the words of the
+    document itself, such as those that an alias stands for."""
 
     written: str
     start: int
@@ -55,6 +60,15 @@ class Sentence:
     pronounced: bool = False
     words: Words = NO_WORDS
     offsets: tuple[int, ...] = ()
+    document: Mapped | None = None
+
+    @property
+    def original(self) -> Mapped:
+        """What a reader of the original finds in its place."""
+        if self.document is None:
+            return Mapped.original(self.written, self.start)
+        places = self.document.offsets
+        return self.document.cut(bisect_left(places, self.offsets[0]), bisect_right(places, self.offsets[-1]))
 
     def said(self) -> Mapped:
         """With one character for each phoneme, which `shown` writes out again."""
@@ -135,7 +149,8 @@ class Document:
     def __init__(
         self, document: str, *, normalize: bool = True, pronounced: bool = False, words: Words = NO_WORDS
     ) -> None:
-        self._parts = runs(parsed(document, pronounced=pronounced, normalize=normalize))
+        parts, self._words = parsed(document, pronounced=pronounced, normalize=normalize)
+        self._parts = runs(parts)
         self._front_end = FrontEnd(normalize=normalize, pronounced=pronounced, words=words)
         self.items = self._all()
 
@@ -154,7 +169,7 @@ class Document:
         done = 0
         for sentence in self._front_end.push(run.text) + self._front_end.flush():
             offsets = run.offsets[done : done + len(sentence.written)]
-            yield replace(sentence, start=offsets[0], offsets=offsets)
+            yield replace(sentence, start=offsets[0], offsets=offsets, document=self._words)
             done += len(sentence.written)
 
 
@@ -162,23 +177,28 @@ async def segments(
     source: Source, *, normalize: bool = True, first_alone: bool = True, pronounced: bool = False
 ) -> AsyncIterator[Segment]:
     """What is spoken of the sentences. What is waiting is joined; nothing that is there waits for what is to come."""
-    loop, making = asyncio.get_running_loop(), Segments(first_alone=first_alone, spaced=normalize)
+    loop, making, written = asyncio.get_running_loop(), Segments(first_alone=first_alone, spaced=normalize), Written()
     pronounced = pronounced and normalize
+
+    def finished(made: Iterable[Mapped]) -> Iterator[Segment]:
+        return (_segment(each, written, ends=normalize, pronounced=pronounced) for each in made)
+
     while (sentence := await source.next()) is not None:
         if isinstance(sentence, Pause):
-            for made in making.flush():
-                yield _segment(made, ends=normalize, pronounced=pronounced)
+            for segment in finished(making.flush()):
+                yield segment
             yield Segment("", sentence.at, sentence.at, sentence.seconds)
             continue
         said = await loop.run_in_executor(_THREADS, sentence.said)
+        written.push(sentence.original, said)
         if said.text:
-            for made in making.push(said):
-                yield _segment(made, ends=normalize, pronounced=pronounced)
+            for segment in finished(making.push(said)):
+                yield segment
         if not source.waiting:
-            for made in making.flush():
-                yield _segment(made, ends=normalize, pronounced=pronounced)
-    for made in making.flush():
-        yield _segment(made, ends=normalize, pronounced=pronounced)
+            for segment in finished(making.flush()):
+                yield segment
+    for segment in finished(making.flush()):
+        yield segment
 
 
 def whole(
@@ -206,13 +226,15 @@ def uncut(text: str, *, pronounced: bool = False) -> str:
     return said.text.rstrip("。.") if text.rstrip()[-1:].isalnum() else said.text
 
 
-def _segment(made: Mapped, *, ends: bool, pronounced: bool) -> Segment:
+def _segment(made: Mapped, written: Written, *, ends: bool, pronounced: bool) -> Segment:
     if ends:
         words = PROTECTED.sub("", made.text)
         wide = _WIDE_END.search(words) and language_of(words) is not Language.OTHER
         made = ended(made, "。" if wide else ".")
     made = shown(made) if pronounced else made
-    return Segment(made.text, min(made.offsets, default=0), max(made.offsets, default=-1) + 1)
+    start, end = min(made.offsets, default=0), max(made.offsets, default=-1) + 1
+    # A number whose words are cut leaves nothing for the rest of them.
+    return Segment(made.text, start, end, written=written.take(end) or made.text.strip())
 
 
 def _said(text: Mapped, language: Language) -> Mapped:

@@ -46,11 +46,13 @@ class _Element:
     parts: list[Mapped | Pause] = field(default_factory=list)
 
 
-def parsed(document: str, *, pronounced: bool = False, normalize: bool = True) -> list[Mapped | Pause]:
-    """What is spoken of a document, in its order, with the offsets of the document. A piece of it without `<speak>`
-    around it is one, too. Where the model takes phonemes (`pronounced`), they are hidden marks, or the marks themselves
-    if the text is not to be normalised. Raises `CS-TEXT-007`, `CS-TEXT-008`."""
-    return _Reader(document, pronounced=pronounced, normalize=normalize).read()
+def parsed(document: str, *, pronounced: bool = False, normalize: bool = True) -> tuple[list[Mapped | Pause], Mapped]:
+    """What is spoken of a document, in its order, with the offsets of the document; and the words that stand in it
+    between its tags. A piece of it without `<speak>` around it is one, too. Where the model takes phonemes
+    (`pronounced`), they are hidden marks, or the marks themselves if the text is not to be normalised. Raises
+    `CS-TEXT-007`, `CS-TEXT-008`."""
+    reader = _Reader(document, pronounced=pronounced, normalize=normalize)
+    return reader.read(), _together(reader.words)
 
 
 class _Reader:
@@ -60,6 +62,7 @@ class _Reader:
         self._after = "</speak>" if self._before else ""
         self._open: list[_Element] = []
         self._whole: list[Mapped | Pause] = []
+        self.words: list[Mapped] = []  # that stand between tags
         self._bytes = _byte_offsets(self._before + document)
         self._parser = parser = expat.ParserCreate("utf-8")
         parser.StartDoctypeDeclHandler = self._doctype
@@ -94,6 +97,8 @@ class _Reader:
         if len(self._open) == _DEEPEST:
             raise self._malformed(f"more than {_DEEPEST} tags inside each other", f"标签嵌套超过 {_DEEPEST} 层")
         self._open.append(_Element(name, self._parser.CurrentLineNumber, attributes, self._offset()))
+        if name in _BLOCKS:
+            self.words.append(Mapped("\n", (self._offset(),)))
 
     def _text(self, data: str) -> None:
         start = self._offset()
@@ -101,6 +106,7 @@ class _Reader:
         kept = [(each, place) for each, place in kept if not PRONOUNCED.match(each)]
         text = Mapped("".join(each for each, _ in kept), tuple(min(place, len(self._document)) for _, place in kept))
         self._open[-1].parts.append(text)
+        self.words.append(text)
 
     def _end(self, _: str) -> None:
         element = self._open.pop()
@@ -115,8 +121,9 @@ class _Reader:
 
     def _block(self, element: _Element) -> list[Mapped | Pause]:
         """A paragraph or a sentence, which does not go on behind its end."""
-        line_end = Mapped("\n", (self._offset(),))
-        return [line_end, *element.parts, line_end]
+        ends = Mapped("\n", (self._offset(),))
+        self.words.append(ends)
+        return [Mapped("\n", (element.start,)), *element.parts, ends]
 
     def _sub(self, element: _Element) -> list[Mapped | Pause]:
         return [_instead(element, _attribute(element, "alias"))]
@@ -210,7 +217,11 @@ def runs(parts: list[Mapped | Pause]) -> Iterator[Mapped | Pause]:
             run.append(part)
             continue
         if run:
-            yield Mapped("".join(each.text for each in run), tuple(place for each in run for place in each.offsets))
+            yield _together(run)
             run = []
         if part is not None:
             yield part
+
+
+def _together(parts: list[Mapped]) -> Mapped:
+    return Mapped("".join(each.text for each in parts), tuple(place for each in parts for place in each.offsets))

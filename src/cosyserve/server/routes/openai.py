@@ -13,6 +13,7 @@ from cosyserve.server.failures import RESPONSES
 from cosyserve.server.fields import AnyCase, Body, InputFormat, ShortText, one_of
 from cosyserve.server.responses import ServerSentEvents, SpeechResponse, WholeSpeechResponse
 from cosyserve.server.service import PRODUCT_MODEL, service_of
+from cosyserve.speech.captions import CAPTION_FORMATS, caption_format
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.synthesizer import Options
 from cosyserve.speech.timestretch import FASTEST, SLOWEST
@@ -65,6 +66,12 @@ class SpeechBody(Body):
     seed: Seed | None = Field(None, description="The same seed gives the same speech.")
     normalize: bool = Field(
         True, description="Whether to write out numbers and signs, or to pass the text on unchanged."
+    )
+    captions: ShortText = Field(
+        "",
+        description="`srt`, `vtt` or `json`: keeps captions, which GET /v1/audio/captions/ID gives. The header "
+        "`X-Captions-Id` has the ID (docs/captions.md).",
+        json_schema_extra={"enum": [*CAPTION_FORMATS, ""]},
     )
 
 
@@ -120,9 +127,10 @@ async def create_speech(request: Request, body: SpeechBody) -> SpeechResponse:
     ssml = body.input_format == "ssml"
     speech = service.speech(body.input, voice, body.speed, options, normalize=body.normalize, ssml=ssml)
     fmt = FORMATS[body.response_format or "mp3"]
+    captions = caption_format(body.captions) if body.captions else None
     if options.whole:
-        return WholeSpeechResponse(request, speech, fmt)
-    return SpeechResponse(request, speech, fmt, ServerSentEvents(len(body.input)) if events else None)
+        return WholeSpeechResponse(request, speech, fmt, captions=captions)
+    return SpeechResponse(request, speech, fmt, ServerSentEvents(len(body.input)) if events else None, captions)
 
 
 @router.get("/v1/models")

@@ -19,7 +19,7 @@ from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.server.bodies import most_bytes, parsed_json
 from cosyserve.server.client import ClientGoneError, abort, taken
-from cosyserve.server.delivery import Delivery, usage
+from cosyserve.server.delivery import Began, Delivery, usage
 from cosyserve.server.door import chosen_protocol
 from cosyserve.server.failures import as_cosy_error, body_of, outcome_of
 from cosyserve.server.fields import Body, InputFormat, ShortText, unfit
@@ -242,7 +242,7 @@ class Session:
 
     async def _speak(self, generation: Generation) -> None:
         if generation.complete and not generation.characters:
-            await self._tell("speech.audio.done", usage=usage(0, 0))
+            await self._tell("speech.audio.done", usage=usage(0, 0), captions=[])
             return
         update = generation.update
         speech = self._service.streamed(generation.segments(), update.voice, update.speed, update.options)
@@ -250,9 +250,11 @@ class Session:
         outcome = "cancelled"
         try:
             async with aclosing(delivery.chunks()) as chunks:
-                async for data in chunks:
-                    if data:
-                        await self._send(self._socket.send_bytes(data))
+                async for piece in chunks:
+                    if isinstance(piece, Began):
+                        await self._tell(**piece.event)
+                    elif piece:
+                        await self._send(self._socket.send_bytes(piece))
             outcome = "ok"
         except ClientGoneError as gone:
             outcome = gone.outcome
@@ -265,13 +267,13 @@ class Session:
             raise error from problem
         finally:
             delivery.record(outcome)
-        seconds = delivery.stopwatch.audio_seconds
+        seconds, captions = delivery.stopwatch.audio_seconds, [each.fields for each in delivery.captions]
         label = {"aigc": delivery.label.fields} if delivery.label else {}
-        await self._tell("speech.audio.done", usage=usage(generation.characters, seconds), **label)
+        await self._tell("speech.audio.done", usage=usage(generation.characters, seconds), captions=captions, **label)
 
-    async def _tell(self, kind: str, **fields: Any) -> None:
+    async def _tell(self, type: str, **fields: Any) -> None:  # noqa: A002 - as the message calls it
         # ASCII: what is said of a message may repeat half a surrogate of it.
-        await self._send(self._socket.send_text(json.dumps({"type": kind, **fields})))
+        await self._send(self._socket.send_text(json.dumps({"type": type, **fields})))
 
     async def _send(self, sending: Awaitable[None]) -> None:
         await taken(sending, self._service.settings.stall_seconds)
