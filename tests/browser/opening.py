@@ -8,8 +8,8 @@ from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.running import HANGS
 
-# Keeps the page's own analyser where a test can read it. Notes how loud it ever was and when, what was queued, the silence
-# between one part and the next, frames that were drawn, and what the live region has said.
+# Keeps the page's own analyser where a test can read it. Notes how loud it ever was and when, what was queued, the
+# silence between one part and the next, frames that were drawn, and what the live region has said.
 LISTEN = """
 window.heard = { loud: 0, loudBeforeEnd: 0, responseEnded: false, queued: 0, gaps: [], frames: 0, said: [] };
 const create = AudioContext.prototype.createAnalyser;
@@ -74,9 +74,11 @@ def visiting(browser: Browser, locale: str = "en-US", script: str = "", **option
         page.on("console", lambda message: complaints.append(message.text) if "violates" in message.text else None)
 
     context.on("page", watch)
-    yield context
+    try:
+        yield context
+    finally:
+        context.close()
     assert complaints == []
-    context.close()
 
 
 @contextmanager
@@ -103,10 +105,13 @@ def speak(page: Page, text: str, **fields: str) -> None:
     press_speak(page)
 
 
-def press_speak(page: Page) -> None:
-    """A second click within 400 ms would be the same click."""
+def press_speak(page: Page, key: str = "") -> None:
+    """By the mouse or by a key. A second click within 400 ms would be the same click."""
     page.evaluate("new Promise((done) => setTimeout(done, 400))")
-    page.click("#speak")
+    if key:
+        page.press("#speak", key)
+    else:
+        page.click("#speak")
 
 
 def until(page: Page, condition: str) -> None:

@@ -301,8 +301,7 @@ def test_one_button_speaks_and_stops_and_keeps_what_came(browser: Browser, servi
         page.dblclick("#speak")  # which is one click
         until(page, "window.heard.loud > 3")
         expect(page.locator("#speak")).to_have_text("Stop")
-        page.focus("#speak")
-        page.keyboard.press("Enter")
+        press_speak(page, "Enter")
         expect(page.locator("#speak")).to_have_text("Speak")
         expect(page.locator("#speak")).to_be_focused()
         expect(page.locator("#error")).to_be_hidden()
@@ -457,8 +456,8 @@ def test_usually_nothing_is_said_of_a_shutdown(browser: Browser, server: Server)
 
 
 def test_a_slow_line_leaves_no_gaps(browser: Browser, serving: Serving) -> None:
-    """At 20 KB a second MP3, the default, has none after it has begun. WAV, which needs 64, has few, because it collects
-    more each time."""
+    """At 20 KB a second MP3, the default, has none after it has begun. WAV, which needs 64, has few: it collects more
+    each time."""
     with serving(ToneSynthesizer()) as url, opened(browser, url) as page:
         line = page.context.new_cdp_session(page)
         slow = {"offline": False, "latency": 40, "downloadThroughput": 20_000, "uploadThroughput": 20_000}

@@ -112,6 +112,7 @@ const chinese = {
   voice: "音色",
   hear: "试听",
   voices: "音色管理…",
+  sounds: "声音标记",
   instructions: "说话方式",
   examples: "示例",
   more: "更多",
