@@ -1,6 +1,7 @@
 """The page in a real Chromium, used as a person uses it."""
 
 import base64
+import json
 import math
 import re
 import time
@@ -331,6 +332,57 @@ def test_pause_and_seek(browser: Browser, serving: Serving) -> None:
         until_said(page, "Finished")
         page.click("#play")  # from the beginning again
         until(page, f"window.heard.loud > 3 && {position} > 0 && {position} < 20")
+
+
+THREE = ["The first sentence says something. ", "The second one follows it. ", "And the third one is the last."]
+
+
+def test_captions_follow_the_speech(browser: Browser, serving: Serving, tmp_path: Path) -> None:
+    with serving(ToneSynthesizer()) as url, opened(browser, url) as page:
+        speak(page, "".join(THREE))
+        until(page, "window.heard.responseEnded")
+        lines = page.locator("#captions button")
+        expect(page.locator("#subtitles")).to_be_visible()
+        begins = [caption["begin"] for caption in captions_of(url)]
+        expect(lines).to_have_count(len(begins))
+        assert " ".join(lines.all_text_contents()).split() == "".join(THREE).split()
+        assert len(begins) > 1
+        expect(lines.first).to_have_attribute("aria-current", "true")
+        lines.last.click()
+        expect(lines.last).to_have_attribute("aria-current", "true")
+        expect(page.locator("#captions [aria-current]")).to_have_count(1)
+        page.click("#play")
+        assert page.evaluate("Number(document.getElementById('seek').value)") >= begins[-1] - 0.2
+        with page.expect_download() as download:
+            page.click("#subtitles")
+        download.value.save_as(tmp_path / "speech.srt")
+        times = re.findall(r"^00:00:(\d\d),(\d{3}) --> ", (tmp_path / "speech.srt").read_text(), re.MULTILINE)
+        assert [int(seconds) + int(ms) / 1000 for seconds, ms in times] == pytest.approx(begins, abs=0.001)
+
+
+def captions_of(url: str) -> list[dict[str, Any]]:
+    """What the last event says of the same text."""
+    asked = {"input": "".join(THREE), "stream_format": "sse"}
+    last = httpx.post(f"{url}/v1/audio/speech", json=asked).text.strip().splitlines()[-1]
+    captions: list[dict[str, Any]] = json.loads(last.removeprefix("data: "))["captions"]
+    return captions
+
+
+def test_where_a_server_says_no_captions_the_text_is_shown(browser: Browser, serving: Serving) -> None:
+    """A stand-in for an older server, whose events have sound alone."""
+
+    def without_captions(route: Route) -> None:
+        answer = route.fetch()
+        events = [event for event in answer.text().split("\n\n") if "speech.audio.segment" not in event]
+        body = re.sub(r', "captions": \[.*?\]', "", "\n\n".join(events))
+        route.fulfill(response=answer, body=body)
+
+    with serving(ToneSynthesizer()) as url, opened(browser, url) as page:
+        page.route("**/v1/audio/speech", without_captions)
+        speak(page, "".join(THREE))
+        expect(page.locator("#captions button")).to_have_text(["".join(THREE)])
+        expect(page.locator("#subtitles")).to_be_hidden()
+        until_said(page, "Finished")
 
 
 def test_what_keeps_a_browser_from_playing_is_told(browser: Browser, serving: Serving) -> None:

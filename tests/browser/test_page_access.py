@@ -16,7 +16,21 @@ from tests.standins import GatedSynthesizer
 
 pytestmark = pytest.mark.browser
 
-OPERATED = {"button", "link", "textbox", "searchbox", "combobox", "checkbox", "slider", "spinbutton", "DisclosureTriangle"}
+OPERATED = {
+    "button",
+    "link",
+    "textbox",
+    "searchbox",
+    "combobox",
+    "checkbox",
+    "slider",
+    "spinbutton",
+    "DisclosureTriangle",
+}
+BROWSERS_OWN = {
+    *("play", "pause", "mute", "unmute", "audio time scrubber", "show more media controls", "volume"),
+}
+"""Names within `<audio controls>`, in the browser's language."""
 ARRANGED = {"group", "form", "region", "dialog", "list", "meter", "progressbar"}
 
 
@@ -35,8 +49,8 @@ def check(page: Page, axe: str, state: str) -> None:
     assert [name for _, name in names if "[object" in name or "undefined" in name] == [], state
     if page.evaluate("document.documentElement.lang") == "zh-CN":
         plain = {"EN", "CosyServe", "⚄", "mp3", "opus", "aac", "flac", "wav", "pcm", "curl", "Python", "JavaScript"}
-        foreign = [name for role, name in names if role in OPERATED and name not in plain and not chinese(name)]
-        assert foreign == [], state
+        foreign = {name for role, name in names if role in OPERATED and name not in plain and not chinese(name)}
+        assert foreign - BROWSERS_OWN == set(), state
 
 
 def chinese(name: str) -> bool:
@@ -79,7 +93,7 @@ def test_every_state_has_names_and_no_violation(
         check(page, axe, "ready, all open")
 
         synthesizer.budget = 10
-        page.fill("#text", "A sentence of more than ten letters. And another one, said later.")
+        page.fill("#text", "这是第一句比较长的话。这是第二句，要稍后再说。")
         page.click("#speak")
         until_said(page, {"en-US": "Speaking", "zh-CN": "正在朗读"}[locale])
         check(page, axe, "speaking")

@@ -64,7 +64,9 @@ def test_takes_are_kept_compared_used_and_deleted(browser: Browser, serving: Ser
         page.click("#play-b")
         expect(page.locator("#clock")).to_contain_text("/ 0:04")
         page.click("#play")
-        assert 1.7 < page.evaluate("Number(document.getElementById('seek').value)") < 3  # the second sentence begins at 1.8
+        assert (
+            1.7 < page.evaluate("Number(document.getElementById('seek').value)") < 3
+        )  # the second sentence begins at 1.8
         expect(page.locator("#captions [aria-current]")).to_have_text("Another sentence of words.")
 
         take(page, 0, "Delete")

@@ -29,7 +29,8 @@ class LearningSynthesizer(CapableSynthesizer):
     @property
     def voices(self) -> dict[str, Voice]:  # type: ignore[override]
         return {"tone": Voice("tone", "Tone", "音", ("en", "zh"))} | {
-            name: entry.voice for name, entry in self.library.entries.items()  # type: ignore[attr-defined]
+            name: entry.voice
+            for name, entry in self.library.entries.items()  # type: ignore[attr-defined]
         }
 
     @voices.setter
@@ -66,9 +67,13 @@ def test_a_voice_is_recorded_tried_kept_and_deleted(browser: Browser, serving: S
         page.click("#try")
         expect(page.locator("#tried")).to_be_visible()
         until(page, "document.getElementById('tried').duration > 1")
-        reference = [options for options in synthesizer.asked if options != Options(stream=options.stream)][-1].reference
+        reference = [options for options in synthesizer.asked if options != Options(stream=options.stream)][
+            -1
+        ].reference
         assert reference and reference.transcript == page.locator("#to-read").inner_text()
-        assert [entry["id"] for entry in httpx.get(f"{url}/v1/audio/voices").json()["voices"] if entry["deletable"]] == []
+        assert [
+            entry["id"] for entry in httpx.get(f"{url}/v1/audio/voices").json()["voices"] if entry["deletable"]
+        ] == []
 
         # What is missing, and what the server refuses, stands at its field.
         page.click("#keep")

@@ -33,7 +33,8 @@ export async function loadVoices() {
     if ($("error").dataset.of === "voices") refuse(null);
   } catch (error) {
     loadedAt = 0;
-    if (error.code !== "CS-AUTH-001") refuse(texts.noVoices); // the panel asks for a key already
+    // Where there is a list, or the panel asks for a key, there is nothing more to be said.
+    if (!voices.length && error.code !== "CS-AUTH-001") refuse(texts.noVoices);
     return;
   }
   fillVoices(voices);
