@@ -3,9 +3,8 @@
     .venv-dev/bin/python scripts/draw_page.py            # needs Chromium: apt install chromium
     .venv-dev/bin/python scripts/draw_page.py --states pictures   # every state of the page, to be looked at
 
-The first speaks the sample text in each language of the page, and writes docs/page.png and docs/page.zh-CN.png. The second
-writes a picture of each state, on a desktop and on a phone, light and dark, with a stand-in that can do all that CosyVoice
-can.
+The first speaks in each language of the page, and writes docs/page.png and docs/page.zh-CN.png. The second writes a
+picture of each state, on a desktop and on a phone, light and dark, with a stand-in that can do all that CosyVoice can.
 """
 
 import argparse
@@ -31,7 +30,10 @@ _LOOKS = {
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark", "locale": "zh-CN"},
     "phone": {"viewport": {"width": 390, "height": 800}, "color_scheme": "light", "locale": "en-US"},
 }
-_TEXT = "今天天气很好。我们去公园走走吧！ The page says what is spoken, sentence by sentence. Each of them can be heard again."
+_TEXT = (
+    "今天天气很好。我们去公园走走吧！ "
+    "The page says what is spoken, sentence by sentence. Each of them can be heard again."
+)
 
 
 # A seed and an address that are the same in every picture.

@@ -1,4 +1,4 @@
-"""The page for everybody: each of its states by axe and by the names in the accessibility tree, and by the keyboard alone."""
+"""The page for everybody: its states by axe and by the names in the accessibility tree, and by the keyboard alone."""
 
 import math
 from collections.abc import Iterator

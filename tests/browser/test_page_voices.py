@@ -1,14 +1,14 @@
 """Voices are heard, added and deleted on the page: by a microphone (Chromium's, which plays a file) and by a file."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 from playwright.sync_api import Browser, Dialog, Page, expect
 
-import pytest
 from cosyserve.speech.synthesizer import Options
 from cosyserve.speech.voices import Library, Voice
 from tests.browser.opening import opened, until, until_said
@@ -27,14 +27,12 @@ class LearningSynthesizer(CapableSynthesizer):
         self.library = Library(folder)  # type: ignore[assignment]
 
     @property
-    def voices(self) -> dict[str, Voice]:  # type: ignore[override]
-        return {"tone": Voice("tone", "Tone", "音", ("en", "zh"))} | {
-            name: entry.voice
-            for name, entry in self.library.entries.items()  # type: ignore[attr-defined]
-        }
+    def voices(self) -> Mapping[str, Voice]:
+        learnt = {name: entry.voice for name, entry in self.library.entries.items()}  # type: ignore[attr-defined]
+        return {"tone": Voice("tone", "Tone", "音", ("en", "zh")), **learnt}
 
     @voices.setter
-    def voices(self, _: dict[str, Voice]) -> None:
+    def voices(self, _: Mapping[str, Voice]) -> None:
         """What the parent sets is no part of the library."""
 
 
