@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.opening import choose, opened, press_speak, speak, until, until_said
 from tests.conftest import Serving
-from tests.running import leave_out
+from tests.running import Server, leave_out
 from tests.signals import decoded_by_ffmpeg
 from tests.standins import CapableSynthesizer
 
@@ -119,3 +119,33 @@ def test_the_code_that_is_shown_speaks_what_is_on_screen(browser: Browser, servi
         press_speak(page)
         until(page, "window.heard.responseEnded")
         assert said == [synthesizer.said[-len(said[0]) :]] * 3
+
+
+def test_what_is_kept_has_a_size_and_the_oldest_without_a_star_go_first(browser: Browser, server: Server) -> None:
+    keep = """async () => {
+      const { allTakes, keepTake } = await import("./web/store.js");
+      const gone = [];
+      for (const [id, starred] of [["first", true], ["second", false], ["third", false], ["fourth", false]])
+        gone.push(...(await keepTake({ id, created: gone.length + id.length, starred, bytes: 60e6 }, new Blob())));
+      return [gone, (await allTakes()).map(({ id }) => id).sort()];
+    }"""
+    with opened(browser, server.url) as page:
+        page.goto(f"{server.url}/openapi.json")  # where no page shows such takes
+        gone, stay = page.evaluate(keep)
+        assert gone == ["third"]  # of five letters, so older than "second"
+        assert stay == ["first", "fourth", "second"]
+
+
+def test_where_a_browser_keeps_nothing_takes_last_as_long_as_the_page(browser: Browser, serving: Serving) -> None:
+    forbidden = "Object.defineProperty(window, 'indexedDB', { get() { throw new DOMException('no'); } });"
+    forbidden += "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no'); } });"
+    with serving(CapableSynthesizer()) as url, opened(browser, url, script=forbidden) as page:
+        speak(page, "hello")
+        until_said(page, "Finished")
+        expect(page.locator("#takes-size")).to_contain_text("keeps nothing")
+        page.evaluate("window.heard.loud = 0")
+        take(page, 0, "Play")
+        until(page, "window.heard.loud > 3")
+        take(page, 0, "Delete")
+        expect(page.locator("#take-list li")).to_have_count(0)
+        expect(page.locator("#takes-title")).to_be_focused()

@@ -112,6 +112,7 @@ function startLanguage() {
   speakLanguage(chosen);
 }
 
+$("unscripted").remove();
 startLanguage();
 startDraft();
 startListening();

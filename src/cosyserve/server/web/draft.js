@@ -38,7 +38,7 @@ export function settings() {
     instructions: can("instruct") ? $("instructions").value.trim() : "",
     speed: Number($("speed").value),
     format: $("format").value,
-    seed: Math.floor(Number($("seed").value)) || 0,
+    seed: Math.max(0, Math.floor(Number($("seed").value))) || 0,
   };
 }
 
@@ -163,6 +163,7 @@ function pairSpeed(from, to) {
     if ($(from).validity.valid && $(from).value) $(to).value = $(from).value;
     changed();
   });
+  $(from).addEventListener("change", () => ($(from).value = $(to).value)); // what is no speed becomes the last one again
 }
 
 export function startDraft() {

@@ -36,6 +36,7 @@ export class Problem extends Error {
 
 // Words of the page for what happens to people; the server's own say what a program has to send.
 function plainly(error, limit) {
+  if (BUSY.includes(error.code)) return texts.busyNow;
   return {
     "CS-AUTH-001": texts.keyNeeded,
     "CS-TEXT-001": texts.textEmpty,

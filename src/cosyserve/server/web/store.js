@@ -1,5 +1,5 @@
-// Takes on this computer: what describes them, and their sound, which is read when it is heard. Where the browser keeps
-// nothing, they are in memory until the page is closed.
+// Takes on this computer: what describes them, and their sound, which is read when it is heard. What the browser does not
+// keep, or has no room for, is in memory until the page is closed.
 
 export const MOST_BYTES = 200e6;
 
@@ -34,12 +34,13 @@ async function within(mode, work) {
 
 // The newest first.
 export async function allTakes() {
-  const found = (await isLasting()) ? await within("readonly", (takes) => takes.getAll()) : [...memory.takes.values()];
-  return found.sort((one, other) => other.created - one.created);
+  const found = (await isLasting()) ? await within("readonly", (takes) => takes.getAll()) : [];
+  return [...found, ...memory.takes.values()].sort((one, other) => other.created - one.created);
 }
 
 export async function soundOf(id) {
-  return (await isLasting()) ? within("readonly", (_, sounds) => sounds.get(id)) : memory.sounds.get(id);
+  if (memory.sounds.has(id)) return memory.sounds.get(id);
+  return (await isLasting()) ? within("readonly", (_, sounds) => sounds.get(id)) : undefined;
 }
 
 // Keeps a record with its sound, and gives the ids of those that had to go for it.
@@ -47,13 +48,12 @@ export async function keepTake(record, sound) {
   await put(record, sound).catch(async () => {
     const oldest = (await allTakes()).filter(({ id, starred }) => id !== record.id && !starred).at(-1);
     if (oldest) await removeTakes([oldest.id]); // the disk is full
-    await put(record, sound);
+    await put(record, sound).catch(() => remember(record, sound));
   });
-  const gone = [];
-  let bytes = 0;
-  const [starred, others] = [[], []];
-  for (const take of await allTakes()) (take.starred || take.id === record.id ? starred : others).push(take);
-  for (const take of [...starred, ...others]) if ((bytes += take.bytes) > MOST_BYTES && !take.starred && take.id !== record.id) gone.push(take.id);
+  const takes = await allTakes();
+  const stays = ({ id, starred }) => starred || id === record.id;
+  let bytes = takes.filter(stays).reduce((sum, take) => sum + take.bytes, 0);
+  const gone = takes.filter((take) => !stays(take) && (bytes += take.bytes) > MOST_BYTES).map(({ id }) => id);
   if (gone.length) await removeTakes(gone);
   return gone;
 }
@@ -64,13 +64,16 @@ async function put(record, sound) {
       sounds.put(sound, record.id);
       return takes.put(record);
     });
-  } else {
-    memory.takes.set(record.id, record);
-    memory.sounds.set(record.id, sound);
-  }
+  } else remember(record, sound);
+}
+
+function remember(record, sound) {
+  memory.takes.set(record.id, record);
+  memory.sounds.set(record.id, sound);
 }
 
 export async function changeTake(record) {
+  if (memory.takes.has(record.id)) return;
   if (await isLasting()) await within("readwrite", (takes) => takes.put(record));
 }
 

@@ -42,7 +42,9 @@ async function takeOf(record) {
   if (loaded.has(record.id)) return loaded.get(record.id);
   const take = new Take(record.settings, record.id);
   const { created, captions, complete, figures } = record;
-  await take.restore(new Uint8Array(await (await soundOf(record.id)).arrayBuffer()));
+  const sound = await soundOf(record.id);
+  if (!sound) await refresh(); // another tab has deleted it
+  await take.restore(new Uint8Array((await sound?.arrayBuffer()) ?? 0));
   Object.assign(take, { created, captions, complete, figures });
   hold(take);
   return take;
@@ -153,5 +155,6 @@ export function startTakes() {
     for (const item of $("take-list").children) item.classList.toggle("current", item.dataset.take === player.take?.id);
   });
   document.addEventListener("translated", render);
+  document.addEventListener("visibilitychange", () => document.hidden || refresh()); // another tab may have changed them
   return refresh();
 }

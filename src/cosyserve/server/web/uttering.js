@@ -27,7 +27,11 @@ export async function uttering(take, signal, onWaiting) {
   } finally {
     await take.end();
   }
-  if (take.error && !take.arrived) throw problemIn({ error: take.error });
+  if (take.error) {
+    const problem = problemIn({ error: take.error });
+    if (take.arrived) problem.message = `${texts.brokenOff} ${problem.message}`;
+    throw problem;
+  }
   if (!take.arrived) throw new Problem("lost", texts.lost);
   if (!take.complete) throw new Problem("broken", texts.brokenOff);
 }

@@ -221,6 +221,8 @@ async function keepIt(event) {
   });
 }
 
+const isWorking = () => $("keep").hasAttribute("aria-disabled");
+
 async function working(words, work) {
   $("voice-progress").textContent = words;
   say(words);
@@ -286,8 +288,8 @@ export function startVoices() {
     $("length-text").textContent = "";
     setSound($("upload").files[0] ?? null);
   });
-  $("try").addEventListener("click", () => $("try").ariaDisabled || tryIt());
-  $("voice-form").addEventListener("submit", (event) => ($("keep").ariaDisabled ? event.preventDefault() : keepIt(event)));
+  $("try").addEventListener("click", () => isWorking() || tryIt());
+  $("voice-form").addEventListener("submit", (event) => (isWorking() ? event.preventDefault() : keepIt(event)));
   $("consent-mine").addEventListener("click", () => consentTo(texts.consentMineText));
   $("consent-other").addEventListener("click", () => consentTo(texts.consentOtherText));
   window.addEventListener("hashchange", follow);
