@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cosyserve.speech.audio import SAMPLE_RATE
@@ -38,6 +38,7 @@ def test_seconds_are_what_has_gone_out(fmt: Format, speed: float, samples: int, 
 
 @settings(max_examples=30)
 @given(formats, st.sampled_from([0.5, 1.0, 1.7]), LENGTHS, st.integers(100, 20_000))
+@example(FORMATS["mp3"], 1.0, 34 * 576 + 1, 576)
 def test_a_file_tells_its_true_length(fmt: Format, speed: float, samples: int, chunk: int) -> None:
     file = io.BytesIO()
     output = Output(fmt, speed, file)
@@ -49,7 +50,9 @@ def test_a_file_tells_its_true_length(fmt: Format, speed: float, samples: int, c
         assert decoded_by_ffmpeg(file.getvalue()).size >= expected
     else:
         told = soundfile.info(io.BytesIO(file.getvalue()))
-        assert told.frames / told.samplerate == pytest.approx(expected / SAMPLE_RATE)
+        # LAME's look-ahead may need one frame more, of which FFmpeg's header does not tell those samples.
+        more = 47 / SAMPLE_RATE if fmt.name == "mp3" else 0
+        assert -1e-6 <= told.frames / told.samplerate - expected / SAMPLE_RATE <= more + 1e-6
 
 
 @pytest.mark.parametrize("samples", [0, 100])
