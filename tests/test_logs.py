@@ -34,13 +34,14 @@ TEXTS = st.text(st.characters(codec="utf-8"))
 
 @given(TEXTS, st.sampled_from([logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR]), TEXTS, TEXTS)
 def test_a_record_survives_the_way_to_the_supervisor(message: str, level: int, about: str, exception: str) -> None:
-    sent = record(message, level, request_id=about, exc_text=exception or None)
+    sent = record(message, level, request_id=about, trace_id=about, exc_text=exception or None)
     line = JsonFormatter().format(sent)
     assert "\n" not in line
     received = record_of(line)
     assert received is not None
     assert (received.getMessage(), received.levelno, received.name) == (message, level, "test")
     assert (getattr(received, "request_id", ""), received.exc_text) == (about, exception or None)
+    assert getattr(received, "trace_id", "") == about
     assert abs(received.created - sent.created) < 0.001
     assert JsonFormatter().format(received) == line
 

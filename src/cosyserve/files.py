@@ -80,19 +80,35 @@ def link(source: Path, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Two processes are kept apart by a lock, because a rename would replace an existing file. The lock is on the
-    folder, so it leaves no file, and the kernel releases it however a process ends."""
+    """Two processes are kept apart by a lock, because a rename would replace an existing file."""
     with temporary_name(target.parent) as temporary:
         with source.open("rb") as original, new_file(temporary, source.stat().st_mode & 0o777) as copy:
             shutil.copyfileobj(original, copy)
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        with locked(target.parent):
             if os.path.lexists(target):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
             temporary.replace(target)
-        finally:
-            os.close(folder)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of the body. The lock is on the folder, so it leaves no file, and the kernel releases it
+    however a process ends."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """Differs between two contents of a file; empty if there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def sync(path: Path) -> None:

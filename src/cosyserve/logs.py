@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The request that the running task works for; every record made meanwhile carries it."""
 
+trace_id: ContextVar[str] = ContextVar("trace_id", default="")
+"""The trace of that request; empty where none is made."""
+
 # What a person starts the server for: it is said at every level, and in a terminal without a prefix.
 announcements = logging.getLogger("cosyserve.announcement")
 announcements.setLevel(logging.INFO)
@@ -70,18 +73,20 @@ class JsonFormatter(logging.Formatter):
         }
         if about := getattr(record, "request_id", ""):
             fields["request_id"] = about
+        if trace := getattr(record, "trace_id", ""):
+            fields["trace_id"] = trace
         if exception := _exception_of(self, record):
             fields["exception"] = exception
         return without_secrets(json.dumps(fields, ensure_ascii=False))
 
 
 class TextFormatter(logging.Formatter):
-    """Text for people: the request's id comes last, announcements have no prefix."""
+    """Text for people: the ids of the request and its trace come last, announcements have no prefix."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = record.getMessage()
         if record.name != announcements.name:
-            about = getattr(record, "request_id", "")
+            about = " ".join(filter(None, (getattr(record, name, "") for name in ("request_id", "trace_id"))))
             line = f"{self.formatTime(record)} {record.levelname} {line}" + (f" [{about}]" if about else "")
         exception = _exception_of(self, record)
         return without_secrets(f"{line}\n{exception}" if exception else line)
@@ -104,6 +109,7 @@ def record_of(line: str) -> logging.LogRecord | None:
                 "msg": str(fields["message"]),
                 "created": datetime.fromisoformat(fields["time"]).timestamp(),
                 "request_id": fields.get("request_id", ""),
+                "trace_id": fields.get("trace_id", ""),
                 "exc_text": fields.get("exception"),
             }
         )
@@ -164,9 +170,9 @@ def _own_record(level: int, message: str) -> logging.LogRecord:
     )
 
 
-def _add_request_id(record: logging.LogRecord) -> bool:
+def _add_ids(record: logging.LogRecord) -> bool:
     if not hasattr(record, "request_id"):
-        record.request_id = request_id.get()
+        record.request_id, record.trace_id = request_id.get(), trace_id.get()
     return True
 
 
@@ -229,6 +235,6 @@ def _install(settings: Settings, handlers: list[logging.Handler]) -> None:
         hide(key)
     for handler in handlers:
         handler.addFilter(Repeats(handler))
-        handler.addFilter(_add_request_id)
+        handler.addFilter(_add_ids)
     logging.basicConfig(level=settings.log_level.upper(), handlers=handlers, force=True)
     logging.captureWarnings(True)

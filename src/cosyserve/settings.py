@@ -18,6 +18,7 @@ from cosyserve.machine import Machine, on_windows_disk
 PREFIX = "COSYSERVE_"
 OFF_WINDOWS = Path(".local/share/cosyserve/models")  # in the home folder
 ENV_FILE = Path(".env")
+_OTEL = "OTEL_"
 KEY_FILE = "api_key"  # in the state folder, where a key that is made lies
 _COSYVOICE2 = "cosyvoice2-0.5b"
 _OF_CONTAINERS = ("NAME", "IMAGE")  # of scripts/image and docker/compose.yaml, which read the same file
@@ -142,7 +143,8 @@ class Settings(BaseSettings):
     )
     api_keys: SecretStr = Field(
         SecretStr(""),
-        description="Keys that clients must send as `Authorization: Bearer KEY`, separated by commas or lines.",
+        description="Main keys, separated by commas or lines. Clients send one as `Authorization: Bearer KEY`. Keys "
+        "with names and limits are made with `cosyserve keys add` (docs/keys.md).",
     )
     api_keys_file: Path | None = Field(None, description="File to read `COSYSERVE_API_KEYS` from.")
     auth: Literal["auto", "off"] = Field(
@@ -212,6 +214,22 @@ class Settings(BaseSettings):
         ge=0,
         description="Switches off a machine rented by the hour (`shutdown`) after this many minutes without a "
         "request. 0 means never. The page shows the countdown and can cancel it.",
+    )
+    unload_seconds: float = Field(
+        0,
+        ge=0,
+        description="After this many seconds without a request, CosyVoice's weights leave the graphics card, and the "
+        "next request brings them back (docs/model.md). `/readyz` then says `asleep`. 0 means never.",
+    )
+    unload_to: Literal["memory", "disk"] = Field(
+        "memory",
+        description="Where the weights are meanwhile: `memory` keeps them in the host's memory (2 GB in bfloat16), "
+        "`disk` reads the model's files again, which takes longer.",
+    )
+    wake_seconds: float = Field(
+        60,
+        gt=0,
+        description="Longest wait of a request for the weights, in seconds. Then the client gets a 503.",
     )
     launch: Literal["auto", "direct", "isolated", "mpirun"] = Field(
         "auto", description="How to start a server that needs MPI. `auto` tries each way until one works."
@@ -423,6 +441,12 @@ def _expect_whole(text: str) -> None:
     for name, value in dotenv_values(stream=StringIO(text)).items():
         if name.upper().startswith(PREFIX) and written[name] and not value:
             raise ValueError(f"{name} is made of something that is not set")
+
+
+def open_telemetry_variables() -> dict[str, str]:
+    """OpenTelemetry's own variables, from the environment, then from `.env`."""
+    written = dotenv_values(ENV_FILE, encoding=_ENCODING) if ENV_FILE.is_file() else {}
+    return {name: value for name, value in {**written, **os.environ}.items() if value and name.startswith(_OTEL)}
 
 
 def unknown_keys() -> dict[str, str | None]:

@@ -177,8 +177,8 @@ class Card(Parts):
 def test_more_are_let_in_once_who_held_the_card_has_gone(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serving: Serving
 ) -> None:
-    monkeypatch.setattr("cosyserve.speech.cosyvoice.Parts", Card)
-    monkeypatch.setattr("cosyserve.speech.cosyvoice._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("cosyserve.speech.loaded.Parts", Card)
+    monkeypatch.setattr("cosyserve.speech.loaded._LOOK_SECONDS", 0.02)
     config = config_for(Settings(device="cpu", dtype="float32"), 1)
     synthesizer = CosyVoiceSynthesizer(models / MODEL_FOLDER, tmp_path / "voices", config)
     with (

@@ -152,3 +152,4 @@ def test_a_growth_that_is_still_to_come_ends_with_the_runtime(model: Model) -> N
     growth = speaking.runtime.grow(lambda: larger(model))
     speaking.runtime.close()
     assert growth.cancelled()
+    assert speaking.runtime.grow(lambda: larger(model)).cancelled()  # as does one that is asked for later

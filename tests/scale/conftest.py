@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.collector import Collector, collecting
 from tests.running import HANGS, Server, wait_until_warm
 
 
@@ -19,8 +20,18 @@ class Scaled(Server):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Scaled(tmp_path_factory.mktemp("scaled"), synthesizer="preview", max_streams=4) as running:
+def collector() -> Iterator[Collector]:
+    with collecting() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in collector.environ.items():
+            patch.setenv(name, value)
+        started = Scaled(tmp_path_factory.mktemp("scaled"), synthesizer="preview", max_streams=4)
+    with started as running:
         yield running
         assert running.stop() == 0
 

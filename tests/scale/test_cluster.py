@@ -72,7 +72,9 @@ def test_every_host_answers_and_they_count_together(cluster: Cluster) -> None:
 
     state = cluster.head.inside(readiness)
     assert (state["replicas"], state["replicas_ready"], state["max_streams"]) == (2, 2, 32)
-    assert 'cosyserve_requests_total{endpoint="/v1/audio/speech",outcome="ok"} 2.0' in cluster.head.inside(metrics)
+    counted = cluster.head.inside(metrics)
+    assert 'cosyserve_requests_total{endpoint="/v1/audio/speech",outcome="ok"} 2.0' in counted
+    assert 'cosyserve_key_requests_total{key="main",outcome="ok"} 2.0' in counted
 
 
 def test_nobody_comes_in_without_a_key(cluster: Cluster) -> None:

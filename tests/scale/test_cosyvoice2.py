@@ -33,7 +33,7 @@ def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     python.chmod(0o755)
     voices = {"voices_dir": folder / "voices", "replica_python": python}
     model = {"synthesizer": "cosyvoice2", "models_dir": models, "dtype": "float32"}
-    with Scaled(folder, (), max_streams=4, **voices, **model) as running:
+    with Scaled(folder, (), max_streams=4, unload_seconds=0.1, **voices, **model) as running:
         yield running
         assert running.stop() == 0
 
@@ -47,6 +47,19 @@ def zero_shot(client: httpx.Client, recording: bytes) -> httpx.Response:
     asked = {"tts_text": "Hi.", "prompt_text": "你好"}
     files = {"prompt_wav": ("prompt.wav", recording, "audio/wav")}
     return client.post("/inference_zero_shot", data=asked, files=files)
+
+
+def test_replicas_sleep_each_by_itself_and_sound_as_before(client: httpx.Client, server: Server) -> None:
+    def spoken() -> bytes:
+        answer = client.post("/v1/audio/speech", json={"input": "Hi.", "response_format": "pcm", "seed": 3})
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    before, slept = spoken(), server.text().count("Nobody speaks")
+    eventually(lambda: server.text().count("Nobody speaks") > slept)
+    assert client.get("/readyz").json()["status"] == "ready"  # as there are replicas to wake
+    assert spoken() == before
+    eventually(lambda: "Somebody speaks" in server.text())
 
 
 def test_a_voice_that_one_has_learnt_is_heard_through_all(client: httpx.Client, server: Server) -> None:

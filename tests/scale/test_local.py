@@ -15,6 +15,7 @@ import openai
 import psutil
 import pytest
 
+from tests.collector import Collector
 from tests.running import GREETING, HANGS, Server, asked, eventually, meanwhile
 from tests.scale.conftest import Scaled
 from tests.server.test_socket import audio_until, open_socket, send
@@ -69,6 +70,16 @@ def test_it_says_what_speaks_and_how_many_are_ready(client: httpx.Client) -> Non
     assert "cosyserve_replicas_ready 2.0" in client.get("/metrics").text
 
 
+def test_a_trace_goes_on_in_the_replica(client: httpx.Client, collector: Collector) -> None:
+    trace, root = "5bd66ef5095369c7b0d1f8f4bd33716a", "POST /v1/audio/speech"
+    asked = {"input": "Hello.", "response_format": "pcm"}
+    client.post("/v1/audio/speech", json=asked, headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"})
+    spans = collector.wait(lambda spans: {root, "replica"} <= {each.name for each in spans if each.trace == trace})
+    (segment,) = (each for each in spans if each.trace == trace and each.name == "segment")
+    (replica,) = (each for each in spans if each.trace == trace and each.name == "replica")
+    assert (replica.parent, segment.failed, replica.failed) == (segment.id, False, False)
+
+
 def test_it_has_the_same_page_endpoints_and_voices(client: httpx.Client, server: Server) -> None:
     assert "text/html" in client.get("/").headers["content-type"]
     assert client.get("/v1/audio/voices").json()["voices"][0]["id"] == "mandarin"
@@ -105,6 +116,7 @@ def test_all_replicas_speak_and_requests_add_up(client: httpx.Client, server: Se
     assert all(sum(worker.cpu_times()[:2]) > was for worker, was in zip(workers(server), before, strict=True))
     counted = client.get("/metrics").text
     assert 'cosyserve_requests_total{endpoint="/v1/audio/speech",outcome="ok"}' in counted
+    assert 'cosyserve_key_requests_total{key="main",outcome="ok"}' in counted  # limits are those of the server in front
 
 
 def test_a_client_that_leaves_stops_the_work_behind_it(client: httpx.Client, server: Server) -> None:

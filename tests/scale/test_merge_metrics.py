@@ -18,7 +18,7 @@ REQUESTS = st.lists(st.tuples(st.sampled_from(["/a", "/b"]), st.sampled_from(["o
 def counted(requests: list[tuple[str, str, float]]) -> Metrics:
     metrics = Metrics(Admission(lambda: 1, 1, 1), ALONE)
     for endpoint, outcome, seconds in requests:
-        metrics.count(endpoint, outcome)
+        metrics.count(endpoint, outcome, "main")
         metrics.first_chunk.observe(seconds)
     return metrics
 

@@ -24,9 +24,9 @@ PROMPTS = st.none() | st.builds(ReferenceAudio, st.binary(max_size=200), TEXTS)
 OPTIONS = st.builds(Options, TEXTS, PROMPTS, st.none() | st.integers(0, 2**63), st.booleans())
 
 
-@given(TEXTS, TEXTS, OPTIONS)
-def test_a_segment_arrives_as_it_was_sent(text: str, voice: str, options: Options) -> None:
-    segment = Segment(text, voice, options)
+@given(TEXTS, TEXTS, OPTIONS, st.dictionaries(TEXTS, TEXTS))
+def test_a_segment_arrives_as_it_was_sent(text: str, voice: str, options: Options, trace: dict[str, str]) -> None:
+    segment = Segment(text, voice, options, trace)
     frame = segment.encode()
     assert frame[:1] == wire.SEGMENT
     assert Segment.decode(frame[1:]) == segment

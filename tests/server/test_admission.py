@@ -3,6 +3,8 @@ import math
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cosyserve.errors import CosyError
 from cosyserve.server.admission import Admission
@@ -59,6 +61,124 @@ def test_who_waits_gets_a_place_that_there_was_not_room_for_before() -> None:
         assert admission.waiting == 1
         release.set()
         await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+
+
+def test_a_full_queue_makes_room_for_a_lower_rank_alone() -> None:
+    async def run() -> None:
+        admission = Admission(streams=lambda: 1, queue=2, queue_seconds=HANGS)
+        served: list[str] = []
+
+        async def request(name: str, rank: int) -> None:
+            async with admission.place(rank):
+                served.append(name)
+
+        async with admission.place():
+            waiting = [asyncio.create_task(request(name, 2)) for name in ("first", "last")]
+            await asyncio.sleep(0)
+            with pytest.raises(CosyError, match="CS-BUSY-001"):
+                await request("no lower", 2)
+            waiting.append(asyncio.create_task(request("lower", 0)))
+            await asyncio.sleep(0)
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+        assert served == ["lower", "first"]
+        assert isinstance(ended[1], CosyError) and ended[1].fault.id == "CS-BUSY-001"
+        assert (admission.active, admission.waiting) == (0, 0)
+
+    asyncio.run(run())
+
+
+@given(
+    st.integers(1, 3), st.lists(st.tuples(st.sampled_from(["come", "end", "leave"]), st.integers(0, 5)), max_size=30)
+)
+def test_the_lowest_rank_is_served_first_and_no_place_is_idle_or_lost(
+    streams: int, steps: list[tuple[str, int]]
+) -> None:
+    async def run() -> None:
+        admission = Admission(lambda: streams, queue=100, queue_seconds=HANGS)
+        waiting: dict[tuple[int, int], asyncio.Task[None]] = {}  # by rank and arrival
+        served: dict[tuple[int, int], asyncio.Event] = {}
+
+        async def request(who: tuple[int, int]) -> None:
+            async with admission.place(who[0]):
+                assert who == min(waiting)
+                del waiting[who]
+                done = served[who] = asyncio.Event()
+                await done.wait()
+
+        for number, (step, pick) in enumerate(steps):
+            if step == "come":
+                who = (pick % 3, number)
+                waiting[who] = asyncio.create_task(request(who))
+            elif step == "end" and served:
+                served.pop(sorted(served)[pick % len(served)]).set()
+            elif step == "leave" and waiting:
+                waiting.pop(sorted(waiting)[pick % len(waiting)]).cancel()
+            for _ in range(3):  # turns of the loop
+                await asyncio.sleep(0)
+            assert admission.active == len(served) <= streams
+            assert not waiting or len(served) == streams
+            assert admission.waiting == len(waiting)
+        while served:
+            served.popitem()[1].set()
+            for _ in range(3):
+                await asyncio.sleep(0)
+        assert (admission.active, admission.waiting) == (0, 0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("leaving", [True, False])
+def test_a_place_that_comes_to_one_who_leaves_goes_to_the_next(leaving: bool) -> None:
+    async def run() -> None:
+        admission = Admission(lambda: 1, queue=2, queue_seconds=HANGS)
+        served: list[str] = []
+
+        async def request(name: str) -> None:
+            async with admission.place():
+                served.append(name)
+
+        async with admission.place():
+            tasks = [asyncio.create_task(request(name)) for name in ("first", "second")]
+            await asyncio.sleep(0)
+        if leaving:
+            tasks[0].cancel()  # it has been given the place and has not woken
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert served == (["second"] if leaving else ["first", "second"])
+        assert (admission.active, admission.waiting) == (0, 0)
+
+    asyncio.run(run())
+
+
+def test_where_there_is_less_room_than_before_fewer_are_let_in() -> None:
+    async def run() -> None:
+        streams = 3
+        admission = Admission(streams=lambda: streams, queue=5, queue_seconds=HANGS)
+
+        async def request(release: asyncio.Event) -> None:
+            async with admission.place():
+                await release.wait()
+
+        first, later = asyncio.Event(), asyncio.Event()
+        tasks = [asyncio.create_task(request(first)) for _ in range(3)]
+        await asyncio.sleep(0)
+        streams = 1
+        first.set()
+        await asyncio.gather(*tasks)
+        tasks = [asyncio.create_task(request(later)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert (admission.active, admission.waiting) == (1, 2)
+        streams = 3
+        later.set()
+        await asyncio.gather(*tasks)
+        streams = 1  # while nobody speaks
+        tasks = [asyncio.create_task(request(asyncio.Event())) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert (admission.active, admission.waiting) == (1, 2)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     asyncio.run(run())
 

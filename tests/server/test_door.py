@@ -17,6 +17,7 @@ from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 from websockets.typing import Origin
 
+from cosyserve.keys.keyring import Keyring
 from cosyserve.machine import Machine
 from cosyserve.server.door import KEY_PROTOCOL, Door, chosen_protocol
 from cosyserve.server.published import Host
@@ -98,7 +99,7 @@ async def _let_in(scope: Scope, receive: Receive, send: Send) -> None:
 async def test_on_a_network_an_address_in_figures_is_nobodys_name(host: str, status: int) -> None:
     """A server without keys on all addresses, as COSYSERVE_AUTH=off makes it: only names can be pointed elsewhere."""
     settings = Settings(host="0.0.0.0", auth="off")  # noqa: S104 - nothing listens in this test
-    door = Door(_let_in, (), settings, Host(settings, Machine()))
+    door = Door(_let_in, Keyring(settings), settings, Host(settings, Machine()))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://server") as client:
         assert (await client.get("/v1/models", headers={"Host": host})).status_code == status
 
@@ -249,6 +250,15 @@ def test_a_browsers_socket_gives_its_key_as_a_subprotocol(serving: Serving, key:
             with pytest.raises(InvalidStatus) as refused, connect(address, subprotocols=[wrong]):  # type: ignore[list-item]
                 pass
             assert refused.value.response.status_code == 401
+
+
+def test_of_many_keys_in_one_request_only_the_first_are_compared(serving: Serving) -> None:
+    """Or one small request could have thousands compared with every key."""
+    many = ", ".join(f"{KEY_PROTOCOL}{number}" for number in range(1000))
+    with serving(ToneSynthesizer(), api_keys="sesame") as url:
+        for offered, status in ((f"{KEY_PROTOCOL}sesame, {many}", 200), (f"{many}, {KEY_PROTOCOL}sesame", 401)):
+            asked = httpx.get(f"{url}/v1/models", headers={"Sec-WebSocket-Protocol": offered})
+            assert asked.status_code == status
 
 
 def test_a_key_that_is_safe_as_a_subprotocol_can_be_given_as_it_is(serving: Serving) -> None:

@@ -9,6 +9,8 @@ from starlette.types import Receive, Scope, Send
 
 from cosyserve.errors import CosyError
 from cosyserve.keys import accepted_keys
+from cosyserve.keys.key_file import KeyFile
+from cosyserve.keys.keyring import Keyring
 from cosyserve.machine import IMAGE, Machine
 from cosyserve.server.door import Door
 from cosyserve.server.listening import listen
@@ -41,7 +43,9 @@ async def _let_in(scope: Scope, receive: Receive, send: Send) -> None:
 async def ask(settings: Settings, machine: Machine, client: str, path: str = "/v1/models", **headers: str) -> str:
     """What the door does with a request from an address: its id, or whether it lets everything be known."""
     host = Host(settings, machine)
-    door = Door(_let_in, accepted_keys(settings), settings, host)
+    keyring = Keyring(settings)
+    keyring.open()
+    door = Door(_let_in, keyring, settings, host)
     transport = httpx.ASGITransport(door, client=(client, 50_000))
     headers = {"Host": "127.0.0.1:6008", **{name.replace("_", "-"): value for name, value in headers.items()}}
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as asking:
@@ -62,6 +66,14 @@ async def test_the_host_needs_no_key_and_its_neighbours_do(settings: Settings, c
         assert await ask(settings, container, stranger, "/readyz") == "in"
     (key,) = accepted_keys(settings)
     assert await ask(settings, container, NEIGHBOUR, Authorization=f"Bearer {key}") == "known"
+
+
+@pytest.mark.anyio
+async def test_where_there_are_named_keys_the_host_needs_one_too(settings: Settings, container: Machine) -> None:
+    named = KeyFile(settings.state_dir).add("anna")
+    assert await ask(settings, container, GATEWAY) == "CS-AUTH-001"
+    for key in (named, *accepted_keys(settings)):
+        assert await ask(settings, container, GATEWAY, Authorization=f"Bearer {key}") == "known"
 
 
 @pytest.mark.anyio

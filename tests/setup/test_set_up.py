@@ -46,6 +46,7 @@ def brought(clone: Path) -> list[str]:
         ("COSYSERVE_SYNTHESIZER=preview", True, []),
         ("COSYSERVE_MODELS_DIR=elsewhere", True, []),
         ("COSYSERVE_REPLICAS=2", False, RAY),
+        ("OTEL_TRACES_EXPORTER=otlp", False, ["setup main traces"]),
         ("COSYSERVE_REPLICAS=2", True, [*COSYVOICE2, *RAY]),
         (f"COSYSERVE_REPLICAS=2\nCOSYSERVE_REPLICA_PYTHON={sys.executable}", True, RAY),
     ],

@@ -24,6 +24,7 @@ _MODULES = {
     "engines": "assets",
     "voices": "voices",
     "lexicon": "lexicon",
+    "keys": "keys",
     "bench": "bench",
     "deploy": "deploy",
     "instance": "instance",

@@ -20,7 +20,7 @@ from cosyserve.cli.shared import listens, threads, warn_of_unknown_keys
 from cosyserve.errors import CosyError
 from cosyserve.host.ownership import expect_ours
 from cosyserve.host.surroundings import surroundings_of
-from cosyserve.keys import made_key, makes_key
+from cosyserve.keys import expect_keys
 from cosyserve.launch import ladder, memory, mpi, stacks
 from cosyserve.launch.flag import Flag
 from cosyserve.launch.heartbeat import Sender, folder_of_start, to_supervisor
@@ -30,6 +30,7 @@ from cosyserve.scale.ray_env import ray_env
 from cosyserve.server.listening import expect_free
 from cosyserve.settings import Settings, load_settings
 from cosyserve.store.engines import Engine, Engines
+from cosyserve.traces import start as traces
 
 if TYPE_CHECKING:
     from cosyserve.speech.choice import Choice
@@ -61,8 +62,7 @@ def serve(
         warn_of_unknown_keys()
         if not take_over:
             expect_free(settings.host, settings.port)  # now, and not once a model is loaded
-        if makes_key(settings):
-            made_key(settings)  # before anything is started that it would be wrong for
+        expect_keys(settings)  # before anything is started that they would be wrong for
         if settings.replicas and find_spec("ray") is None:
             raise CosyError(errors.RAY_MISSING)
         server = ["serve", "--host", settings.host, "--port", str(settings.port)]
@@ -112,6 +112,7 @@ def _start_as_child(settings: Settings, supervisor: Sender) -> None:
     stacks.offer(folder_of_start())
     mpi.initialise()
     supervisor.send("mpi")
+    traces.start()
 
 
 def _chosen(context: click.Context, settings: Settings, *, relieves: bool = False) -> "Choice":

@@ -19,9 +19,10 @@ from cosyserve.host import gpu
 from cosyserve.host.report import Text, language
 from cosyserve.machine import Machine, on_windows_disk
 from cosyserve.server.listening import expect_free
-from cosyserve.settings import OFF_WINDOWS, Settings, load_settings
+from cosyserve.settings import OFF_WINDOWS, Settings, load_settings, open_telemetry_variables
 from cosyserve.store.chosen import chosen, chosen_folder
 from cosyserve.store.disk import Folder, human
+from cosyserve.traces.start import asked_by
 
 _ENVIRONMENT = os.path.relpath(sys.prefix)  # of the clone that this runs in
 _REFUSED = "cosyvoice2-refused"
@@ -46,6 +47,8 @@ def set_up(host: str | None, port: int | None, replicas: int | None, others: tup
         _bring_cosyvoice(settings)
     if settings.replicas:
         _script("scripts/setup", _ENVIRONMENT, "main", "scale")
+    if asked_by(open_telemetry_variables()):
+        _script("scripts/setup", _ENVIRONMENT, "main", "traces")
 
 
 def _say_where_models_go(settings: Settings) -> None:

@@ -8,6 +8,7 @@ from cosyserve.errors.captions import *  # noqa: F403
 from cosyserve.errors.deploying import *  # noqa: F403
 from cosyserve.errors.fault import CosyError as CosyError
 from cosyserve.errors.fault import Fault as Fault
+from cosyserve.errors.permitting import *  # noqa: F403
 from cosyserve.errors.pronouncing import *  # noqa: F403
 from cosyserve.errors.requests import *  # noqa: F403
 from cosyserve.errors.running import *  # noqa: F403

@@ -325,6 +325,22 @@ SYNTHESIS_FAILED = Fault(
     "合成器处理此文本时出错。",
     "请重试；如仍失败，可按请求编号在服务器日志中查看原因。",
 )
+NO_ROOM_TO_WAKE = Fault(
+    "CS-SLEEP-001",
+    503,
+    "The model was let go of while nobody spoke and cannot return: other programs have the memory; {gib} GiB are free.",
+    "Send the request again after the time in Retry-After, or end what uses the card (nvidia-smi lists it).",
+    "无人使用期间模型已卸载，现在无法载回：显存已被其他程序占用，仅剩 {gib} GiB。",
+    "请在 Retry-After 所示时间后重试，或结束占用显卡的其他程序（nvidia-smi 可列出）。",
+)
+WAKING = Fault(
+    "CS-SLEEP-002",
+    503,
+    "The model was let go of while nobody spoke; it is on its way back, which takes longer than {seconds:g} s.",
+    "Send the request again after the time in Retry-After, or raise COSYSERVE_WAKE_SECONDS.",
+    "无人使用期间模型已卸载，正在重新载入，已超过 {seconds:g} 秒。",
+    "请在 Retry-After 所示时间后重试，或调大 COSYSERVE_WAKE_SECONDS。",
+)
 OUT_OF_MEMORY = Fault(
     "CS-SRV-007",
     503,

@@ -240,3 +240,19 @@ VOICES_NOT_SHARED = Fault(
     "副本看不到刚写入 {folder} 的音色文件。",
     "请将 COSYSERVE_VOICES_DIR 设为所有节点共同挂载的目录。",
 )
+TRACES_PACKAGE_MISSING = Fault(
+    "CS-OTEL-001",
+    500,
+    "OpenTelemetry's variables ask for traces, but {package} is not installed. The server runs without traces.",
+    "Install it with: pip install 'cosyserve[traces]' (make run-local does it automatically), or unset the variables.",
+    "OpenTelemetry 的环境变量要求记录链路追踪，但未安装 {package} 包。服务器将在没有追踪的情况下运行。",
+    "请安装：pip install 'cosyserve[traces]'（make run-local 会自动安装），或取消这些变量。",
+)
+TRACES_UNUSABLE = Fault(
+    "CS-OTEL-002",
+    500,
+    "{variable} asks for traces, which cannot be made: {reason}. The server runs without them.",
+    "Correct OpenTelemetry's variables (OTEL_…), or unset them.",
+    "{variable} 要求记录链路追踪，但无法启用：{reason}。服务器将在没有追踪的情况下运行。",
+    "请更正 OpenTelemetry 的环境变量（OTEL_…），或取消设置。",
+)

@@ -226,7 +226,7 @@ def _or_as_before(home: Home, say: Say) -> Iterator[None]:
         yield
     except BaseException:
         write_atomically(home.shared / ".env", before, _SECRET)
-        if old and servers.readiness(old[-1].host, old[-1].port, key="").get("status") != "ready":
+        if old and servers.readiness(old[-1].host, old[-1].port, key="").get("status") not in servers.READY:
             say("starting the old release again · 重新启动旧版本")
             servers.start(home, home.release(old[-1].release), settings_in(home.shared))
         raise

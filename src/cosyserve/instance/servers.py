@@ -24,6 +24,7 @@ from cosyserve.keys import made_key, makes_key
 from cosyserve.launch.heartbeat import RELEASE, START
 from cosyserve.settings import Settings
 
+READY = ("ready", "asleep")  # states in which a server takes requests
 _TICK = 0.2
 _REQUEST_SECONDS = 120
 _SAME_START = 1.0  # seconds by which two readings of a process's start may differ
@@ -100,7 +101,7 @@ def wait_until_ready(home: Home, server: Running, key: str, say: Say) -> None:
             reason = last.splitlines()[0] if last else "its server ended before it was ready"
             raise CosyError(errors.RELEASE_BROKEN, release=server.release, reason=reason, log=home.log)
         state = readiness(server.host, server.port, key)
-        if state.get("start") == server.start and state.get("status") == "ready":
+        if state.get("start") == server.start and state.get("status") in READY:
             return
         time.sleep(_TICK)
 

@@ -17,7 +17,7 @@ from cosyserve.cosyvoice.model.flow import Chunk, DitFlow, Flow, Solver
 from cosyserve.cosyvoice.model.hift import Hift
 from cosyserve.cosyvoice.model.loading import flow_of, vocoder_of
 from cosyserve.cosyvoice.model.qwen2 import Llm
-from cosyserve.cosyvoice.model.untrained import untrained
+from cosyserve.cosyvoice.model.untrained import never_stopping, untrained
 from cosyserve.cosyvoice.model.vocoder import Vocoder
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.editions import mean_batch
@@ -111,6 +111,7 @@ def _models(sizes: Sizes, dtype: torch.dtype) -> _Models:
     torch.nn.init.constant_(hift.f0_predictor.classifier.bias, _HERTZ)
     hift.exact = dtype == torch.float32
     llm = untrained(Llm(sizes.llm)).to("cuda", dtype)
+    never_stopping(llm)
     return _Models(sizes, llm.requires_grad_(False), flow.requires_grad_(False), hift.to("cuda").requires_grad_(False))
 
 

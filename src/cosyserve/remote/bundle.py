@@ -20,8 +20,8 @@ Flavour = Literal["cuda12", "cuda13", "slim", "preview"]
 
 # The set of hashed requirements, and the parts of it that a flavour installs (docs/supply.md).
 _REQUIREMENTS: dict[Flavour, tuple[str, ...]] = {
-    "preview": ("main", "preview", "mpi"),
-    "slim": ("main", "cosyvoice2", "mpi"),
+    "preview": ("main", "preview", "traces", "mpi"),
+    "slim": ("main", "cosyvoice2", "traces", "mpi"),
     "cuda12": ("trtllm-1.0.0", "image"),
     "cuda13": ("trtllm-1.2.1", "image"),
 }

@@ -26,6 +26,7 @@ from cosyserve.server.fleet import Load
 from cosyserve.server.service import Service
 from cosyserve.settings import Settings, load_settings
 from cosyserve.speech.choice import Choice
+from cosyserve.traces import start as traces
 
 APPLICATION = "cosyserve"
 REPLICA, FRONT = "Replica", "Front"
@@ -72,6 +73,7 @@ class Front:
     async def __init__(  # type: ignore[misc] # as Serve has it
         self, replicas: DeploymentHandle[Any], most: int
     ) -> None:
+        traces.start()
         settings = load_settings(host=_EVERYBODY)
         if settings.auth == "auto" and not settings.key_list():
             raise CosyError(errors.CLUSTER_KEY_MISSING)
@@ -90,6 +92,7 @@ class Front:
         return {
             "load": (load.active, load.waiting, load.streams),
             "metrics": generate_latest(service.metrics.registry),
+            "metrics_by_key": generate_latest(service.metrics.registry_by_key),
         }
 
 

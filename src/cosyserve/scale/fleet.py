@@ -40,7 +40,13 @@ class ServeFleet:
         return sum(loads[1:], loads[0]) if loads else own
 
     async def metrics(self, own: bytes) -> bytes:
-        texts = [report["metrics"] for report in await self._reports()]
+        return await self._merged("metrics", own)
+
+    async def metrics_by_key(self, own: bytes) -> bytes:
+        return await self._merged("metrics_by_key", own)
+
+    async def _merged(self, which: str, own: bytes) -> bytes:
+        texts = [report[which] for report in await self._reports()]
         return merge_metrics(texts) if texts else own
 
     async def _reports(self) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ class ScaledSynthesizer:
 
     broken = ""  # replicas come back by themselves
     preparing = ""  # they say it themselves
+    rest = None  # each of them sleeps by itself
 
     def __init__(self, replicas: DeploymentHandle[Any], described: Description, voices_dir: Path, most: int) -> None:
         """There are `most` of them at most."""
@@ -48,7 +49,7 @@ class ScaledSynthesizer:
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         """If a replica is lost before any of the segment was heard, another takes over; after that only the client can
         ask again."""
-        asked = wire.Segment(segment, voice.id, options).encode()
+        asked = wire.Segment(segment, voice.id, options, options.span.carrier()).encode()
         handle = self._replicas.options(stream=True, session_id=options.stream)
         for _ in range(_ATTEMPTS):
             heard = False

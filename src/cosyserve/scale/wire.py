@@ -6,7 +6,8 @@ pickled.
 
 import asyncio
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
@@ -32,6 +33,7 @@ class Segment:
     text: str
     voice: str
     options: Options
+    trace: Mapping[str, str] = field(default_factory=dict)  # of which it is a part, as `Span.carrier` tells it
 
     def encode(self) -> bytes:
         """The frame: a line of JSON, then the recording as it is."""
@@ -43,6 +45,7 @@ class Segment:
             "seed": self.options.seed,
             "whole": self.options.whole,
             "transcript": None if reference is None else reference.transcript,
+            "trace": self.trace,
         }
         return SEGMENT + json.dumps(head).encode() + b"\n" + (b"" if reference is None else reference.recording)
 
@@ -52,7 +55,8 @@ class Segment:
         line, _, recording = held.partition(b"\n")
         head = json.loads(line)
         reference = None if head["transcript"] is None else ReferenceAudio(recording, head["transcript"])
-        return cls(head["text"], head["voice"], Options(head["instructions"], reference, head["seed"], head["whole"]))
+        options = Options(head["instructions"], reference, head["seed"], head["whole"])
+        return cls(head["text"], head["voice"], options, head["trace"])
 
 
 def learn(entry: Entry) -> bytes:

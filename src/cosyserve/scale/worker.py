@@ -4,7 +4,8 @@ import asyncio
 import json
 import logging
 import signal
-from contextlib import aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -19,6 +20,7 @@ from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.synthesizer import voice_of
 from cosyserve.speech.voices import Entry
+from cosyserve.traces import start as traces
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +43,13 @@ class _Worker:
         await self._service.warm_up()
         if self._service.state is ServerState.READY:
             await self._listen(place)
+        resting = asyncio.create_task(self._service.rest())
         await self._stopping.wait()
+        resting.cancel()
         await self._service.drain()
         heartbeats.cancel()
         self._service.synthesizer.close()
+        await asyncio.to_thread(traces.stop)
 
     async def _listen(self, place: Path) -> None:
         # Whole or absent: a client that finds the socket is answered.
@@ -86,10 +91,14 @@ class _Worker:
     async def _speak(self, segment: Segment, writer: asyncio.StreamWriter) -> None:
         synthesizer = self._service.synthesizer
         voice = voice_of(synthesizer, segment.voice)
-        chunks = synthesizer.synthesize(segment.text, voice, segment.options)
-        async with self._service.admission.place(), aclosing(chunks):
-            async for pcm in chunks:
-                await send(writer, sound(pcm))
+        with traces.arrived("replica", segment.trace, {}) as span:
+            chunks = synthesizer.synthesize(segment.text, voice, replace(segment.options, span=span))
+            async with AsyncExitStack() as held:
+                with span.begin("queue"):
+                    await held.enter_async_context(self._service.admission.place())
+                await held.enter_async_context(aclosing(chunks))
+                async for pcm in chunks:
+                    await send(writer, sound(pcm))
 
     def _learn(self, held: bytes) -> None:
         """Prepares a voice whose recording another process has just written to the folder of voices."""

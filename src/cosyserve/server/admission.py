@@ -1,23 +1,36 @@
 """Limits how many requests are synthesized at once and how many may wait, and tells the others so."""
 
 import asyncio
+import bisect
 import math
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import anyio
 
 from cosyserve import errors
 from cosyserve.errors import CosyError, Fault
+from cosyserve.keys import MAIN
 
 _RETRY_AFTER_RANGE = (1, 60)  # seconds
 _RECENT = 0.2  # weight of the newest stream in the mean duration
 
 
+@dataclass(order=True)
+class _Waiter:
+    """A request in the queue: those of a lower rank first, then first come, first served."""
+
+    rank: int
+    number: int
+    place: asyncio.Future[None] = field(compare=False, default_factory=asyncio.Future)
+
+
 class Admission:
-    """A place for each stream, whose number may grow, and a bounded queue before them, first come, first served. A
-    request that finds the queue full gets `full`, one that waits too long `late`."""
+    """A place for each stream, whose number may change, and a bounded queue before them: the lowest rank first, then
+    first come, first served. A request that finds the queue full gets `full`, unless one of a higher rank waits, which
+    then gets it instead. One that waits too long gets `late`."""
 
     def __init__(
         self,
@@ -29,7 +42,9 @@ class Admission:
     ) -> None:
         self._streams, self._queue, self._queue_seconds = streams, queue, queue_seconds
         self._full, self._late = full, late
-        self._places, self._made = anyio.Semaphore(0), 0
+        self._free, self._made = 0, 0
+        self._line: list[_Waiter] = []  # nobody waits while a place is free
+        self._numbers = 0
         self._mean_seconds = 1.0
         self._open = True
         self._idle = asyncio.Event()
@@ -39,14 +54,14 @@ class Admission:
         self.last_use = -math.inf  # of the monotonic clock, when the last stream ended
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
+    async def place(self, rank: int = MAIN.rank) -> AsyncIterator[None]:
         """Hold a place; raises `full` or `late` (`CS-BUSY-…`) when none comes free and `CS-SRV-002` after `close`."""
         if not self._open:
             raise CosyError(errors.STOPPING, retry_after=_RETRY_AFTER_RANGE[0])
         self._idle.clear()
         self._make_places()
         try:
-            await self._wait()
+            await self._wait(rank)
             started = time.monotonic()
             self.active += 1
             try:
@@ -54,7 +69,7 @@ class Admission:
             finally:
                 self.active -= 1
                 self.last_use = time.monotonic()
-                self._places.release()
+                self._give_back()
                 self._mean_seconds += _RECENT * (time.monotonic() - started - self._mean_seconds)
         finally:
             if self.active == self.waiting == 0:
@@ -70,23 +85,64 @@ class Admission:
 
     def _make_places(self) -> None:
         while self._made < self._streams():
-            self._places.release()
             self._made += 1
+            self._release()
+        while self._made > self._streams() and self._free:
+            self._made -= 1
+            self._free -= 1
 
-    async def _wait(self) -> None:
-        with suppress(anyio.WouldBlock):
-            self._places.acquire_nowait()
+    def _give_back(self) -> None:
+        if self._made > self._streams():  # there is room for fewer than when it was made
+            self._made -= 1
+        else:
+            self._release()
+
+    def _release(self) -> None:
+        """Give a place to the next in line, or keep it for who comes."""
+        while self._line:
+            place = self._line.pop(0).place
+            if not place.done():  # else its request has been cancelled
+                place.set_result(None)
+                return
+        self._free += 1
+
+    async def _wait(self, rank: int) -> None:
+        if self._free:
+            self._free -= 1
             return
         if self.waiting >= self._queue:
-            raise CosyError(self._full, retry_after=self._retry_after(), streams=self._made, waiting=self.waiting)
+            self._make_room(rank)
+        self._numbers += 1
+        waiter = _Waiter(rank, self._numbers)
+        bisect.insort(self._line, waiter)
         self.waiting += 1
         try:
             with anyio.fail_after(self._queue_seconds):
-                await self._places.acquire()
+                await waiter.place
         except TimeoutError:
+            self._leave(waiter)
             raise CosyError(self._late, retry_after=self._retry_after(), seconds=self._queue_seconds) from None
+        except BaseException:
+            self._leave(waiter)
+            raise
         finally:
             self.waiting -= 1
+
+    def _make_room(self, rank: int) -> None:
+        """Send away the last in line for a request of a lower rank, or raise `full`."""
+        full = CosyError(self._full, retry_after=self._retry_after(), streams=self._made, waiting=self.waiting)
+        last = next((waiter for waiter in reversed(self._line) if not waiter.place.done()), None)
+        if last is None or last.rank <= rank:
+            raise full
+        self._line.remove(last)
+        last.place.set_exception(full)
+
+    def _leave(self, waiter: _Waiter) -> None:
+        """Go without a place, and pass on one that came at the same moment."""
+        if waiter in self._line:
+            self._line.remove(waiter)
+        elif waiter.place.done() and not waiter.place.cancelled() and waiter.place.exception() is None:
+            self._release()
 
     def _retry_after(self) -> int:
         """Seconds until the queue has moved on, at the pace of the latest streams."""

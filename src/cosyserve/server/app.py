@@ -17,7 +17,6 @@ from starlette.staticfiles import StaticFiles
 
 from cosyserve import __version__, errors
 from cosyserve.errors import CosyError
-from cosyserve.keys import accepted_keys
 from cosyserve.machine import Machine
 from cosyserve.server import failures
 from cosyserve.server.bodies import most_bytes
@@ -26,15 +25,19 @@ from cosyserve.server.door import Cors, Door
 from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.middleware import Addresses, BodyLimit, Envelope
 from cosyserve.server.published import Host
-from cosyserve.server.routes import captions, classic, cosyvoice, lexicon, openai, ops, socket, xtts
+from cosyserve.server.quotas import LIMIT_HEADERS
+from cosyserve.server.routes import captions, classic, cosyvoice, lexicon, openai, ops, socket, usage, xtts
 from cosyserve.server.service import ServerState, Service
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.label import HEADER
+from cosyserve.traces import start as traces
 
 log = logging.getLogger(__name__)
 
 _WEB = Path(__file__).parent / "web"
+# Of newer FastAPIs, which would send queries too, and in them texts: the traces are our own. Older ones ignore it.
+_NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def _page_headers(page: str) -> dict[str, str]:
@@ -67,6 +70,8 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         warming = asyncio.create_task(service.warm_up())  # /livez answers meanwhile
+        counting = asyncio.create_task(service.quotas.usage.keep())
+        resting = asyncio.create_task(service.rest())
         try:
             if warm_first:
                 await warming
@@ -75,8 +80,11 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
             yield
         finally:
             warming.cancel()
-            await asyncio.gather(warming, return_exceptions=True)
+            counting.cancel()
+            resting.cancel()
+            await asyncio.gather(warming, counting, resting, return_exceptions=True)
             service.synthesizer.close()
+            await asyncio.to_thread(traces.stop)
 
     # FastAPI's own documentation pages load scripts from a CDN, which this server does without.
     # Redirects would repeat whatever host they were asked for and lose a proxy's prefix.
@@ -87,6 +95,7 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.service = service
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -95,8 +104,8 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     limit = most_bytes(settings.max_text_chars)
     app.add_middleware(BodyLimit, max_bytes=limit, max_bytes_of_upload=settings.max_upload_bytes)
     host = Host(settings, Machine())
-    keys = accepted_keys(settings, host_needs_none=bool(host))
-    app.add_middleware(Door, keys=keys, settings=settings, host=host)
+    service.keyring.open(host_needs_none=bool(host))
+    app.add_middleware(Door, keyring=service.keyring, settings=settings, host=host)
     app.add_middleware(
         Cors,
         allow_origins=settings.cors_list(),
@@ -108,12 +117,12 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
             "X-CosyServe-Synthesizer",
             HEADER,
             CAPTIONS_HEADER,
-            "Retry-After",
+            *LIMIT_HEADERS,
         ],
     )
     app.add_middleware(Addresses)
     app.add_middleware(Envelope)
-    for room in (openai, captions, lexicon, classic, xtts, cosyvoice, socket, ops):
+    for room in (openai, captions, lexicon, classic, xtts, cosyvoice, socket, usage, ops):
         app.include_router(room.router)
 
     index = _WEB / "index.html"

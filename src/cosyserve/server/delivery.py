@@ -14,12 +14,15 @@ from typing import IO, Any
 
 from cosyserve.server.captions import Place
 from cosyserve.server.metrics import Stopwatch
+from cosyserve.server.quotas import Taken
 from cosyserve.server.service import Service
 from cosyserve.speech.captions import Caption, seconds_of
 from cosyserve.speech.encoders import Format
 from cosyserve.speech.label import label_of
 from cosyserve.speech.output import Output
 from cosyserve.speech.pipeline import SpeechRequest, begun, sounds_of
+from cosyserve.traces.pieces import Pieces
+from cosyserve.traces.span import Span, current
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +46,23 @@ class Delivery:
     """The speech of one request for one client, over any kind of connection."""
 
     def __init__(
-        self, service: Service, endpoint: str, speech: SpeechRequest, fmt: Format, place: Place | None = None
+        self,
+        service: Service,
+        endpoint: str,
+        speech: SpeechRequest,
+        fmt: Format,
+        taken: Taken,
+        place: Place | None = None,
     ) -> None:
         """Captions also go to `place`, before the last of the audio leaves."""
         self._place_of_captions = place
         self._service, self._endpoint = service, endpoint
-        self._speech, self._format = speech, fmt
+        self._speech, self._format, self._taken = speech, fmt, taken
+        self._sent = False  # whether there was anything to hear
         self.label = label_of(service.settings)
         self.stopwatch = Stopwatch()
         self.captions: list[Caption] = []  # all of them, once the last piece is there
+        self._encoding, self._sending = Pieces("encode"), Pieces("send")
 
     async def chunks(self) -> AsyncGenerator[bytes | Began, None]:
         """The encoded audio, and before the first of each segment that it begins. The first piece comes with the first
@@ -60,7 +71,8 @@ class Delivery:
         output = Output(self._format, self._speech.speed, label=self.label)
         async with self._place() as listening, aclosing(self._encoded(output, listening)) as pieces:
             async for data in pieces:
-                with self.stopwatch.delivering():
+                self._sent = True
+                with self.stopwatch.delivering(), self._sending.piece():
                     yield data
 
     @asynccontextmanager
@@ -72,20 +84,44 @@ class Delivery:
             async with aclosing(self._encoded(output, listening)) as pieces:
                 async for _ in pieces:
                     pass
-            with self.stopwatch.delivering():
+            self._sent = True
+            with self.stopwatch.delivering(), self._sending.piece():
                 yield
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[AsyncExitStack]:
         """A place among the streams, and one for a recording if there is any, until the iterator is closed. It is taken
-        once there is something to say, not while a text is still being written."""
-        self._speech = replace(self._speech, segments=await begun(self._speech.segments))
-        async with AsyncExitStack() as listening:
-            if self._speech.options.reference:
-                await listening.enter_async_context(self._service.uploads.place())
-            async with self._service.admission.place():
-                self.stopwatch.admit()
+        once there is something to say, not while a text is still being written. What fails before it is heard does not
+        count against the limits of its key."""
+        try:
+            async with self._admitted() as listening:
                 yield listening
+        except Exception:
+            if not self._sent:
+                self._taken.give_back()
+            raise
+
+    @asynccontextmanager
+    async def _admitted(self) -> AsyncIterator[AsyncExitStack]:
+        segments, rank = await begun(self._speech.segments), self._taken.key.rank
+        async with AsyncExitStack() as held, AsyncExitStack() as listening:
+            span = held.enter_context(current.get().begin("speech", {"cosyserve.format": self._format.name}))
+            held.callback(self._tell, span)
+            self._speech = replace(self._speech, segments=segments, options=replace(self._speech.options, span=span))
+            with span.begin("queue"):
+                if self._speech.options.reference:
+                    await listening.enter_async_context(self._service.uploads.place(rank))
+                await held.enter_async_context(self._service.admission.place(rank))
+            self.stopwatch.admit()
+            yield listening
+
+    def _tell(self, span: Span) -> None:
+        """What the request's span says at its end."""
+        self._encoding.tell(span)
+        self._sending.tell(span)
+        span.note({"cosyserve.audio_seconds": self.stopwatch.audio_seconds})
+        if self.stopwatch.first_chunk_seconds is not None:
+            span.note({"cosyserve.first_chunk_seconds": self.stopwatch.first_chunk_seconds})
 
     async def _encoded(self, output: Output, listening: AsyncExitStack) -> AsyncGenerator[bytes | Began, None]:
         service, segment, index = self._service, None, 0
@@ -94,16 +130,20 @@ class Delivery:
                 await listening.aclose()  # it speaks, so the recording has been listened to
                 if sound.segment is not segment:
                     segment = sound.segment
-                    if data := await service.encode(partial(output.begin_segment, segment.written)):
+                    with self._encoding.piece():
+                        data = await service.encode(partial(output.begin_segment, segment.written))
+                    if data:
                         yield data
                     if segment.written:
                         yield Began(index, segment.written, seconds_of(output.begin))
                         index += 1
-                data = await service.encode(output.push, sound.pcm)
+                with self._encoding.piece():
+                    data = await service.encode(output.push, sound.pcm)
                 if output.seconds:
                     self.stopwatch.made(output.seconds)
                     yield data
-        data = await service.encode(output.finish)
+        with self._encoding.piece():
+            data = await service.encode(output.finish)
         self.captions = output.captions
         if self._place_of_captions:
             self._place_of_captions.fill(self.captions)
@@ -113,7 +153,7 @@ class Delivery:
     def record(self, outcome: str) -> None:
         """Count a request that produced audio, and log how it went (never what it said)."""
         metrics, watch = self._service.metrics, self.stopwatch
-        metrics.count(self._endpoint, outcome)
+        metrics.count(self._endpoint, outcome, self._taken.key.name, self._taken.characters if self._sent else 0)
         metrics.audio_seconds.inc(watch.audio_seconds)
         if watch.first_chunk_seconds is None:
             log.info("%s %s before its first audio", self._endpoint, outcome)

@@ -6,11 +6,11 @@ The same holds for the host of a container whose port is published on its loopba
 """
 
 import base64
-import hmac
 import ipaddress
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -21,12 +21,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cosyserve import errors
 from cosyserve.addresses import is_loopback
 from cosyserve.errors import CosyError
+from cosyserve.keys import MAIN, Key
+from cosyserve.keys.keyring import Keyring
 from cosyserve.server.failures import response_of
 from cosyserve.server.published import Host
 from cosyserve.settings import Settings
 
 # What a browser's WebSocket, which cannot set headers, offers as a subprotocol in front of its key.
 KEY_PROTOCOL = "cosyserve.key."
+
+# Of one request that are compared: a browser's own in two readings, and to spare. Each is compared with every key.
+_MOST_GIVEN = 8
 
 _BLANKS = " \t"  # of HTTP; Python knows more of them, which are bytes of letters here
 
@@ -40,11 +45,10 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Door:
-    """Lets a request in or answers it. Sets `known` and `needs_key` in the request's `state` for the routes."""
+    """Lets a request in or answers it. Sets `known`, `needs_key` and `key` in the request's `state` for the routes."""
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str], settings: Settings, host: Host) -> None:
-        self._app, self._host = app, host
-        self._keys = [key.encode() for key in keys]
+    def __init__(self, app: ASGIApp, keyring: Keyring, settings: Settings, host: Host) -> None:
+        self._app, self._host, self._keyring = app, host, keyring
         allowed = settings.allowed_host_list()
         self._any_host = "*" in allowed
         self._hosts = frozenset(_name_in(host) for host in (*allowed, settings.host)) - {None}
@@ -56,39 +60,34 @@ class Door:
             await self._app(scope, receive, send)
             return
         try:
-            known = self._check(scope, Headers(scope=scope))
+            key = self._check(scope, Headers(scope=scope))
         except CosyError as error:
             await response_of(error)(scope, receive, send)
             return
-        state = scope.setdefault("state", {})
-        state["known"], state["needs_key"] = known, self._needs_key(scope, Headers(scope=scope))
+        needs_key = self._needs_key(scope, Headers(scope=scope))
+        scope.setdefault("state", {}).update(known=key is not None, needs_key=needs_key, key=key or MAIN)
         await self._app(scope, receive, send)
 
-    def _check(self, scope: Scope, headers: Headers) -> bool:
-        """Whether it may learn everything; raises `CS-AUTH-…` if it may not come in."""
+    def _check(self, scope: Scope, headers: Headers) -> Key | None:
+        """The key of one that may learn everything, else None; raises `CS-AUTH-…` if it may not come in."""
         path = scope["path"]
         is_open = path in _OPEN or path.startswith(_OPEN_FOLDER)
-        if self._keys and self._has_key(headers):
-            return True
+        if self._keyring.needed and (key := self._keyring.find(islice(_given_keys(headers), _MOST_GIVEN))) is not None:
+            return key
         if self._needs_key(scope, headers):
             if not is_open:
                 raise CosyError(errors.KEY_REFUSED)
-            return False
+            return None
         if path == "/livez":
-            return False
+            return None
         self._check_host(headers)
         if not is_open:
             self._check_origin(headers)
-        return True
+        return MAIN
 
     def _needs_key(self, scope: Scope, headers: Headers) -> bool:
         """Whether a request from there is refused without a key."""
-        return bool(self._keys) and not self._host.asks(scope, headers)
-
-    def _has_key(self, headers: Headers) -> bool:
-        # Every key is compared, each in constant time, so that timing tells nothing about any.
-        matches = [hmac.compare_digest(given, key) for given in _given_keys(headers) for key in self._keys]
-        return any(matches)
+        return self._keyring.needed and (self._keyring.by_name or not self._host.asks(scope, headers))
 
     def _check_host(self, headers: Headers) -> None:
         """A name server can point any name to this machine, and that name's pages then count as the server's own. So

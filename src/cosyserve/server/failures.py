@@ -13,7 +13,9 @@ from starlette.exceptions import HTTPException
 from cosyserve import errors
 from cosyserve.errors import CosyError, Fault
 from cosyserve.server.fields import unfit
-from cosyserve.server.service import service_of
+from cosyserve.server.quotas import QuotaError
+from cosyserve.server.service import key_of, service_of
+from cosyserve.traces.span import current
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,8 @@ def body_of(error: CosyError) -> dict[str, Any]:
 
 def response_of(error: CosyError) -> Response:
     headers = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
+    if isinstance(error, QuotaError):
+        headers |= error.headers
     if error.fault is errors.KEY_REFUSED:
         headers["WWW-Authenticate"] = "Bearer"
     content = json.dumps(body_of(error), ensure_ascii=True)  # ASCII: even half a surrogate can be sent
@@ -89,12 +93,15 @@ def install(app: FastAPI) -> None:
     def answer(request: Request, error: CosyError) -> Response:
         route = request.scope.get("route")
         if "speech" in getattr(route, "tags", ()):
-            service_of(request).metrics.count(request.scope["route"].path, outcome_of(error))
+            metrics = service_of(request).metrics
+            metrics.count(request.scope["route"].path, outcome_of(error), key_of(request).name)
+        _tell_trace(error)
         return response_of(error)
 
     @app.exception_handler(CosyError)
     async def ours(connection: Request | WebSocket, error: CosyError) -> Response | None:
         if isinstance(connection, WebSocket):  # before it was accepted: the handshake is refused
+            _tell_trace(error)
             await connection.send_denial_response(response_of(error))
             return None
         return answer(connection, error)
@@ -124,8 +131,17 @@ def install(app: FastAPI) -> None:
         return answer(request, CosyError(errors.INTERNAL))  # the server logs the traceback
 
 
+def _tell_trace(error: CosyError) -> None:
+    if error.fault.status >= 500:
+        current.get().fail(error.fault.id)
+    else:  # a caller's mistake is no failure of this server
+        current.get().note({"error.type": error.fault.id})
+
+
 def outcome_of(error: CosyError) -> str:
     """The label under which /metrics counts a request that ended with this error."""
+    if isinstance(error, QuotaError):
+        return "limited"
     if error.fault.status == 429:
         return "rejected"
     return "failed" if error.fault.status >= 500 else "refused"

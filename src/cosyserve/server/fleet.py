@@ -34,6 +34,10 @@ class Fleet(Protocol):
         """Prometheus text of all servers together, of which this one has `own`."""
         ...
 
+    async def metrics_by_key(self, own: bytes) -> bytes:
+        """The same of what is for the owner alone."""
+        ...
+
 
 class Alone:
     """A server without replicas."""
@@ -45,6 +49,9 @@ class Alone:
         return own
 
     async def metrics(self, own: bytes) -> bytes:
+        return own
+
+    async def metrics_by_key(self, own: bytes) -> bytes:
         return own
 
 

@@ -1,13 +1,14 @@
 """What Prometheus reads at /metrics."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from cosyserve.server.admission import Admission
 from cosyserve.server.fleet import Fleet
+from cosyserve.server.key_metrics import KeyMetrics
 
 _FIRST_CHUNK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30)
 _REAL_TIME_FACTOR_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5)
@@ -16,7 +17,7 @@ _REAL_TIME_FACTOR_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 
 class Metrics:
     """One registry a server, so that several servers in one process do not share counts."""
 
-    def __init__(self, admission: Admission, fleet: Fleet) -> None:
+    def __init__(self, admission: Admission, fleet: Fleet, key_names: Callable[[], Iterable[str]] = lambda: ()) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
             "cosyserve_requests", "Speech requests by outcome", ("endpoint", "outcome"), registry=registry
@@ -48,8 +49,14 @@ class Metrics:
             lambda: fleet.ready
         )
 
-    def count(self, endpoint: str, outcome: str) -> None:
+        self.by_key = KeyMetrics(key_names)
+        self.registry_by_key = CollectorRegistry()  # which is for the owner alone
+        self.registry_by_key.register(self.by_key)
+
+    def count(self, endpoint: str, outcome: str, key: str, characters: int = 0) -> None:
+        """A request that has ended, and the characters of its text if it was spoken."""
         self.requests.labels(endpoint, outcome).inc()
+        self.by_key.count(key, outcome, characters)
         if outcome == "rejected":
             self.rejected.inc()
 

@@ -11,10 +11,14 @@ from cosyserve import errors, logs
 from cosyserve.errors import CosyError
 from cosyserve.server.failures import response_of
 from cosyserve.server.service import ServerState
+from cosyserve.traces.span import UNTRACED, Span
+from cosyserve.traces.start import arrived
 
 access = logging.getLogger("cosyserve.access")
 
 _LONGEST_PATH = 200  # characters of it in the log
+_UNTRACED = ("/", "/metrics", "/favicon.ico")  # beside the checks: the page, and what asks every few seconds
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
 _CHECKS = ("/livez", "/readyz", "/health")
 _STARTS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 _ACCEPTED = 101
@@ -33,10 +37,13 @@ class Envelope:
             return
         request_id = secrets.token_hex(8)
         logs.request_id.set(request_id)  # this task serves this request and no other
+        span = _span(scope, request_id)
 
         async def send_in_envelope(message: Message) -> None:
             if message["type"] in _STARTS:
-                _note(scope, message.get("status", _ACCEPTED))
+                status = message.get("status", _ACCEPTED)
+                _note(scope, status)
+                span.note({"http.response.status_code": status})
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
@@ -45,12 +52,39 @@ class Envelope:
                     headers["Connection"] = "close"  # the client's next request goes to the successor
             await send(message)
 
-        await self._app(scope, receive, send_in_envelope)
+        with span:
+            try:
+                await self._app(scope, receive, send_in_envelope)
+            finally:
+                if route := getattr(scope.get("route"), "path_format", ""):  # which is known only now
+                    span.rename(f"{_method(scope)} {route}")
+                    span.note({"http.route": route})
+
+
+def _span(scope: Scope, request_id: str) -> Span:
+    """The span of a request. Its names are those of OpenTelemetry's conventions for HTTP."""
+    path, method = _path(scope), _method(scope)
+    if path in (*_CHECKS, *_UNTRACED) or path.startswith("/web/"):
+        return UNTRACED
+    headers: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+    facts = {"http.request.method": method, "url.path": path[:_LONGEST_PATH], "url.scheme": scope.get("scheme", "http")}
+    return arrived(method, headers, {**facts, "cosyserve.request_id": request_id})
+
+
+def _method(scope: Scope) -> str:
+    method = str(scope.get("method", "GET"))  # a WebSocket begins as one
+    return method if method in _METHODS else "_OTHER"
+
+
+def _path(scope: Scope) -> str:
+    """Only the path: queries contain texts, and keys that do not belong there."""
+    return str((scope.get("raw_path") or scope["path"].encode()).decode("latin-1"))
 
 
 def _note(scope: Scope, status: int) -> None:
-    """Only the path: queries contain texts, and keys that do not belong there."""
-    path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+    path = _path(scope)
     if status == 200 and path in _CHECKS:
         return  # an orchestrator asks every few seconds; only the answer that all is not well is worth a line
     client = "{}:{}".format(*scope["client"]) if scope.get("client") else "?"

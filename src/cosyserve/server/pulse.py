@@ -7,6 +7,7 @@ from contextlib import aclosing, contextmanager
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.kernel_choice import KernelsInUse
+from cosyserve.speech.rest import Sleeper
 from cosyserve.speech.synthesizer import Options, Synthesizer
 from cosyserve.speech.voices import Library, Voice
 
@@ -62,6 +63,10 @@ class WatchedSynthesizer:
     @property
     def capacity(self) -> Capacity | None:
         return self._synthesizer.capacity
+
+    @property
+    def rest(self) -> Sleeper | None:
+        return self._synthesizer.rest
 
     @property
     def kernels(self) -> KernelsInUse | None:

@@ -19,7 +19,7 @@ from cosyserve.server.captions import HEADER as CAPTIONS_HEADER
 from cosyserve.server.client import ClientGoneError, abort, taken
 from cosyserve.server.delivery import Began, Delivery, usage
 from cosyserve.server.failures import as_cosy_error, body_of, outcome_of
-from cosyserve.server.service import service_of
+from cosyserve.server.service import key_of, service_of
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.captions import CaptionFormat
 from cosyserve.speech.encoders import Format
@@ -108,8 +108,10 @@ class SpeechResponse(Response):
     ) -> None:
         service = service_of(request)
         self._framing: Framing = framing or Raw()
+        key = key_of(request)
+        taken = service.quotas.take(key, speech.characters)
         place = service.captions.place(captions) if captions else None
-        self._delivery = Delivery(service, request.scope["route"].path, speech, fmt, place)
+        self._delivery = Delivery(service, request.scope["route"].path, speech, fmt, taken, place)
         self._stall_seconds = service.settings.stall_seconds
         self._started = False
         headers = {
@@ -117,6 +119,7 @@ class SpeechResponse(Response):
             "X-Accel-Buffering": "no",  # a proxy such as nginx would hold the stream back
             "X-Sample-Rate": str(SAMPLE_RATE),
             "X-CosyServe-Synthesizer": service.synthesizer.name,
+            **service.quotas.headers(key),
         }
         if label := self._delivery.label:
             headers[HEADER] = label.entry

@@ -16,6 +16,8 @@ from fastapi.requests import HTTPConnection
 
 from cosyserve import errors
 from cosyserve.errors import CosyError, Fault
+from cosyserve.keys import Key
+from cosyserve.keys.keyring import Keyring
 from cosyserve.launch.heartbeat import REASON, REASON_ZH, RELEASE, RESTARTS, START
 from cosyserve.launch.ladder import PLAIN, RUNG
 from cosyserve.server.admission import Admission
@@ -24,6 +26,8 @@ from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.idleness import Idleness
 from cosyserve.server.metrics import Metrics
 from cosyserve.server.pulse import WatchedSynthesizer
+from cosyserve.server.quotas import Quotas
+from cosyserve.server.usage import Usage
 from cosyserve.settings import Settings
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import Capacity, by_setting, capacity_of
@@ -51,6 +55,7 @@ _OPENAI_MODEL = re.compile(r"(tts-\d(-hd)?|gpt-[\w.]+(-mini)?-tts)(-latest|-prev
 PRODUCT_MODEL = "cosyvoice2-0.5b"
 
 _WARM_UP = "你好。Ready."
+_LOOK_SECONDS = 0.5  # between two looks at whether anybody has asked
 _NEW_REPLICA_SECONDS = 5  # after which it is worth asking again
 # Recordings that are listened to at once, and that wait for it: each is work that speech has to share with.
 _LISTENING, _TO_LISTEN = 2, 8
@@ -59,6 +64,7 @@ _LISTENING, _TO_LISTEN = 2, 8
 class ServerState(str, Enum):
     STARTING = "starting"
     READY = "ready"
+    ASLEEP = "asleep"  # ready, and the first request waits for it to wake
     FAILED = "failed"
     STALLED = "stalled"
     BROKEN = "broken"
@@ -99,7 +105,9 @@ class Service:
             late=errors.UPLOADS_BUSY,
         )
         self.idleness = Idleness(settings.idle_shutdown_minutes, self.admission)
-        self.metrics = Metrics(self.admission, fleet)
+        self.keyring = Keyring(settings)
+        self.metrics = Metrics(self.admission, fleet, lambda: self.keyring.named)
+        self.quotas = Quotas(self.keyring, Usage(settings.state_dir), self.metrics.by_key.refuse)
         voice_of(self.synthesizer, settings.voice)  # a name that is not there is to be known at the start
         self.rung = os.environ.get(RUNG, PLAIN)
         self.restarts = int(os.environ.get(RESTARTS, "0"))
@@ -127,7 +135,25 @@ class Service:
     @property
     def condition(self) -> ServerState:
         """The state as clients see it: if no replica could speak, the server counts as starting."""
-        return ServerState.STARTING if self.state is ServerState.READY and not self.fleet.ready else self.state
+        if self.state is not ServerState.READY:
+            return self.state
+        if not self.fleet.ready:
+            return ServerState.STARTING
+        rest = self.synthesizer.rest
+        return ServerState.ASLEEP if rest is not None and rest.asleep else ServerState.READY
+
+    async def rest(self) -> None:
+        """Let go of the device each time that nobody has asked for so long; returns only where there is nothing to let
+        go of."""
+        rest, seconds = self.synthesizer.rest, self.settings.unload_seconds
+        if rest is None or not seconds:
+            return
+        idleness = Idleness(seconds / 60, self.admission)
+        while True:
+            left = idleness.seconds_left or 0.0
+            if not left and not rest.asleep and self.state is ServerState.READY:
+                await rest.sleep()
+            await anyio.sleep(max(left, _LOOK_SECONDS))
 
     async def warm_up(self) -> None:
         """Speak once before the first client does; only then is the server ready."""
@@ -239,7 +265,7 @@ class Service:
             words=self.words(voice),
             ssml=ssml,
         )
-        return self.streamed(segments, voice, speed, options)
+        return replace(self.streamed(segments, voice, speed, options), characters=len(text))
 
     def words(self, voice: str) -> Words:
         """What the voice of that name says for the lexicon's words. Whether there is such a voice is checked when it
@@ -263,6 +289,12 @@ class Service:
         if not self.fleet.ready:
             raise CosyError(errors.NO_REPLICA, retry_after=_NEW_REPLICA_SECONDS)
         return SpeechRequest(segments, self.voice(voice), speed, replace(options, stream=uuid.uuid4().hex))
+
+
+def key_of(connection: HTTPConnection) -> Key:
+    """The key of a request that the door has let in."""
+    key: Key = connection.state.key
+    return key
 
 
 def service_of(connection: HTTPConnection) -> Service:

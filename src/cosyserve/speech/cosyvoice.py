@@ -1,11 +1,11 @@
 """CosyVoice as a synthesizer, in either edition: voices and text on one side, the engine on the other."""
 
 import asyncio
-import logging
-import threading
+import time
 from collections.abc import AsyncGenerator, Mapping
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AsyncExitStack, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,33 +15,27 @@ from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.cosyvoice.frontend.edition import COSYVOICE2, Edition
 from cosyserve.cosyvoice.frontend.prompt_encoder import PromptEncoder
 from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
-from cosyserve.cosyvoice.model.config import Sizes, with_steps
-from cosyserve.cosyvoice.model.int8 import quantised
-from cosyserve.cosyvoice.model.loading import WeightsError, load_flow, load_hift, load_llm
-from cosyserve.cosyvoice.runtime.generation import Generator
-from cosyserve.cosyvoice.runtime.runtime import Runtime
+from cosyserve.cosyvoice.model.config import with_steps
+from cosyserve.cosyvoice.model.loading import WeightsError
 from cosyserve.cosyvoice.runtime.utterance import Utterance
 from cosyserve.errors import CosyError
 from cosyserve.speech.asking import Asker
 from cosyserve.speech.audio import Pcm
+from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.engine_tokens import open_engine
-from cosyserve.speech.kernel_choice import KernelChoice, KernelsInUse, choose
-from cosyserve.speech.parts import MakeGenerator, Parts
+from cosyserve.speech.kernel_choice import KernelsInUse, choose
+from cosyserve.speech.loaded import Loader, Model
 from cosyserve.speech.prompts import Prompts, VoicePrompt
+from cosyserve.speech.rest import Rest
 from cosyserve.speech.runtime_config import RuntimeConfig
 from cosyserve.speech.silence import LeadingSilence
 from cosyserve.speech.synthesizer import Capability, Options
 from cosyserve.speech.voices import Library, Voice
 from cosyserve.text.checks import checked_field
+from cosyserve.traces.span import Span
 
-# Positions of a slot: 30 s of recording with its words, a segment, and the longest that a segment may become.
-_POSITIONS = 2560
 _PREPARING = 8  # threads that look voices up and tokenize; most of the time they wait for the normaliser
 _LISTENING_SHARE = 4  # a fourth of the threads listens to recordings, so that streams go on beside it
-
-_LOOK_SECONDS = 2.0  # between two looks at whether a card has more room
-
-log = logging.getLogger(__name__)
 
 
 class CosyVoiceSynthesizer:
@@ -62,40 +56,39 @@ class CosyVoiceSynthesizer:
             sizes = with_steps(edition.config(folder), config.flow_steps)
             tokenizer = TextTokenizer(folder, edition.added)
             prompt_encoder = PromptEncoder(folder, max(1, config.threads // _LISTENING_SHARE), edition.ears)
-            flow = load_flow(folder, sizes, config.dtype, config.device)
-            vocoder = load_hift(folder, sizes, config.device)
-            vocoder.exact = config.dtype == torch.float32
             if tokenizer.size > sizes.llm.vocabulary:
                 raise WeightsError(f"the tokenizer has {tokenizer.size} tokens, the model {sizes.llm.vocabulary}")
             chosen = choose(config.device, config.dtype, sizes, config.state_dir)
-            if engine is None:
-                generator, positions = _generator(folder, sizes, config, chosen), _POSITIONS
-            else:
-                opened = open_engine(engine, config, Vocabulary.of(sizes.llm, tokenizer.size))
-                generator, positions = lambda streams: opened, opened.length
-            self._asker = Asker(edition, tokenizer, positions)
+            vocabulary = Vocabulary.of(sizes.llm, tokenizer.size)
+            opens = None if engine is None else partial(open_engine, engine, config, vocabulary)
+            loader = Loader(Model(folder, sizes, config, chosen, opens))
             self._prompts = Prompts(voices, folder, prompt_encoder, tokenizer.size, edition)
-            self.library = Library(voices, learn=self._prompts.of)
+            loaded = loader.first()
         except WeightsError as error:
             raise CosyError(errors.MODEL_UNUSABLE, reason=error) from error
+        self._asker = Asker(edition, tokenizer, loaded.positions)
+        self.library = Library(voices, learn=self._prompts.of)
         self.device = torch.cuda.get_device_name(config.device) if config.device.startswith("cuda") else config.device
         self._config = config
         self.kernels: KernelsInUse | None = chosen.in_use
-        self._parts = Parts(generator, sizes, flow, vocoder, config, chosen.kernels)
-        parts, self.capacity = self._parts.made()
-        self._runtime = Runtime(*parts, config.threads, config.device)
-        self._closing = threading.Event()
-        if self._parts.shared and self.capacity.bound_by == "memory":
-            threading.Thread(target=self._wait_for_room, name="room", daemon=True).start()
+        self._capacity = loaded.capacity
+        self.rest = Rest(loaded, loader.again, loader.let_go, config.wake_seconds)
         self._preparing = ThreadPoolExecutor(_PREPARING, thread_name_prefix="prepare")
 
     @property
     def broken(self) -> str:
-        return self._runtime.broken
+        return self.rest.broken or ("" if (loaded := self.rest.loaded) is None else loaded.broken)
 
     @property
     def preparing(self) -> str:
-        return self._runtime.preparing
+        return "" if (loaded := self.rest.loaded) is None else loaded.preparing
+
+    @property
+    def capacity(self) -> Capacity:
+        """While it sleeps, what it was before."""
+        if (loaded := self.rest.loaded) is not None:
+            self._capacity = loaded.capacity
+        return self._capacity
 
     @property
     def voices(self) -> Mapping[str, Voice]:
@@ -103,8 +96,9 @@ class CosyVoiceSynthesizer:
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
         loop = asyncio.get_running_loop()
-        voice_prompt = await self._voice_prompt(voice, options)
-        request = await loop.run_in_executor(self._preparing, self._asker.request, segment, voice_prompt, options)
+        with options.span.begin("prompt"):
+            voice_prompt = await self._voice_prompt(voice, options)
+            request = await loop.run_in_executor(self._preparing, self._asker.request, segment, voice_prompt, options)
         made: asyncio.Queue[Pcm | Exception | None] = asyncio.Queue()
 
         def give(item: Pcm | Exception | None) -> None:
@@ -113,43 +107,28 @@ class CosyVoiceSynthesizer:
 
         utterance = Utterance(request, voice_prompt.prompt, give, whole=options.whole and self._config.whole_attention)
         silence = LeadingSilence() if self._config.trim_silence else None
-        self._runtime.start(utterance)
-        try:
+        async with AsyncExitStack() as held:
+            with options.span.begin("wake") if self.rest.asleep else nullcontext():
+                runtime = (await held.enter_async_context(self.rest.awake())).runtime
+            started, heard = time.time_ns(), False
+            runtime.start(utterance)
+            held.callback(runtime.cancel, utterance)
             while (item := await made.get()) is not None:
                 if isinstance(item, Exception):
                     raise item
-                self._runtime.taken(utterance)
+                if not heard:
+                    heard = True
+                    _trace_first_sound(options.span, started, utterance)
+                runtime.taken(utterance)
                 pcm = item if silence is None else silence.push(item)
                 if pcm.size:
                     yield pcm
-        finally:
-            self._runtime.cancel(utterance)
-
-    def _wait_for_room(self) -> None:
-        """As long as others that hold memory of the card, a predecessor say, may let go of it."""
-        while not self._closing.wait(_LOOK_SECONDS):
-            if self._parts.streams > self.capacity.streams and not self._grow():
-                return
-
-    def _grow(self) -> bool:
-        """Make room for more streams, and wait until it is in use; False where that failed for another reason than that
-        there is none after all."""
-        more = self.capacity.streams + 1
-        try:
-            self.capacity = self._runtime.grow(lambda: self._parts.made(more)).result()
-        except (Exception, CancelledError) as problem:
-            if isinstance(problem, CosyError) and problem.fault is errors.GPU_MEMORY:
-                return True
-            log.warning("No room for more streams could be made: %s", problem)
-            return False
-        log.info("There is room for %d streams now. %s", self.capacity.streams, self.capacity.why)
-        return True
 
     def close(self) -> None:
-        self._closing.set()
         self._preparing.shutdown(cancel_futures=True)
         self._prompts.close()
-        self._runtime.close()
+        if (loaded := self.rest.close()) is not None:
+            loaded.close()
 
     async def _voice_prompt(self, voice: Voice, options: Options) -> VoicePrompt:
         """The prompt of a request's recording, else of its voice, which may have been deleted since the request came;
@@ -169,11 +148,12 @@ class CosyVoiceSynthesizer:
         return self._prompts.encode(entry)
 
 
-def _generator(folder: Path, sizes: Sizes, config: RuntimeConfig, chosen: KernelChoice) -> MakeGenerator:
-    """What makes the generator, once it is known for how many streams there is room."""
-    llm = load_llm(folder, sizes, torch.bfloat16 if config.int8 else config.dtype, config.device)
-    llm = quantised(llm) if config.int8 else llm
-    return lambda streams: Generator(llm, streams, _POSITIONS, kernels=chosen.kernels)
+def _trace_first_sound(span: Span, started: int, utterance: Utterance) -> None:
+    """Where the time until now went: to the first token, then to a first hop's tokens and its rendering."""
+    now = time.time_ns()
+    drawn = utterance.first_token_ns or now
+    span.begin("first token", at=started).end(drawn)
+    span.begin("first hop", at=drawn).end(now)
 
 
 def _words(transcript: str) -> str:

@@ -3,10 +3,8 @@
 People edit it, and so do servers and commands; each of them sees a change at its next look.
 """
 
-import fcntl
 import json
 import logging
-import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.files import write_atomically
+from cosyserve.files import locked, stamp, write_atomically
 from cosyserve.text.lexicon import NO_WORDS, Pronunciation, Words, plain
 
 NAME = "_lexicon.json"  # which no voice's card can have
@@ -102,7 +100,7 @@ class Lexicon:
         """The entries, which are written as the body leaves them, one process at a time."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(self.path.parent):
+            with locked(self.path.parent):
                 with self._lock:
                     self._seen = None
                 entries = {_key(entry): entry for entry in self.entries}
@@ -115,12 +113,12 @@ class Lexicon:
 
     def _look(self) -> None:
         """Read the file again if it is another one than before."""
-        stamp = _stamp(self.path)
-        if stamp == self._seen:
+        seen = stamp(self.path)
+        if seen == self._seen:
             return
-        self._seen, self._entries, self._broken, self._words = stamp, (), None, {}
+        self._seen, self._entries, self._broken, self._words = seen, (), None, {}
         try:
-            self._entries = _read(self.path) if stamp else ()
+            self._entries = _read(self.path) if seen else ()
         except (OSError, ValueError) as error:
             self._broken = CosyError(errors.LEXICON_BROKEN, path=self.path, reason=_reason(error))
             log.error("%s", self._broken)
@@ -137,15 +135,6 @@ def checked(entry: Pronunciation) -> Pronunciation:
 
 def _key(entry: Pronunciation) -> tuple[str, str]:
     return entry.word, entry.voice
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    """What tells one content of a file from another; empty if there is no file."""
-    try:
-        found = path.stat()
-    except OSError:
-        return ()
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _read(path: Path) -> tuple[Pronunciation, ...]:
@@ -183,14 +172,3 @@ def _written(entries: Iterable[Pronunciation]) -> str:
     rows = [{name: value for name, value in asdict(entry).items() if value} for entry in sorted(entries, key=_key)]
     lines = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows)
     return f'{{"entries": [\n{lines}\n]}}\n'
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """The kernel lets go of the lock however a process ends."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

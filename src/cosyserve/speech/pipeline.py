@@ -6,7 +6,7 @@ the iterator stops the work within one chunk.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,16 +17,20 @@ from cosyserve.speech.synthesizer import Options, Synthesizer
 from cosyserve.speech.voices import Voice
 from cosyserve.text.checks import is_speakable
 from cosyserve.text.front_end import Segment
+from cosyserve.traces.span import UNTRACED
+
+_TRACED_SEGMENTS = 64  # of a request, the first; what comes after them is like them
 
 
 @dataclass(frozen=True)
 class SpeechRequest:
-    """What is to be said. `segments` may still be arriving."""
+    """What is to be said. `segments` may still be arriving; `characters` is 0 then."""
 
     segments: AsyncIterator[Segment]
     voice: Voice
     speed: float = 1.0
     options: Options = Options()
+    characters: int = 0
 
 
 async def begun(segments: AsyncIterator[Segment]) -> AsyncIterator[Segment]:
@@ -83,11 +87,16 @@ def _silence(seconds: float) -> Iterator[Pcm]:
 
 
 async def _spoken(synthesizer: Synthesizer, request: SpeechRequest) -> AsyncGenerator[Sound, None]:
+    left = _TRACED_SEGMENTS
     async for segment in request.segments:
         for silence in _silence(segment.pause * request.speed):  # which it is played at
             yield Sound(segment, silence)
         if not is_speakable(segment.text):
             continue
-        async with aclosing(synthesizer.synthesize(segment.text.strip(), request.voice, request.options)) as chunks:
-            async for chunk in chunks:
-                yield Sound(segment, chunk)
+        left -= 1
+        text, parent = segment.text.strip(), request.options.span if left >= 0 else UNTRACED
+        with parent.begin("segment", {"cosyserve.characters": len(text)}) as span:
+            options = replace(request.options, span=span)
+            async with aclosing(synthesizer.synthesize(text, request.voice, options)) as chunks:
+                async for chunk in chunks:
+                    yield Sound(segment, chunk)

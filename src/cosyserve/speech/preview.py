@@ -37,6 +37,7 @@ class PreviewSynthesizer:
     library = None
     broken = ""
     preparing = ""
+    rest = None  # nothing of it is on a card
     kernels = None
     capacity = None
 

@@ -1,6 +1,5 @@
 """What CosyVoice needs of a voice, worked out of its recording once and kept: in memory, and beside the library."""
 
-import ctypes
 import hashlib
 import json
 import logging
@@ -29,6 +28,7 @@ from cosyserve.files import write_atomically
 from cosyserve.speech import recording
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.decoding import LONGEST
+from cosyserve.speech.host_memory import give_memory_back
 from cosyserve.speech.voices import FEATURES, Entry, digest_of
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class Prompts:
         try:
             prompt = self._listen(data)
         finally:
-            _give_memory_back()
+            give_memory_back()
         if keep:
             self._keep(self._kept_at(digest), prompt)
         voice = VoicePrompt(prompt)
@@ -147,12 +147,6 @@ class Prompts:
             write_atomically(file, packed(prompt, heard_by=self._edition), mode=0o600)
         except OSError as error:
             log.warning("Features of a voice could not be kept in %s: %s", self._folder, error)
-
-
-def _give_memory_back() -> None:
-    """Listening takes a hundred megabytes for a moment, which the C library would keep for the next time."""
-    with suppress(AttributeError):  # glibc alone has it
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def packed(prompt: Prompt, text: Tensor | None = None, heard_by: str = COSYVOICE2.name) -> bytes:

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -35,6 +36,8 @@ class RuntimeConfig:
     whole_attention: bool = True  # for what nobody listens to before its end
     gpu_share: float = 1.0  # of the card's memory
     recording_tokens: int | None = None  # of `keep_tokens`, how many may be a recording's
+    unload_to: Literal["memory", "disk"] = "memory"  # where the weights are while nobody speaks
+    wake_seconds: float = 60  # that who wakes it waits at most
     why: Text = NOTHING  # it has that number type
 
     def __str__(self) -> str:
@@ -72,6 +75,8 @@ def config_for(settings: Settings, threads: int) -> RuntimeConfig:
         recording_tokens=_recording_tokens(settings),
         trim_silence=settings.trim_silence,
         whole_attention=settings.whole_attention,
+        unload_to=settings.unload_to,
+        wake_seconds=settings.wake_seconds,
         gpu_share=float(os.environ.get(GPU_SHARE, 1)),
     )
 

@@ -1,7 +1,7 @@
 """The seam between the server and whatever speaks."""
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -11,7 +11,9 @@ from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.kernel_choice import KernelsInUse
 from cosyserve.speech.names import found as found
+from cosyserve.speech.rest import Sleeper
 from cosyserve.speech.voices import Library, Voice
+from cosyserve.traces.span import UNTRACED, Span
 
 
 class Capability(str, Enum):
@@ -39,6 +41,7 @@ class Options:
     seed: int | None = None  # the same seed gives the same speech
     whole: bool = False  # nobody listens before the end, so what is sooner matters less than what is better
     stream: str = ""  # which request a segment belongs to: of several replicas one speaks all of them
+    span: Span = field(default=UNTRACED, compare=False)  # of the request's trace, for what is done for it
 
     def needs(self) -> frozenset[Capability]:
         asked = {Capability.INSTRUCT: self.instructions, Capability.CLONE: self.reference}
@@ -74,6 +77,11 @@ class Synthesizer(Protocol):
     @property
     def kernels(self) -> KernelsInUse | None:
         """What it computes with, and why; None where there is nothing to choose."""
+        ...
+
+    @property
+    def rest(self) -> Sleeper | None:
+        """What lets go of the device while nobody speaks; None where there is nothing to let go of."""
         ...
 
     @property

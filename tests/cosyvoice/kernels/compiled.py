@@ -33,7 +33,8 @@ from cosyserve.cosyvoice.runtime.fused_batch import FusedBatch
 from cosyserve.cosyvoice.runtime.fused_dit import FusedDit
 from cosyserve.cosyvoice.runtime.fused_estimator import FusedEstimator
 from cosyserve.cosyvoice.runtime.fused_hift import FusedHift
-from cosyserve.cosyvoice.runtime.generation import Generator
+from cosyserve.cosyvoice.runtime.generation import PIECE, Generator
+from cosyserve.cosyvoice.runtime.prefill import PROMPTS, KernelPrefill, Piece
 
 WIDTHS = (1, 4, 16)
 CAPABILITIES = (80, 86, 89, 90)
@@ -128,6 +129,14 @@ def decoder(slots: int) -> Callable[[], object]:
     return lambda: generator._steps.step(slots)
 
 
+def prompts(count: int) -> Callable[[], object]:
+    """Pieces of so many prompts."""
+    llm = Llm(replace(Config().llm, layers=1, vocabulary=1)).to(torch.bfloat16)
+    prefill = KernelPrefill(llm, _POSITIONS, PIECE, None, Kernels())
+    rows = torch.zeros(PIECE, llm.config.hidden, dtype=torch.bfloat16)
+    return lambda: prefill.read([Piece(rows, slot, 0, 0) for slot in range(count)])
+
+
 def vocoder(streams: int) -> Callable[[], object]:
     """Its convolutions, for a second of so many streams."""
     hift = Hift(Config().hift)
@@ -151,7 +160,7 @@ def usage(cubin: bytes) -> tuple[int, int]:
 def report(capabilities: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     seen: set[Launch] = set()
     for width in WIDTHS:
-        works = [estimator(width), decoder(width)]
+        works = [estimator(width), decoder(width), prompts(min(width, PROMPTS))]
         if width in (WIDTHS[0], WIDTHS[-1]):  # these have two sets of tiles
             works += [dit(width), vocoder(width)]
         for launch in {launch for work in works for launch in launches(work)} - seen:

@@ -12,6 +12,7 @@ from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernels
 from cosyserve.cosyvoice.model.loading import fold_weight_norm
 from cosyserve.cosyvoice.runtime.editions import mean_batch
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch
+from cosyserve.cosyvoice.runtime.prefill import KernelPrefill
 from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
 from tests.cosyvoice.kernels.test_fused_streams import EDITIONS
 from tests.cosyvoice.seeded import Model, Model3
@@ -72,7 +73,14 @@ def test_the_flow(model: Model | Model3, kernels: Kernels | None) -> None:
     run(batch._works)
 
 
+def test_a_prompt(model: Model | Model3) -> None:
+    prefill = KernelPrefill(model.llm, 40, 16, None, REFERENCES)
+    rows, numbers = torch.zeros(2, 16, model.llm.config.hidden), torch.tensor([[0, 1], [0, 16], [15, 3]])
+    run([lambda: prefill._work(rows, numbers)])
+
+
 @pytest.mark.parametrize("kernels", [None, REFERENCES], ids=["PyTorch", "the kernels' references"])
 def test_the_vocoder(model: Model | Model3, kernels: Kernels | None) -> None:
+    model.hift.exact = False  # as in bfloat16
     batch = VocoderBatch(model.hift, 4, 20, 50, None, kernels)
     run([batch._batch(frames, 2)._speak for frames in batch._windows])

@@ -150,7 +150,7 @@ def test_linear_and_residual(
     expected = x.clone()
     linear_residual.reference(a, weight, added, expected)
     parts = Parts.of(splits * 64 * 64, 16, x.device) if splits > 1 else None
-    linear_residual.linear_residual(a, weight, added, x, parts, (tile, splits))
+    linear_residual.linear_residual(a, weight, added, x, parts, each=(tile, splits))
     close(x, expected)
     assert parts is None or not parts.arrived.any()
 

@@ -4,7 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from cosyserve.cosyvoice.kernels import decode_attention, linear_residual, norm_linear
+from cosyserve.cosyvoice.kernels import (
+    decode_attention,
+    linear_residual,
+    norm_linear,
+    prompt_attention,
+    rms_linear,
+    rotary_append,
+)
 from cosyserve.cosyvoice.kernels.kernels import Kernels
 from cosyserve.cosyvoice.kernels.tile import Tile
 from cosyserve.cosyvoice.model.config import LlmConfig
@@ -22,6 +29,10 @@ def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     tile = Tile(16, 8192, 128)
     for module, name in ((norm_linear, "_SMALL"), (linear_residual, "_FEW"), (linear_residual, "_LONG")):
         monkeypatch.setattr(module, name, tile)
+    for module, name in ((rms_linear, "_TILE"), (linear_residual, "_PROMPT")):
+        monkeypatch.setattr(module, name, Tile(32, 8192, 128))
+    monkeypatch.setattr(prompt_attention, "_TILE", Tile(32, 16))
+    monkeypatch.setattr(rotary_append, "_ROWS", 32)
     monkeypatch.setattr(decode_attention, "_KEYS", 16)
 
 
@@ -33,6 +44,7 @@ SMALL3 = replace(SIZES3["tiny3"].llm, vocabulary=TINY.llm.vocabulary)
 def test_requests_side_by_side(config: LlmConfig) -> None:
     llm = fill("llm", Llm(config))
     requests = [request(1, text=1), request(2, text=3, temperature=0.0), request(3, text=2, temperature=1.3)]
-    by_kernels, by_torch = (run(Generator(llm, 2, _LENGTH, kernels=kernels), requests) for kernels in (Kernels(), None))
+    by_torch = run(Generator(llm, 2, _LENGTH), requests)
+    by_kernels = run(Generator(llm, 2, _LENGTH, piece=8, kernels=Kernels()), requests)
     assert by_kernels == by_torch
     assert len({len(spoken) for spoken in by_torch}) > 1

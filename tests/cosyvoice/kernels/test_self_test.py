@@ -17,6 +17,7 @@ from cosyserve.cosyvoice.kernels.self_test import (
     distance,
     dit_cases,
     flow_cases,
+    prompt_cases,
     self_tested,
     vocoder_cases,
 )
@@ -43,7 +44,7 @@ def few_cases(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("sizes", [TINY, SHALLOW3], ids=["CosyVoice2", "CosyVoice3"])
 def test_all_that_a_model_is_computed_with_is_tested(sizes: Sizes) -> None:
     flow = dit_cases(sizes, LIKE, 2) if isinstance(sizes, Config3) else flow_cases(sizes, LIKE, 2)
-    every = (*flow, *decode_cases(sizes, LIKE, 2), *vocoder_cases(sizes, LIKE, 1))
+    every = (*flow, *decode_cases(sizes, LIKE, 2), *prompt_cases(sizes, LIKE, 1), *vocoder_cases(sizes, LIKE, 1))
     assert {case.kernel for case in every} == used_by(sizes)
 
 

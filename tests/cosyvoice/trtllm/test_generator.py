@@ -313,11 +313,14 @@ def test_a_request_that_fails_in_the_engine_is_one_clients_error(
         chunks = [pcm async for pcm in synthesizer.synthesize("Hello there.", voice, Options(seed=seed))]
         return sum(map(len, chunks))
 
-    async def all_of_them() -> list[int | BaseException]:
-        return await asyncio.gather(*(listen(seed) for seed in range(12)), return_exceptions=True)
+    async def all_of_them(count: int = 12) -> list[int | BaseException]:
+        return await asyncio.gather(*(listen(seed) for seed in range(count)), return_exceptions=True)
 
     with contextlib.closing(synthesizer):
         heard = asyncio.run(all_of_them())
+        assert asyncio.run(synthesizer.rest.sleep())
+        again = asyncio.run(all_of_them(4))  # by the same engine, opened again
+    assert any(isinstance(each, int) and each > 0 for each in again)
     failed = [each for each in heard if isinstance(each, BaseException)]
     assert 0 < len(failed) < 5  # as many without a success between them would be the engine's fault
     assert all(isinstance(each, RequestFailedError) for each in failed)

@@ -15,6 +15,9 @@ from cosyserve.cosyvoice.kernels import (
     norm_linear,
     norm_mish,
     paged_attention,
+    prompt_attention,
+    rms_linear,
+    rotary_append,
     snake,
     turn_append,
     vocoder_conv,
@@ -42,6 +45,9 @@ class Kernels:
     turn_append: Kernel = turn_append.turn_append
     level_sum: Kernel = level_sum.level_sum
     vocoder_conv: Kernel = vocoder_conv.vocoder_conv
+    rms_linear: Kernel = rms_linear.rms_linear
+    rotary_append: Kernel = rotary_append.rotary_append
+    prompt_attention: Kernel = prompt_attention.prompt_attention
 
 
 _FLOW = {
@@ -55,12 +61,20 @@ _FLOW = {
     "vocoder_conv",
 }
 _DIT = {"gated_norm", "group_conv", "turn_append", "paged_attention", "euler_step", "snake"}
-_OTHERS = {"norm_linear", "linear_residual", "decode_attention", "draw"}
+_LLM = {
+    "norm_linear",
+    "linear_residual",
+    "decode_attention",
+    "draw",
+    "rms_linear",
+    "rotary_append",
+    "prompt_attention",
+}
 
 
 def used_by(sizes: Sizes) -> set[str]:
     """The names of those that a model of either edition is computed with."""
-    return _OTHERS | (_DIT if isinstance(sizes, Config3) else _FLOW)
+    return _LLM | (_DIT if isinstance(sizes, Config3) else _FLOW)
 
 
 REFERENCES = Kernels(
@@ -78,4 +92,7 @@ REFERENCES = Kernels(
     turn_append.reference,
     level_sum.reference,
     vocoder_conv.reference,
+    rms_linear.reference,
+    rotary_append.reference,
+    prompt_attention.reference,
 )

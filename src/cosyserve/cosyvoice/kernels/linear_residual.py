@@ -11,9 +11,11 @@ from cosyserve.cosyvoice.kernels.split import Parts, is_last
 from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two
 
 # The flow at 100, 400 and 1,600 rows; the language model's few rows; and where these are long as well, how many
-# programs share the sum. docs/model.md, "Kernels".
-_SMALL, _MIDDLE, _LARGE, _FEW = Tile(16, 32, 128), Tile(64, 32, 128), Tile(64, 64), Tile(16, 16, 128, warps=2, stages=4)
+# programs share the sum; its prompts' many rows. docs/model.md, "Kernels".
+_SMALL, _MIDDLE, _LARGE, _FEW = Tile(16, 32, 128), Tile(64, 32, 128), Tile(64, 64, 128), Tile(16, 32, 256, stages=4)
 _LONG, _SPLITS = Tile(16, 16, 512, warps=2), 5
+_PROMPT, _PROMPT_SPLITS = Tile(64, 64, 128), 2
+_LONGER = 2048  # than that is a sum which programs share
 _FLOWS = 512  # columns that the flow's have at most
 
 
@@ -23,9 +25,12 @@ def linear_residual(
     bias: Tensor | None,
     x: Tensor,
     parts: Parts | None = None,
+    *,
+    prompt: bool = False,
     each: tuple[Tile, int] | None = None,
 ) -> None:
-    """`x += a @ weight.T + bias`: `a` is (M, K), `weight` (N, K), `x` (M, N); rows of `x` may be further apart.
+    """`x += a @ weight.T + bias`: `a` is (M, K), `weight` (N, K), `x` (M, N); rows of `x` may be further apart. A
+    `prompt` has hundreds of rows.
 
     With `parts`, which are `parts_for` it, several programs share the sum of a tile where that is faster.
 
@@ -33,7 +38,7 @@ def linear_residual(
     """
     rows, depth = a.shape
     columns = len(weight)
-    tile, splits = each or _choice(rows, columns, depth)
+    tile, splits = each or _choice(rows, columns, depth, prompt=prompt)
     splits = splits if parts is not None else 1
     columns_at_once = min(tile.columns, power_of_two(columns))
     depth_at_once = min(tile.depth, power_of_two(depth))
@@ -61,19 +66,24 @@ def linear_residual(
     )
 
 
-def _choice(rows: int, columns: int, depth: int) -> tuple[Tile, int]:
+def _choice(rows: int, columns: int, depth: int, *, prompt: bool) -> tuple[Tile, int]:
+    if prompt:
+        return _PROMPT, _PROMPT_SPLITS if depth > _LONGER else 1
     if columns > _FLOWS:  # whatever the rows, so a slot's numbers do not depend on their number
-        return (_LONG, _SPLITS) if depth > 2048 else (_FEW, 1)
+        return (_LONG, _SPLITS) if depth > _LONGER else (_FEW, 1)
     return _SMALL if rows <= 200 else _MIDDLE if rows <= 800 else _LARGE, 1
 
 
-def parts_for(rows: int, columns: int, device: torch.device) -> Parts:
+def parts_for(rows: int, columns: int, device: torch.device, *, prompt: bool = False) -> Parts:
     """For that many long rows of the language model."""
-    tiles = triton.cdiv(rows, _LONG.rows) * triton.cdiv(columns, _LONG.columns)
-    return Parts.of(_SPLITS * tiles * _LONG.rows * _LONG.columns, tiles, device)
+    tile, splits = (_PROMPT, _PROMPT_SPLITS) if prompt else (_LONG, _SPLITS)
+    tiles = triton.cdiv(rows, tile.rows) * triton.cdiv(columns, tile.columns)
+    return Parts.of(splits * tiles * tile.rows * tile.columns, tiles, device)
 
 
-def reference(a: Tensor, weight: Tensor, bias: Tensor | None, x: Tensor, parts: Parts | None = None) -> None:
+def reference(
+    a: Tensor, weight: Tensor, bias: Tensor | None, x: Tensor, parts: Parts | None = None, *, prompt: bool = False
+) -> None:
     """The same by PyTorch."""
     x += F.linear(a, weight, bias)
 
@@ -104,6 +114,8 @@ def _linear_residual(
     strip = weight_ptr + tl.program_id(0) * BN * K + split * EACH
     prefetch(strip, BN, K, EACH, weight_ptr + columns * K, DEPENDENT)
     wait(DEPENDENT)
+    if SPLITS == 1:  # before the sum, which takes longer
+        added = _added(x_ptr, bias_ptr, row, column, rows, columns, x_stride, BIAS)
     y = tl.zeros((BM, BN), tl.float32)
     for begin in range(0, EACH, BK):
         k = split * EACH + begin + tl.arange(0, BK)
@@ -112,7 +124,7 @@ def _linear_residual(
         weight = tl.load(weight_ptr + column[None, :] * K + k[:, None], mask=mask, other=0.0)
         y = tl.dot(a, weight, y, input_precision="ieee")
     if SPLITS == 1:
-        _add(y, x_ptr, bias_ptr, row, column, rows, columns, x_stride, BIAS)
+        _store(y + added, x_ptr, row, column, rows, columns, x_stride)
     else:
         tile = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
         place = tl.arange(0, BM)[:, None] * BN + tl.arange(0, BN)[None, :]
@@ -122,14 +134,21 @@ def _linear_residual(
             y = tl.zeros((BM, BN), tl.float32)
             for part in range(SPLITS):
                 y += tl.load(parts + part * (BM * BN), cache_modifier=".cg")
-            _add(y, x_ptr, bias_ptr, row, column, rows, columns, x_stride, BIAS)
+            y += _added(x_ptr, bias_ptr, row, column, rows, columns, x_stride, BIAS)
+            _store(y, x_ptr, row, column, rows, columns, x_stride)
 
 
 @triton.jit
-def _add(y, x_ptr, bias_ptr, row, column, rows, columns, x_stride, BIAS: tl.constexpr):
-    if BIAS:
-        y += tl.load(bias_ptr + column, mask=column < columns, other=0.0).to(tl.float32)[None, :]
-    place = x_ptr + row[:, None] * x_stride + column[None, :]
+def _added(x_ptr, bias_ptr, row, column, rows, columns, x_stride, BIAS: tl.constexpr):
+    """What the product is added to."""
     mask = (row < rows)[:, None] & (column < columns)[None, :]
-    y += tl.load(place, mask=mask, other=0.0).to(tl.float32)
-    tl.store(place, y.to(x_ptr.dtype.element_ty), mask=mask)
+    x = tl.load(x_ptr + row[:, None] * x_stride + column[None, :], mask=mask, other=0.0).to(tl.float32)
+    if BIAS:
+        x += tl.load(bias_ptr + column, mask=column < columns, other=0.0).to(tl.float32)[None, :]
+    return x
+
+
+@triton.jit
+def _store(y, x_ptr, row, column, rows, columns, x_stride):
+    mask = (row < rows)[:, None] & (column < columns)[None, :]
+    tl.store(x_ptr + row[:, None] * x_stride + column[None, :], y.to(x_ptr.dtype.element_ty), mask=mask)

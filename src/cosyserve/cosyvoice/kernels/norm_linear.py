@@ -176,12 +176,14 @@ def _norm_linear(
     weight = tl.load(weights, mask=inside, other=0.0)
     if SWIGLU:
         up_weight = tl.load(weights + columns * K, mask=inside, other=0.0)
+    if BIAS:
+        bias = tl.load(bias_ptr + column, mask=column < columns, other=0.0).to(tl.float32)[None, :]
     wait(DEPENDENT)
     x = tl.load(x_ptr + row[:, None] * x_stride + k[None, :], mask=(row < rows)[:, None] & (k < K)[None, :], other=0.0)
     rows_normed = normed(x.to(tl.float32), gamma_ptr, beta_ptr, epsilon, k, K, RMS).to(weight.dtype)
     y = tl.dot(rows_normed, weight, input_precision="ieee")
     if BIAS:
-        y += tl.load(bias_ptr + column, mask=column < columns, other=0.0).to(tl.float32)[None, :]
+        y += bias
     if SWIGLU:
         y = y / (1 + tl.exp(-y)) * tl.dot(rows_normed, up_weight, input_precision="ieee")
     if GELU:

@@ -19,6 +19,7 @@ from cosyserve.cosyvoice.kernels.kernels import REFERENCES, Kernel, Kernels, use
 from cosyserve.cosyvoice.kernels.norm_linear import Append, Norm
 from cosyserve.cosyvoice.kernels.norm_mish import Branch
 from cosyserve.cosyvoice.kernels.paged_attention import PageTable
+from cosyserve.cosyvoice.kernels.rotary_append import Places
 from cosyserve.cosyvoice.kernels.split import Parts
 from cosyserve.cosyvoice.kernels.turn_append import Turns
 from cosyserve.cosyvoice.kernels.vocoder_conv import Begin, Convs, rounded
@@ -29,6 +30,7 @@ from cosyserve.cosyvoice.model.sampling import Draws, Nucleus
 _CHUNK = CHUNK_TOKENS * FRAMES_PER_TOKEN
 _ROWS = (2, 8, 32)  # of 1, 4 and 16 streams: one for each set of tiles
 _SLOTS = (1, 32)
+_PROMPTS, _PIECE = (1, 4), 256
 _SPAN, _POSITIONS = 3, 700
 _LONGEST_PROBLEM = 300  # characters
 # Of the norm, in the type: the result is rounded, and so is what lies between a norm and the product behind it.
@@ -169,6 +171,28 @@ def decode_cases(config: Sizes, like: Tensor, slots: int) -> Iterator[Case]:
     yield Case("draw", size, (scores, _draws(random, slots), Nucleus()), {})
 
 
+def prompt_cases(config: Sizes, like: Tensor, pieces: int) -> Iterator[Case]:
+    """The kernels of the language model for pieces of so many prompts."""
+    random, llm, size = Random(like), config.llm, f"{pieces} prompts"
+    hidden, heads, kv_heads, dim = llm.hidden, llm.heads, llm.kv_heads, llm.head_dim
+    rows, columns = pieces * _PIECE, (heads + 2 * kv_heads) * dim
+    x, norm, qkv = random(rows, hidden), random.norm(hidden, rms=True), random(rows, columns)
+    yield Case("rms_linear", f"{size}, QKV", (x, norm, random.weights(columns, hidden), qkv, random(columns)), {})
+    gate_up, between = random.weights(2 * llm.feed_forward, hidden), random(rows, llm.feed_forward)
+    yield Case("rms_linear", f"{size}, SwiGLU", (x, norm, gate_up, between), {"swiglu": True})
+    wide = {"prompt": True}
+    yield Case("linear_residual", size, (x.clone(), random.weights(hidden, hidden), None, x.clone()), wide)
+    parts = linear_residual.parts_for(rows, hidden, like.device, prompt=True)
+    down = random.weights(hidden, llm.feed_forward)
+    yield Case("linear_residual", f"{size}, long", (between.clone(), down, None, x.clone(), parts), wide)
+    kept, query = random(2, pieces + 1, kv_heads, _POSITIONS, dim), random(rows, heads * dim)
+    begin = random.integers(*(piece % 2 * _PIECE for piece in range(pieces)))
+    places = Places(random.order(pieces + 1)[:pieces], begin)
+    turned = random.normal(_POSITIONS, 2, dim)
+    yield Case("rotary_append", size, (qkv, turned, places, kept.clone(), query.clone()), {})
+    yield Case("prompt_attention", size, (query, kept, places, random(rows, heads * dim)), {})
+
+
 def _draws(random: Random, slots: int) -> Draws:
     def each(value: int) -> Tensor:
         return random.integers(*range(value, value + slots))
@@ -226,6 +250,8 @@ def cases(config: Sizes, like: Tensor) -> Iterator[Case]:
         yield from dit_cases(config, like, rows) if isinstance(config, Config3) else flow_cases(config, like, rows)
     for slots in _SLOTS:
         yield from decode_cases(config, like, slots)
+    for pieces in _PROMPTS:
+        yield from prompt_cases(config, like, pieces)
     yield from vocoder_cases(config, like)
 
 

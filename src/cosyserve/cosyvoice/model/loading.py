@@ -80,13 +80,13 @@ def load_hift(folder: Path, config: Config, device: str = ...) -> Hift: ...
 def load_hift(folder: Path, config: Config3, device: str = ...) -> CausalHift: ...
 def load_hift(folder: Path, config: Sizes, device: str = "cpu") -> Hift | CausalHift:
     """Always in float32, its pitch in float64: phases are sums, and a vocoder is small. Weight norm is worked out
-    once."""
+    once, by the processor, so that they are the same on every device."""
     with torch.device("meta"):
         hift = vocoder_of(config)
-    hift = _filled(hift, folder / FILES["hift"], torch.float32, device)
+    hift = _filled(hift, folder / FILES["hift"], torch.float32, "cpu")
     hift.f0_predictor.double()  # before its weights are worked out, which would round them
     fold_weight_norm(hift)
-    return hift
+    return hift.to(device)
 
 
 def flow_of(config: Sizes) -> Flow | DitFlow:

@@ -6,7 +6,9 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.loading import fold_weight_norm
+from cosyserve.cosyvoice.model.qwen2 import Llm
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -23,3 +25,11 @@ def untrained(module: M, seed: int = 0) -> M:
             parameter.fill_(0.0 if name.endswith("bias") else 1.0)
     fold_weight_norm(module)
     return module.requires_grad_(False).eval()
+
+
+def never_stopping(llm: Llm) -> None:
+    """Have an utterance be as long as its text allows, so that all have the same work: no stop token is drawn."""
+    head = llm.llm_decoder
+    bias = head.weight.new_zeros(len(head.weight)) if head.bias is None else head.bias.detach().clone()
+    bias[SPEECH_TOKENS:] = -torch.inf
+    head.bias = nn.Parameter(bias, requires_grad=False)

@@ -58,9 +58,10 @@ def fused_estimator(flow: Solver, memory: FlowMemory, width: int, span: int, ker
 
 
 def use_kernels(vocoder: Vocoder, kernels: "Kernels | None") -> None:
-    """Have Triton's make the convolutions of CosyVoice2's vocoder, and the activations of CosyVoice3's."""
+    """Have Triton's make the convolutions of CosyVoice2's vocoder, unless it is exact, as they round to TF32; and the
+    activations of CosyVoice3's."""
     if isinstance(vocoder, Hift):
-        vocoder.fused = None if kernels is None else _fused(vocoder, kernels)
+        vocoder.fused = None if kernels is None or vocoder.exact else _fused(vocoder, kernels)
     elif isinstance(vocoder, CausalHift) and kernels is not None:
         vocoder.snake = _snaked_by(kernels)
         for block in (*vocoder.source_resblocks, *vocoder.resblocks):

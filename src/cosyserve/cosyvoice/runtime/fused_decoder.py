@@ -17,7 +17,9 @@ from cosyserve.cosyvoice.model.qwen2 import Cache, Llm, rotary
 
 
 @dataclass(frozen=True)
-class _Layer:
+class LlmLayer:
+    """As the kernels read it."""
+
     norm: Norm
     qkv: Tensor
     qkv_bias: Tensor
@@ -28,19 +30,23 @@ class _Layer:
     kept: Tensor  # of the cache
 
 
+class LlmWeights:
+    """The language model as its kernels read it, and a cache that they fill."""
+
+    def __init__(self, llm: Llm, cache: Cache) -> None:
+        llm.fuse()
+        head: Any = llm.llm_decoder
+        self.layers = [_layer(*each) for each in zip(llm.qwen.layers, cache.layers, strict=True)]
+        self.norm, self.head = _norm(llm.qwen.norm), head.weight.detach()
+        self.head_bias = None if head.bias is None else head.bias.detach()
+
+
 class FusedDecoder:
     """Not to be used from two threads."""
 
     def __init__(self, llm: Llm, cache: Cache, kernels: Kernels) -> None:
-        llm.fuse()
-        self._kernels = kernels
-        config, qwen = llm.config, llm.qwen
-        self._layers = [_layer(*each) for each in zip(qwen.layers, cache.layers, strict=True)]
-        self._embedding, self._norm = llm.speech_embedding.weight.detach(), _norm(qwen.norm)
-        head: Any = llm.llm_decoder
-        self._head = head.weight.detach()
-        self._head_bias = None if head.bias is None else head.bias.detach()
-        like = self._embedding
+        self._kernels, self._weights, config = kernels, LlmWeights(llm, cache), llm.config
+        self._embedding = like = llm.speech_embedding.weight.detach()
         self._rotary = rotary(config, torch.arange(cache.length, device=like.device))
         self._attention_parts = decode_attention.parts_for(cache.layers[0], config.heads)
         self._down_parts = linear_residual.parts_for(cache.slots, config.hidden, like.device)
@@ -52,7 +58,7 @@ class FusedDecoder:
             buffer(columns) for columns in (config.hidden, config.heads * config.head_dim, config.feed_forward)
         )
         self._qkv = buffer((config.heads + 2 * config.kv_heads) * config.head_dim)
-        self._scores = buffer(len(self._head)).float()  # as they were summed: rounded ones would often be equal
+        self._scores = buffer(config.speech_rows).float()  # as they were summed: rounded ones would often be equal
 
     @torch.inference_mode()
     def step(self, tokens: Tensor, positions: Tensor) -> Tensor:
@@ -61,26 +67,26 @@ class FusedDecoder:
 
         A slot that is not in use may hold anything and be anywhere, and its scores mean nothing.
         """
-        count, by = len(tokens), self._kernels
+        count, by, weights = len(tokens), self._kernels, self._weights
         buffers = self._x, self._qkv, self._found, self._hidden, self._scores
         x, qkv, found, hidden, scores = (each[:count] for each in buffers)
         torch.index_select(self._embedding, 0, tokens, out=x)
-        for layer in self._layers:
+        for layer in weights.layers:
             kept = layer.kept[:, :count]
             by.norm_linear(x, layer.norm, layer.qkv, qkv, layer.qkv_bias)
             by.decode_attention(qkv, self._rotary, positions, kept, found, self._attention_parts)
             by.linear_residual(found, layer.out, None, x)
             by.norm_linear(x, layer.norm_ff, layer.gate_up, hidden, swiglu=True)
             by.linear_residual(hidden, layer.down, None, x, self._down_parts)
-        by.norm_linear(x, self._norm, self._head, scores, self._head_bias)
+        by.norm_linear(x, weights.norm, weights.head, scores, weights.head_bias)
         return scores
 
 
-def _layer(layer: Any, kept: Tensor) -> _Layer:
+def _layer(layer: Any, kept: Tensor) -> LlmLayer:
     attention, mlp = layer.self_attn, layer.mlp
     qkv, qkv_bias = attention.fused
     gate_up, _ = mlp.fused
-    return _Layer(
+    return LlmLayer(
         _norm(layer.input_layernorm),
         qkv,
         qkv_bias,

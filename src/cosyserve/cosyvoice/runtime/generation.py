@@ -15,14 +15,15 @@ from torch.nn import functional as F  # noqa: N812
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.sampling import Draws, Nucleus, length_limits
-from cosyserve.cosyvoice.runtime.graphs import Graphed, Make, captured, new_pool
-from cosyserve.cosyvoice.runtime.steps import KernelSteps, Steps, TorchSteps, spans
+from cosyserve.cosyvoice.runtime.graphs import Make, Pool, captured, new_pool
+from cosyserve.cosyvoice.runtime.prefill import KernelPrefill, Piece, Prefill, TorchPrefill
+from cosyserve.cosyvoice.runtime.steps import KernelSteps, Steps, TorchSteps
 
 if TYPE_CHECKING:
     from cosyserve.cosyvoice.kernels.kernels import Kernels
 
-_PIECE = 256  # positions of a prompt that a GPU reads at once, so that the tokens of others do not stop
-_PIECES = 2  # that are read before a step
+PIECE = 256  # positions of a prompt that a GPU reads at once, so that the tokens of others do not stop
+_PIECES = 2  # of a prompt that are read before a step
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,12 @@ class _Reading:
     number: int
     prompt: Tensor  # (T, W)
     read: int = 0
+    into: int = -1  # the prefill's slot, −1 before the first piece
+
+    def piece(self, size: int) -> Piece:
+        """The next one. What comes after the prompt is overwritten token by token."""
+        rows = self.prompt[self.read : self.read + size]
+        return Piece(F.pad(rows, (0, 0, 0, size - len(rows))), self.into, self.read, len(rows) - 1)
 
 
 class NoRoomError(ValueError):
@@ -128,12 +135,10 @@ class Generator:
         self._slots: dict[int, Slot] = {}
         self._positions = [0] * slots  # as the host counts them, so that it need not ask
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self._piece = _PIECE if piece is None and self._device.type == "cuda" else piece
-        self._pieces: dict[int, Graphed] = {}
-        self._reading: list[_Reading] = []
+        self._piece = PIECE if piece is None and self._device.type == "cuda" else piece
+        self._reading: list[_Reading] = []  # the first of them have a slot of the prefill's
         self._pool = new_pool()
-        if self._piece is not None:
-            self._spare = llm.cache(1, spans(length + self._piece)[-1])
+        self._prefill = None if self._piece is None else _prefill(llm, length, self._piece, self._pool, kernels)
         self._draws = Draws.of(slots, nucleus.window, self._device)
         parts = llm, self._cache, self._draws, nucleus
         self._steps: Steps = TorchSteps(*parts) if kernels is None else KernelSteps(*parts, kernels)
@@ -153,16 +158,8 @@ class Generator:
     def graphs(self) -> list[Make]:
         if self._device.type != "cuda":
             return []
-        pieces = spans(self._spare.length) if self._piece is not None else []
-        return [
-            *(partial(self._graph, size) for size in self._steps.sizes),
-            *(partial(self._rehearse, span) for span in pieces),
-        ]
-
-    @torch.inference_mode()
-    def _rehearse(self, span: int) -> None:
-        if self._piece is not None:
-            self._extended(self._cache.layers.new_zeros(self._piece, self._llm.config.hidden), 0, 0, span)
+        prompts = [] if self._prefill is None else self._prefill.graphs()
+        return [*(partial(self._graph, size) for size in self._steps.sizes), *prompts]
 
     @torch.inference_mode()
     def add(self, request: Request) -> Slot:
@@ -205,29 +202,20 @@ class Generator:
         draws.position[number].fill_(length)
         self._slots[number] = reading.slot
 
-    def _read(self, reading: _Reading, size: int) -> None:
-        """The next piece of a prompt, into a slot of its own, from which the whole is copied. What comes after the
-        prompt is seen by nothing before it, and is overwritten token by token."""
-        piece = reading.prompt[reading.read : reading.read + size]
-        span = next(span for span in spans(self._spare.length) if span >= reading.read + size)
-        scores = self._extended(F.pad(piece, (0, 0, 0, size - len(piece))), reading.read, len(piece) - 1, span)
-        reading.read += size
-        length = len(reading.prompt)
-        if reading.read >= length:
-            self._cache.layers[:, :, reading.number, :, :length] = self._spare.layers[:, :, 0, :, :length]
-            self._reading.remove(reading)
-            self._begin(reading, scores)
-
-    def _extended(self, piece: Tensor, begin: int, last: int, span: int) -> Tensor:
-        at, end = (torch.full((1,), each, device=self._device) for each in (begin, last))
-        if self._device.type != "cuda":
-            return self._llm.extend(piece, at, end, self._spare, span)
-        if span not in self._pieces:
-            self._pieces[span] = Graphed(
-                lambda piece, at, end: [self._llm.extend(piece, at, end, self._spare, span)], self._pool
-            )
-        (scores,) = self._pieces[span](piece, at, end)
-        return scores
+    def _read(self, prefill: Prefill, size: int) -> None:
+        """The next piece of each of the first prompts. One that is there is copied to its slot, and begins."""
+        together = self._reading[: prefill.cache.slots]
+        free = set(range(prefill.cache.slots)) - {each.into for each in together}
+        for each in together:
+            if each.into < 0:
+                each.into = free.pop()
+        for each, scores in zip(together, prefill.read([each.piece(size) for each in together]), strict=True):
+            each.read += size
+            length = len(each.prompt)
+            if each.read >= length:
+                self._cache.layers[:, :, each.number, :, :length] = prefill.cache.layers[:, :, each.into, :, :length]
+                self._reading.remove(each)
+                self._begin(each, scores)
 
     def remove(self, slot: Slot) -> None:
         """A request that is done, or that nobody waits for any more, frees its slot."""
@@ -245,8 +233,8 @@ class Generator:
         Where memory runs out nothing has happened, and the next call goes on from there.
         """
         for _ in range(_PIECES):
-            if self._reading and self._piece is not None:
-                self._read(self._reading[0], self._piece)
+            if self._reading and self._prefill is not None and self._piece is not None:
+                self._read(self._prefill, self._piece)
         spoken = dict(self._slots)
         if not spoken:
             return []
@@ -300,3 +288,9 @@ class Generator:
     @property
     def _state(self) -> tuple[Tensor, ...]:
         return self._draws.token, self._draws.position, self._draws.step, self._draws.recent
+
+
+def _prefill(llm: Llm, length: int, size: int, pool: Pool | None, kernels: "Kernels | None") -> Prefill:
+    if kernels is None:
+        return TorchPrefill(llm, length, size, pool)
+    return KernelPrefill(llm, length, size, pool, kernels)

@@ -58,6 +58,10 @@ class Runtime:
         """How far it is with what has to be there before anybody is spoken to; empty once all is."""
         return "" if self._prepared.is_set() else f"CUDA graph {self._made}/{len(self._to_make)}"
 
+    def wait_until_prepared(self) -> None:
+        """Until all is made that has to be there before anybody is spoken to, or `broken` says why it cannot be."""
+        self._prepared.wait()
+
     def start(self, utterance: Utterance) -> None:
         with self._changed:
             self._render.add(utterance)
@@ -78,9 +82,12 @@ class Runtime:
     def grow(self, make: Callable[[], tuple[Made, T]]) -> "Future[T]":
         """Go on with the first of what `make` gives, which has room for more; the second is the result, once the first
         is in use. All of it is made while nobody is spoken to, graph by graph. Where that fails, all stays as it is.
-        Not to be called again before the result is there."""
+        Not to be called again before the result is there. After the end it is cancelled."""
         future: Future[T] = Future()
         with self._changed:
+            if self._closed:
+                future.cancel()
+                return future
             self._growth = Growth(future, self._grown(make))
             self._changed.notify_all()
         return future

@@ -83,8 +83,8 @@ class TokenStage:
         with self._changed:
             of_slot = {id(each.slot): each for each in self._speaking if each.slot is not None}
             for slot, token in drawn:
-                if (utterance := of_slot.get(id(slot))) is not None and utterance.stream is not None:
-                    utterance.stream.tokens.add(token)
+                if (utterance := of_slot.get(id(slot))) is not None:
+                    utterance.drawn(token)
             done = [each for each in of_slot.values() if each.slot is not None and each.slot.done]
             for utterance in done:
                 self._speaking.remove(utterance)

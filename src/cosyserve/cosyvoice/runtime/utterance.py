@@ -30,6 +30,7 @@ class Utterance:
         self._since, self._is_ready = 0.0, False
         self._heard_at = math.inf
         self._seconds = 0.0  # of sound that were given
+        self.first_token_ns: int | None = None  # since 1970
 
     @property
     def over(self) -> bool:
@@ -48,6 +49,12 @@ class Utterance:
             self._is_ready, self._since = True, time.monotonic()
         dry = math.inf if self.whole or not heard else self._heard_at + self._seconds
         return Candidate(ready, heard or self.whole, self._since, dry)
+
+    def drawn(self, token: int) -> None:
+        """The language model's next token for it."""
+        self.first_token_ns = self.first_token_ns or time.time_ns()
+        if self.stream is not None:
+            self.stream.tokens.add(token)
 
     def turned(self) -> None:
         """It has had a turn, with sound or without."""

@@ -12,7 +12,7 @@ from cosyserve.server.bodies import BoundedRoute
 from cosyserve.server.failures import RESPONSES
 from cosyserve.server.fields import AnyCase, Body, InputFormat, ShortText, one_of
 from cosyserve.server.responses import ServerSentEvents, SpeechResponse, WholeSpeechResponse
-from cosyserve.server.service import PRODUCT_MODEL, service_of
+from cosyserve.server.service import PRODUCT_MODEL, key_of, service_of
 from cosyserve.speech.captions import CAPTION_FORMATS, caption_format
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.synthesizer import Options
@@ -179,8 +179,10 @@ async def add_voice(
     recording = one_of(audio=audio, audio_sample=audio_sample)
     if recording is None:
         raise CosyError(errors.REQUEST_INVALID, param="audio", details="audio: Field required")
-    async with service.uploads.place():
-        entry = await run_sync(library.add, name, words, consent, await recording.read())
+    key = key_of(request)
+    with service.quotas.take(key, 0):
+        async with service.uploads.place(key.rank):
+            entry = await run_sync(library.add, name, words, consent, await recording.read())
     return _entry(entry.voice, library)
 
 

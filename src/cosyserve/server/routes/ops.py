@@ -7,9 +7,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 from cosyserve import __version__
+from cosyserve.keys import MAIN
 from cosyserve.server.failures import RESPONSES
 from cosyserve.server.fleet import Load
-from cosyserve.server.service import ServerState, service_of
+from cosyserve.server.service import ServerState, key_of, service_of
 from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.kernel_choice import KernelsInUse
 
@@ -67,13 +68,14 @@ _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Readiness | Status
 @router.get("/readyz", responses=_NOT_READY)
 @router.get("/health", responses=_NOT_READY)
 async def readyz(request: Request, response: Response) -> Readiness | Status:
-    """200 once a warm-up synthesis has succeeded, 503 before that and while shutting down.
+    """200 once a warm-up synthesis has succeeded, 503 before that and while shutting down. While asleep, too, it is
+    200: the server takes requests, and the first one wakes it.
 
     Where keys are needed, a request without one is told the status alone.
     """
     service = service_of(request)
     status = service.condition
-    response.status_code = 200 if status is ServerState.READY else 503
+    response.status_code = 200 if status in (ServerState.READY, ServerState.ASLEEP) else 503
     if not request.state.known:
         return Status(status=status, needs_key=request.state.needs_key)
     admission = service.admission
@@ -119,8 +121,9 @@ async def keep_on(request: Request) -> None:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, 401: RESPONSES[401]},
 )
 async def metrics(request: Request) -> Response:
-    """Prometheus text format."""
-    service = service_of(request)
-    return Response(
-        await service.fleet.metrics(generate_latest(service.metrics.registry)), media_type=CONTENT_TYPE_LATEST
-    )
+    """Prometheus text format. What each key has used is for the main keys only."""
+    fleet, metrics = service_of(request).fleet, service_of(request).metrics
+    text = await fleet.metrics(generate_latest(metrics.registry))
+    if key_of(request) is MAIN:
+        text += await fleet.metrics_by_key(generate_latest(metrics.registry_by_key))
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

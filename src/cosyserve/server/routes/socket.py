@@ -23,8 +23,9 @@ from cosyserve.server.delivery import Began, Delivery, usage
 from cosyserve.server.door import chosen_protocol
 from cosyserve.server.failures import as_cosy_error, body_of, outcome_of
 from cosyserve.server.fields import Body, InputFormat, ShortText, unfit
+from cosyserve.server.quotas import Taken
 from cosyserve.server.routes.openai import FormatName, Seed, Speed
-from cosyserve.server.service import service_of
+from cosyserve.server.service import key_of, service_of
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.synthesizer import Options, pronounces
@@ -38,6 +39,7 @@ router = APIRouter()
 _PATH = "/v1/audio/speech/stream"
 _FAREWELL_SECONDS = 1
 _MOST_FIELDS = 16
+_POLICY = 1008  # RFC 6455, 7.4.1
 _MAX_WAITING = 16  # complete texts of one session that are not being spoken yet; each may be of the full length
 
 
@@ -78,6 +80,8 @@ _MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discrimina
 
 class Generation:
     """One text that is arriving, and how it is to be spoken."""
+
+    taken: Taken
 
     def __init__(
         self,
@@ -154,7 +158,7 @@ class Session:
     """Reads messages while another task speaks, so that a cancel takes effect in the middle of a word."""
 
     def __init__(self, socket: WebSocket) -> None:
-        self._socket, self._service = socket, service_of(socket)
+        self._socket, self._service, self._key = socket, service_of(socket), key_of(socket)
         self._update = Update(type="session.update")
         self._open: Generation | None = None
         self._start_speaking()
@@ -190,13 +194,13 @@ class Session:
             self._service.require_capabilities(update.options)
             self._update = update
         elif isinstance(message, Append):
-            self._generation().push(message.text)
+            await self._append(message.text)
         elif message.type == "input_text.cancel":
             await self._stop_speaking()
             self._start_speaking()
             await self._tell("speech.audio.cancelled")
         elif message.type == "input_text.flush":
-            self._generation().flush()
+            (self._open or self._generation()).flush()
             self._open = None
         else:
             if self._open is not None:
@@ -204,18 +208,32 @@ class Session:
                 self._open = None
             self._generations.put_nowait(None)
 
-    def _generation(self) -> Generation:
-        """The one that is open, or a new one."""
-        if self._open is None:
-            if self._generations.qsize() >= _MAX_WAITING:
-                raise CosyError(
-                    errors.MESSAGE_INVALID, details=f"{_MAX_WAITING} texts are already waiting to be spoken"
-                )
-            settings, pronounced = self._service.settings, pronounces(self._service.synthesizer)
-            most, patience = settings.max_text_chars, settings.stall_seconds
-            words = self._service.words(self._update.voice)
-            self._open = Generation(self._update, most, patience, pronounced=pronounced, words=words)
-            self._generations.put_nowait(self._open)
+    async def _append(self, text: str) -> None:
+        if self._open is not None:
+            self._open.taken.more(len(text))
+            self._open.push(text)
+            return
+        try:
+            taken = self._service.quotas.take(self._key, len(text))
+        except CosyError as error:  # a text that has not begun; those before it go on
+            self._service.metrics.count(_PATH, outcome_of(error), self._key.name)
+            await self._tell("error", **body_of(error))
+            if error.fault is errors.KEY_REFUSED:  # it has been revoked
+                await self._send(self._socket.close(_POLICY))
+            return
+        with taken:
+            self._generation(taken).push(text)
+
+    def _generation(self, taken: Taken | None = None) -> Generation:
+        """A new one, which is open from now on."""
+        if self._generations.qsize() >= _MAX_WAITING:
+            raise CosyError(errors.MESSAGE_INVALID, details=f"{_MAX_WAITING} texts are already waiting to be spoken")
+        settings, pronounced = self._service.settings, pronounces(self._service.synthesizer)
+        most, patience = settings.max_text_chars, settings.stall_seconds
+        words = self._service.words(self._update.voice)
+        self._open = Generation(self._update, most, patience, pronounced=pronounced, words=words)
+        self._open.taken = taken or Taken(self._service.quotas, self._key)
+        self._generations.put_nowait(self._open)
         return self._open
 
     def _start_speaking(self) -> None:
@@ -246,7 +264,7 @@ class Session:
             return
         update = generation.update
         speech = self._service.streamed(generation.segments(), update.voice, update.speed, update.options)
-        delivery = Delivery(self._service, _PATH, speech, FORMATS[update.response_format or "pcm"])
+        delivery = Delivery(self._service, _PATH, speech, FORMATS[update.response_format or "pcm"], generation.taken)
         outcome = "cancelled"
         try:
             async with aclosing(delivery.chunks()) as chunks:

@@ -1,4 +1,4 @@
-"""API keys: those that are set, or one that is generated."""
+"""The main keys: those that are set, or one that is generated."""
 
 import logging
 import os
@@ -11,18 +11,21 @@ from cosyserve.command import into_container
 from cosyserve.errors import CosyError
 from cosyserve.files import create_atomically
 from cosyserve.host.ownership import expect_readable
+from cosyserve.keys.key_file import KeyFile
 from cosyserve.settings import KEY_FILE, Settings, keys_in
 
 log = logging.getLogger(__name__)
 
 
 def makes_key(settings: Settings) -> bool:
-    """Whether a server with these settings generates a key."""
-    return settings.auth != "off" and not settings.key_list() and not is_loopback(settings.host)
+    """Whether a server with these settings generates a key. Where there are named keys, the owner needs one, too."""
+    if settings.auth == "off" or settings.key_list():
+        return False
+    return not is_loopback(settings.host) or KeyFile(settings.state_dir).exists
 
 
 def accepted_keys(settings: Settings, *, host_needs_none: bool = False) -> list[str]:
-    """The keys that let a client in; none means that everybody may come in.
+    """The main keys that let a client in; none means that everybody may come in.
 
     On loopback no key is needed by default. On any other address one is generated if none is set; otherwise anybody who
     finds the open port could use it at the owner's cost. `host_needs_none` is for the log: see `published`.
@@ -40,7 +43,13 @@ def accepted_keys(settings: Settings, *, host_needs_none: bool = False) -> list[
     key = made_key(settings)
     logs.hide(key)
     shown_by = f"{into_container()}cat {settings.state_dir / KEY_FILE}"
-    if host_needs_none:
+    if is_loopback(settings.host):
+        log.info(
+            "Clients need a key, because there are named keys; this shows the main one: %s / "
+            "已有具名密钥，客户端须使用密钥；以下命令显示主密钥：%s",
+            *(shown_by, shown_by),
+        )
+    elif host_needs_none:
         log.info(
             "The port is published on the host's loopback alone, and the host itself needs no key. Others need the one "
             "that this shows: %s / 端口仅发布在宿主机的回环地址上，宿主机本身无需密钥。"
