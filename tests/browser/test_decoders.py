@@ -140,3 +140,30 @@ def test_where_a_browser_decodes_parts_in_another_way_the_whole_is_decoded(brows
         found: dict[str, Any] = page.evaluate(script, ["mp3", data, [4000]])
         assert found["length"] == found["whole"]
         assert found["farthest"] < 1e-3
+
+
+BROKEN_OFF = """async ([format, text]) => {
+  const { Samples, decoderFor } = await import("./web/decoders.js");
+  const context = new OfflineAudioContext(1, 1, 24000);
+  const decoder = decoderFor(format);
+  const samples = new Samples((data) => context.decodeAudioData(data), (...given) => decoder.part(...given));
+  decoder.push(Uint8Array.from(atob(text), (character) => character.charCodeAt(0)));
+  decoder.end();
+  let next = 0;
+  for (let isLast = false; !isLast; ) {
+    const part = await samples.from(next);
+    next += part.samples.length;
+    isLast = part.isLast;
+  }
+  return next / 24000;
+}"""
+
+
+def test_what_came_of_a_stream_that_broke_off_is_decoded(browser: Browser, server: Server) -> None:
+    """In the middle of a frame, and of the header."""
+    with opened(browser, server.url) as page:
+        for name in FORMATS:
+            data = stream(name, sounds(40))
+            half = base64.b64encode(data[: round(len(data) * 0.87) + 5]).decode()
+            assert page.evaluate(BROKEN_OFF, [name, half]) == pytest.approx(35, abs=1.5), name
+            assert page.evaluate(BROKEN_OFF, [name, base64.b64encode(data[:7]).decode()]) < 1, name

@@ -96,19 +96,21 @@ class FrameDecoder {
 
   // No more comes: what is left is the last frame.
   end() {
-    if (this.#read < this.bytes.length) this.#add(1);
+    if (this.#read < this.bytes.length && (this.#head || this.#at.length)) this.#add(1);
     this.#read = this.bytes.length;
     this.ended = true;
   }
 
   // {encoded, skip, length, added, isLast}: of what is decoded, `skip` samples are to be left out and `length` kept, or all
   // that follow in the last part. It should be `expected` samples long, and is by what a codec adds. `whole` begins at the
-  // beginning, for browsers that decode a part in another way.
-  part(from, whole = false) {
+  // beginning, for browsers that decode a part in another way; `cut` leaves the last frame out, of which not all has come.
+  part(from, whole = false, cut = false) {
     const isShort = Boolean(this.ended) && this.arrived <= PORTION;
     const first = whole || isShort ? 0 : Math.max(0, this.#frameAt(from - BEFORE));
-    const end = this.#frameAt(from + PORTION) + 1;
-    const isLast = Boolean(this.ended) && end >= this.#at.length;
+    const frames = this.#at.length - (cut ? 1 : 0);
+    const end = Math.min(this.#frameAt(from + PORTION) + 1, frames);
+    const isLast = Boolean(this.ended) && end >= frames;
+    if (end <= first) return { encoded: new Uint8Array(0), isLast };
     const start = this.#from[first] ?? 0;
     const stop = this.#from[end] ?? this.arrived;
     return {
@@ -166,13 +168,17 @@ export class Samples {
     this.#part = part;
   }
 
-  async from(sample) {
+  async from(sample, cut = false) {
     if (sample > 0 && !this.#begun) await this.from(0); // the beginning is what other parts are held against
     this.#begun = true;
-    const part = await this.#part(sample, !this.#inParts);
+    const part = await this.#part(sample, !this.#inParts, cut);
     if (part.samples) return part;
     if (!part.encoded.length) return { samples: new Float32Array(0), isLast: part.isLast };
-    const buffer = await this.#decode(part.encoded.buffer);
+    const buffer = await this.#decode(part.encoded.buffer).catch((error) => {
+      if (!part.isLast || cut) throw error;
+      return null;
+    });
+    if (!buffer) return this.from(sample, true); // the stream broke off in its last frame
     if (!part.isLast && !this.#asExpected(buffer.length - part.expected)) {
       this.#inParts = false;
       return this.from(sample);

@@ -14,9 +14,9 @@ export function element(name, attributes = {}, ...children) {
   return made;
 }
 
-// Says something to who listens to the page, once it is over with what it says.
+// Says something to who listens to the page, politely. The same words are said again only if the text has changed.
 export function say(words) {
-  $("live").textContent = words;
+  $("live").textContent = $("live").textContent === words ? `${words}\u00a0` : words;
 }
 
 // Shows words in an element, or hides it where there are none.

@@ -4,6 +4,7 @@ import { keep, kept } from "./dom.js";
 import { isChinese, texts } from "./texts.js";
 
 const BUSY = ["CS-BUSY-001", "CS-BUSY-002", "CS-BUSY-003", "CS-BUSY-004"];
+const FOR_PEOPLE = ["CS-VOICE-1", "CS-VOICE-002", "CS-QUOTA"]; // whose remedy says what to record, to write or to wait for
 export const UNREACHABLE = "unreachable";
 
 let key = null; // of this tab
@@ -54,7 +55,7 @@ function wordsOf(error) {
   const plain = plainly(error, limit);
   if (plain) return plain;
   const cause = isChinese ? error.message_zh : error.message.replace(error.remedy, "").trim();
-  const forPeople = error.code.startsWith("CS-VOICE-1") || error.code === "CS-VOICE-002"; // what to record or to write
+  const forPeople = FOR_PEOPLE.some((each) => error.code.startsWith(each));
   const remedy = isChinese ? error.remedy_zh : error.remedy;
   return (forPeople ? [cause, remedy] : [cause]).join(isChinese ? "" : " ").replaceAll("`", "");
 }
@@ -82,10 +83,12 @@ export async function ask(path, options = {}) {
 // The server's state; `{status: "unreachable"}` where it doesn't answer.
 export async function askState() {
   try {
-    return await (await fetch("readyz", { headers: headers() })).json();
+    const state = await (await fetch("readyz", { headers: headers() })).json();
+    if (state.status) return state; // else something between here and there has answered
   } catch {
-    return { status: UNREACHABLE };
+    // It is gone for now.
   }
+  return { status: UNREACHABLE };
 }
 
 export async function askVoices() {

@@ -31,8 +31,8 @@ export class Speech {
     return { ...this.#told(), ended: true };
   }
 
-  part(from, whole) {
-    return this.#decoder.part(from, whole);
+  part(...given) {
+    return this.#decoder.part(...given);
   }
 
   bytes() {

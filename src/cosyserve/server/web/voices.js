@@ -270,7 +270,7 @@ function follow() {
 // However it was closed, the address says so.
 function closed() {
   recording?.stop();
-  sample.pause();
+  for (const audio of [sample, $("listen"), $("tried")]) audio.pause();
   if (location.hash !== "#voices") return;
   if (opened) history.back();
   else history.replaceState(null, "", location.pathname + location.search);
