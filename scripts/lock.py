@@ -89,7 +89,7 @@ SETS = {
         ),
     ),
     # The clients of others, which tests start.
-    "clients": Set({"all": Part((), ("livekit-plugins-openai", "openai", "pipecat-ai"))}, oldest="3.11"),
+    "clients": Set({"all": Part((), ("livekit-plugins-openai", "openai", "pipecat-ai", "wyoming"))}, oldest="3.11"),
 }
 _BUILD = ("hatchling", "editables")  # what builds our own wheel
 

@@ -132,6 +132,11 @@ class Server:
     def port(self) -> int:
         return int(self.url.rsplit(":", 1)[1])
 
+    @property
+    def wyoming(self) -> str:
+        """The address for the Wyoming protocol."""
+        return str(re.findall(r"(tcp://[\w.:]+) for the Wyoming protocol", self.text())[-1])
+
     def stop(self) -> int:
         self.process.terminate()
         return self.wait()

@@ -55,8 +55,8 @@ def temporary_name(folder: Path, beginning: str = _TEMPORARY, ending: str = "") 
 
 @contextmanager
 def new_file(path: Path, mode: int) -> Iterator[BinaryIO]:
-    """Yields a new file to write, which is flushed to the disk at the end of the body."""
-    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+    """Yields a new file to write and to read back, which is flushed to the disk at the end of the body."""
+    with open(path, "x+b", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         yield file
         file.flush()
         os.fsync(file.fileno())

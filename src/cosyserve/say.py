@@ -1,7 +1,6 @@
 """`cosyserve say`: the pipeline without a server, into a file, a pipe or a loudspeaker."""
 
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from cosyserve.errors import CosyError
 from cosyserve.files import writing_atomically
 from cosyserve.settings import Settings
 from cosyserve.speech.audio import SAMPLE_RATE
-from cosyserve.speech.captions import CaptionFormat, caption_format_of
+from cosyserve.speech.captions import expect_writable, write
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.label import Label, label_of
@@ -49,7 +48,8 @@ async def say(
 ) -> None:
     """Speak `text` into the file `output`, standard output (`-`) or, where it is None, a player. The file `captions`
     says what was said when."""
-    caption_format = _format_of(captions) if captions else None
+    # Checked before anything is spoken.
+    caption_format = expect_writable(captions) if captions else None
     synthesizer = choice.synthesizer
     with contextlib.closing(synthesizer):
         text, speaker = checked(text, settings.max_text_chars), voice_of(synthesizer, voice or settings.voice)
@@ -73,23 +73,7 @@ async def say(
                 sink.flush()
             sink.write(audio.finish())
         if captions and caption_format:
-            _write(captions, caption_format.written(audio.captions))
-
-
-def _format_of(captions: Path) -> CaptionFormat:
-    """Checked before anything is spoken, as their folder is."""
-    fmt, folder = caption_format_of(captions), captions.absolute().parent
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise CosyError(errors.CAPTIONS_UNWRITABLE, path=captions, reason=f"{folder} is missing or not writable")
-    return fmt
-
-
-def _write(captions: Path, content: str) -> None:
-    try:
-        with writing_atomically(captions) as file:
-            file.write(content.encode())
-    except OSError as error:
-        raise CosyError(errors.CAPTIONS_UNWRITABLE, path=captions, reason=error.strerror) from error
+            write(captions, caption_format.written(audio.captions))
 
 
 def read(source: BinaryIO, most: int) -> str:

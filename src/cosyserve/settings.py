@@ -2,7 +2,9 @@
 
 import difflib
 import os
+from collections.abc import Iterable
 from io import StringIO
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +24,7 @@ _OTEL = "OTEL_"
 KEY_FILE = "api_key"  # in the state folder, where a key that is made lies
 _COSYVOICE2 = "cosyvoice2-0.5b"
 _OF_CONTAINERS = ("NAME", "IMAGE")  # of scripts/image and docker/compose.yaml, which read the same file
+_EVERYWHERE = ("0.0.0.0/0", "::/0")
 _ENCODING = "utf-8-sig"  # Windows' editors begin a file with a mark that says so
 
 
@@ -162,6 +165,23 @@ class Settings(BaseSettings):
         "separated by commas. `*` means all. This keeps out web pages whose own name is made to point "
         "here (DNS rebinding).",
     )
+    wyoming_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port for Home Assistant and other clients of the Wyoming protocol, usually 10200 "
+        "(docs/clients.md). Empty means none; 0 takes a free port and prints it.",
+    )
+    wyoming_host: str = Field(
+        "127.0.0.1",
+        description="Address to listen on for the Wyoming protocol. It has no key, so any address but loopback needs "
+        "`COSYSERVE_WYOMING_CLIENTS`.",
+    )
+    wyoming_clients: str = Field(
+        "",
+        description="Addresses and networks from which Wyoming clients may connect, besides this machine, separated "
+        "by commas: `192.168.1.20, 10.0.0.0/8`. `*` means all, `gateway` the host of a container.",
+    )
     max_connections: int = Field(
         1024,
         ge=1,
@@ -203,6 +223,28 @@ class Settings(BaseSettings):
     max_audio_seconds: float = Field(
         3600, gt=0, description="Longest audio of one request, in seconds. The stream is cut off there."
     )
+    max_jobs: int = Field(
+        100,
+        ge=0,
+        description="Most jobs that are kept at a time, waiting and finished ones (docs/long-texts.md). 0 means that "
+        "the server takes none.",
+    )
+    max_job_chars: int = Field(
+        500_000,
+        ge=1,
+        description="Longest text of one job, in characters. The bytes of the request count for "
+        "COSYSERVE_MAX_UPLOAD_BYTES, too.",
+    )
+    job_streams: int = Field(
+        4,
+        ge=1,
+        description="Most streams that jobs use at a time, of those that requests leave free. More finish a job "
+        "sooner, and requests beside it hear their first sound later.",
+    )
+    job_bytes: int = Field(
+        10 * 1024**3, ge=1024, description="Room for all jobs together in the state folder, in bytes."
+    )
+    job_hours: float = Field(24, gt=0, description="How long a finished job is kept with its audio, in hours.")
     stall_seconds: float = Field(
         60, gt=0, description="A client that reads or sends nothing for this many seconds loses its stream."
     )
@@ -305,6 +347,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"{PREFIX}{name}: {error}") from None
         return self
 
+    @model_validator(mode="after")
+    def _refuse_what_is_no_network(self) -> "Settings":
+        try:
+            self.wyoming_networks()
+        except ValueError as error:
+            raise ValueError(f"{PREFIX}WYOMING_CLIENTS: {error}") from None
+        return self
+
     @property
     def named_model(self) -> str:
         """The model that is asked for by name; empty where whichever is there will do."""
@@ -339,6 +389,11 @@ class Settings(BaseSettings):
 
     def allowed_host_list(self) -> list[str]:
         return _listed(self.allowed_hosts)
+
+    def wyoming_networks(self, gateways: Iterable[str] = ()) -> list[IPv4Network | IPv6Network]:
+        """Whose clients may connect; `gateways` are the addresses that the name means."""
+        meanings = {"*": _EVERYWHERE, "gateway": tuple(gateways)}
+        return [ip_network(each) for name in _listed(self.wyoming_clients) for each in meanings.get(name, (name,))]
 
 
 def _listed(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,11 +43,19 @@ def said(*command: str | Path) -> bytes:
     return run.stdout
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One that also takes clients of the Wyoming protocol."""
+    with Server(tmp_path_factory.mktemp("server"), wyoming_port=0) as running:
+        yield running
+        assert "Traceback" not in running.text()
+
+
 @pytest.mark.parametrize("program", sorted(path.name for path in (HERE / "programs").glob("*.py")))
 def test_text_is_spoken_and_silence_is_no_error(server: Server, python: Path, program: str) -> None:
-    client = HERE / "programs" / program
-    assert is_speech(from_s16le(said(python, client, server.url, GREETING)))
-    assert not from_s16le(said(python, client, server.url, ".")).any()
+    client, address = HERE / "programs" / program, server.wyoming if program.startswith("wyoming") else server.url
+    assert is_speech(from_s16le(said(python, client, address, GREETING)))
+    assert not from_s16le(said(python, client, address, ".")).any()
 
 
 def test_openai_for_node(server: Server, node: Path) -> None:

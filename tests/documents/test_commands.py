@@ -102,7 +102,7 @@ def _python(text: str, environ: dict[str, str], clone: Path) -> "subprocess.Comp
 def _dotenv(text: str, environ: dict[str, str], clone: Path) -> "subprocess.CompletedProcess[str]":
     """Read as the server reads it, in a folder of its own."""
     folder = clone / "home/dotenv"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / ".env").write_text(text)
     (folder / "keys").write_text("a-key-of-twenty-letters\n")
     read = f"import {load_settings.__module__} as s; print(s.{load_settings.__name__}())"

@@ -29,10 +29,11 @@ _CROWD = 14
 
 @dataclass(frozen=True)
 class Target:
-    """A server that asks for no key, and one that does."""
+    """A server that asks for no key, one that does, and the first one's port for the Wyoming protocol."""
 
     open: str
     locked: str
+    wyoming: str
     stall_seconds: float
 
 
@@ -280,13 +281,13 @@ def readers_that_take_nothing(target: Target) -> str:
         readers = [stack.enter_context(opened(target.open)) for _ in range(5)]
         for reader in readers:
             reader.sendall(head(SPEECH, "Content-Type: application/json", f"Content-Length: {len(body)}") + body)
-        while not all(_is_cut_off(reader) for reader in readers):
+        while not all(is_cut_off(reader) for reader in readers):
             assert time.monotonic() - began < 120 + target.stall_seconds, "they are still open"
             time.sleep(0.1)
     return f"5 are cut off after {time.monotonic() - began:.0f} s"
 
 
-def _is_cut_off(connection: socket.socket) -> bool:
+def is_cut_off(connection: socket.socket) -> bool:
     return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 7  # TCP_CLOSE, without reading
 
 

@@ -11,6 +11,7 @@ from cosyserve.store.manifest import MODEL_FOLDER
 from tests.cosyvoice.folder import make_model
 from tests.hostile.attacks import AT_THE_DOOR, ON_THE_MODEL, Attack, Target, voice
 from tests.hostile.watch import Noticed, Watch
+from tests.hostile.wyoming import AT_THE_WYOMING_PORT
 from tests.running import HANGS, Server, eventually
 from tests.speech.recordings import speech
 
@@ -43,7 +44,7 @@ def attacked(folder: Path, names: Sequence[str] = (), tell: Tell = lambda line: 
     (folder / "locked").mkdir()
     with Server(folder / "locked", synthesizer="preview", api_keys=_KEY) as locked:
         for name, attacks, settings in (
-            ("preview", AT_THE_DOOR, {"synthesizer": "preview"}),
+            ("preview", (*AT_THE_DOOR, *AT_THE_WYOMING_PORT), {"synthesizer": "preview"}),
             ("cosyvoice2", ON_THE_MODEL, model),
         ):
             chosen = [each for each in attacks if not names or _name(each) in names]
@@ -57,10 +58,10 @@ def attacked(folder: Path, names: Sequence[str] = (), tell: Tell = lambda line: 
 def _attacked(folder: Path, locked: str, attacks: list[Attack], settings: dict[str, Any], tell: Tell) -> Outcome:
     outcome = Outcome()
     with (
-        Server(folder, stall_seconds=_STALL_SECONDS, **settings) as server,
+        Server(folder, stall_seconds=_STALL_SECONDS, wyoming_port=0, **settings) as server,
         Watch(server.url, server.process) as watch,
     ):
-        target = Target(server.url, locked, _STALL_SECONDS)
+        target = Target(server.url, locked, server.wyoming, _STALL_SECONDS)
         with watch.stretch():
             _use_everything_once(server.url)
         with watch.stretch() as undisturbed:

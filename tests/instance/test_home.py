@@ -13,7 +13,7 @@ from cosyserve.host import system
 from cosyserve.instance import activation, servers
 from cosyserve.instance.home import KEPT_RELEASES, Home, Release
 from cosyserve.machine import Machine
-from cosyserve.settings import settings_in
+from cosyserve.settings import Settings, settings_in
 
 
 @pytest.fixture
@@ -184,6 +184,12 @@ def test_a_second_server_is_started_beside_the_first_where_as_much_is_free(
     used: int, free: int, cards: list[tuple[int, int]], fits: bool
 ) -> None:
     assert activation.fits(used, free, cards) == fits
+
+
+def test_no_server_is_started_beside_one_that_has_its_port() -> None:
+    old = [servers.Running(1, 0.0, "release", "127.0.0.1", 7000, "")]
+    assert not activation._can_run_beside(old, Settings(port=7000, host="127.0.0.2"))
+    assert not activation._can_run_beside(old, Settings(port=7001, wyoming_port=10200))
 
 
 @pytest.mark.parametrize(

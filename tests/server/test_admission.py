@@ -1,5 +1,6 @@
 import asyncio
 import math
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -247,3 +248,85 @@ def test_a_full_server_answers_429_with_the_time_to_wait(serving: Serving) -> No
             assert second.json()["error"]["type"] == "rate_limit_error"
             assert "cosyserve_rejected_total 1.0" in httpx.get(f"{url}/metrics").text
             synthesizer.budget = math.inf
+
+
+async def turns(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0)
+
+
+def test_one_place_is_left_where_places_are_borrowed() -> None:
+    async def run() -> None:
+        admission = Admission(streams=lambda: 3, queue=0, queue_seconds=HANGS)
+        release = asyncio.Event()
+        tasks = [asyncio.create_task(admission.borrow(release.wait)) for _ in range(5)]
+        await turns(lambda: admission.lent == 2)
+        async with admission.place():
+            assert (admission.lent, admission.active) == (2, 1)
+        release.set()
+        assert await asyncio.gather(*tasks) == [True] * 5
+        assert admission.lent == 0
+
+    asyncio.run(run())
+
+
+def test_a_request_takes_back_what_is_borrowed_and_the_queue_may_be_full() -> None:
+    async def run() -> None:
+        admission = Admission(streams=lambda: 1, queue=0, queue_seconds=HANGS)
+        started, cleaned = [], []
+
+        async def work() -> bool:
+            started.append(True)
+            try:
+                return await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)  # what is cancelled may take a moment
+                cleaned.append(True)
+
+        borrowed = asyncio.create_task(admission.borrow(work))
+        await turns(lambda: bool(started))
+        async with admission.place():
+            assert cleaned
+            assert await borrowed is None
+            with pytest.raises(CosyError):
+                async with admission.place():
+                    pass
+            later = asyncio.create_task(admission.borrow(work))
+            await asyncio.sleep(0)
+            assert admission.lent == 0
+        await turns(lambda: admission.lent == 1)
+        later.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await later
+        async with admission.place():  # the place has come back
+            pass
+
+    asyncio.run(run())
+
+
+def test_nothing_is_borrowed_of_a_server_that_stops() -> None:
+    async def run() -> None:
+        admission = Admission(streams=lambda: 1, queue=0, queue_seconds=HANGS)
+        first, second = (asyncio.create_task(admission.borrow(asyncio.Event().wait)) for _ in range(2))
+        await turns(lambda: admission.lent == 1)
+        admission.close()
+        assert await first is None
+        with pytest.raises(CosyError) as stopping:
+            await second
+        assert stopping.value.fault.id == "CS-SRV-002"
+        await admission.idle()
+
+    asyncio.run(run())
+
+
+def test_what_fails_in_a_borrowed_place_fails_for_the_borrower() -> None:
+    async def run() -> None:
+        async def fail() -> None:
+            raise ZeroDivisionError
+
+        admission = Admission(streams=lambda: 1, queue=0, queue_seconds=HANGS)
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                await admission.borrow(fail)
+
+    asyncio.run(run())

@@ -11,6 +11,8 @@ WORK = [
     ("POST", "/v1/audio/speech"),
     ("GET", "/v1/models"),
     ("GET", "/v1/audio/voices"),
+    ("POST", "/v1/audio/jobs"),
+    ("GET", "/v1/audio/jobs"),
     ("GET", "/v1/audio/lexicon"),
     ("PUT", "/v1/audio/lexicon/word"),
     ("DELETE", "/v1/audio/lexicon/word"),
@@ -35,6 +37,7 @@ def test_no_work_without_a_key(serving: Serving, header: str | bytes | None) -> 
             assert refused.status_code == 401, path
             assert refused.json()["error"]["code"] == "CS-AUTH-001"
             assert refused.headers["www-authenticate"] == "Bearer"
+        assert httpx.post(url, json={"text": "Hi"}).status_code == 401  # the same address as the page's, but it speaks
         for path in ("/", "/livez", "/readyz", "/health", "/openapi.json"):
             assert client.get(path).status_code == 200
 

@@ -52,6 +52,36 @@ def test_sillytaverns_xtts_provider(client: httpx.Client) -> None:
         assert is_speech(from_wav(response.read()))
 
 
+@pytest.mark.parametrize("streaming", [{}, {"streaming": 1}])
+def test_sillytaverns_cosyvoice_provider(client: httpx.Client, streaming: dict[str, int]) -> None:
+    """It sends everything to the address itself, where the page is for everybody else."""
+    voice = client.get("/speakers").json()[-1]
+    response = client.post("/", json={"text": GREETING, "speaker": voice["voice_id"], **streaming})
+    assert is_speech(from_wav(response.content))
+    assert ("content-length" in response.headers) is not bool(streaming)
+    assert "<html" in client.get("/").text
+    assert client.delete("/").headers["allow"] == "GET, POST"
+    refused = client.post("/", json={"text": "Hi", "speaker": "nobody"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "CS-VOICE-001")
+
+
+def test_sillytaverns_openai_provider(client: httpx.Client) -> None:
+    """It sends any voice from a list that the user types, a speed from a slider, and fields that the user invents."""
+    body = {"model": "tts-1", "input": GREETING, "voice": "english", "response_format": "mp3", "speed": 0.85}
+    response = client.post("/v1/audio/speech", json={**body, "exaggeration": "0.5"})
+    assert response.headers["content-type"] == "audio/mpeg"
+    assert len(response.content) > 1000
+
+
+def test_koboldcpp(client: httpx.Client) -> None:
+    """Its page asks either for the voices of XTTS and a whole WAV, or OpenAI's way without saying a format."""
+    voice = client.get("/speakers_list").json()[0]
+    asked = {"text": GREETING, "speaker_wav": voice, "language": "EN"}
+    assert is_speech(from_wav(client.post("/tts_to_audio/", json=asked).content))
+    asked = {"model": "tts-1", "input": GREETING, "voice": "alloy"}
+    assert client.post("/v1/audio/speech", json=asked).headers["content-type"] == "audio/mpeg"
+
+
 def test_open_webui(client: httpx.Client) -> None:
     """It offers what these two list, and sends what is chosen."""
     model = client.get("/v1/audio/models").json()["models"][0]
@@ -62,7 +92,10 @@ def test_open_webui(client: httpx.Client) -> None:
 
 
 def test_home_assistants_openai_tts(client: httpx.Client) -> None:
-    """It checks its key with a full stop, and speaks with every option it knows."""
+    """It asks for the voices beside its address, checks its key with a full stop, and speaks with every option it
+    knows."""
+    voices = client.get("/v1/audio/voices", params={"limit": 100}).json()["voices"]
+    assert all(voice["id"] and voice["name"] for voice in voices)
     check = {"model": "tts-1", "input": ".", "voice": "alloy", "speed": 1.0}
     assert client.post("/v1/audio/speech", json=check).status_code == 200
     body = {"model": "gpt-4o-mini-tts", "input": GREETING, "voice": "shimmer", "response_format": "wav", "speed": 1.0}
@@ -139,8 +172,10 @@ def test_a_voice_is_added_under_either_name_of_its_fields(
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_cosyvoice_sft_takes_a_form_with_either_method(client: httpx.Client, method: str) -> None:
-    response = client.request(method, "/inference_sft", data={"tts_text": GREETING, "spk_id": "mandarin"})
+@pytest.mark.parametrize("voice", ["mandarin", "中文女"])
+def test_cosyvoice_sft_takes_a_form_with_either_method(client: httpx.Client, method: str, voice: str) -> None:
+    """`中文女` is what its client asks for unless it is told otherwise."""
+    response = client.request(method, "/inference_sft", data={"tts_text": GREETING, "spk_id": voice})
     assert is_speech(from_s16le(response.content))
 
 

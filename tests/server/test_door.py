@@ -190,6 +190,30 @@ def test_a_listed_page_may(serving: Serving) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("listed", "host", "headers", "may"),
+    [
+        ("http://127.0.0.1:8000", "127.0.0.1:6008", {}, True),
+        ("http://127.0.0.1:8000", "127.0.0.1:6008", {"Referer": "https://evil.example/"}, False),
+        ("http://127.0.0.1:8000", "127.0.0.1:6008", {"Origin": "null"}, False),
+        ("http://127.0.0.1:8000", "127.0.0.1:6008", {"Sec-Fetch-Site": "cross-site"}, False),
+        ("http://127.0.0.1:8000", "localhost:6008", {}, False),
+        ("http://localhost:5001", "localhost:6008", {}, True),
+        ("http://[::1]:8000", "[::1]:6008", {}, True),
+        ("https://app.example", "app.example", {}, False),  # its neighbours' pages are of the same site
+        ("null", "127.0.0.1:6008", {"Sec-Fetch-Site": "cross-site"}, True),
+        ("", "127.0.0.1:6008", {}, False),
+    ],
+)
+def test_what_a_page_embeds_that_hides_its_origin(
+    serving: Serving, listed: str, host: str, headers: dict[str, str], may: bool
+) -> None:
+    """As SillyTavern's does, whose pages send no referrer."""
+    with serving(ToneSynthesizer(), cors_origins=listed, allowed_hosts="app.example") as url:
+        sent = {"Host": host, "Sec-Fetch-Site": "same-site", **headers}
+        assert (httpx.get(f"{url}/v1/models", headers=sent).status_code == 200) is may
+
+
 def asked_in_advance(url: str, origin: str) -> httpx.Response:
     headers = {
         "Origin": origin,

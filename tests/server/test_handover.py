@@ -16,6 +16,7 @@ from cosyserve.server.handover import Offer, has_predecessor, inherit
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice, choose
 from tests.running import HANGS, Server, eventually, meanwhile
+from tests.server.wyoming_client import Client, audio
 
 LONG = {"input": "This is one of many sentences. " * 300, "response_format": "pcm"}
 SHORT = {"input": "Hello.", "response_format": "pcm"}
@@ -31,6 +32,37 @@ def answer_of(url: str) -> int:
 
 class Successor(Server):
     arguments = ("--take-over",)
+
+
+@pytest.mark.anyio
+async def test_the_port_for_the_wyoming_protocol_is_taken_over_too(tmp_path: Path) -> None:
+    async def spoken(client: Client) -> bytes:
+        client.send("synthesize", text="Hello.")
+        return audio(await client.until("audio-stop"))
+
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    with Server(tmp_path / "old", state_dir=tmp_path / "state", wyoming_port=0) as old:
+        port = int(old.wyoming.rpartition(":")[2])
+        async with await Client.of(port) as client:
+            client.send("synthesize-start")
+            client.send("synthesize-chunk", text="This is one of many sentences. And so on")
+            await client.until("audio-chunk")
+            with Successor(tmp_path / "new", state_dir=tmp_path / "state", port=old.port, wyoming_port=port) as new:
+                async with await Client.of(port) as another:
+                    assert await spoken(another)
+                client.send("synthesize-chunk", text=", and so on.")
+                client.send("synthesize-stop")
+                assert audio(await client.until("synthesize-stopped"))
+                assert await client.read() is None
+                assert old.wait() == 0
+                async with await Client.of(port) as another:
+                    another.send("synthesize", text=LONG["input"])
+                    await another.until("audio-chunk")
+                    new.process.terminate()
+                    assert await another.until("audio-stop")  # it has its grace time
+                assert new.wait() == 0
+                assert "Traceback" not in old.text() + new.text()
 
 
 def test_a_successor_takes_the_port_over_and_no_request_is_lost(tmp_path: Path) -> None:

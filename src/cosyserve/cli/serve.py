@@ -28,6 +28,7 @@ from cosyserve.launch.supervisor import ENGINE_UNUSABLE, Supervisor
 from cosyserve.machine import Machine, platform_of
 from cosyserve.scale.ray_env import ray_env
 from cosyserve.server.listening import expect_free
+from cosyserve.server.wyoming import address as wyoming
 from cosyserve.settings import Settings, load_settings
 from cosyserve.store.engines import Engine, Engines
 from cosyserve.traces import start as traces
@@ -60,6 +61,7 @@ def serve(
         expect_ours(settings)
         logs.start(settings)
         warn_of_unknown_keys()
+        wyoming.expect_usable(settings, is_free=not take_over)
         if not take_over:
             expect_free(settings.host, settings.port)  # now, and not once a model is loaded
         expect_keys(settings)  # before anything is started that they would be wrong for

@@ -19,6 +19,7 @@ from cosyserve.host import gpu
 from cosyserve.host.report import Text, language
 from cosyserve.machine import Machine, on_windows_disk
 from cosyserve.server.listening import expect_free
+from cosyserve.server.wyoming import address as wyoming
 from cosyserve.settings import OFF_WINDOWS, Settings, load_settings, open_telemetry_variables
 from cosyserve.store.chosen import chosen, chosen_folder
 from cosyserve.store.disk import Folder, human
@@ -39,6 +40,7 @@ def set_up(host: str | None, port: int | None, replicas: int | None, others: tup
     """In a clone, install what `serve` needs with the same arguments."""
     settings = load_settings(host=host, port=port, replicas=replicas)
     settings.check_paths()
+    wyoming.expect_usable(settings, is_free="--take-over" not in others)
     if "--take-over" not in others:
         expect_free(settings.host, settings.port)
     logs.start(settings, unasked="text")

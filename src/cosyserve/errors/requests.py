@@ -387,7 +387,8 @@ TEXT_STALLED = Fault(
     "CS-WS-002",
     408,
     "No text came for {seconds:g} seconds while a stream was held open.",
-    "Send 'input_text.flush' when a text is complete, and open a new socket for the next one.",
+    "Say when a text is complete ('input_text.flush', in the Wyoming protocol 'synthesize-stop'), and open a new "
+    "connection for the next one.",
     "合成通道占用期间 {seconds:g} 秒没有收到新文本。",
-    "文本结束时请发送 'input_text.flush'；下一段文本请重新连接。",
+    "文本结束时请发送 'input_text.flush'（Wyoming 协议为 'synthesize-stop'）；下一段文本请重新连接。",
 )

@@ -203,8 +203,10 @@ def replace(home: Home, release: Release, say: Say) -> None:
 
 
 def _can_run_beside(old: list[Running], settings: Settings) -> bool:
-    """Whether another server fits into free memory, and does not need the same port on another address."""
-    if old[-1].port == settings.port and old[-1].host != settings.host:
+    """Whether another server fits into free memory, and does not need the same port on another address. The port for
+    the Wyoming protocol is handed over with the other one, and never alone."""
+    same_port, same_host = old[-1].port == settings.port, old[-1].host == settings.host
+    if (same_port and not same_host) or (settings.wyoming_port and not same_port):
         return False
     used = sum(process.memory_info().rss for process in servers.family(old))
     cards = [(card.total_mib, card.free_mib) for card in gpu.cards(Machine()) if card.total_mib and card.free_mib]

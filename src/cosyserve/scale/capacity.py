@@ -26,7 +26,7 @@ class Figures:
 
 # `cosyserve bench gpu` and the closed loop of `python -m bench.load`: bfloat16, Triton's kernels, tokens without
 # TensorRT-LLM; the worse of both (docs/model.md).
-H100 = Figures("NVIDIA H100 80GB HBM3", (Point(1, 34, 24), Point(4, 66, 64), Point(16, 100, 176), Point(32, 171, 156)))
+H100 = Figures("NVIDIA H100 80GB HBM3", (Point(1, 32, 28), Point(4, 47, 69), Point(16, 89, 193), Point(32, 154, 184)))
 
 
 @dataclass(frozen=True)

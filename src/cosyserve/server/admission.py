@@ -1,12 +1,16 @@
-"""Limits how many requests are synthesized at once and how many may wait, and tells the others so."""
+"""Limits how many requests are synthesized at once and how many may wait, and tells the others so.
+
+What is left may be borrowed for work that nobody listens to, and is taken back when a request comes for it.
+"""
 
 import asyncio
 import bisect
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import anyio
 
@@ -16,6 +20,9 @@ from cosyserve.keys import MAIN
 
 _RETRY_AFTER_RANGE = (1, 60)  # seconds
 _RECENT = 0.2  # weight of the newest stream in the mean duration
+_LOOK_SECONDS = 1.0  # between looks for room, which may also come by a growing number of streams
+
+Result = TypeVar("Result")
 
 
 @dataclass(order=True)
@@ -49,6 +56,9 @@ class Admission:
         self._open = True
         self._idle = asyncio.Event()
         self._idle.set()
+        self._left = asyncio.Event()  # once something has come free
+        self._lent: list[asyncio.Future[Any]] = []
+        self._returning = 0  # places that were borrowed and come free in a moment
         self.active = 0
         self.waiting = 0
         self.last_use = -math.inf  # of the monotonic clock, when the last stream ended
@@ -75,13 +85,62 @@ class Admission:
             if self.active == self.waiting == 0:
                 self._idle.set()
 
+    @property
+    def lent(self) -> int:
+        """The number of places that are borrowed."""
+        return len(self._lent)
+
+    async def borrow(self, work: Callable[[], Awaitable[Result]]) -> Result | None:
+        """Do `work` in a place that no request needs, once there is one; None if a request came for the place, and the
+        work was cancelled for it. One place is always left free where there are several. Raises `CS-SRV-002` after
+        `close`."""
+        await self._room()
+        task = asyncio.ensure_future(work())
+        task.add_done_callback(self._returned)
+        self._lent.append(task)
+        try:
+            await asyncio.wait({task})
+        finally:
+            self._end(task)
+        return None if task.cancelled() else task.result()
+
     def close(self) -> None:
-        """Take no new requests; running and waiting ones finish."""
+        """Take no new requests; running and waiting ones finish. What is borrowed is given back at once."""
         self._open = False
+        for task in tuple(self._lent):
+            self._end(task)
+        self._left.set()
 
     async def idle(self) -> None:
         """Return once nothing runs and nothing waits."""
         await self._idle.wait()
+
+    async def _room(self) -> None:
+        """Take a place as soon as no request can need it."""
+        while True:
+            if not self._open:
+                raise CosyError(errors.STOPPING, retry_after=_RETRY_AFTER_RANGE[0])
+            self._make_places()
+            if self._free > (1 if self._made > 1 else 0):
+                self._free -= 1
+                return
+            self._left.clear()
+            with anyio.move_on_after(_LOOK_SECONDS):
+                await self._left.wait()
+
+    def _end(self, task: "asyncio.Future[Any]") -> None:
+        """Have a borrowed place given back, which may take a moment."""
+        if task in self._lent:
+            self._lent.remove(task)
+            self._returning += 1
+            task.cancel()
+
+    def _returned(self, task: "asyncio.Future[Any]") -> None:
+        if task in self._lent:
+            self._lent.remove(task)
+        else:
+            self._returning -= 1
+        self._give_back()
 
     def _make_places(self) -> None:
         while self._made < self._streams():
@@ -105,12 +164,15 @@ class Admission:
                 place.set_result(None)
                 return
         self._free += 1
+        self._left.set()
 
     async def _wait(self, rank: int) -> None:
         if self._free:
             self._free -= 1
             return
-        if self.waiting >= self._queue:
+        if self._lent and self._returning <= self.waiting:
+            self._end(self._lent[-1])  # it has done the least of its work
+        if self.waiting >= self._queue + self._returning:
             self._make_room(rank)
         self._numbers += 1
         waiter = _Waiter(rank, self._numbers)

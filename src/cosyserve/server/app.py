@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI, WebSocket
 from fastapi.openapi.utils import get_openapi
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from cosyserve import __version__, errors
@@ -23,10 +23,12 @@ from cosyserve.server.bodies import most_bytes
 from cosyserve.server.captions import HEADER as CAPTIONS_HEADER
 from cosyserve.server.door import Cors, Door
 from cosyserve.server.fleet import ALONE, Fleet
+from cosyserve.server.jobs.runner import Runner
+from cosyserve.server.jobs.store import Jobs
 from cosyserve.server.middleware import Addresses, BodyLimit, Envelope
 from cosyserve.server.published import Host
 from cosyserve.server.quotas import LIMIT_HEADERS
-from cosyserve.server.routes import captions, classic, cosyvoice, lexicon, openai, ops, socket, usage, xtts
+from cosyserve.server.routes import captions, classic, cosyvoice, jobs, lexicon, openai, ops, socket, usage, xtts
 from cosyserve.server.service import ServerState, Service
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
@@ -72,17 +74,19 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
         warming = asyncio.create_task(service.warm_up())  # /livez answers meanwhile
         counting = asyncio.create_task(service.quotas.usage.keep())
         resting = asyncio.create_task(service.rest())
+        tasks = [warming, counting, resting]
         try:
             if warm_first:
                 await warming
                 if service.state is ServerState.FAILED:
                     raise CosyError(errors.WARMUP_FAILED)  # the server must not serve with it
+            app.state.runner = Runner(service, app.state.jobs)
+            tasks.append(asyncio.create_task(app.state.runner.run()))
             yield
         finally:
-            warming.cancel()
-            counting.cancel()
-            resting.cancel()
-            await asyncio.gather(warming, counting, resting, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             service.synthesizer.close()
             await asyncio.to_thread(traces.stop)
 
@@ -98,11 +102,17 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
         telemetry=_NO_TELEMETRY,
     )
     app.state.service = service
+    app.state.jobs = Jobs(settings)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     failures.install(app)
     # A request passes them in reverse order: the last one added comes first.
     limit = most_bytes(settings.max_text_chars)
-    app.add_middleware(BodyLimit, max_bytes=limit, max_bytes_of_upload=settings.max_upload_bytes)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=limit,
+        max_bytes_of_upload=settings.max_upload_bytes,
+        max_bytes_at={jobs.PATH: most_bytes(settings.max_job_chars)},
+    )
     host = Host(settings, Machine())
     service.keyring.open(host_needs_none=bool(host))
     app.add_middleware(Door, keyring=service.keyring, settings=settings, host=host)
@@ -122,14 +132,15 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     )
     app.add_middleware(Addresses)
     app.add_middleware(Envelope)
-    for room in (openai, captions, lexicon, classic, xtts, cosyvoice, socket, usage, ops):
+    for room in (openai, captions, jobs, lexicon, classic, xtts, cosyvoice, socket, usage, ops):
         app.include_router(room.router)
 
     index = _WEB / "index.html"
     page_headers = _page_headers(index.read_text(encoding="utf-8"))
 
-    @app.get("/", include_in_schema=False)
+    @app.get("/", response_class=HTMLResponse)
     async def page() -> FileResponse:
+        """The page."""
         return FileResponse(index, headers=page_headers)
 
     @app.websocket("/{path:path}")

@@ -6,6 +6,7 @@ The same holds for the host of a container whose port is published on its loopba
 """
 
 import base64
+import hashlib
 import ipaddress
 import re
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,6 +27,7 @@ from cosyserve.keys import MAIN, Key
 from cosyserve.keys.keyring import Keyring
 from cosyserve.server.failures import response_of
 from cosyserve.server.published import Host
+from cosyserve.server.service import service_of
 from cosyserve.settings import Settings
 
 # What a browser's WebSocket, which cannot set headers, offers as a subprotocol in front of its key.
@@ -38,6 +41,7 @@ _BLANKS = " \t"  # of HTTP; Python knows more of them, which are bytes of letter
 # Without a key these tell that there is a server, and whether it is ready.
 _OPEN = frozenset(("/", "/livez", "/readyz", "/health", "/openapi.json"))
 _OPEN_FOLDER = "/web/"
+_CLOSED = {"/": ("POST",)}  # what is spoken there; the page is open
 
 _HOST = re.compile(r"(\[[\da-fA-F:.]+\]|[^\[\]:@/?#\s]+)(?::(\d*))?")
 _PRIVATE = "access-control-"
@@ -71,7 +75,7 @@ class Door:
     def _check(self, scope: Scope, headers: Headers) -> Key | None:
         """The key of one that may learn everything, else None; raises `CS-AUTH-…` if it may not come in."""
         path = scope["path"]
-        is_open = path in _OPEN or path.startswith(_OPEN_FOLDER)
+        is_open = (path in _OPEN or path.startswith(_OPEN_FOLDER)) and scope.get("method") not in _CLOSED.get(path, ())
         if self._keyring.needed and (key := self._keyring.find(islice(_given_keys(headers), _MOST_GIVEN))) is not None:
             return key
         if self._needs_key(scope, headers):
@@ -105,7 +109,19 @@ class Door:
         for origin in _origins_of(headers):
             if origin in self._origins or "*" in self._origins or _is_own(origin, headers.get("host", "")):
                 continue
+            if self._may_be_listed(headers):
+                continue
             raise CosyError(errors.ORIGIN_REFUSED, origin=origin[:100])
+
+    def _may_be_listed(self, headers: Headers) -> bool:
+        """Whether something is embedded by a page that hides its origin, and that comes from the very address of the
+        server, as a listed page does. A browser says `same-site` for pages of the same numeric address or of
+        `localhost`, and no others; for other names also for their neighbours', so these do not count."""
+        if headers.getlist("origin") or headers.get("referer") or headers.get("sec-fetch-site") != "same-site":
+            return False
+        here = _name_in(headers.get("host", "")) or ""
+        listed = {_name_in(origin.partition("://")[2]) for origin in self._origins}
+        return (_is_figures(here) or here == "localhost") and here in listed
 
 
 class Cors(CORSMiddleware):
@@ -121,6 +137,17 @@ class Cors(CORSMiddleware):
         if len(asked) < len(request_headers.keys()):
             response.headers[f"{_PRIVATE}allow-private-network"] = "true"
         return response
+
+
+def caller_of(connection: HTTPConnection) -> str | None:
+    """A digest of the key of a request that was let in, by which what belongs to it is known. Empty without a key, None
+    where nobody needs one."""
+    keyring = service_of(connection).keyring
+    if not keyring.needed:
+        return None
+    given = islice(_given_keys(connection.headers), _MOST_GIVEN)
+    key = next((each for each in given if keyring.find([each]) is not None), None)
+    return "" if key is None else hashlib.sha256(key).hexdigest()
 
 
 def chosen_protocol(offered: Sequence[str]) -> str | None:

@@ -26,11 +26,14 @@ def _path(folder: Path, port: int) -> Path:
 
 
 class Offer:
-    """The running server's side: a process that may write to the state folder gets the socket and may tell this server
-    to retire."""
+    """The running server's side: a process that may write to the state folder gets the socket, with another one if
+    there is one, and may tell this server to retire."""
 
-    def __init__(self, folder: Path, bound: socket.socket, retire: Callable[[], None]) -> None:
+    def __init__(
+        self, folder: Path, bound: socket.socket, retire: Callable[[], None], other: socket.socket | None = None
+    ) -> None:
         self._bound, self._retire = bound, retire
+        self._given = [each.fileno() for each in (bound, other) if each is not None]
         self._path = _path(folder, bound.getsockname()[1])
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._inode = 0
@@ -58,7 +61,7 @@ class Offer:
             while True:
                 connection, _ = self._socket.accept()
                 with connection, contextlib.suppress(OSError):
-                    socket.send_fds(connection, [b"port"], [self._bound.fileno()])
+                    socket.send_fds(connection, [b"port"], self._given)
                     if connection.recv(len(_RETIRE)) == _RETIRE:
                         self._retire()
                         return
@@ -73,10 +76,19 @@ class Offer:
 
 
 class Inheritance:
-    """What a new server got: the listening `socket`, and the message to send once it accepts connections itself."""
+    """What a new server got: the listening `socket`, the other one if the predecessor has one, and the message to send
+    once it accepts connections itself."""
 
-    def __init__(self, bound: socket.socket, connection: socket.socket) -> None:
-        self.socket, self._connection = bound, connection
+    def __init__(self, bound: socket.socket, connection: socket.socket, other: socket.socket | None = None) -> None:
+        self.socket, self._connection, self._other = bound, connection, other
+
+    def other(self, host: str, port: int) -> socket.socket | None:
+        """The other socket if it listens there; it is closed if not."""
+        other, self._other = self._other, None
+        if other is not None and not _listens(other, host, port):
+            other.close()
+            return None
+        return other
 
     def retire_predecessor(self) -> None:
         with self._connection, contextlib.suppress(OSError):
@@ -84,8 +96,9 @@ class Inheritance:
 
     def close(self) -> None:
         """Leave the port to the predecessor."""
-        self.socket.close()
-        self._connection.close()
+        for each in (self.socket, self._other, self._connection):
+            if each is not None:
+                each.close()
 
 
 def inherit(folder: Path, host: str, port: int) -> Inheritance | None:
@@ -94,15 +107,20 @@ def inherit(folder: Path, host: str, port: int) -> Inheritance | None:
     connection.settimeout(_ANSWER_SECONDS)
     try:
         connection.connect(str(_path(folder, port)))
-        _, descriptors, _, _ = socket.recv_fds(connection, 16, 1)
-        bound = socket.socket(fileno=descriptors[0])
-        if bound.getsockname() == socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4]:
-            return Inheritance(bound, connection)
-        bound.close()
-    except (OSError, IndexError, RuntimeError):  # the last where there is no home
+        _, descriptors, _, _ = socket.recv_fds(connection, 16, 2)
+        bound, *others = [socket.socket(fileno=each) for each in descriptors]
+        inheritance = Inheritance(bound, connection, next(iter(others), None))
+        if _listens(bound, host, port):
+            return inheritance
+        inheritance.close()
+    except (OSError, ValueError, RuntimeError):  # the last where there is no home
         pass
     connection.close()
     return None
+
+
+def _listens(bound: socket.socket, host: str, port: int) -> bool:
+    return bool(bound.getsockname() == socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4])
 
 
 def has_predecessor(folder: Path, host: str, port: int) -> bool:

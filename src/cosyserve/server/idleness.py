@@ -18,10 +18,14 @@ class Idleness:
         if not self._limit:
             return None
         now = time.monotonic()
-        if self._admission.active or self._admission.waiting:
+        if self._admission.active or self._admission.waiting or self._admission.lent:
             self._since = now
         last = max(self._since, self._admission.last_use)
         return max(0.0, self._limit - (now - last))
+
+    def touch(self) -> None:
+        """Something is done that is no request."""
+        self._since = time.monotonic()
 
     def cancel(self) -> None:
         """Until the next start."""

@@ -45,6 +45,9 @@ class Metrics:
         Gauge("cosyserve_active_streams", "Requests being synthesized", registry=registry).set_function(
             lambda: admission.active
         )
+        Gauge("cosyserve_job_streams", "Streams that jobs have borrowed", registry=registry).set_function(
+            lambda: admission.lent
+        )
         Gauge("cosyserve_replicas_ready", "Replicas that can speak", registry=registry).set_function(
             lambda: fleet.ready
         )

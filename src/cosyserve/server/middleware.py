@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+from collections.abc import Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -128,10 +129,12 @@ async def _head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Non
 
 class BodyLimit:
     """Refuses bodies over a size: at once by their declared length, otherwise as soon as they exceed it. Only a
-    recording may be large; other large bodies would keep a parser busy for their whole length."""
+    recording may be large, and at some paths a text; other large bodies would keep a parser busy for their whole
+    length."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, max_bytes_of_upload: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, max_bytes_of_upload: int, max_bytes_at: Mapping[str, int]) -> None:
         self._app, self._max_bytes, self._max_bytes_of_upload = app, max_bytes, max_bytes_of_upload
+        self._max_bytes_at = max_bytes_at
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -139,7 +142,8 @@ class BodyLimit:
             return
         headers = Headers(scope=scope)
         is_upload = headers.get("content-type", "").lower().startswith("multipart/form-data")
-        limit = self._max_bytes_of_upload if is_upload else min(self._max_bytes, self._max_bytes_of_upload)
+        most = self._max_bytes_at.get(scope["path"], self._max_bytes)
+        limit = self._max_bytes_of_upload if is_upload else min(most, self._max_bytes_of_upload)
         too_large = CosyError(errors.BODY_TOO_LARGE, limit=limit)
         declared = headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > limit:

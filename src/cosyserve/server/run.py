@@ -28,6 +28,8 @@ from cosyserve.server.listening import listen as listen
 from cosyserve.server.listening import url_of as url_of
 from cosyserve.server.service import ServerState, Service
 from cosyserve.server.socket_protocol import Socket
+from cosyserve.server.wyoming import address
+from cosyserve.server.wyoming.server import Wyoming
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
 
@@ -48,9 +50,15 @@ class DrainingServer(uvicorn.Server):
     By itself, uvicorn would cut WebSockets off, and it does not know the queue of waiting requests.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service, heritage: Inheritance | None = None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        service: Service,
+        heritage: Inheritance | None = None,
+        wyoming: Wyoming | None = None,
+    ) -> None:
         super().__init__(config)
-        self._service, self._heritage = service, heritage
+        self._service, self._heritage, self._wyoming = service, heritage, wyoming
         self._offer: Offer | None = None
         self._draining: asyncio.Task[None] | None = None
         self._supervisor = to_supervisor()
@@ -60,7 +68,10 @@ class DrainingServer(uvicorn.Server):
         await super().startup(sockets)
         if self.started and sockets:
             sockets[0].listen(_QUEUE)
-            self._offer = Offer(self._service.settings.state_dir, sockets[0], self._retire)
+            if self._wyoming is not None:
+                await self._wyoming.start()
+            other = self._wyoming.bound if self._wyoming is not None else None
+            self._offer = Offer(self._service.settings.state_dir, sockets[0], self._retire, other)
             if self._heritage is not None:
                 self._heritage.retire_predecessor()
         if self._supervisor is not None and sockets:
@@ -119,9 +130,13 @@ class DrainingServer(uvicorn.Server):
             self._offer.close()
         for listener in self.servers:
             listener.close()
+        if self._wyoming is not None:
+            self._wyoming.close()
         if state is ServerState.RETIRING:
             await self._see_off()
         await self._service.drain(state)
+        if self._wyoming is not None:
+            await self._wyoming.stop()
         self.should_exit = True
 
 
@@ -148,6 +163,15 @@ def config_of(app: FastAPI, settings: Settings, connections: Connections) -> uvi
     )
 
 
+def _wyoming(service: Service, heritage: Inheritance | None, connections: Connections) -> Wyoming | None:
+    """The server for the Wyoming protocol if the settings ask for one, on the predecessor's socket if there is one."""
+    settings = service.settings
+    if settings.wyoming_port is None:
+        return None
+    inherited = heritage.other(settings.wyoming_host, settings.wyoming_port) if heritage else None
+    return Wyoming(service, inherited or address.listen(settings, settings.wyoming_port), connections.count)
+
+
 def serve(settings: Settings, choice: Choice, *, take_over: bool = False, fleet: Fleet = ALONE) -> None:
     """Serve until SIGTERM or SIGINT, then finish what runs and return. With `take_over` a server that already listens
     there continues until this one is warm, and then finishes its streams."""
@@ -159,7 +183,9 @@ def serve(settings: Settings, choice: Choice, *, take_over: bool = False, fleet:
     if supervisor is not None:
         connections.count = Ledger(supervisor.folder).add
     config = config_of(app, settings, connections)
+    service: Service = app.state.service
+    wyoming = _wyoming(service, heritage, connections)
     # uvicorn raises the signal again once it has shut down; a stop that was asked for is a success.
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, lambda *_: None)
-    DrainingServer(config, app.state.service, heritage).run([bound])
+    DrainingServer(config, service, heritage, wyoming).run([bound])

@@ -49,6 +49,8 @@ OPENAI_VOICES = frozenset(
     ("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable")
     + ("marin", "nova", "onyx", "sage", "shimmer", "verse")
 )
+# … and of CosyVoice's first model, one of which its client.py sends unless it is told otherwise.
+COSYVOICE_VOICES = frozenset(("中文女", "中文男", "日语男", "粤语女", "英文女", "英文男", "韩语女"))
 # OpenAI's families of models, with the dates that tell their releases apart.
 _OPENAI_MODEL = re.compile(r"(tts-\d(-hd)?|gpt-[\w.]+(-mini)?-tts)(-latest|-preview|(-\d{2,4})+)?")
 # The name a client keeps while its server moves from the preview to the real voice.
@@ -212,14 +214,14 @@ class Service:
         await self.admission.idle()
 
     def voice(self, name: str) -> Voice:
-        """The voice of that name. An empty name and, unless a voice has such a name, OpenAI's own names mean the
-        default."""
+        """The voice of that name. An empty name and, unless a voice has such a name, OpenAI's own names and those of
+        CosyVoice's first model mean the default."""
         if not name.strip():
             return self.default_voice
         try:
             return voice_of(self.synthesizer, name)
         except CosyError:
-            if name.strip().lower() in OPENAI_VOICES:
+            if name.strip().lower() in OPENAI_VOICES | COSYVOICE_VOICES:
                 return self.default_voice
             raise
 
@@ -283,12 +285,17 @@ class Service:
         self, segments: AsyncIterator[Segment], voice: str = "", speed: float = 1.0, options: Options = Options()
     ) -> SpeechRequest:
         """The same for a text that is still arriving, whose pieces the caller checks."""
+        speaker = self.require_ready(voice, options)
+        return SpeechRequest(segments, speaker, speed, replace(options, stream=uuid.uuid4().hex))
+
+    def require_ready(self, voice: str, options: Options) -> Voice:
+        """The voice of that name; raises what keeps it from speaking with `options` now."""
         if self.state not in (ServerState.READY, ServerState.RETIRING):
             raise CosyError(_UNREADY[self.state], retry_after=1, reason=self.synthesizer.broken)
         self.require_capabilities(options)
         if not self.fleet.ready:
             raise CosyError(errors.NO_REPLICA, retry_after=_NEW_REPLICA_SECONDS)
-        return SpeechRequest(segments, self.voice(voice), speed, replace(options, stream=uuid.uuid4().hex))
+        return self.voice(voice)
 
 
 def key_of(connection: HTTPConnection) -> Key:

@@ -4,12 +4,14 @@ SubRip (.srt) has no standard, so what is written is what its readers agree on; 
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
+from cosyserve.files import writing_atomically
 from cosyserve.speech.audio import SAMPLE_RATE
 
 _MICROSECONDS = 6  # decimals of a second; enough to find the sample again
@@ -36,6 +38,32 @@ class CaptionFormat:
     name: str
     media_type: str
     written: Callable[[Iterable[Caption]], str]
+
+
+def packed(captions: Iterable[Caption]) -> str:
+    """To be kept, for `unpacked`."""
+    return json.dumps([(each.text, each.begin, each.end) for each in captions], ensure_ascii=False)
+
+
+def unpacked(kept: str) -> list[Caption]:
+    return [Caption(*each) for each in json.loads(kept)]
+
+
+def expect_writable(path: Path) -> CaptionFormat:
+    """The format of a file that is yet to be written; raises `CS-CAPTION-…` if it cannot be."""
+    fmt, folder = caption_format_of(path), path.absolute().parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CosyError(errors.CAPTIONS_UNWRITABLE, path=path, reason=f"{folder} is missing or not writable")
+    return fmt
+
+
+def write(path: Path, content: str) -> None:
+    """Raises `CS-CAPTION-…`."""
+    try:
+        with writing_atomically(path) as file:
+            file.write(content.encode())
+    except OSError as error:
+        raise CosyError(errors.CAPTIONS_UNWRITABLE, path=path, reason=error.strerror) from error
 
 
 def seconds_of(samples: int) -> float:

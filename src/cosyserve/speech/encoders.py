@@ -7,16 +7,21 @@ corrected at the end. A file that can be sought has such headers, and they tell 
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 import av
 
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm, to_s16le
 from cosyserve.speech.label import COMMENT, ENTRY, Label
+from cosyserve.speech.mp4 import add_text
+from cosyserve.speech.tags import Tags
 
 _CHUNK = struct.Struct("<4sI")  # name and size of a part of a WAV
 _WAV_FORMAT = struct.Struct("<HHIIHH")
+_MP4 = "ipod"  # as audiobooks have it
+_VORBIS_COMMENTS = ("ogg", "flac")
 _UNKNOWN = 0xFFFFFFFF  # a size that players read as "until the end"
 
 
@@ -36,7 +41,7 @@ class Format:
 
     `delay` is what its codec adds to the length and no header of a stream can announce, in samples at
     `rate` (measured; tests hold it); `frame` is the step its length is rounded up to. `stream_options` are the
-    container's where it is sent while it is made, `label_options` those where it has a label.
+    container's where it is sent while it is made, `tag_options` those where it has a label or tags.
     """
 
     name: str
@@ -50,7 +55,7 @@ class Format:
     codec_options: Mapping[str, str] = field(default_factory=dict)
     container_options: Mapping[str, str] = field(default_factory=dict)
     stream_options: Mapping[str, str] = field(default_factory=dict)
-    label_options: Mapping[str, str] = field(default_factory=dict)
+    tag_options: Mapping[str, str] = field(default_factory=dict)
 
     def encoder(self, label: Label | None = None) -> Encoder:
         """For audio that is sent while it is made: nothing can be corrected, so no header tells a length."""
@@ -58,10 +63,10 @@ class Format:
             return _CodecEncoder(self, _Sink(), {"flush_packets": "1", **self.stream_options}, label)
         return _PcmEncoder(header=_wav_header(label) if self.name == "wav" else b"")
 
-    def writer(self, file: IO[bytes], label: Label | None = None) -> Encoder:
-        """For a whole in `file`, which can be sought: it tells its length where the format can."""
+    def writer(self, file: IO[bytes], label: Label | None = None, tags: Tags | None = None) -> Encoder:
+        """For a whole in `file`, which can be sought: it tells its length and `tags` where the format can."""
         if self.codec:
-            return _CodecEncoder(self, file, {}, label)
+            return _CodecEncoder(self, file, {}, label, tags)
         return _PcmWriter(file, partial(_wav_header, label) if self.name == "wav" else None)
 
 
@@ -79,7 +84,7 @@ FORMATS: Mapping[str, Format] = {
             bit_rate=64_000,
             container_options={"id3v2_version": "0"},
             stream_options={"write_xing": "0"},
-            label_options={"id3v2_version": "3"},
+            tag_options={"id3v2_version": "3"},
         ),
         Format(
             "opus",
@@ -97,6 +102,20 @@ FORMATS: Mapping[str, Format] = {
         Format("wav", "audio/wav"),
         Format("pcm", "audio/pcm"),
     )
+}
+
+# Those of a whole that is written into a file: an audiobook's besides.
+BOOK_FORMATS: Mapping[str, Format] = {
+    **FORMATS,
+    "m4b": Format(
+        "m4b",
+        "audio/mp4",
+        frame=1024,
+        codec="aac",
+        container=_MP4,
+        bit_rate=64_000,
+        container_options={"brand": "M4B "},
+    ),
 }
 
 
@@ -166,12 +185,23 @@ class _Sink:
 
 
 class _CodecEncoder:
-    def __init__(self, fmt: Format, file: "_Sink | IO[bytes]", options: Mapping[str, str], label: Label | None) -> None:
-        self._take = file.take if isinstance(file, _Sink) else bytes
-        options = {**fmt.container_options, **options, **(fmt.label_options if label else {})}
+    def __init__(
+        self,
+        fmt: Format,
+        file: "_Sink | IO[bytes]",
+        options: Mapping[str, str],
+        label: Label | None,
+        tags: Tags | None = None,
+    ) -> None:
+        self._file, self._take = file, file.take if isinstance(file, _Sink) else bytes
+        self._entry = label.entry if label and fmt.container == _MP4 else ""  # which libav would leave out
+        options = {**fmt.container_options, **options, **(fmt.tag_options if label or tags else {})}
         self._container = av.open(file, "w", format=fmt.container, options=options)
-        if label:
-            self._container.metadata.update(label.tags)
+        self._container.metadata.update({**(tags.fields if tags else {}), **(label.tags if label else {})})
+        if tags and fmt.container in _VORBIS_COMMENTS:
+            self._container.metadata.update(_chapter_comments(tags))
+        elif tags:
+            self._container.set_chapters(_chapters(tags))
         stream = self._container.add_stream(fmt.codec, rate=fmt.rate, options=dict(fmt.codec_options))
         assert isinstance(stream, av.AudioStream)  # noqa: S101 - every codec above is an audio codec
         self._stream = stream
@@ -193,8 +223,34 @@ class _CodecEncoder:
         self._mux(None)
         self._container.mux(self._stream.encode(None))
         self._container.close()
+        if self._entry and not isinstance(self._file, _Sink):
+            add_text(self._file, ENTRY, self._entry)
         return self._take()
 
     def _mux(self, frame: av.AudioFrame | None) -> None:
         for resampled in self._resampler.resample(frame):
             self._container.mux(self._stream.encode(resampled))
+
+
+def _chapters(tags: Tags) -> list[Any]:
+    """As libav takes them, in milliseconds."""
+    return [
+        {
+            "id": number,
+            "start": round(1000 * mark.begin),
+            "end": round(1000 * mark.end),
+            "time_base": Fraction(1, 1000),
+            "metadata": {"title": mark.title},
+        }
+        for number, mark in enumerate(tags.chapters)
+    ]
+
+
+def _chapter_comments(tags: Tags) -> dict[str, str]:
+    """Chapters as Vorbis comments have them. libav leaves them out of FLAC and rounds them to seconds in Ogg."""
+    comments = {}
+    for number, mark in enumerate(tags.chapters):
+        minutes, seconds = divmod(mark.begin, 60)
+        comments[f"CHAPTER{number:03}"] = f"{int(minutes // 60):02}:{int(minutes % 60):02}:{seconds:06.3f}"
+        comments[f"CHAPTER{number:03}NAME"] = mark.title
+    return comments

@@ -9,6 +9,7 @@ from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.captions import Caption
 from cosyserve.speech.encoders import Format
 from cosyserve.speech.label import Label
+from cosyserve.speech.tags import Tags
 from cosyserve.speech.timestretch import TimeStretch
 
 SILENCE_SECONDS = 0.2  # what a text without any sound lasts: emoji, punctuation alone
@@ -18,15 +19,20 @@ class Output:
     """The audio of one utterance at its speed: in pieces that can be sent at once, or in `file`, which can be sought.
 
     It is never empty: where no sound came in, a short silence goes out. A file has its true length in its header once
-    it is finished. What of `label` can be heard goes out with the first sound, at its own speed. Each segment changes
-    its speed alone, so that its bounds are known to the sample.
+    it is finished, and `tags` where its format has room for them. What of `label` can be heard goes out with the first
+    sound, at its own speed. Each segment changes its speed alone, so that its bounds are known to the sample.
     """
 
     def __init__(
-        self, fmt: Format, speed: float = 1.0, file: IO[bytes] | None = None, label: Label | None = None
+        self,
+        fmt: Format,
+        speed: float = 1.0,
+        file: IO[bytes] | None = None,
+        label: Label | None = None,
+        tags: Tags | None = None,
     ) -> None:
         self._speed, self._stretch = speed, TimeStretch(speed)
-        self._encoder = fmt.encoder(label) if file is None else fmt.writer(file, label)
+        self._encoder = fmt.encoder(label) if file is None else fmt.writer(file, label, tags)
         self._lead = label.lead if label else np.zeros(0, np.float32)
         self._samples = 0
         self._text, self._begin = "", 0  # of the segment that is spoken now

@@ -33,6 +33,15 @@ class SpeechRequest:
     characters: int = 0
 
 
+def only(segment: Segment, request: SpeechRequest) -> SpeechRequest:
+    """One segment of `request`, as a request of its own."""
+
+    async def alone() -> AsyncIterator[Segment]:
+        yield segment
+
+    return replace(request, segments=alone())
+
+
 async def begun(segments: AsyncIterator[Segment]) -> AsyncIterator[Segment]:
     """The same segments, once the first of them is there or it is known that there is none."""
     first = await anext(segments, None)
@@ -78,7 +87,7 @@ async def sounds_of(
                 yield sound
 
 
-def _silence(seconds: float) -> Iterator[Pcm]:
+def silence(seconds: float) -> Iterator[Pcm]:
     """In pieces of a second at most."""
     left = round(seconds * SAMPLE_RATE)
     while left > 0:
@@ -89,8 +98,8 @@ def _silence(seconds: float) -> Iterator[Pcm]:
 async def _spoken(synthesizer: Synthesizer, request: SpeechRequest) -> AsyncGenerator[Sound, None]:
     left = _TRACED_SEGMENTS
     async for segment in request.segments:
-        for silence in _silence(segment.pause * request.speed):  # which it is played at
-            yield Sound(segment, silence)
+        for pcm in silence(segment.pause * request.speed):  # which it is played at
+            yield Sound(segment, pcm)
         if not is_speakable(segment.text):
             continue
         left -= 1

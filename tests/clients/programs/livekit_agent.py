@@ -7,10 +7,11 @@ from livekit.plugins.openai import TTS
 
 
 async def main(url: str, text: str) -> None:
-    speaker = TTS(base_url=f"{url}/v1", api_key="unused")
-    async for audio in speaker.synthesize(text):
-        sys.stdout.buffer.write(bytes(audio.frame.data))
-    await speaker.aclose()
+    for options in ({}, {"voice": "english", "response_format": "pcm"}):
+        speaker = TTS(base_url=f"{url}/v1", api_key="unused", **options)
+        async for audio in speaker.synthesize(text):
+            sys.stdout.buffer.write(bytes(audio.frame.data))
+        await speaker.aclose()
 
 
 asyncio.run(main(*sys.argv[1:]))

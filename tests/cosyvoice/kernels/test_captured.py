@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -35,8 +36,13 @@ class Capturing(TorchDispatchMode):
 @contextmanager
 def as_captured() -> Iterator[None]:
     """Here both are the processor; but what does not say on which device it is made is made nowhere."""
-    with torch.inference_mode(), torch.device("meta"), Capturing():
+    with torch.inference_mode(), torch.device("meta"), Capturing(), patch.object(torch.Tensor, "tolist", _waits):
         yield
+
+
+def _waits(_: torch.Tensor) -> None:
+    """PyTorch dispatches nothing for it on a processor."""
+    raise AssertionError("tolist waits")
 
 
 @pytest.fixture(params=EDITIONS, ids=["CosyVoice2", "CosyVoice3"])
@@ -58,6 +64,8 @@ def test_a_wait_and_a_tensor_of_the_host_are_noticed() -> None:
     number = torch.ones(1)
     with pytest.raises(AssertionError, match="waits"), as_captured():
         number.item()
+    with pytest.raises(AssertionError, match="waits"), as_captured():
+        number.tolist()
     with pytest.raises(AssertionError, match="host"), as_captured():
         number.add_(torch.arange(1))
 

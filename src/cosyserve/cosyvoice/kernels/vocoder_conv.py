@@ -25,12 +25,14 @@ _FEW = 512 * 64 * 64  # values up to which the first is taken
 
 @dataclass(frozen=True)
 class Convs:
-    """Convolutions that are made together: all taps one after the other, (taps, N, C), a bias (G, N) each, and `spans`
-    (G, 3), int32: the first tap, how many there are, and how many values the first is before its place."""
+    """Convolutions that are made together: all taps one after the other, (taps, N, C), a bias (G, N) each, and `spans`:
+    the first tap, how many there are, and how many values the first is before its place. `table` (G, 3), int32, has
+    them on the device, as `reference` must not wait for it."""
 
     weight: Tensor
     bias: Tensor
-    spans: Tensor
+    spans: tuple[tuple[int, int, int], ...]
+    table: Tensor
     stride: int = 1
     exact: bool = False
     """Whether nothing is rounded, which is slower."""
@@ -47,12 +49,14 @@ class Convs:
     ) -> "Convs":
         """Of weights (N, C, taps) as PyTorch has them."""
         counts = [weight.shape[2] for weight in weights]
-        spans = [(sum(counts[:group]), *each) for group, each in enumerate(zip(counts, lefts, strict=True))]
+        each = enumerate(zip(counts, lefts, strict=True))
+        spans = tuple((sum(counts[:group]), count, left) for group, (count, left) in each)
         device = weights[0].device
         taps = torch.cat([weight.permute(2, 0, 1) for weight in weights]).contiguous()
         return cls(
             taps if exact else rounded(taps),
             torch.stack(list(biases)),
+            spans,
             torch.tensor(spans, dtype=torch.int32, device=device),
             stride,
             exact,
@@ -110,8 +114,8 @@ def vocoder_conv(
         x,
         convs.weight,
         convs.bias,
-        convs.spans,
-        convs.spans if begin is None else begin.frames,
+        convs.table,
+        convs.table if begin is None else begin.frames,
         x if new is None else new,
         convs.bias if alpha is None else alpha,
         results[0] if out is None else out,
@@ -158,7 +162,7 @@ def reference(
     """The same by PyTorch."""
     count = next(each.shape[2] for each in (out, activated) if each is not None)
     made = []
-    for group, (first, taps, left) in enumerate(convs.spans.tolist()):
+    for group, (first, taps, left) in enumerate(convs.spans):
         weight = convs.weight[first : first + taps].permute(1, 2, 0)
         right = (count - 1) * convs.stride + (taps - 1) * dilation + 1 - left - x.shape[2]
         rows = F.leaky_relu(x[group], slope)

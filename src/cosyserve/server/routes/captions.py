@@ -1,6 +1,6 @@
 """The captions of speech that was asked for with `captions`: what was said when."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
@@ -28,6 +28,9 @@ _OBJECT = {
     }
 }
 _CONTENT = {fmt.media_type: _OBJECT if name == "json" else _TEXT for name, fmt in CAPTION_FORMATS.items()}
+CAPTIONS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The captions, in the format that was asked for", "content": _CONTENT}
+}
 
 router = APIRouter(route_class=BoundedRoute, responses=RESPONSES, tags=["captions"])
 
@@ -35,7 +38,7 @@ router = APIRouter(route_class=BoundedRoute, responses=RESPONSES, tags=["caption
 @router.get(
     "/v1/audio/captions/{id}",
     response_class=Response,
-    responses={200: {"description": "The captions, in the format that was asked for", "content": _CONTENT}},
+    responses=CAPTIONS,
 )
 async def get_captions(
     request: Request,

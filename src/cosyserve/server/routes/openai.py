@@ -47,25 +47,34 @@ VoiceName = Annotated[
 ]
 
 
-class SpeechBody(Body):
-    """What `client.audio.speech.create` sends. Fields beyond these are ignored."""
+class SpokenBody(Body):
+    """How a text is to be spoken."""
 
-    input: str = Field(description="The text to speak.")
-    input_format: InputFormat = Field("text", description="`ssml` if the text is written in SSML (docs/text.md).")
     model: ShortText = Field(PRODUCT_MODEL, description="A name from GET /v1/models, or one of OpenAI's.")
     voice: VoiceName = Field("", description="A name from GET /v1/audio/voices.")
     instructions: ShortText = Field(
         "", description="How to speak, in words, if the synthesizer can follow instructions."
     )
-    response_format: FormatName = "mp3"
     speed: Speed = 1.0
-    stream_format: Annotated[Literal["audio", "sse", ""], AnyCase] = "audio"
-    stream: bool = Field(
-        True, description="Whether audio is sent while it is made. If false, WAV and FLAC state their true length."
-    )
     seed: Seed | None = Field(None, description="The same seed gives the same speech.")
     normalize: bool = Field(
         True, description="Whether to write out numbers and signs, or to pass the text on unchanged."
+    )
+
+    @property
+    def voice_name(self) -> str:
+        return self.voice if isinstance(self.voice, str) else self.voice.id
+
+
+class SpeechBody(SpokenBody):
+    """What `client.audio.speech.create` sends. Fields beyond these are ignored."""
+
+    input: str = Field(description="The text to speak.")
+    input_format: InputFormat = Field("text", description="`ssml` if the text is written in SSML (docs/text.md).")
+    response_format: FormatName = "mp3"
+    stream_format: Annotated[Literal["audio", "sse", ""], AnyCase] = "audio"
+    stream: bool = Field(
+        True, description="Whether audio is sent while it is made. If false, WAV and FLAC state their true length."
     )
     captions: ShortText = Field(
         "",
@@ -121,11 +130,10 @@ async def create_speech(request: Request, body: SpeechBody) -> SpeechResponse:
     """Speak a text."""
     service = service_of(request)
     service.require_model(body.model)
-    voice = body.voice if isinstance(body.voice, str) else body.voice.id
     events = body.stream_format == "sse"  # events are a stream, whatever `stream` says
     options = Options(body.instructions, seed=body.seed, whole=not (events or body.stream))
     ssml = body.input_format == "ssml"
-    speech = service.speech(body.input, voice, body.speed, options, normalize=body.normalize, ssml=ssml)
+    speech = service.speech(body.input, body.voice_name, body.speed, options, normalize=body.normalize, ssml=ssml)
     fmt = FORMATS[body.response_format or "mp3"]
     captions = caption_format(body.captions) if body.captions else None
     if options.whole:

@@ -1,4 +1,4 @@
-"""What clients of xtts-api-server (SillyTavern and others) ask for."""
+"""What clients of xtts-api-server (SillyTavern, KoboldCpp and others) ask for, and SillyTavern's other provider."""
 
 from typing import Annotated, Any
 
@@ -44,6 +44,14 @@ class TtsQuery(TtsBody):
     normalize: Annotated[bool, Field(strict=False)] = True  # an address has no other yes and no than in words
 
 
+class TavernBody(Body):
+    """What SillyTavern's provider for CosyVoice sends."""
+
+    text: str
+    speaker: ShortText = ""
+    streaming: Annotated[bool, Field(strict=False)] = False
+
+
 class Told(BaseModel):
     message: str
 
@@ -64,6 +72,16 @@ async def speakers_list(request: Request) -> list[str]:
 async def set_tts_settings(settings: dict[str, Any]) -> Told:
     """Takes the settings of an XTTS model, which this server has not got, and changes nothing."""
     return Told(message="Accepted, but nothing has changed: CosyServe needs none of these settings.")
+
+
+@router.post("/", **spoken("wav"))
+async def tts_of_tavern(request: Request, body: TavernBody) -> SpeechResponse:
+    """A WAV for SillyTavern's provider for CosyVoice, whose voices come from `/speakers`."""
+    service = service_of(request)
+    if body.streaming:
+        return SpeechResponse(request, service.speech(body.text, body.speaker), FORMATS["wav"])
+    speech = service.speech(body.text, body.speaker, options=Options(whole=True))
+    return WholeSpeechResponse(request, speech, FORMATS["wav"])
 
 
 @router.get("/tts_stream", **spoken("wav"))

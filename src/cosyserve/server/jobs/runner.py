@@ -1,0 +1,220 @@
+"""Works on the jobs, the oldest first, in the streams that requests leave free.
+
+What is spoken is kept passage by passage. So whatever ends this process, the next one goes on behind the last of them.
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
+from typing import TypeVar
+
+import anyio
+from anyio.to_thread import run_sync
+
+from cosyserve import errors
+from cosyserve.errors import CosyError
+from cosyserve.files import write_atomically
+from cosyserve.server.failures import as_cosy_error, body_of
+from cosyserve.server.jobs.books import book_of, passages_of
+from cosyserve.server.jobs.store import Job, Jobs, Place, storage
+from cosyserve.server.service import ServerState, Service
+from cosyserve.speech.binding import bound
+from cosyserve.speech.captions import Caption, packed
+from cosyserve.speech.encoders import BOOK_FORMATS
+from cosyserve.speech.label import label_of
+from cosyserve.speech.passages import Passages, speak_all
+from cosyserve.speech.reading import Reader
+from cosyserve.speech.synthesizer import Options
+from cosyserve.text.book import Passage
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+_LOOK_SECONDS = 2.0  # between looks for jobs, which another server may have taken in
+_START_SECONDS = 0.5  # between looks whether the server is ready
+_CHECK_SECONDS = 1.0  # between looks for a reason to stop while the file is written
+_TRIES = 3  # of a passage that fails
+_TRY_AGAIN_SECONDS = 2.0
+_MOST_BEGUN = 5  # ends of servers at the same place, after which a job is given up
+_ABLE = (ServerState.READY, ServerState.ASLEEP)
+_PASSING = (errors.NO_ROOM_TO_WAKE, errors.NO_REPLICA)
+_ON_PURPOSE = (ServerState.STOPPING, ServerState.RETIRING, ServerState.IDLE)
+
+
+class DeletedError(Exception):
+    """The job was deleted while it was worked on."""
+
+
+class Runner:
+    def __init__(self, service: Service, jobs: Jobs) -> None:
+        self._service, self._jobs = service, jobs
+        self._added = asyncio.Event()
+        self._current = ""  # the job that is worked on
+        self._working: asyncio.Task[None] | None = None
+        self._begun: set[str] = set()  # jobs that this server has begun
+
+    def added(self) -> None:
+        """There is a new job."""
+        self._added.set()
+
+    def deleted(self, job_id: str) -> None:
+        """It was removed: stop working on it."""
+        if job_id == self._current and self._working is not None:
+            self._working.cancel()
+
+    async def run(self) -> None:
+        """Works until it is cancelled, or the server stops."""
+        while self._service.state in (ServerState.STARTING, ServerState.READY):
+            with self._jobs.alone() as alone:
+                while alone and await self._one():
+                    pass
+            self._added.clear()
+            starts = self._service.state is ServerState.STARTING
+            with anyio.move_on_after(_START_SECONDS if starts else _LOOK_SECONDS):
+                await self._added.wait()
+
+    async def _one(self) -> bool:
+        """Work on the oldest job; False if there is none, or the server cannot speak now."""
+        try:
+            await run_sync(self._jobs.sweep)
+            waiting = [job for job in await run_sync(self._jobs.all) if job.finished is None]
+        except OSError as error:
+            log.error("The jobs cannot be read: %s", error)
+            return False
+        if not waiting or self._service.condition not in _ABLE:
+            return False
+        job = waiting[0]
+        self._current = job.id
+        self._working = asyncio.create_task(self._finish(job))
+        try:
+            await asyncio.wait({self._working})
+        finally:
+            self._working.cancel()
+            self._current = ""
+        if not self._jobs.place(job.id).card.exists():
+            await run_sync(self._jobs.remove, job.id)  # what was still written when it was deleted
+        if not self._working.cancelled() and (problem := self._working.exception()):
+            log.error("A job cannot go on", exc_info=problem)
+            return False
+        return self._service.condition in _ABLE
+
+    async def _finish(self, job: Job) -> None:
+        """Take a job to its end: it is done, failed or deleted, or the server cannot go on."""
+        place = self._jobs.place(job.id)
+        try:
+            await self._begin(job, place)
+            await self._speak(job, place)
+        except DeletedError:
+            return
+        except Exception as problem:
+            if self._service.condition not in _ABLE:
+                await self._pause(job)
+                return
+            error = as_cosy_error(problem)
+            job.status, job.error, job.finished = "failed", body_of(error)["error"], time.time()
+            log.warning("Job %s failed: %s", job.id, error)
+        if await run_sync(self._jobs.update, job):
+            await run_sync(place.clear)
+            if job.status == "failed":
+                place.audio.unlink(missing_ok=True)
+
+    async def _begin(self, job: Job, place: Place) -> None:
+        """Raises `CS-JOB-006` once servers have ended at the same place again and again, which may not be by chance."""
+        kept = await run_sync(lambda: place.kept)
+        if job.id not in self._begun:
+            job.begun = job.begun + 1 if kept == job.kept else 1
+        self._begun.add(job.id)
+        job.kept, job.status = kept, "running"
+        if job.begun > _MOST_BEGUN:
+            raise CosyError(errors.JOB_ENDS_SERVER, times=_MOST_BEGUN)
+        await self._update(job)
+
+    async def _pause(self, job: Job) -> None:
+        """The job goes on when a server is ready again. It is not the job that ends a server that stops on purpose."""
+        if self._service.state in _ON_PURPOSE:
+            job.begun = 0
+            await run_sync(self._jobs.update, job)
+
+    async def _update(self, job: Job) -> None:
+        if not await run_sync(self._jobs.update, job):
+            raise DeletedError
+
+    async def _speak(self, job: Job, place: Place) -> None:
+        text = await run_sync(partial(place.text.read_text, encoding="utf-8"))
+        book = await run_sync(book_of, text, job.manner)
+        passages = passages_of(place, job.manner)
+        await _stored(partial(passages.folder.mkdir, exist_ok=True))
+        missing = await run_sync(passages.missing, book.passages)
+        at_once = min(self._service.capacity.streams, self._service.settings.job_streams)
+        await speak_all(missing, at_once, partial(self._keep, job, passages))
+        fmt, label = BOOK_FORMATS[job.manner.response_format], label_of(self._service.settings)
+        looked = time.monotonic()
+        with closing(bound(place.audio, book, passages, fmt, job.manner.speed, label)) as binding:
+            captions: Sequence[Caption] = ()
+            while (so_far := await _stored(partial(next, binding, None))) is not None:
+                job.seconds, captions = so_far.seconds, so_far.captions
+                if time.monotonic() > looked + _CHECK_SECONDS:
+                    await self._go_on(job)
+                    looked = time.monotonic()
+        await self._go_on(job)
+        await _stored(partial(write_atomically, place.captions, packed(captions)))
+        job.status, job.finished, job.label = "done", time.time(), label.entry if label else ""
+        self._service.metrics.audio_seconds.inc(job.seconds or 0)
+        log.info(
+            "Job %s done: %.2f s of %s, content %s",
+            *(job.id, job.seconds, fmt.name, label.content_id if label else "without a label"),
+        )
+
+    async def _keep(self, job: Job, passages: Passages, passage: Passage) -> None:
+        """Speak a passage and keep it. What fails is tried again a few times, what passes by itself is waited for."""
+        tries = 0
+        while True:
+            await self._go_on(job)
+            try:
+                parts = await self._reader(job).read(passage)
+                break
+            except Exception as problem:
+                error = as_cosy_error(problem)
+                tries += error.fault not in _PASSING
+                if tries == _TRIES or error.fault.status < 500 or self._service.condition not in _ABLE:
+                    raise error from problem
+                await anyio.sleep(error.retry_after or _TRY_AGAIN_SECONDS)
+        await _stored(partial(passages.keep, passage, parts))
+
+    async def _go_on(self, job: Job) -> None:
+        """Raises the reason to stop, if there is one."""
+        if self._service.condition not in _ABLE:
+            raise CosyError(errors.STOPPING)
+        if not self._jobs.place(job.id).card.exists():
+            raise DeletedError
+        self._service.idleness.touch()
+        await run_sync(self._jobs.expect_room)
+
+    def _reader(self, job: Job) -> Reader:
+        """Reads each segment in a borrowed place. Raises what keeps the voice from speaking now."""
+        manner, service = job.manner, self._service
+        options = Options(manner.instructions, seed=manner.seed, whole=True, stream=uuid.uuid4().hex)
+        return Reader(
+            service.synthesizer,
+            service.require_ready(manner.voice, options),
+            service.words(manner.voice),
+            options,
+            service.settings.max_audio_seconds,
+            speed=manner.speed,
+            normalize=manner.normalize,
+            ssml=manner.input_format == "ssml",
+            turn=service.admission.borrow,
+        )
+
+
+async def _stored(work: Callable[[], Result]) -> Result:
+    """Does work on the disk in a thread; raises `CS-JOB-004` if the disk does not take it."""
+    try:
+        return await run_sync(work)
+    except OSError as error:
+        raise storage(error) from error

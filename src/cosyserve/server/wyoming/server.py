@@ -1,0 +1,131 @@
+"""The port for the Wyoming protocol: who is let in, how many at a time, and how long each may keep it waiting."""
+
+import asyncio
+import logging
+import secrets
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import cast
+
+import anyio
+
+from cosyserve import errors, logs
+from cosyserve.errors import CosyError
+from cosyserve.machine import Machine
+from cosyserve.server.bodies import most_bytes
+from cosyserve.server.client import ClientGoneError
+from cosyserve.server.connections import Connections, Limits, Writing, cut, limits_of
+from cosyserve.server.published import gateways
+from cosyserve.server.service import Service
+from cosyserve.server.wyoming.address import is_welcome
+from cosyserve.server.wyoming.events import Reader
+from cosyserve.server.wyoming.session import Session
+
+log = logging.getLogger(__name__)
+
+_CONNECTIONS = 64  # of one home; what HTTP has is kept for HTTP
+_PIECE = 64 * 1024
+
+
+class Client:
+    """One connection, as `Connections` looks after it."""
+
+    def __init__(self, transport: asyncio.Transport, session: Session, limits: Limits) -> None:
+        self.transport, self._session, self._idle_seconds = transport, session, limits.idle_seconds
+        self._writing = Writing(transport, limits.stall_seconds)
+
+    @property
+    def waits_since(self) -> float | None:
+        return self._session.last_text if self._session.is_idle else None
+
+    def look(self, now: float) -> None:
+        since = self.waits_since
+        if since is not None and now - since > self._idle_seconds:
+            self.transport.close()
+        self._writing.look(now, paused=False)  # a session notices by itself that its client takes nothing
+
+
+class Wyoming:
+    """Serves on a listening socket. `count` is called for every text that begins (1) and ends (-1) to be spoken."""
+
+    def __init__(
+        self,
+        service: Service,
+        bound: socket.socket,
+        count: Callable[[int], None] = lambda change: None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.bound = bound
+        self._service, self._count = service, count
+        self._limits = limits or limits_of(service.settings)
+        self._clients = Connections(replace(self._limits, connections=min(_CONNECTIONS, self._limits.connections)))
+        self._networks = service.settings.wyoming_networks(gateways(Machine()))
+        self._longest = most_bytes(service.settings.max_text_chars)
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def address(self) -> str:
+        host, port = self.bound.getsockname()[:2]
+        return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._accepted, sock=self.bound, limit=self._longest)
+        log.info("Listening on %s for the Wyoming protocol", self.address)
+
+    def close(self) -> None:
+        """Take no new connections; texts that are being spoken go on."""
+        if self._server is not None:
+            self._server.close()
+
+    async def stop(self) -> None:
+        """End all connections."""
+        self.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accepted(self, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(stream, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, port = (*writer.get_extra_info("peername", ("", 0)), 0)[:2]
+        logs.request_id.set(secrets.token_hex(8))
+        transport = cast("asyncio.Transport", writer.transport)
+        reader = Reader(stream, self._longest, self._limits)
+        session = Session(self._service, reader, writer, f"{host}:{port}", self._count)
+        client = Client(transport, session, self._limits)
+        if (refusal := self._refusal(client, host)) is not None:
+            session.record(refusal)
+            with suppress(ClientGoneError):
+                await session.refuse(refusal)
+            writer.close()
+            return
+        try:
+            with suppress(ClientGoneError):
+                await session.run()
+                await self._part(stream, writer)
+        finally:
+            self._clients.leave(client)
+            cut(transport)
+
+    def _refusal(self, client: Client, host: str) -> CosyError | None:
+        """Why there is nothing to say to this client. A stranger does not even get the place of another one."""
+        if not is_welcome(host, self._networks):
+            return CosyError(errors.WYOMING_STRANGER, address=host)
+        if not self._clients.admit(client):
+            return CosyError(errors.CONNECTIONS_FULL, limit=self._clients.limits.connections)
+        return None
+
+    async def _part(self, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Let the client read to the end: what comes meanwhile is dropped, because a connection that is closed while
+        bytes are unread loses its last words."""
+        with suppress(OSError), anyio.move_on_after(self._limits.parting_seconds):
+            if not writer.is_closing():
+                writer.write_eof()
+            while await stream.read(_PIECE):
+                pass

@@ -1,0 +1,105 @@
+"""The passages of a long text that have been spoken already, on disk.
+
+Each is a FLAC with its segments' words beside it, named after what was said and how. So whoever speaks the text again
+finds what there is, and after a change of the text only the changed passages are spoken anew.
+"""
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import av
+import numpy as np
+
+from cosyserve.files import write_atomically, writing_atomically
+from cosyserve.speech.audio import Pcm
+from cosyserve.speech.encoders import FORMATS
+from cosyserve.text.book import Passage
+
+_FORMAT = FORMATS["flac"]
+_ENDING, _WORDS = ".flac", ".json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A segment of a passage as it was written, and as it sounds."""
+
+    written: str
+    pcm: Pcm
+
+
+def is_sound(name: str) -> bool:
+    """Whether a file of that name is a passage that is complete."""
+    return not name.startswith(".") and name.endswith(_ENDING)
+
+
+class Passages:
+    """`manner` is everything besides the words that decides how they sound. Its methods block."""
+
+    def __init__(self, folder: Path, manner: str) -> None:
+        self.folder, self._manner = folder, manner
+
+    def path(self, passage: Passage) -> Path:
+        said = hashlib.sha256(f"{self._manner}\0{passage.text}".encode()).hexdigest()[:32]
+        return self.folder / f"{said}{_ENDING}"
+
+    def missing(self, passages: Iterable[Passage]) -> list[Passage]:
+        """Those that have a sound and are not there yet, each once."""
+        wanted = {self.path(passage): passage for passage in passages if passage.has_sound}
+        return [passage for path, passage in wanted.items() if not path.is_file()]
+
+    def keep(self, passage: Passage, parts: Sequence[Part]) -> None:
+        """Writes what was spoken; raises OSError. The sound comes last: where it is, all is."""
+        write_atomically(self._words(passage), json.dumps([(part.written, part.pcm.size) for part in parts]))
+        with writing_atomically(self.path(passage)) as file:
+            writer = _FORMAT.writer(file)
+            for part in parts:
+                writer.encode(part.pcm)
+            writer.finish()
+
+    def segments(self, passage: Passage) -> list[tuple[str, int]]:
+        """What was written of each segment, and its samples at SAMPLE_RATE. A pause within SSML has no words."""
+        if not passage.has_sound:
+            return []
+        return [(written, samples) for written, samples in json.loads(self._words(passage).read_bytes())]
+
+    def read(self, passage: Passage) -> Iterator[tuple[str, Pcm]]:
+        """What was spoken, segment by segment, without the pause behind it."""
+        held: list[Pcm] = []
+        frames = self._frames(passage)
+        for written, samples in self.segments(passage):
+            while sum(map(len, held)) < samples and (frame := next(frames, None)) is not None:
+                held.append(frame)
+            there: Pcm = np.concatenate([np.zeros(0, np.float32), *held])
+            held = [there[samples:]]
+            yield written, there[:samples]
+
+    def _words(self, passage: Passage) -> Path:
+        return self.path(passage).with_suffix(_WORDS)
+
+    def _frames(self, passage: Passage) -> Iterator[Pcm]:
+        with av.open(str(self.path(passage))) as container:
+            for frame in container.decode(audio=0):
+                yield (frame.to_ndarray().reshape(-1) / np.float32(32768)).astype(np.float32)
+
+
+async def speak_all(passages: Iterable[Passage], at_once: int, speak: Callable[[Passage], Awaitable[None]]) -> None:
+    """Calls `speak` for each, for so many at a time; raises the first failure once the others have been cancelled."""
+    left, failed = iter(passages), []
+
+    async def some() -> None:
+        try:
+            for passage in left:
+                await speak(passage)
+        except Exception as error:
+            failed.append(error)
+            group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(at_once):
+            group.start_soon(some)
+    if failed:
+        raise failed[0]
