@@ -121,29 +121,30 @@ def client(server: Server) -> Iterator[httpx.Client]:
 Serving = Callable[..., AbstractContextManager[str]]
 
 
+@contextmanager
+def served(
+    synthesizer: Synthesizer,
+    wrap: Callable[[Any], Any] = lambda app: app,
+    limits: Limits | None = None,
+    **settings: Any,
+) -> Iterator[str]:
+    """A server in this process, in a thread."""
+    bound = listen("127.0.0.1", 0)
+    given = Settings(**settings)
+    app = create_app(given, Choice(synthesizer, "a test asked for it", "测试需要"))
+    uvicorn_server = uvicorn.Server(config_of(wrap(app), given, Connections(limits or limits_of(given))))
+    thread = threading.Thread(target=uvicorn_server.run, args=([bound],))
+    thread.start()
+    try:
+        wait_until_warm(url_of(bound).rstrip("/"))
+        yield url_of(bound).rstrip("/")
+    finally:
+        uvicorn_server.should_exit = True
+        thread.join()
+        bound.close()
+
+
 @pytest.fixture(scope="session")
 def serving() -> Serving:
     """`with serving(synthesizer, max_streams=2) as url:` a server in this process, in a thread."""
-
-    @contextmanager
-    def run(
-        synthesizer: Synthesizer,
-        wrap: Callable[[Any], Any] = lambda app: app,
-        limits: Limits | None = None,
-        **settings: Any,
-    ) -> Iterator[str]:
-        bound = listen("127.0.0.1", 0)
-        given = Settings(**settings)
-        app = create_app(given, Choice(synthesizer, "a test asked for it", "测试需要"))
-        uvicorn_server = uvicorn.Server(config_of(wrap(app), given, Connections(limits or limits_of(given))))
-        thread = threading.Thread(target=uvicorn_server.run, args=([bound],))
-        thread.start()
-        try:
-            wait_until_warm(url_of(bound).rstrip("/"))
-            yield url_of(bound).rstrip("/")
-        finally:
-            uvicorn_server.should_exit = True
-            thread.join()
-            bound.close()
-
-    return run
+    return served

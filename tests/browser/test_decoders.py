@@ -10,53 +10,64 @@ from playwright.sync_api import Browser
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.label import Label
-from tests.browser.test_page import opened
+from tests.browser.opening import opened
 from tests.running import Server
 
 pytestmark = pytest.mark.browser
 
-# Pushes a stream piece by piece and takes what can be taken after each; beside it the whole, decoded at once.
+# Pushes a stream piece by piece and takes what can be taken after each; beside it the whole, decoded at once, and three
+# places of it that somebody seeks.
 DECODE = """async ([format, text, sizes]) => {
-  const { decoderFor } = await import("./web/decoders.js");
+  const { Samples, decoderFor } = await import("./web/decoders.js");
   const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   const context = new OfflineAudioContext(1, 1, 24000);
   let decoded = 0;
-  const counting = {
-    decodeAudioData: async (data) => {
-      const buffer = await context.decodeAudioData(data);
-      decoded += buffer.duration;
-      return buffer;
-    },
+  const decode = async (data) => {
+    const buffer = await context.decodeAudioData(data);
+    decoded += buffer.duration;
+    return buffer;
   };
-  const decoder = decoderFor(format, counting);
+  const decoder = decoderFor(format);
+  const samples = new Samples(decode, (...given) => decoder.part(...given));
   const parts = [];
-  const kept = [];
+  let next = 0;
+  const take = async () => {
+    const part = await samples.from(next);
+    parts.push(part.samples);
+    next += part.samples.length;
+    return part.isLast;
+  };
   for (let at = 0, turn = 0; at < bytes.length; turn++) {
     const size = sizes[turn % sizes.length];
     decoder.push(bytes.subarray(at, at + size));
     at += size;
-    if (decoder.waiting > 0) parts.push(await decoder.take().catch(() => new Float32Array(0)));
-    kept.push(decoder.frames?.length ?? 0);
+    if (decoder.available > next) await take().catch(() => {});
   }
   decoder.end();
-  while (decoder.waiting) parts.push(await decoder.take());
-  const samples = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-  parts.reduce((at, part) => (samples.set(part, at), at + part.length), 0);
+  while (!(await take()));
+  const seconds = decoder.arrived / 24000;
+  const all = new Float32Array(next);
+  parts.reduce((at, part) => (all.set(part, at), at + part.length), 0);
   const whole =
     format === "pcm"
-      ? Float32Array.from(new Int16Array(bytes.buffer), (sample) => sample / 32768)
-      : (await context.decodeAudioData(bytes.buffer)).getChannelData(0);
-  const difference = whole.map((sample, i) => sample - samples[i]);
+      ? Float32Array.from(new Int16Array(bytes.buffer.slice(0)), (sample) => sample / 32768)
+      : (await context.decodeAudioData(bytes.buffer.slice(0))).getChannelData(0);
   const rms = (of) => Math.sqrt(of.reduce((sum, each) => sum + each * each, 0) / of.length);
-  return {
-    length: samples.length,
-    whole: whole.length,
-    apart: rms(difference) / rms(whole),
-    farthest: difference.reduce((most, each) => Math.max(most, Math.abs(each)), 0),
-    decoded,
-    seconds: decoder.seconds,
-    kept: Math.max(...kept),
+  const apart = (one, from) => {
+    const other = whole.subarray(from, from + one.length);
+    const difference = one.map((sample, i) => sample - other[i]);
+    return {
+      apart: rms(difference) / rms(other),
+      farthest: difference.reduce((most, each) => Math.max(most, Math.abs(each)), 0),
+    };
   };
+  const work = decoded;
+  const sought = [];
+  for (const place of [0.7, 0.2, 0.45]) {
+    const from = Math.round(place * whole.length);
+    sought.push(apart((await samples.from(from)).samples.subarray(0, 24000), from));
+  }
+  return { length: all.length, whole: whole.length, ...apart(all, 0), sought, decoded: work, seconds };
 }"""
 
 
@@ -89,7 +100,8 @@ def test_parts_are_the_whole_and_no_longer_than_it(browser: Browser, server: Ser
             assert found["farthest"] < 1e-3, found
         assert found["seconds"] == pytest.approx(seconds, abs=0.1)
         assert found["decoded"] < 3 * seconds  # half a second a time, and a little before and after it
-        assert found["kept"] < 100  # frames: what was heard is forgotten
+        for place in found["sought"]:
+            assert place["apart"] < (0.05 if name == "aac" else 1e-3), found
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -117,12 +129,41 @@ def test_where_a_browser_decodes_parts_in_another_way_the_whole_is_decoded(brows
         rest.copyToChannel(buffer.getChannelData(0).subarray(2400), 0);
         return rest;
       };
-      const decoder = decoderFor(format, { decodeAudioData: swallows });
+      const decoder = decoderFor(format);
+      const samples = new Samples(swallows, (...given) => decoder.part(...given));
     """
     data = base64.b64encode(stream("mp3", sounds(4))).decode()
     with opened(browser, server.url) as page:
-        script = DECODE.replace("  const decoder = decoderFor(format, counting);", odd)
+        begin, end = DECODE.index("  const decoder ="), DECODE.index("  const parts =")
+        script = DECODE[:begin] + odd + DECODE[end:]
         assert script != DECODE
         found: dict[str, Any] = page.evaluate(script, ["mp3", data, [4000]])
         assert found["length"] == found["whole"]
         assert found["farthest"] < 1e-3
+
+
+BROKEN_OFF = """async ([format, text]) => {
+  const { Samples, decoderFor } = await import("./web/decoders.js");
+  const context = new OfflineAudioContext(1, 1, 24000);
+  const decoder = decoderFor(format);
+  const samples = new Samples((data) => context.decodeAudioData(data), (...given) => decoder.part(...given));
+  decoder.push(Uint8Array.from(atob(text), (character) => character.charCodeAt(0)));
+  decoder.end();
+  let next = 0;
+  for (let isLast = false; !isLast; ) {
+    const part = await samples.from(next);
+    next += part.samples.length;
+    isLast = part.isLast;
+  }
+  return next / 24000;
+}"""
+
+
+def test_what_came_of_a_stream_that_broke_off_is_decoded(browser: Browser, server: Server) -> None:
+    """In the middle of a frame, and of the header."""
+    with opened(browser, server.url) as page:
+        for name in FORMATS:
+            data = stream(name, sounds(40))
+            half = base64.b64encode(data[: round(len(data) * 0.87) + 5]).decode()
+            assert page.evaluate(BROKEN_OFF, [name, half]) == pytest.approx(35, abs=1.5), name
+            assert page.evaluate(BROKEN_OFF, [name, base64.b64encode(data[:7]).decode()]) < 1, name

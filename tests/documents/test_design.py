@@ -23,7 +23,7 @@ def test_there_are_terms_and_each_means_one_thing() -> None:
 @pytest.mark.parametrize(("term", "file", "name"), TERMS, ids=[term for term, _, _ in TERMS])
 def test_a_term_lives_where_the_glossary_says(term: str, file: str, name: str) -> None:
     text = (SOURCES / file).read_text(encoding="utf-8")
-    made = rf"^ *(?:class|def|async def) {name}\b|^ *(?:self\.)?{name}(?:: .*)? = "
+    made = rf"^ *(?:export )?(?:class|def|async def) {name}\b|^ *(?:self\.)?{name}(?:: .*)? = "
     assert re.search(made, text, re.M), f"{term} is not made in {file}"
 
 

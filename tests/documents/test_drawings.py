@@ -1,22 +1,16 @@
 """Every drawing of the documents is drawn by Mermaid in a real browser, as GitHub does."""
 
-import base64
-import hashlib
-import json
-import shutil
-import subprocess
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Error, Page
 
-from tests.browser.conftest import browser
+from tests.browser.conftest import browser, microphone
+from tests.browser.packages import from_npm
 from tests.documents.reading import Block, blocks, pages
-from tests.running import leave_out
 
-__all__ = ["browser"]  # a fixture
+__all__ = ["browser", "microphone"]  # fixtures
 
 pytestmark = pytest.mark.browser
 
@@ -29,16 +23,8 @@ DRAWINGS = [block for page in pages() for block in blocks(page) if block.kind ==
 @pytest.fixture(scope="module")
 def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Mermaid as a single file, from npm."""
-    if shutil.which("npm") is None:
-        leave_out("there is no npm here")
     folder = tmp_path_factory.mktemp("mermaid")
-    packed = subprocess.run(["npm", "pack", MERMAID, "--json"], cwd=folder, check=True, capture_output=True)
-    archive = folder / json.loads(packed.stdout)[0]["filename"]
-    assert base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode() == DIGEST
-    with tarfile.open(archive) as packed_files:
-        code = packed_files.extractfile("package/dist/mermaid.min.js")
-        assert code
-        (folder / "mermaid.js").write_bytes(code.read())
+    (folder / "mermaid.js").write_bytes(from_npm(MERMAID, DIGEST, "dist/mermaid.min.js", folder))
     return folder / "mermaid.js"
 
 

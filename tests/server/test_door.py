@@ -302,9 +302,10 @@ def test_a_key_is_never_said_back_beside_something_else(offered: list[str]) -> N
 
 def test_a_stranger_learns_that_it_is_ready_and_nothing_more(serving: Serving) -> None:
     with serving(ToneSynthesizer(), api_keys="sesame") as url:
+        told = {"status": "ready", "needs_key": True}
         for path in ("/readyz", "/health"):
-            assert httpx.get(url + path).json() == {"status": "ready"}
-            assert httpx.get(url + path, headers={"Authorization": "Bearer wrong"}).json() == {"status": "ready"}
+            assert httpx.get(url + path).json() == told
+            assert httpx.get(url + path, headers={"Authorization": "Bearer wrong"}).json() == told
             assert "why" in httpx.get(url + path, headers={"Authorization": "Bearer sesame"}).json()
 
 

@@ -21,6 +21,7 @@ def test_readiness_says_what_serves_and_why(client: httpx.Client) -> None:
     assert ready.status_code == 200
     assert ready.json()["synthesizer"] == "preview"
     assert ready.json()["rung"] == "python"
+    assert (ready.json()["longest_text"], ready.json()["needs_key"]) == (20_000, False)
     assert "CosyVoice2" in ready.json()["why"]
     assert "cosyserve fetch" in ready.json()["why_zh"]
     assert client.get("/health").json() == ready.json()

@@ -1,7 +1,10 @@
 """The application: routes, the page, and the middleware around them."""
 
 import asyncio
+import base64
+import hashlib
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI, WebSocket
 from fastapi.openapi.utils import get_openapi
-from starlette.responses import FileResponse, HTMLResponse
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from cosyserve import __version__, errors
@@ -37,10 +40,28 @@ log = logging.getLogger(__name__)
 _WEB = Path(__file__).parent / "web"
 # Of newer FastAPIs, which would send queries too, and in them texts: the traces are our own. Older ones ignore it.
 _NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
-_PAGE_HEADERS = {
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'",
-}
+
+
+def _page_headers(page: str) -> dict[str, str]:
+    """Only files of this server may be loaded, sound that the page itself has made, and the scripts in the page."""
+    scripts = [
+        hashlib.sha256(each.encode()).digest() for each in re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    ]
+    sources = " ".join(["'self'", *(f"'sha256-{base64.b64encode(each).decode()}'" for each in scripts)])
+    policy = (
+        f"default-src 'self'; script-src {sources}; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
+    )
+    return {"Cache-Control": "no-cache", "Content-Security-Policy": policy}
+
+
+class _Unkept(StaticFiles):
+    """Files that a browser asks about each time, so that it never mixes those of two versions."""
+
+    def file_response(self, *arguments: Any, **named: Any) -> Response:
+        response = super().file_response(*arguments, **named)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, fleet: Fleet = ALONE) -> FastAPI:
@@ -114,16 +135,19 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
     for room in (openai, captions, jobs, lexicon, classic, xtts, cosyvoice, socket, usage, ops):
         app.include_router(room.router)
 
+    index = _WEB / "index.html"
+    page_headers = _page_headers(index.read_text(encoding="utf-8"))
+
     @app.get("/", response_class=HTMLResponse)
     async def page() -> FileResponse:
         """The page."""
-        return FileResponse(_WEB / "index.html", headers=_PAGE_HEADERS)
+        return FileResponse(index, headers=page_headers)
 
     @app.websocket("/{path:path}")
     async def nothing_here(socket: WebSocket) -> None:
         raise CosyError(errors.ROUTE_UNKNOWN)
 
-    app.mount("/web", StaticFiles(directory=_WEB))
+    app.mount("/web", _Unkept(directory=_WEB))
     return app
 
 

@@ -49,7 +49,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Door:
-    """Lets a request in or answers it. Sets `known` and `key` in the request's `state` for the routes."""
+    """Lets a request in or answers it. Sets `known`, `needs_key` and `key` in the request's `state` for the routes."""
 
     def __init__(self, app: ASGIApp, keyring: Keyring, settings: Settings, host: Host) -> None:
         self._app, self._host, self._keyring = app, host, keyring
@@ -68,26 +68,30 @@ class Door:
         except CosyError as error:
             await response_of(error)(scope, receive, send)
             return
-        scope.setdefault("state", {}).update(known=key is not None, key=key or MAIN)
+        needs_key = self._needs_key(scope, Headers(scope=scope))
+        scope.setdefault("state", {}).update(known=key is not None, needs_key=needs_key, key=key or MAIN)
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope, headers: Headers) -> Key | None:
         """The key of one that may learn everything, else None; raises `CS-AUTH-…` if it may not come in."""
         path = scope["path"]
         is_open = (path in _OPEN or path.startswith(_OPEN_FOLDER)) and scope.get("method") not in _CLOSED.get(path, ())
-        if self._keyring.needed:
-            if (key := self._keyring.find(islice(_given_keys(headers), _MOST_GIVEN))) is not None:
-                return key
-            if self._keyring.by_name or not self._host.asks(scope, headers):
-                if not is_open:
-                    raise CosyError(errors.KEY_REFUSED)
-                return None
+        if self._keyring.needed and (key := self._keyring.find(islice(_given_keys(headers), _MOST_GIVEN))) is not None:
+            return key
+        if self._needs_key(scope, headers):
+            if not is_open:
+                raise CosyError(errors.KEY_REFUSED)
+            return None
         if path == "/livez":
             return None
         self._check_host(headers)
         if not is_open:
             self._check_origin(headers)
         return MAIN
+
+    def _needs_key(self, scope: Scope, headers: Headers) -> bool:
+        """Whether a request from there is refused without a key."""
+        return self._keyring.needed and (self._keyring.by_name or not self._host.asks(scope, headers))
 
     def _check_host(self, headers: Headers) -> None:
         """A name server can point any name to this machine, and that name's pages then count as the server's own. So

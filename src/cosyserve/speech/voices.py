@@ -116,13 +116,17 @@ class Library:
         entry = names.found(self.entries, name)
         if entry is None:
             raise CosyError(errors.VOICE_ABSENT, param="name")
-        if entry.file.parent != self.folder:
+        if not self.owns(entry):
             raise CosyError(errors.VOICE_FIXED, param="name")
         with _written_to():
             for each in _entries_of(self.folder):  # the same name may be written in more than one form
                 if each.name == entry.name:
                     self._delete(each)
         self._seen = ()
+
+    def owns(self, entry: Entry) -> bool:
+        """Whether it lies in the folder that can be written to, so that it can be deleted."""
+        return entry.file.parent == self.folder
 
     def _delete(self, entry: Entry) -> None:
         """The card first, so that there is no voice without its recording."""

@@ -17,7 +17,7 @@ from cosyserve.speech.captions import CAPTION_FORMATS, caption_format
 from cosyserve.speech.encoders import FORMATS
 from cosyserve.speech.synthesizer import Options
 from cosyserve.speech.timestretch import FASTEST, SLOWEST
-from cosyserve.speech.voices import Voice
+from cosyserve.speech.voices import Library, Voice
 
 router = APIRouter(route_class=BoundedRoute, responses=RESPONSES)
 
@@ -112,6 +112,8 @@ class VoiceEntry(BaseModel):
     name: str
     name_zh: str
     languages: list[str]
+    deletable: bool
+    has_transcript: bool
 
 
 class Voices(BaseModel):
@@ -162,7 +164,8 @@ async def list_speech_models(request: Request) -> SpeechModels:
 @router.get("/v1/audio/voices")
 async def list_voices(request: Request) -> Voices:
     """The voices this server speaks in; the first is the default unless a setting names another."""
-    return Voices(voices=[_entry(voice) for voice in service_of(request).synthesizer.voices.values()])
+    synthesizer = service_of(request).synthesizer
+    return Voices(voices=[_entry(voice, synthesizer.library) for voice in synthesizer.voices.values()])
 
 
 @router.post("/v1/audio/voices", status_code=201)
@@ -188,7 +191,7 @@ async def add_voice(
     with service.quotas.take(key, 0):
         async with service.uploads.place(key.rank):
             entry = await run_sync(library.add, name, words, consent, await recording.read())
-    return _entry(entry.voice)
+    return _entry(entry.voice, library)
 
 
 @router.delete("/v1/audio/voices/{name}")
@@ -198,5 +201,13 @@ async def delete_voice(request: Request, name: Annotated[ShortText, Path()]) -> 
     return Deleted(id=name)
 
 
-def _entry(voice: Voice) -> VoiceEntry:
-    return VoiceEntry(id=voice.id, name=voice.name, name_zh=voice.name_zh, languages=list(voice.languages))
+def _entry(voice: Voice, library: Library | None) -> VoiceEntry:
+    kept = library.entries.get(voice.id) if library else None
+    return VoiceEntry(
+        id=voice.id,
+        name=voice.name,
+        name_zh=voice.name_zh,
+        languages=list(voice.languages),
+        deletable=bool(library and kept and library.owns(kept)),
+        has_transcript=bool(kept and kept.transcript),
+    )

@@ -25,6 +25,7 @@ class Status(BaseModel):
     """What clients without a key may know."""
 
     status: ServerState
+    needs_key: bool
 
 
 class Readiness(Status):
@@ -36,6 +37,7 @@ class Readiness(Status):
     synthesizer: str
     model: str
     capabilities: list[str]
+    longest_text: int
     device: str
     rung: str
     why: str
@@ -75,17 +77,19 @@ async def readyz(request: Request, response: Response) -> Readiness | Status:
     status = service.condition
     response.status_code = 200 if status in (ServerState.READY, ServerState.ASLEEP) else 503
     if not request.state.known:
-        return Status(status=status)
+        return Status(status=status, needs_key=request.state.needs_key)
     admission = service.admission
     load = await service.fleet.load(Load(admission.active, admission.waiting, service.capacity.streams))
     return Readiness(
         status=status,
+        needs_key=request.state.needs_key,
         version=__version__,
         release=service.release,
         start=service.start,
         synthesizer=service.synthesizer.name,
         model=service.synthesizer.model,
         capabilities=sorted(each.value for each in service.synthesizer.capabilities),
+        longest_text=service.settings.max_text_chars,
         device=service.synthesizer.device,
         rung=service.rung,
         why=service.choice.why,

@@ -1,232 +1,133 @@
-// The page: fills the form, asks the server for speech and plays it while it is made.
-// Every address is relative, so that the page works under any path a proxy puts it at.
+// The page: one button that speaks and stops, and the parts around it.
 
-import { decoderFor } from "./decoders.js";
-import { instructions } from "./instructions.js";
-import { Player } from "./player.js";
-import { isChinese, texts, translatePage } from "./texts.js";
-import { Waveform } from "./waveform.js";
+import { draw, nextSeed, settings, startDraft } from "./draft.js";
+import { $, keep, kept, say, show } from "./dom.js";
+import { listenTo, player, showFigures, startListening } from "./listening.js";
+import { startCode } from "./code.js";
+import { Problem, UNREACHABLE } from "./server.js";
+import { look, server, startStatus, state } from "./status.js";
+import { Take } from "./take.js";
+import { asSettings, keepNow, startTakes } from "./takes.js";
+import { languageOf, speakLanguage, texts } from "./texts.js";
+import { uttering } from "./uttering.js";
+import { loadVoices, startVoices } from "./voices.js";
 
-const SAMPLE_RATE = 24000;
-const STATE_EVERY = 5000; // ms
-const RUNNING_DRY = 1; // seconds
-const AHEAD = 60; // seconds of sound that are decoded before they are heard
-const MODELS = { "cosyvoice2-0.5b": "CosyVoice2", "cosyvoice3-0.5b": "CosyVoice3" }; // as people call them
+const DOUBLE = 400; // ms within which a second click is the same click
 
-const $ = (id) => document.getElementById(id);
-const waveform = new Waveform($("waveform"));
-let running = null; // the request being spoken: {abort, player}
-let downloadUrl = null;
+let working = null; // the AbortController of what is being spoken
+let pressed = -Infinity;
+let passing = false; // whether what went wrong is over once the server is back
 
-function headers(extra = {}) {
-  const key = sessionStorage.getItem("key");
-  return key ? { ...extra, Authorization: `Bearer ${key}` } : extra;
+function showError(error) {
+  show("error", error?.message);
+  passing = error instanceof Problem && (error.isBusy || [UNREACHABLE, "CS-SRV-001", "CS-SRV-002"].includes(error.code));
 }
 
-// What a person should read about a response that is no success.
-async function problemOf(response) {
-  const { error } = await response.json().catch(() => ({}));
-  if (response.status === 401) $("key-field").hidden = false;
-  if (!error) return `${response.status} ${response.statusText}`;
-  const message = isChinese ? `${error.message_zh}\n${error.remedy_zh}` : error.message;
-  const wait = response.headers.get("Retry-After");
-  return [message, wait && texts.retry(wait), error.code].filter(Boolean).join("\n");
+function renderButton() {
+  $("speak").textContent = working || player.playing ? texts.stop : texts.speak;
+  $("speak").classList.toggle("stopping", Boolean(working || player.playing));
 }
 
-function show(problem) {
-  $("error").hidden = !problem;
-  $("error").textContent = problem ?? "";
-}
-
-// Without the key that a server needs, it tells no more than that it is ready.
-function described(state) {
-  if (!state.synthesizer) return texts.ready;
-  const synthesizer = MODELS[state.model] ?? (state.synthesizer === "preview" ? texts.preview : state.model);
-  const load = texts.load(state.active_streams, state.max_streams);
-  const parts = [synthesizer, state.device, state.rung, load];
-  if (state.replicas > 1) parts.push(texts.replicas(state.replicas_ready, state.replicas));
-  const reason = isChinese ? state.restart_reason_zh : state.restart_reason;
-  if (state.restarts) parts.push(texts.restarts(state.restarts, reason));
-  return parts.join(" · ");
-}
-
-async function refreshState() {
-  let state = { status: "unreachable" };
-  try {
-    state = await (await fetch("readyz", { headers: headers() })).json();
-  } catch {
-    // The server is gone for now: the page says so and asks again.
-  }
-  $("state").dataset.state = state.status;
-  const starting = state.preparing ? texts.preparing(state.preparing) : texts[state.status];
-  $("state-text").textContent = state.status === "ready" ? described(state) : starting;
-  $("instructions-field").hidden = !state.capabilities?.includes("instruct");
-  $("idle").hidden = state.seconds_to_shutdown == null;
-  $("idle-text").textContent = texts.switchedOff(Math.ceil(state.seconds_to_shutdown / 60));
-  // What bounds the streams is worth a sentence where it is not what the owner has set, the kernels on a card.
-  const told = [state];
-  if (state.kernels && state.kernels.reason !== "processor") told.push(state.kernels);
-  if (state.capacity && state.capacity.bound_by !== "setting") told.push(state.capacity);
-  $("why").textContent = told.map((each) => (isChinese ? each.why_zh : each.why) ?? "").join(isChinese ? "" : " ");
-}
-
-async function keepOn() {
-  const response = await fetch("v1/idle-shutdown", { method: "DELETE", headers: headers() });
-  show(response.ok ? null : await problemOf(response));
-  await refreshState();
-}
-
-async function fillVoices() {
-  const response = await fetch("v1/audio/voices", { headers: headers() });
-  if (!response.ok) return show(await problemOf(response));
-  const chosen = $("voice").value;
-  const { voices } = await response.json();
-  $("voice").replaceChildren(
-    ...voices.map((voice) => new Option(isChinese ? voice.name_zh : voice.name, voice.id)),
-  );
-  if (chosen) $("voice").value = chosen;
-  return show(null);
-}
-
-function offer(bytes, format, mediaType) {
-  if (downloadUrl) URL.revokeObjectURL(downloadUrl);
-  downloadUrl = URL.createObjectURL(new Blob(bytes, { type: mediaType }));
-  $("download").href = downloadUrl;
-  $("download").download = `speech.${format}`;
-  $("download").hidden = false;
-}
-
-async function speak() {
-  stop();
-  show(null);
-  const format = $("format").value;
-  const request = (running = { abort: new AbortController(), player: new Player(SAMPLE_RATE) });
-  reset();
-  try {
-    await request.player.context.resume();
-    await stream(request, format);
-    await request.player.finished();
-  } catch (error) {
-    if (error instanceof TypeError) show(texts.unreachable); // what fetch throws when there is no server
-    else if (error.name !== "AbortError") show(error.message);
-  } finally {
-    request.player.close();
-    if (running === request) idle();
-  }
-}
-
-async function stream({ abort, player }, format) {
-  const asked = performance.now();
-  const response = await fetch("v1/audio/speech", {
-    method: "POST",
-    signal: abort.signal,
-    headers: headers({ "Content-Type": "application/json" }),
-    body: JSON.stringify({
-      input: $("text").value,
-      voice: $("voice").value,
-      speed: Number($("speed").value),
-      instructions: $("instructions-field").hidden ? "" : $("instructions").value,
-      response_format: format,
-    }),
-  });
-  if (!response.ok) throw new Error(await problemOf(response));
-
-  const decoder = decoderFor(format, player.context);
-  const received = [];
-  let heard = false;
-  const play = (samples) => {
-    if (!samples.length) return;
-    if (!heard) $("first-audio").textContent = `${Math.round(performance.now() - asked)} ms`;
-    heard = true;
-    player.queue(samples);
-    waveform.add(samples, player.context.sampleRate);
-  };
-  const arrived = () => {
-    if (!decoder.seconds) return;
-    $("duration").textContent = `${decoder.seconds.toFixed(1)} s`;
-    $("real-time-factor").textContent = ((performance.now() - asked) / 1000 / decoder.seconds).toFixed(3);
-  };
-  let broken = false;
-  try {
-    for (const reader = response.body.getReader(); ; ) {
-      const { value, done } = await reader.read();
-      if (done) break;
-      received.push(value);
-      decoder.push(value);
-      arrived();
-      if (isDue(decoder.waiting, player.lead)) play(await decoder.take().catch(() => [])); // too little yet: wait for more
-    }
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    broken = true;
-  }
-  if (!received.length) throw new Error(texts.lost);
-  offer(received, format, response.headers.get("Content-Type"));
-  decoder.end();
-  arrived();
-  try {
-    while (decoder.waiting) {
-      await player.until(AHEAD);
-      if (player.closed) break;
-      play(await decoder.take());
-    }
-  } catch {
-    throw new Error(texts.unplayable);
-  }
-  if (broken) show(texts.brokenOff);
-}
-
-// Whether sound is to be decoded: not a breath at a time, unless silence is near, and not long before it is heard.
-function isDue(waiting, lead) {
-  return waiting > 0 && (lead < RUNNING_DRY || (waiting > RUNNING_DRY && lead < AHEAD));
+function press(event) {
+  event?.preventDefault();
+  const now = performance.now();
+  if (now - pressed < DOUBLE) return;
+  pressed = now;
+  if (working || player.playing) stop();
+  else speak([settings().seed]);
 }
 
 function stop() {
-  if (!running) return;
-  running.abort.abort();
-  running.player.close();
-  idle();
+  if (working) say(texts.stopped);
+  working?.abort();
+  player.pause();
 }
 
-function reset() {
-  $("speak").hidden = true;
-  $("stop").hidden = false;
-  $("download").hidden = true;
-  for (const id of ["first-audio", "real-time-factor", "duration"]) $(id).textContent = "–";
-  waveform.reset();
-  requestAnimationFrame(animate);
+// One take for each seed, one after the other; the first is heard while it arrives.
+async function speak(seeds) {
+  showError(null);
+  const mine = (working = new AbortController());
+  renderButton();
+  const unlocking = player.unlock(); // while the click still counts
+  try {
+    for (const [index, seed] of seeds.entries()) await speakOne({ ...asSettings(settings()), seed }, index === 0, mine.signal);
+    nextSeed();
+  } catch (error) {
+    if (error.name !== "AbortError") fail(error);
+  } finally {
+    await unlocking;
+    if (working === mine) working = null;
+    showWaiting(0);
+    renderButton();
+  }
 }
 
-function idle() {
-  running = null;
-  $("speak").hidden = false;
-  $("stop").hidden = true;
+function fail(error) {
+  showError(error instanceof Problem ? error : new Problem("page", String(error.message ?? error)));
+  if (error.code === "CS-VOICE-001") loadVoices();
+  if ([UNREACHABLE, "CS-AUTH-001"].includes(error.code)) look();
 }
 
-function animate() {
-  waveform.draw(running ? running.player.position : Infinity);
-  if (running) requestAnimationFrame(animate);
+async function speakOne(asked, heard, signal) {
+  const take = new Take(asked);
+  const done = uttering(take, signal, showWaiting);
+  if (heard) take.addEventListener("news", () => begin(take), { once: true });
+  take.addEventListener("news", () => showFigures(take));
+  try {
+    await done;
+  } finally {
+    if (take.arrived) await keepNow(take);
+    else take.close();
+  }
 }
 
-$("form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  speak();
+function begin(take) {
+  listenTo(take);
+  say(texts.speaking);
+  player.play();
+}
+
+let waited = false;
+
+// A full server: said once, and shown each second.
+function showWaiting(seconds) {
+  show("waiting", seconds ? texts.busy(seconds) : null);
+  $("cancel").hidden = !seconds;
+  if (seconds && !waited) say(texts.busy(seconds));
+  waited = Boolean(seconds);
+}
+
+function byKey(event) {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.closest("#form")) press(event);
+  if (event.key === "Escape" && !$("voices-dialog").open && (working || player.playing)) stop();
+}
+
+function startLanguage() {
+  const chosen = kept("language") ?? languageOf(navigator.language);
+  for (const button of document.querySelectorAll("[data-language]"))
+    button.addEventListener("click", () => {
+      keep("language", button.dataset.language);
+      speakLanguage(button.dataset.language);
+    });
+  speakLanguage(chosen);
+}
+
+$("unscripted").remove();
+startLanguage();
+startDraft();
+startListening();
+startTakes();
+startCode();
+startVoices();
+startStatus();
+
+$("form").addEventListener("submit", press);
+$("cancel").addEventListener("click", () => {
+  stop();
+  $("speak").focus();
 });
-$("stop").addEventListener("click", stop);
-$("keep-on").addEventListener("click", keepOn);
-$("speed").addEventListener("input", () => ($("speed-value").textContent = `${$("speed").value}×`));
-$("key").addEventListener("change", () => {
-  sessionStorage.setItem("key", $("key").value.trim());
-  fillVoices();
-  refreshState();
-});
-window.addEventListener("resize", () => running || waveform.draw(Infinity));
-
-translatePage();
-$("known-instructions").replaceChildren(
-  ...instructions.map(([words, english, chinese]) => new Option(isChinese ? chinese : english, words)),
-);
-$("text").value = texts.sample;
-fillVoices();
-refreshState();
-setInterval(refreshState, STATE_EVERY);
+$("three").addEventListener("click", () => working || speak([draw(), draw(), draw()]));
+document.addEventListener("keydown", byKey);
+document.addEventListener("translated", renderButton);
+player.addEventListener("change", renderButton);
+server.addEventListener("kind", () => passing && state.status === "ready" && showError(null));

@@ -1,156 +1,195 @@
-// Bytes as they arrive, to samples as they are played: `push` keeps the bytes, `take` gives the next samples that can be
-// decoded. Until then sound has the size that it came with, so that of a long text little more than that is in memory.
+// Bytes as they arrive, to sound from any place. Bytes are kept as they came, in one piece; `part(from)` gives what is to be
+// heard from a sample on: samples where they are plain, else a few frames for the browser to decode. So a long text takes
+// little more memory than its bytes, and the work is in proportion to what is heard.
 
 import { framings, wavHeader } from "./framing.js";
 
-const RATE = 24000; // of all samples here
+export const RATE = 24000; // of all samples here
 const PORTION = 30 * RATE; // at most taken at once
+const BEFORE = 0.25 * RATE; // decoded before a part and thrown away: a frame sounds right only after others
+const AFTER = 0.1 * RATE; // left to the next part
 
-// 16-bit samples, behind a header of which `headerSize` says the size once it is whole.
-class PcmDecoder {
-  constructor(headerSize) {
-    this.headerSize = headerSize;
-    this.header = new Uint8Array(0); // as long as it is not whole
-    this.chunks = [];
-    this.untaken = this.taken = 0; // bytes
-  }
-
-  // How much sound has arrived.
-  get seconds() {
-    return (this.taken + this.untaken) / 2 / RATE;
-  }
-
-  // How much of it can be taken, in seconds.
-  get waiting() {
-    return (this.untaken >> 1) / RATE;
-  }
+// Bytes that grow at their end.
+export class Bytes {
+  #room = new Uint8Array(1 << 16);
+  length = 0;
 
   push(bytes) {
-    let samples = bytes;
-    if (this.header) {
-      this.header = joined([this.header, bytes]);
-      const size = this.headerSize(this.header);
-      if (size === null) return;
-      samples = this.header.subarray(size);
-      this.header = null;
+    if (this.length + bytes.length > this.#room.length) {
+      const room = new Uint8Array(Math.max(2 * this.#room.length, this.length + bytes.length));
+      room.set(this.from(0));
+      this.#room = room;
     }
-    this.untaken += samples.length;
-    this.chunks.push(samples);
+    this.#room.set(bytes, this.length);
+    this.length += bytes.length;
   }
 
-  end() {}
-
-  async take() {
-    const count = Math.min(this.untaken >> 1, PORTION);
-    const view = new DataView(this.#bytes(count * 2).buffer);
-    const samples = new Float32Array(count);
-    for (let i = 0; i < count; i++) samples[i] = view.getInt16(i * 2, true) / 32768;
-    return samples;
-  }
-
-  #bytes(size) {
-    const bytes = new Uint8Array(size);
-    for (let at = 0; at < size; ) {
-      const chunk = this.chunks.shift();
-      const used = chunk.subarray(0, size - at);
-      bytes.set(used, at);
-      at += used.length;
-      if (used.length < chunk.length) this.chunks.unshift(chunk.subarray(used.length));
-    }
-    this.untaken -= size;
-    this.taken += size;
-    return bytes;
+  // A view, which is right until the next push.
+  from(start, end = this.length) {
+    return this.#room.subarray(start, end);
   }
 }
 
-// What the browser itself decodes, a few frames at a time. Those before them are decoded again, since a frame sounds right
-// only after others; and the last moment of a part is left to the next one.
-class FrameDecoder {
-  static BEFORE = 0.25 * RATE;
-  static AFTER = 0.1 * RATE;
+// 16-bit samples, behind a header of which `headerSize` says the size once it is whole.
+class PcmDecoder {
+  bytes = new Bytes();
+  #start = null;
+  #headerSize;
 
-  constructor(nextFrame, context) {
-    this.nextFrame = nextFrame;
-    this.context = context;
-    this.rest = new Uint8Array(0); // of a frame that is not whole yet
-    this.head = [];
-    this.frames = []; // {bytes, from, to}: where a frame lies in the sound, in samples
-    this.arrived = this.taken = 0; // samples
-    this.added = null; // by the codec, to the length of a part
-    this.inParts = true;
-    this.ended = false;
+  constructor(headerSize) {
+    this.#headerSize = headerSize;
   }
 
-  get seconds() {
-    return this.arrived / RATE;
+  // Samples that have arrived, all of which can be heard.
+  get arrived() {
+    return this.#start === null ? 0 : (this.bytes.length - this.#start) >> 1;
   }
 
-  get waiting() {
-    if (!this.frames.length) return 0;
-    return Math.max(0, this.arrived - this.taken - (this.ended ? 0 : FrameDecoder.AFTER)) / RATE;
+  get available() {
+    return this.arrived;
   }
 
   push(bytes) {
-    let left = joined([this.rest, bytes]);
-    for (let found; (found = this.nextFrame(left)); left = left.subarray(found.size)) {
-      const frame = left.subarray(0, found.size);
-      if (found.samples === null) this.head.push(frame);
-      else this.#add(frame, found.samples);
+    this.bytes.push(bytes);
+    this.#start ??= this.#headerSize(this.bytes.from(0));
+  }
+
+  end() {
+    this.ended = true;
+  }
+
+  part(from) {
+    const count = Math.max(0, Math.min(this.arrived - from, PORTION));
+    const bytes = this.bytes.from(this.#start + 2 * from, this.#start + 2 * (from + count));
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const samples = new Float32Array(count);
+    for (let i = 0; i < count; i++) samples[i] = view.getInt16(i * 2, true) / 32768;
+    return { samples, isLast: Boolean(this.ended) && from + count === this.arrived };
+  }
+}
+
+// Frames that the browser decodes: where each begins, in bytes and in samples.
+class FrameDecoder {
+  bytes = new Bytes();
+  arrived = 0; // samples
+  #nextFrame;
+  #read = 0; // bytes that are in frames
+  #head = 0; // bytes before the sound, which belong to every part
+  #at = []; // of frames: byte
+  #from = []; // of frames: sample
+
+  constructor(nextFrame) {
+    this.#nextFrame = nextFrame;
+  }
+
+  get available() {
+    return Math.max(0, this.arrived - (this.ended ? 0 : AFTER));
+  }
+
+  push(bytes) {
+    this.bytes.push(bytes);
+    for (let found; (found = this.#nextFrame(this.bytes.from(this.#read))); this.#read += found.size) {
+      if (found.samples === null && !this.#at.length) this.#head += found.size;
+      else this.#add(found.samples ?? 0);
     }
-    this.rest = left.slice();
   }
 
   // No more comes: what is left is the last frame.
   end() {
-    if (this.rest.length) this.#add(this.rest, 1);
-    this.rest = new Uint8Array(0);
+    if (this.#read < this.bytes.length && (this.#head || this.#at.length)) this.#add(1);
+    this.#read = this.bytes.length;
     this.ended = true;
   }
 
-  async take() {
-    const first = this.inParts ? this.frames.findIndex((frame) => frame.to > this.taken - FrameDecoder.BEFORE) : 0;
-    const part = this.frames.slice(first).filter((frame) => !this.inParts || frame.from < this.taken + PORTION);
-    if (!part.length) return new Float32Array(0);
-    const isLast = this.ended && part.at(-1) === this.frames.at(-1);
-    const { from } = part[0];
-    const length = part.at(-1).to - from;
-    const buffer = await this.context.decodeAudioData(joined([...this.head, ...part.map((frame) => frame.bytes)]).buffer);
-    if (!isLast && !this.#asExpected(buffer.length - length)) {
-      this.inParts = false;
-      return this.take();
+  // {encoded, skip, length, added, isLast}: of what is decoded, `skip` samples are to be left out and `length` kept, or all
+  // that follow in the last part. It should be `expected` samples long, and is by what a codec adds. `whole` begins at the
+  // beginning, for browsers that decode a part in another way; `cut` leaves the last frame out, of which not all has come.
+  part(from, whole = false, cut = false) {
+    const isShort = Boolean(this.ended) && this.arrived <= PORTION;
+    const first = whole || isShort ? 0 : Math.max(0, this.#frameAt(from - BEFORE));
+    const frames = this.#at.length - (cut ? 1 : 0);
+    const end = Math.min(this.#frameAt(from + PORTION) + 1, frames);
+    const isLast = Boolean(this.ended) && end >= frames;
+    if (end <= first) return { encoded: new Uint8Array(0), isLast };
+    const start = this.#from[first] ?? 0;
+    const stop = this.#from[end] ?? this.arrived;
+    return {
+      encoded: joined(this.bytes.from(0, this.#head), this.bytes.from(this.#at[first] ?? 0, this.#at[end] ?? this.#read)),
+      skip: from - start,
+      length: Math.max(0, stop - AFTER - from),
+      expected: stop - start,
+      isLast,
+    };
+  }
+
+  // The last frame that begins at or before a sample.
+  #frameAt(sample) {
+    let low = 0;
+    let high = this.#from.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#from[middle] <= sample) low = middle + 1;
+      else high = middle;
     }
-    if (this.inParts) this.frames.splice(0, first);
-    const end = Math.max(this.taken, isLast ? from + buffer.length : from + length - FrameDecoder.AFTER);
-    const samples = buffer.getChannelData(0).slice(this.taken - from, end - from);
-    this.taken = end;
-    if (isLast) this.frames = [];
-    return samples;
+    return low - 1;
   }
 
-  // Whether this browser decodes a part as it does the beginning. Where it does not, all is decoded from there each time.
-  #asExpected(added) {
-    this.added ??= added;
-    return !this.inParts || Math.abs(added - this.added) < 0.005 * RATE;
-  }
-
-  #add(bytes, samples) {
-    this.frames.push({ bytes, from: this.arrived, to: this.arrived + samples });
+  #add(samples) {
+    this.#at.push(this.#read);
+    this.#from.push(this.arrived);
     this.arrived += samples;
   }
 }
 
-function joined(parts) {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
+function joined(first, second) {
+  const bytes = new Uint8Array(first.length + second.length);
+  bytes.set(first);
+  bytes.set(second, first.length);
   return bytes;
 }
 
-export function decoderFor(format, context) {
+export function decoderFor(format) {
   if (format === "pcm") return new PcmDecoder(() => 0);
   if (format === "wav") return new PcmDecoder(wavHeader);
-  return new FrameDecoder(framings[format](), context);
+  return new FrameDecoder(framings[format]());
+}
+
+// Samples of parts, where the browser decodes them: `decode` takes an ArrayBuffer and gives an AudioBuffer. `part` asks for a
+// part as `FrameDecoder.part` does.
+export class Samples {
+  #decode;
+  #part;
+  #added = null; // samples, by the codec, to the length of a part
+  #inParts = true;
+  #begun = false;
+
+  constructor(decode, part) {
+    this.#decode = decode;
+    this.#part = part;
+  }
+
+  async from(sample, cut = false) {
+    if (sample > 0 && !this.#begun) await this.from(0); // the beginning is what other parts are held against
+    this.#begun = true;
+    const part = await this.#part(sample, !this.#inParts, cut);
+    if (part.samples) return part;
+    if (!part.encoded.length) return { samples: new Float32Array(0), isLast: part.isLast };
+    const buffer = await this.#decode(part.encoded.buffer).catch((error) => {
+      if (!part.isLast || cut) throw error;
+      return null;
+    });
+    if (!buffer) return this.from(sample, true); // the stream broke off in its last frame
+    if (!part.isLast && !this.#asExpected(buffer.length - part.expected)) {
+      this.#inParts = false;
+      return this.from(sample);
+    }
+    const end = part.isLast ? buffer.length : part.skip + part.length;
+    return { samples: buffer.getChannelData(0).slice(part.skip, end), isLast: part.isLast };
+  }
+
+  // Whether this browser decodes a part as it does the beginning. Where it does not, all is decoded from there each time.
+  #asExpected(added) {
+    this.#added ??= added;
+    return !this.#inParts || Math.abs(added - this.#added) < 0.005 * RATE;
+  }
 }
