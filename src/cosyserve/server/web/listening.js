@@ -78,7 +78,7 @@ function renderTime() {
   slider.max = take.seconds.toFixed(1);
   slider.step = Math.max(0.1, Number((take.seconds / 200).toFixed(1)));
   if (!dragged) slider.value = at;
-  slider.setAttribute("aria-valuetext", texts.positionOf(clock(at), clock(take.seconds)));
+  slider.setAttribute("aria-valuetext", texts.timeOf(clock(at), clock(take.seconds)));
   $("clock").textContent = `${clock(at)} / ${clock(take.seconds)}`;
   mark(take, at);
   if (!drawing && !reducedMotion() && player.playing) drawing = requestAnimationFrame(animate);
