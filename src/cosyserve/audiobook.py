@@ -20,7 +20,7 @@ from anyio.to_thread import run_sync
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.settings import Settings
-from cosyserve.speech.binding import Bound, bound
+from cosyserve.speech.binding import Progress, bind_to_file
 from cosyserve.speech.captions import Caption, expect_writable, write
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.encoders import BOOK_FORMATS, Format
@@ -104,8 +104,8 @@ def _bind(
     book: Book, passages: Passages, fmt: Format, speed: float, settings: Settings, output: Path
 ) -> Sequence[Caption]:
     parts = list(book.passages)
-    binding = bound(output, book, passages, fmt, speed, label_of(settings))
-    last = Bound(0)
+    binding = bind_to_file(output, book, passages, fmt, speed, label_of(settings))
+    last = Progress(0)
     with _shown("Writing", len(parts), 0) as shown, closing(binding):
         for so_far in binding:
             shown.add(1)

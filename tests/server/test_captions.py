@@ -229,9 +229,9 @@ def test_what_is_kept_is_bounded_in_number_size_and_time() -> None:
     kept, fmt = KeptCaptions(lambda: clock[0]), CAPTION_FORMATS["json"]
 
     def keep(text: str) -> str:
-        place = kept.place(fmt)
-        place.fill([Caption(text, 0, 1)])
-        return place.id
+        pending = kept.pending(fmt)
+        pending.fill([Caption(text, 0, 1)])
+        return pending.id
 
     def there(caption_id: str) -> bool:
         try:

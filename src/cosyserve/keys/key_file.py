@@ -21,10 +21,10 @@ from cosyserve.host.ownership import expect_readable
 from cosyserve.keys.key import LONGEST_NAME, NO_LIMITS, Limits, NamedKey, Priority, composed, fits
 
 NAME = "keys.json"
-MOST = 500  # each of which is compared with the key of each request
+MOST = 500  # because the key of each request is compared with all of them
 _PREFIX = "cosy-"  # by which people and scanners tell a key that was published by mistake
 _BYTES = 32
-_UNKNOWN = (0,)  # of a link to nothing, and of what may not be looked at
+_UNKNOWN = (0,)  # stamp of a dangling link, and of a file that cannot be examined
 
 
 class _Kept(BaseModel):

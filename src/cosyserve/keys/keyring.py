@@ -78,7 +78,7 @@ class Keyring:
             self._take_in(self._file.read(), seen)
         except CosyError as error:
             self._seen, self.by_name = seen, True
-            log.error("%s", error)  # those that were known go on working
+            log.error("%s", error)  # the keys that were known go on working
 
     def _take_in(self, keys: Sequence[NamedKey], seen: tuple[int, ...]) -> None:
         self._named, self._seen, self.by_name = {key.name: key for key in keys}, seen, True

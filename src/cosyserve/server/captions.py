@@ -29,8 +29,8 @@ class KeptCaptions:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now, self._kept, self._characters = now, OrderedDict[str, _Kept](), 0
 
-    def place(self, fmt: CaptionFormat) -> "Place":
-        return Place(self, fmt)
+    def pending(self, fmt: CaptionFormat) -> "PendingCaptions":
+        return PendingCaptions(self, fmt)
 
     def keep(self, caption_id: str, captions: Sequence[Caption], fmt: CaptionFormat) -> None:
         kept = _Kept(fmt.written(captions), fmt, self._now() + _SECONDS)
@@ -55,11 +55,11 @@ class KeptCaptions:
         return len(self._kept) > _MOST or self._characters > _MOST_CHARACTERS or oldest.until <= self._now()
 
 
-class Place:
-    """Where the captions of one response will be, whose id is known before them. Nobody can guess it."""
+class PendingCaptions:
+    """The captions of one response, whose id is known before they are. Nobody can guess the id."""
 
-    def __init__(self, shelf: KeptCaptions, fmt: CaptionFormat) -> None:
-        self._shelf, self._fmt, self.id = shelf, fmt, uuid.uuid4().hex
+    def __init__(self, kept: KeptCaptions, fmt: CaptionFormat) -> None:
+        self._kept, self._fmt, self.id = kept, fmt, uuid.uuid4().hex
 
     def fill(self, captions: Sequence[Caption]) -> None:
-        self._shelf.keep(self.id, captions, self._fmt)
+        self._kept.keep(self.id, captions, self._fmt)

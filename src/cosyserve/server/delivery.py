@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO, Any
 
-from cosyserve.server.captions import Place
+from cosyserve.server.captions import PendingCaptions
 from cosyserve.server.metrics import Stopwatch
 from cosyserve.server.quotas import Taken
 from cosyserve.server.service import Service
@@ -52,10 +52,10 @@ class Delivery:
         speech: SpeechRequest,
         fmt: Format,
         taken: Taken,
-        place: Place | None = None,
+        pending: PendingCaptions | None = None,
     ) -> None:
-        """Captions also go to `place`, before the last of the audio leaves."""
-        self._place_of_captions = place
+        """Captions also go to `pending`, before the last of the audio leaves."""
+        self._pending = pending
         self._service, self._endpoint = service, endpoint
         self._speech, self._format, self._taken = speech, fmt, taken
         self._sent = False  # whether there was anything to hear
@@ -145,8 +145,8 @@ class Delivery:
         with self._encoding.piece():
             data = await service.encode(output.finish)
         self.captions = output.captions
-        if self._place_of_captions:
-            self._place_of_captions.fill(self.captions)
+        if self._pending:
+            self._pending.fill(self.captions)
         self.stopwatch.made(output.seconds)
         yield data
 

@@ -1,4 +1,4 @@
-"""Whether a key may use more, how much it has used, and when it may use more again."""
+"""The limits of keys: whether a request fits, how much is left, and when there is room again."""
 
 import math
 import time
@@ -173,7 +173,7 @@ class Quotas:
         ]
 
     def _minute(self, key: Key) -> _Minute:
-        """What was counted of keys that are gone is dropped."""
+        """Counts of keys that are gone are dropped."""
         if key.name not in self._minutes:
             known = {MAIN.name, *self._keyring.named}
             self._minutes = {name: minute for name, minute in self._minutes.items() if name in known}
@@ -221,7 +221,7 @@ def _of_day(name: LimitName, limit: int | None, used: int, more: int, midnight: 
 
 
 def _duration(seconds: int, hours: str, minutes: str, last: str, between: str = " ") -> str:
-    """Without the units that are 0 in front: `12s`, `6m0s`."""
+    """Without leading units that are 0: `12s`, `6m0s`."""
     parts = [(seconds // 3600, hours), (seconds // 60 % 60, minutes), (seconds % 60, last)]
     while len(parts) > 1 and not parts[0][0]:
         del parts[0]

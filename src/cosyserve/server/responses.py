@@ -110,8 +110,8 @@ class SpeechResponse(Response):
         self._framing: Framing = framing or Raw()
         key = key_of(request)
         taken = service.quotas.take(key, speech.characters)
-        place = service.captions.place(captions) if captions else None
-        self._delivery = Delivery(service, request.scope["route"].path, speech, fmt, taken, place)
+        pending = service.captions.pending(captions) if captions else None
+        self._delivery = Delivery(service, request.scope["route"].path, speech, fmt, taken, pending)
         self._stall_seconds = service.settings.stall_seconds
         self._started = False
         headers = {
@@ -123,8 +123,8 @@ class SpeechResponse(Response):
         }
         if label := self._delivery.label:
             headers[HEADER] = label.entry
-        if place:
-            headers[CAPTIONS_HEADER] = place.id
+        if pending:
+            headers[CAPTIONS_HEADER] = pending.id
         super().__init__(headers=headers, media_type=self._framing.media_type(fmt))
         del self.headers["content-length"]
 

@@ -18,8 +18,8 @@ from cosyserve.text.book import Book, Passage
 
 
 @dataclass(frozen=True)
-class Bound:
-    """Seconds of sound that have been written; once all are, what was said when."""
+class Progress:
+    """Seconds of sound written so far, and at the end the captions."""
 
     seconds: float
     captions: Sequence[Caption] = ()
@@ -27,26 +27,26 @@ class Bound:
 
 def bind(
     book: Book, passages: Passages, fmt: Format, speed: float, label: Label | None, file: IO[bytes]
-) -> Generator[Bound]:
-    """Writes `book`, all of whose passages are there, into `file`, which can be sought. Yields how
-    far it is after each passage, and at the end with the captions; closing the iterator stops the work."""
+) -> Generator[Progress]:
+    """Writes `book`, whose passages have all been spoken, into `file`, which must be seekable. Yields its progress
+    after each passage, and at the end once more, with the captions. Closing the iterator stops the work."""
     output = Output(fmt, speed, file, label, tags_of(book, passages, speed, label))
     for passage in book.passages:
         for written, sound in passages.read(passage):
             output.begin_segment(written)
             output.push(sound)
         output.begin_segment("")
-        for pcm in silence(passage.pause * speed):  # which it is played at
+        for pcm in silence(passage.pause * speed):  # so that it lasts `pause` once its speed has been changed
             output.push(pcm)
-        yield Bound(output.seconds)
+        yield Progress(output.seconds)
     output.finish()
-    yield Bound(output.seconds, output.captions)
+    yield Progress(output.seconds, output.captions)
 
 
-def bound(
+def bind_to_file(
     path: Path, book: Book, passages: Passages, fmt: Format, speed: float, label: Label | None
-) -> Generator[Bound]:
-    """The same for a file that is complete or absent."""
+) -> Generator[Progress]:
+    """`bind` to the file `path`, which is complete or absent."""
     with writing_atomically(path) as file:
         yield from bind(book, passages, fmt, speed, label, file)
 

@@ -116,14 +116,14 @@ class Loaded:
         free()
 
     def _wait_for_room(self, parts: Parts, runtime: Runtime) -> None:
-        """As long as others that hold memory of the card, a predecessor say, may let go of it."""
+        """As long as others, such as a server before this one, may give memory of the card back."""
         while not self._closing.wait(_LOOK_SECONDS):
             if parts.streams > self.capacity.streams and not self._grow(parts, runtime):
                 return
 
     def _grow(self, parts: Parts, runtime: Runtime) -> bool:
-        """Make room for more streams, and wait until it is in use; False where that failed for another reason than that
-        there is none after all."""
+        """Make room for one more stream, and wait until it is in use. True if that worked, or if there was no memory
+        after all; False if it failed for another reason."""
         more = self.capacity.streams + 1
         try:
             self.capacity = runtime.grow(lambda: parts.made(more)).result()
@@ -142,7 +142,7 @@ class Loader:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._kept: Weights | None = None
-        self._bytes = 0  # of a card that the weights take
+        self._bytes = 0  # that the weights take on a card
 
     def first(self) -> Loaded:
         """Raises what reading a model and making a `Loaded` raise."""
@@ -152,7 +152,7 @@ class Loader:
         return Loaded(self._model, weights)
 
     def again(self) -> Loaded:
-        """Raises `CS-SLEEP-001` where others have taken the memory, of which nothing is then held."""
+        """Raises `CS-SLEEP-001` if others have taken the memory; then none of it is held here."""
         began = time.monotonic()
         self._expect_room()
         try:
@@ -181,15 +181,15 @@ class Loader:
         )
 
     def _keep(self) -> None:
-        """Read what is on disk, as at the start: what was on the card has been rearranged for it."""
+        """Read the weights from disk, as at the start, because those on the card have been rearranged for it."""
         try:
             self._kept = self._model.read("cpu")
-        except Exception as problem:  # who wakes it may have more luck, or the reason
+        except Exception as problem:  # waking reads them again, and succeeds or says why not
             log.warning("The weights cannot be kept in memory: %s", problem)
 
     def _made(self) -> Loaded:
         device = self._model.config.device
-        weights, self._kept = self._kept, None  # where moving them ends halfway, they are read from disk the next time
+        weights, self._kept = self._kept, None  # if moving them fails halfway, the next time reads them from disk
         if weights is None:
             weights = self._model.read(device)
         else:
@@ -202,7 +202,7 @@ class Loader:
         return loaded
 
     def _expect_room(self) -> None:
-        """Before any memory is taken that others may be about to use."""
+        """Raises `CS-SLEEP-001` before any memory is taken that others may be about to use."""
         device = self._model.config.device
         if device.startswith("cuda") and not streams_beside(_free_bytes(device), self._bytes, self._model):
             raise self._no_room()
@@ -213,18 +213,18 @@ class Loader:
 
 
 def streams_beside(free: int, weights: int, model: Model) -> int:
-    """For how many streams a card has room, of whose memory `free` bytes are not in use, once the weights are in."""
+    """The streams that a card with `free` bytes has room for, beside weights of so many bytes."""
     config = model.config
     frames = frames_behind(config.keep_tokens)
     return shared_out(room(free - weights), model.sizes.flow, frames, config.dtype.itemsize).streams
 
 
 def free() -> None:
-    """Give back what nothing refers to any more: what was in use has references in circles."""
+    """Give back memory that is no longer used. A runtime's objects refer to each other in circles, so collect first."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-        torch._C._cuda_clearCublasWorkspaces()  # PyTorch keeps one for each stream that there was
+        torch._C._cuda_clearCublasWorkspaces()  # PyTorch keeps one for each CUDA stream that there was
         torch.cuda.empty_cache()
     host_memory.give_memory_back()
 

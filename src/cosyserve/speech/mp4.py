@@ -1,4 +1,4 @@
-"""Adds a text of any name to an MP4's metadata, which libav does not do beside the names that players know."""
+"""Adds a text of any name to an MP4's metadata. libav cannot do that together with the names that players know."""
 
 import io
 import struct
@@ -17,7 +17,7 @@ def add_text(file: IO[bytes], name: str, text: str) -> None:
     for box in _PATH:
         begin = _find(moov, box, begin, opened[-1])
         opened.append(begin)
-        begin += _HEAD.size + (4 if box == b"meta" else 0)  # its version stands before what is in it
+        begin += _HEAD.size + (4 if box == b"meta" else 0)  # which has a version before its content
     added = _freeform(name, text)
     end = opened[-1] + _size(moov, opened[-1])
     moov[end:end] = added

@@ -1,7 +1,8 @@
 """The passages of a long text that have been spoken already, on disk.
 
-Each is a FLAC with its segments' words beside it, named after what was said and how. So whoever speaks the text again
-finds what there is, and after a change of the text only the changed passages are spoken anew.
+Each is a FLAC, beside a file with the words of its segments. Both are named by a digest of the words and of how they
+are spoken. So a second run finds what is there, and after a change of the text only the changed passages are spoken
+again.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ _ENDING, _WORDS = ".flac", ".json"
 
 @dataclass(frozen=True)
 class Part:
-    """A segment of a passage as it was written, and as it sounds."""
+    """A segment of a passage: its text as written, and its samples."""
 
     written: str
     pcm: Pcm
@@ -52,7 +53,7 @@ class Passages:
         return [passage for path, passage in wanted.items() if not path.is_file()]
 
     def keep(self, passage: Passage, parts: Sequence[Part]) -> None:
-        """Writes what was spoken; raises OSError. The sound comes last: where it is, all is."""
+        """Writes what was spoken; raises OSError. The sound is written last, so a passage with sound is complete."""
         write_atomically(self._words(passage), json.dumps([(part.written, part.pcm.size) for part in parts]))
         with writing_atomically(self.path(passage)) as file:
             writer = _FORMAT.writer(file)

@@ -26,21 +26,21 @@ async def at_once(work: Work) -> Pcm | None:
 
 @dataclass(frozen=True)
 class Reader:
-    """How passages are spoken. `longest` bounds the seconds of a segment; `turn` does the work for one as soon as there
-    is room, and gives None if something came between, after which the segment is spoken again."""
+    """How passages are spoken. `longest` bounds the seconds of a segment. `turn` speaks a segment once there is room,
+    and returns None if a request took the room before it was finished; then the segment is spoken again."""
 
     synthesizer: Synthesizer
     voice: Voice
     words: Words
     options: Options
     longest: float
-    speed: float = 1.0  # at which it will be played, for the pauses in SSML
+    speed: float = 1.0  # of the finished file, for the pauses in SSML
     normalize: bool = True
     ssml: bool = False
     turn: Callable[[Work], Awaitable[Pcm | None]] = at_once
 
     async def read(self, passage: Passage) -> list[Part]:
-        """Each segment, its speed not yet changed; raises as `speak` does."""
+        """Each segment at the synthesizer's own speed; raises as `speak` does."""
         segments = whole(
             passage.text,
             normalize=self.normalize,

@@ -1,7 +1,7 @@
-"""Sleep: what speaks is let go of while nobody speaks, and made again for the first who asks.
+"""Sleep: the loaded model is let go of while nobody needs it, and loaded again for the next request.
 
-Falling asleep and waking are done one after the other in a thread of their own. Whoever asks meanwhile waits for it,
-and all who ask at once wake it once.
+Falling asleep and waking take turns in a thread of their own. A request that comes meanwhile waits for that, and
+requests that come together wake the model once.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from cosyserve.errors import CosyError
 log = logging.getLogger(__name__)
 
 _RETRY_AFTER = 5  # seconds: about as long as waking takes
-_FAILURES = 3  # one after the other and not for want of memory, after which it is this process that is at fault
+_FAILURES = 3  # in a row, other than for want of memory, after which the process counts as broken
 
 
 class Sleeper(Protocol):
@@ -38,11 +38,11 @@ S = TypeVar("S")
 
 
 class Rest(Generic[S]):
-    """`make` is called in a thread and makes what speaks; where it raises, all stays asleep, and who asks next tries
-    again. `let_go` is called there, too, once nobody uses it."""
+    """`make` loads the model, in a thread. If it raises, the model stays asleep, and the next request tries again.
+    `let_go` is called in the same thread once nobody uses the model."""
 
     def __init__(self, loaded: S, make: Callable[[], S], let_go: Callable[[S], None], seconds: float) -> None:
-        """Awake, with `loaded`. Who wakes it waits for `seconds` at most."""
+        """Awake, with `loaded`. A request waits for at most `seconds` until it wakes."""
         self._loaded: S | None = loaded
         self._make, self._let_go, self._seconds = make, let_go, seconds
         self._lock, self._users = threading.Lock(), 0
@@ -63,8 +63,8 @@ class Rest(Generic[S]):
 
     @asynccontextmanager
     async def awake(self) -> AsyncIterator[S]:
-        """What speaks; it does not fall asleep meanwhile. Raises `CS-SLEEP-002` where waking takes too long, and what
-        `make` raises."""
+        """The loaded model, which stays awake until the body ends. Raises `CS-SLEEP-002` if waking takes too long, and
+        what `make` raises."""
         with self._lock:
             self._users += 1
         try:
@@ -77,7 +77,7 @@ class Rest(Generic[S]):
         return await asyncio.wrap_future(self._thread.submit(self._sleep))
 
     def close(self) -> S | None:
-        """What speaks, if anything does. To be called once, at the end."""
+        """The loaded model if it is awake. To be called once, at the end."""
         self._thread.shutdown(cancel_futures=True)
         return self._loaded
 
@@ -88,7 +88,7 @@ class Rest(Generic[S]):
             self._waking = waking = self._waking or self._thread.submit(self._wake)
         woken = asyncio.wrap_future(waking)
         woken.add_done_callback(_seen)
-        await asyncio.wait((woken,), timeout=self._seconds)  # who leaves does not end it for the others
+        await asyncio.wait((woken,), timeout=self._seconds)  # a client that leaves does not end it for the others
         if not woken.done():
             raise CosyError(errors.WAKING, retry_after=_RETRY_AFTER, seconds=self._seconds)
         return woken.result()
@@ -106,7 +106,7 @@ class Rest(Generic[S]):
         return loaded
 
     def _judge(self, problem: Exception) -> None:
-        log.warning("It could not be woken: %s", problem)
+        log.warning("The model could not be woken: %s", problem)
         if isinstance(problem, CosyError) and problem.fault is errors.NO_ROOM_TO_WAKE:
             return  # others have the memory, and may give it back
         self._failures += 1
@@ -120,12 +120,12 @@ class Rest(Generic[S]):
             loaded, self._loaded = self._loaded, None
         try:
             self._let_go(loaded)
-        except Exception:  # of a device that is lost: who wakes it will be told
-            log.exception("What speaks could not be let go of")
+        except Exception:  # of a device that is lost, which the next request will be told
+            log.exception("The model could not be let go of")
         return True
 
 
 def _seen(woken: "asyncio.Future[S]") -> None:
-    """Who asked may have left: then nobody else looks at why it failed."""
+    """Look at the failure, as nobody else does if the client has left; asyncio would complain of that."""
     if not woken.cancelled():
         woken.exception()

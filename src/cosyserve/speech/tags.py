@@ -1,4 +1,4 @@
-"""What a file tells of a long text in it: title, author, chapters."""
+"""Metadata of a long text in one file: title, author, chapters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -37,7 +37,7 @@ _BLOCKS = frozenset(
     + ("section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul")
 )
 _UNSPOKEN = frozenset(("head", "script", "style", "rt", "rp", "template"))
-# What the parts of the standard library say of a file that is not what it claims to be.
+# What the standard library raises for a damaged archive or document.
 _BROKEN = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError),
     *(OSError, ValueError, LookupError),
@@ -50,15 +50,7 @@ def read(data: bytes) -> bytes:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             package = _package(_Archive(archive))
             parts = [(part.title, [(block.text, block.level) for block in part.blocks]) for part in _parts(package)]
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        ValueError,
-        LookupError,
-    ) as error:
+    except _BROKEN as error:
         raise unreadable(f"it is no EPUB: {error}", f"不是有效的 EPUB：{error}") from error
     return json.dumps([package.title, package.author, bool(package.contents), parts]).encode()
 
@@ -90,7 +82,7 @@ class _Archive:
         return name in self._names
 
     def read(self, name: str) -> str:
-        """What its header says of its length is not believed. Raises LookupError if there is no such entry."""
+        """At most as many bytes as are left, whatever its header says. Raises LookupError if there is no such entry."""
         with self._archive.open(name) as entry:
             data = entry.read(self._left + 1)
         self._left -= len(data)
@@ -340,7 +332,7 @@ def _contents(package: _Package) -> list[_Line]:
 
 
 def _parts(package: _Package) -> Iterator[_Part]:
-    """What is read of the spine, from one place in the table of contents to the next."""
+    """The text of the spine, cut where the table of contents points."""
     part = _Part("")
     for item in _spine(package):
         titles = {entry.fragment: entry.title for entry in reversed(package.contents) if entry.path == item.path}

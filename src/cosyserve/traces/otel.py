@@ -19,9 +19,9 @@ from cosyserve import __version__, errors
 from cosyserve.errors import CosyError
 from cosyserve.traces.span import NO_FACTS, Facts, Span
 
-_LAST_SECONDS = 2  # for the last spans at the end, whether anybody takes them or not
+_LAST_SECONDS = 2  # at the end, for the last spans; a collector may not answer
 _PROTOCOLS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
-# What ends a piece of work without being a failure of it.
+# These end a piece of work but are no failure of it.
 _CANCELLED = (asyncio.CancelledError, GeneratorExit)
 
 
@@ -81,7 +81,7 @@ class Tracing:
         they name is missing, and whatever the SDK thinks of their values."""
         resource = Resource.create({"service.name": "cosyserve", "service.version": __version__})
         exporters = [_exporter(name) for name in exporter_names()]
-        # What the variables say of the service goes before what we say.
+        # The variables override our description of the service.
         resource = resource.merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         for exporter in exporters:

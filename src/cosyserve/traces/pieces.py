@@ -8,7 +8,7 @@ from cosyserve.traces.span import Span
 
 
 class Pieces:
-    """From the begin of the first piece to the end of the last; how long the work itself took stands in the span."""
+    """A span from the beginning of the first piece to the end of the last. It notes how long the work itself took."""
 
     def __init__(self, name: str) -> None:
         self._name, self._count, self._seconds = name, 0, 0.0
@@ -16,7 +16,7 @@ class Pieces:
 
     @contextmanager
     def piece(self) -> Iterator[None]:
-        """Around the work on one."""
+        """To be held while one piece is worked on."""
         began, started = time.time_ns(), time.perf_counter()
         self._began = self._began or began
         try:
@@ -27,7 +27,7 @@ class Pieces:
             self._ended = began + round(1e9 * took)
 
     def tell(self, parent: Span) -> None:
-        """Nothing where there was no piece."""
+        """End the span, within `parent`; nothing if there was no piece."""
         if self._count:
             facts = {"cosyserve.pieces": self._count, "cosyserve.seconds": self._seconds}
             parent.begin(self._name, facts, self._began).end(self._ended)

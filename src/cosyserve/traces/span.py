@@ -1,4 +1,4 @@
-"""A span as the rest of the code sees it, and the one that is there where nothing is traced.
+"""The interface of a span, and the span that is used if nothing is traced.
 
 A span is passed on by hand and never made "current" around a `yield`: an asynchronous generator may be closed in
 another context than the one in which it began.

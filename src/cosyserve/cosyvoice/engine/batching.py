@@ -73,8 +73,8 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
-# What TensorRT-LLM's executor begins the error of every active request with where a step failed; it goes on, but what
-# fails there (a CUDA error, as a rule) fails with each further step. Other texts are of one request's own.
+# If a step fails, TensorRT-LLM's executor begins the error of every active request with this and goes on, but the
+# cause (usually a CUDA error) makes each later step fail too. Any other error concerns one request.
 _OF_THE_ENGINE = "Encountered an error in forward"
 
 
@@ -151,7 +151,7 @@ class EngineGenerator:
     def _abandon(self) -> None:
         """Nobody waits for any request; one that was not cancelled would be run to its end before the executor is."""
         for number in self._running:
-            with suppress(Exception):  # it may be past hearing of it
+            with suppress(Exception):  # it may no longer answer
                 self._executor.cancel(number)
         self._running.clear()
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS, LlmConfig
 
 _MULTIPLE = 128  # to which the table is padded, for the matrix products
-# Added to the score of what is never to be drawn. Its exponential is 0 in float32, and half precision can hold it,
-# which minus infinity and the largest float cannot promise in a kernel of somebody else's.
+# Added to the score of what must never be drawn. Its exponential is 0 in float32, and half precision can hold it. Minus
+# infinity or the largest float might not work in another project's kernel.
 NEVER = -1e4
 
 
@@ -23,7 +23,7 @@ class Rows:
     """What stands behind the speech tokens, as places counted from the first of those."""
 
     scored: int  # rows of the head: speech tokens, then stops
-    end: int  # the stop that is meant; any other ends speech all the same
+    end: int  # the stop that is meant to end speech; any other ends it too
     begin: int
     task: int
     biased: bool  # whether the head has a bias

@@ -1,4 +1,4 @@
-"""What the model hears of a recording: the vocoder's mel at 24 kHz, the speech tokenizer's at 16 kHz."""
+"""Spectrograms of a recording: the flow's mel at 24 kHz, the speech tokenizer's log mel at 16 kHz."""
 
 import math
 from functools import cache

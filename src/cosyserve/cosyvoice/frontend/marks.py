@@ -7,7 +7,7 @@ END_OF_PROMPT_ID = 151_646  # of the released vocabulary
 SYSTEM = "You are a helpful assistant."
 # What upstream's clients of CosyVoice3 write before a text or a transcript. Here the server does.
 LEAD = f"{SYSTEM}{END_OF_PROMPT}"
-# Only the tokenizer writes them, so that no text can pass for an instruction.
+# Only the tokenizer writes these, so no text can pass for an instruction.
 CONTROLS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", END_OF_PROMPT)
 MARKS = ("[breath]", "<strong>", "</strong>", "[noise]", "[laughter]", "[cough]", "[clucking]", "[accent]") + (
     "[quick_breath]",
@@ -23,7 +23,7 @@ _END_OF_SYSTEM = "<|endofsystem|>"
 
 VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split(" ")  # noqa: SIM905 - as is
 _CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH".split(" ")  # noqa: SIM905
-# Of Mandarin: sounds that begin a syllable, and what may follow, without a tone and with one of four.
+# Mandarin's initials, and its finals without a tone and with each of the four.
 INITIALS = "b c ch d f g h j k l m n p q r s sh t w x y z zh".split(" ")  # noqa: SIM905
 FINALS = "a ai an ang ao e ei en eng i ian in ing iu o ong ou u uang ue un uo".split(" ")  # noqa: SIM905
 _TONED = (

@@ -52,13 +52,13 @@ class TextTokenizer:
         self.added = added
         self.end_of_prompt = size + added.index(END_OF_PROMPT)
         self.size = size + len(added)
-        # `tokenizers` numbers what is added one after the other. Controls are added under a name no text has.
+        # `tokenizers` numbers added tokens in their order. Controls are added under names that no text can have.
         names = (f"\0{mark}" if is_control(mark) else mark for mark in added)
         self._tokenizer.add_tokens([AddedToken(name, normalized=False) for name in names])
 
     def encode(self, text: str) -> Tensor:
         """The ids (T,) of a text."""
-        composed = unicodedata.normalize("NFC", text.replace("\0", ""))  # marks are looked for before it is by itself
+        composed = unicodedata.normalize("NFC", text.replace("\0", ""))  # because `tokenizers` looks for marks first
         return torch.tensor(self._tokenizer.encode(composed).ids, dtype=torch.long)
 
     def closed(self, text: str) -> Tensor:

@@ -116,8 +116,8 @@ def _causal_conv(
     for part in range(0, 3 * tl.cdiv(C, BK)):  # one loop, or all taps would lie in shared memory
         tap, k = part % 3, part // 3 * BK + tl.arange(0, BK)
         at = frame + tap - 2
-        # Before the chunk: the end of an earlier row's, which still lies in x, or what was kept of one. One load from
-        # either, which Triton does ahead of the product; two would be waited for.
+        # Frames before the chunk are the end of an earlier row's chunk in x, or were kept from one. A single load with
+        # either address is issued ahead of the product; the program would wait for two loads.
         source_row = tl.where(at >= 0, row, source - left)
         in_x = x_ptr + (source_row * FRAMES + tl.where(at >= 0, at, FRAMES + at)) * x_stride
         behind = tails_ptr + (source * tails_stride + (at + 2) * C)

@@ -124,7 +124,7 @@ def _attend(
     query = tl.load(heads + d[None, :], mask=inside, other=0.0).to(tl.float32) * cosine[None, :] + turned
     query = query.to(kept_ptr.dtype.element_ty)
 
-    # The new token is the first split's, which makes its key, uses it and stores it: the others look at those before.
+    # Only the first split makes, uses and stores the new token's key; the others attend to earlier positions.
     new_at = row + (GROUP * H + kv_head) * D
     turned = tl.load(new_at + other, mask=d < D, other=0.0).to(tl.float32) * sine
     key = tl.load(new_at + d, mask=d < D, other=0.0).to(tl.float32) * cosine + turned
@@ -140,7 +140,7 @@ def _attend(
     total = tl.where(is_first, 1.0, 0.0)
     found = tl.where(is_first[:, None], value.to(tl.float32)[None, :], 0.0)
 
-    # Whole blocks of those before, shared out again at every length. A split without any keeps the weight zero.
+    # Earlier positions are split by whole blocks, again at every length. A split without a block keeps the weight zero.
     each = tl.cdiv(tl.cdiv(position, BN), SPLITS) * BN
     end = tl.minimum((split + 1) * each, position)
     for begin in range(split * each, end, BN):

@@ -88,7 +88,7 @@ def _draw(
     slot = tl.program_id(0)
     step, temperature = tl.load(step_ptr + slot), tl.load(temperature_ptr + slot)
     index, place = tl.arange(0, BV), tl.arange(0, BW)
-    # Without leave to stop there are fewer tokens.
+    # Before `least` steps a stop cannot be drawn.
     columns = tl.where(step >= tl.load(least_ptr + slot), V, tl.minimum(stops, V))
     within = index < index * 0 + columns
     scores = tl.load(scores_ptr + slot * scores_stride + index, mask=within, other=-float("inf")).to(tl.float32)
@@ -99,7 +99,7 @@ def _draw(
         scaled = scores / tl.maximum(temperature, 1e-6)
         weights = tl.exp(scaled - tl.max(scaled, 0))
         probabilities = weights / tl.sum(weights, 0)
-        # As integers, as which the bits of positive numbers have the same order; then by token, the lower first.
+        # Positive floats have the same order as the integers with their bits. Among equal ones the lower token wins.
         keys = (probabilities.to(tl.int32, bitcast=True).to(tl.int64) << 32) | (BV - 1 - index)
         rank = tl.arange(0, BK)
         nucleus, tokens = tl.zeros((BK,), tl.float32), tl.zeros((BK,), tl.int32)

@@ -100,7 +100,7 @@ def _group_conv(
     y = tl.zeros((BM, BW), tl.float32)
     for tap in range(TAPS):
         at = frame + tap - BEHIND
-        # Before the chunk: the end of an earlier row's, which still lies in x, or what was kept of one.
+        # Frames before the chunk are the end of an earlier row's chunk in x, or were kept from one.
         source_row = tl.where(at >= 0, row, source - left)
         in_x = x_ptr + (source_row * FRAMES + tl.where(at >= 0, at, FRAMES + at)) * C
         behind = tails_ptr + (source * tails_stride + (at + BEHIND) * C)

@@ -10,13 +10,13 @@ from cosyserve.cosyvoice.kernels.dependent import dependent, prefetch, wait
 from cosyserve.cosyvoice.kernels.split import Parts, is_last
 from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two
 
-# The flow at 100, 400 and 1,600 rows; the language model's few rows; and where these are long as well, how many
-# programs share the sum; its prompts' many rows. docs/model.md, "Kernels".
+# Tiles of the flow at 100, 400 and 1,600 rows; of the language model's few rows; of its long rows, with the programs
+# that share a sum; and of its prompts' many rows. docs/model.md, "Kernels", has how they were chosen.
 _SMALL, _MIDDLE, _LARGE, _FEW = Tile(16, 32, 128), Tile(64, 32, 128), Tile(64, 64, 128), Tile(16, 32, 256, stages=4)
 _LONG, _SPLITS = Tile(16, 16, 512, warps=2), 5
 _PROMPT, _PROMPT_SPLITS = Tile(64, 64, 128), 2
-_LONGER = 2048  # than that is a sum which programs share
-_FLOWS = 512  # columns that the flow's have at most
+_LONGER = 2048  # values; programs share the sum of a longer row
+_FLOWS = 512  # most columns of a result in the flow
 
 
 def linear_residual(

@@ -16,11 +16,11 @@ from torch.nn import functional as F  # noqa: N812
 from cosyserve.cosyvoice.kernels.dependent import dependent, wait
 from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two, shared_bytes
 
-# The flow at 100, 400 and 1,600 rows, of which the last have two, and the language model, whose rows are few and long:
+# Tiles of the flow at 100, 400 and 1,600 rows (two for the last), and of the language model's few long rows:
 # docs/model.md, "Kernels".
 _SMALL, _MIDDLE, _LARGE, _LARGE_PAGED = Tile(16, 64), Tile(32, 128), Tile(64, 128), Tile(64, 128, warps=8)
 _LONG = Tile(16, 32)
-_LONGEST = 512  # of the flow's
+_LONGEST = 512  # values of the flow's rows
 _NARROW = Tile(16, 16)  # where a program has not enough shared memory for long tiles: cards of capability 8.6 and 8.9
 
 
@@ -171,7 +171,7 @@ def _norm_linear(
     column = tl.program_id(0) * BN + tl.arange(0, BN)
     k = tl.arange(0, BK)
     inside = (column < columns)[None, :] & (k < K)[:, None]
-    # Before all else: it is what takes long.
+    # Weights first, because loading them takes longest.
     weights = weight_ptr + column[None, :] * K + k[:, None]
     weight = tl.load(weights, mask=inside, other=0.0)
     if SWIGLU:

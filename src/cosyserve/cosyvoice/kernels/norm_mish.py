@@ -107,7 +107,7 @@ def _norm_mish(
     if K > 0:
         prefetch(weight_ptr + tl.program_id(0) * BN * K, BN, K, K, weight_ptr + N * K, DEPENDENT)
     wait(DEPENDENT)
-    # The norm is of a whole frame, of which the program keeps its columns: read again, they come from the cache.
+    # The norm needs the whole frame. The program's own columns are then read again, from the cache.
     channel = tl.arange(0, BC)
     inside = (row < rows)[:, None] & (channel < N)[None, :]
     frame = tl.load(y_ptr + row[:, None] * N + channel[None, :], mask=inside, other=0.0).to(tl.float32)

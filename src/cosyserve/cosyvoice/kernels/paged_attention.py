@@ -20,15 +20,15 @@ from cosyserve.cosyvoice.kernels.split import Parts, is_last
 from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two
 
 _KEYS = 128  # of a block
-# For so many rows, two of a stream, the queries of a program, and how many programs share a row's blocks:
+# Rows (two for each stream) up to which a tile is used, and how many programs share a row's blocks:
 # docs/model.md, "Kernels".
 _CHOICES = (
     (2, Tile(32, _KEYS, warps=8), 8),
     (4, Tile(32, _KEYS, stages=2), 8),
     (8, Tile(64, _KEYS, stages=2), 4),
 )
-_LARGE = Tile(64, _KEYS, stages=2)  # for more, which share nothing
-_NOTHING = tl.constexpr(-1e30)  # the highest score of no frames; finite, so that differences are
+_LARGE = Tile(64, _KEYS, stages=2)  # for more rows; one program has all blocks of a row
+_NOTHING = tl.constexpr(-1e30)  # the highest score where there are no frames; finite, so that differences are finite
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Causal attention of pieces of prompts over their slots, in which their own keys and values already are."""
+"""Causal attention of prompt pieces over their slots, which already hold the pieces' own keys and values."""
 
 import math
 
@@ -16,8 +16,8 @@ _TILE = Tile(64, 64)  # queries and keys: docs/model.md, "Kernels"
 
 
 def prompt_attention(query: Tensor, kept: Tensor, places: Places, out: Tensor) -> None:
-    """What `query` (P · rows, heads · D) finds in `kept` (2, S, H, length, D) up to its own position, into `out`, which
-    is like it. The queries of heads / H heads share a key head. No piece reaches beyond the last position.
+    """Attention of `query` (P · rows, heads · D) over `kept` (2, S, H, length, D) up to each query's own position, into
+    `out`, which has the shape of `query`. heads / H query heads share a key head. No piece ends beyond `length`.
 
     Reads 2 · D for each position up to a piece's last, for each head and tile of queries; 4 · D operations for each
     query and position.
@@ -54,7 +54,7 @@ def reference(query: Tensor, kept: Tensor, places: Places, out: Tensor) -> None:
     queries = query.unflatten(0, (len(places.slots), -1)).unflatten(2, (-1, dim)).transpose(1, 2)
     positions = places.begin[:, None] + torch.arange(queries.shape[2], device=query.device)
     seen = torch.arange(length, device=query.device) <= positions[..., None]
-    unseen = ~seen[:, -1, None, :, None]  # what is there may be no number
+    unseen = ~seen[:, -1, None, :, None]  # there may be NaN
     keys, values = kept[:, places.slots].masked_fill(unseen, 0)
     found = F.scaled_dot_product_attention(queries, keys, values, seen[:, None], enable_gqa=True)
     out.copy_(found.transpose(1, 2).flatten(2).flatten(0, 1))
@@ -79,7 +79,7 @@ def _prompt_attention(
     BD: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
-    tile = tl.num_programs(0) - 1 - tl.program_id(0)  # those that see most come first
+    tile = tl.num_programs(0) - 1 - tl.program_id(0)  # tiles that see most positions come first
     head, piece = tl.program_id(1), tl.program_id(2)
     row, d = tile * BM + tl.arange(0, BM), tl.arange(0, BD)
     place = ((piece * rows + row)[:, None] * HEADS + head) * D + d[None, :]
@@ -103,7 +103,7 @@ def _prompt_attention(
         scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
         seen = (at[None, :] <= position[:, None]) & (at < end)[None, :]
         scores = tl.where(seen, scores, -float("inf"))
-        higher = tl.maximum(most, tl.max(scores, 1))  # the first position counts for all, so it is finite
+        higher = tl.maximum(most, tl.max(scores, 1))  # every query sees the first position, so it is finite
         weights, fading = tl.exp2(scores - higher[:, None]), tl.exp2(most - higher)
         total = total * fading + tl.sum(weights, 1)
         found = tl.dot(weights.to(value.dtype), value, found * fading[:, None], input_precision="ieee")

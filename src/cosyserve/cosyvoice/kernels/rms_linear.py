@@ -1,7 +1,7 @@
-"""RMSNorm and the linear layer behind it, for the hundreds of rows of a prompt: a program sums up in steps.
+"""RMSNorm and the linear layer behind it, for the hundreds of rows of a prompt.
 
-`norm_linear` holds whole rows, of which a program has room for few. Here a program reads its rows twice, which costs
-less than to write them down normalised and read them back.
+A program of `norm_linear` holds whole rows, so it has room for few. A program of this kernel reads its rows twice, a
+part at a time. That costs less than writing the normalised rows to memory and reading them back.
 """
 
 import triton
@@ -21,8 +21,8 @@ def rms_linear(
 ) -> None:
     """`norm(x) @ weight.T + bias` into `out`, or with `swiglu` silu of the first half of its columns times the second.
 
-    `x` is (M, K), `weight` (N, K), `out` (M, N), or (M, N / 2) with `swiglu`. A row's numbers do not depend on how many
-    there are.
+    `x` is (M, K), `weight` (N, K), `out` (M, N), or (M, N / 2) with `swiglu`. A row's numbers do not depend on the
+    number of rows.
 
     Reads 2·M·K for each tile of columns and N·K for each tile of rows, writes M·N; 2·M·N·K operations.
     """

@@ -1,4 +1,4 @@
-"""Pieces of prompts go into their slots: queries and keys are turned to their positions, keys and values are kept."""
+"""Rotary embedding of prompt pieces' queries and keys, and the append of keys and values to their slots."""
 
 from dataclasses import dataclass
 
@@ -22,8 +22,8 @@ class Places:
 
 
 def rotary_append(qkv: Tensor, rotary: Tensor, places: Places, kept: Tensor, query: Tensor) -> None:
-    """Of `qkv` (P · rows, (heads + 2 · H) · D) the queries go into `query` (P · rows, heads · D), turned; the keys,
-    turned, and the values go into `kept` (2, S, H, length, D). No piece reaches beyond the last position.
+    """Split `qkv` (P · rows, (heads + 2 · H) · D): rotated queries go into `query` (P · rows, heads · D), rotated keys
+    and the values into `kept` (2, S, H, length, D). No piece ends beyond `length`.
 
     `rotary` (length, 2, D) holds the cosines and signed sines of all positions, in float32.
 

@@ -33,9 +33,9 @@ _SLOTS = (1, 32)
 _PROMPTS, _PIECE = (1, 4), 256
 _SPAN, _POSITIONS = 3, 700
 _LONGEST_PROBLEM = 300  # characters
-# Of the norm, in the type: the result is rounded, and so is what lies between a norm and the product behind it.
+# Relative errors by the norm, for each type: the result is rounded, and so is a norm before its product.
 LIMITS = {torch.float32: 1e-5, torch.bfloat16: 8e-3, torch.float16: 1e-3}
-_TF32_LIMIT = 1e-4  # a last difference may round to the next of its numbers, which is 1e-3 away
+_TF32_LIMIT = 1e-4  # a tiny difference may round to the next TF32 number, which is 1e-3 away
 
 
 class Case(NamedTuple):

@@ -19,8 +19,8 @@ from cosyserve.cosyvoice.kernels.tile import Tile, power_of_two
 
 # For 1 and for 16 streams: docs/model.md, "Kernels". Both sum up in the same order.
 _SMALL, _LARGE = Tile(64, 64, 64), Tile(64, 128, 32, stages=4)
-_HALF, _MASK = tl.constexpr(1 << 12), tl.constexpr(-1 << 13)  # of the bits that TF32 leaves off, and those it keeps
-_FEW = 512 * 64 * 64  # values up to which the first is taken
+_HALF, _MASK = tl.constexpr(1 << 12), tl.constexpr(-1 << 13)  # half of TF32's last bit, and the bits that it keeps
+_FEW = 512 * 64 * 64  # values up to which `_SMALL` is used
 
 
 @dataclass(frozen=True)

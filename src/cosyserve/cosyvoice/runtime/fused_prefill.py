@@ -1,7 +1,7 @@
 """Pieces of several prompts by Triton's kernels, into the slots of a `Cache`.
 
-It computes what `Llm.extend` does, in 6 kernels for a layer, for some prompts at once. A piece's numbers do not depend
-on those beside it, as no size of a tile does.
+It computes what `Llm.extend` does, for several prompts at once, with 6 kernels in each layer. A piece's numbers do not
+depend on the pieces beside it, because no size of a tile depends on them.
 """
 
 import torch

@@ -1,6 +1,6 @@
-"""Prompts are read in pieces of one length, so that a piece is one graph, and the tokens of others wait for no more.
+"""Prompts are read in pieces of one length, so a piece is one graph, and other requests' tokens wait only for a piece.
 
-They are read into a cache of their own: what comes after a prompt in its last piece is seen by nothing before it.
+They are read into a cache of their own. The last piece may be padded; no position of the prompt sees the padding.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from cosyserve.cosyvoice.runtime.steps import spans
 if TYPE_CHECKING:
     from cosyserve.cosyvoice.kernels.kernels import Kernels
 
-PROMPTS = 4  # that kernels read at once
+PROMPTS = 4  # that Triton's kernels read at once
 
 
 @dataclass(frozen=True)
 class Piece:
-    """`rows` (T, W) of a prompt from its position `begin` on, of which `last` is the last that is its own."""
+    """`rows` (T, W) of a prompt from its position `begin` on, of which row `last` is the last before padding."""
 
     rows: Tensor
     slot: int
@@ -42,13 +42,13 @@ class Prefill(Protocol):
         ...
 
     def read(self, pieces: Sequence[Piece]) -> list[Tensor]:
-        """Pieces of prompts, as many as there are slots at most, whose scores (V,) a token could be drawn from behind
-        each. They do not depend on how many there are."""
+        """Read at most as many pieces as there are slots; the scores (V,) behind the last row of each. They do not
+        depend on the number of pieces."""
         ...
 
 
 class TorchPrefill:
-    """One after the other."""
+    """Reads pieces one after the other, with PyTorch."""
 
     def __init__(self, llm: Llm, length: int, size: int, pool: Pool | None) -> None:
         self._llm, self._size, self._pool = llm, size, pool
@@ -83,10 +83,10 @@ class TorchPrefill:
 
 
 class KernelPrefill:
-    """Several at once."""
+    """Reads several pieces at once, with Triton's kernels."""
 
     def __init__(self, llm: Llm, length: int, size: int, pool: Pool | None, kernels: "Kernels") -> None:
-        # Triton is imported where a card is, and only then.
+        # Triton is imported only if there is a card.
         from cosyserve.cosyvoice.kernels.rotary_append import Places
         from cosyserve.cosyvoice.runtime.fused_prefill import FusedPrefill
 
@@ -117,7 +117,7 @@ class KernelPrefill:
         numbers = torch.tensor([[each.slot, each.begin, each.last] for each in pieces]).T.contiguous()
         if rows.device.type != "cuda":
             return list(self._work(rows, numbers)[0])
-        # From pinned memory, as any other copy would wait for the device.
+        # From pinned memory, because any other copy would wait for the device.
         (scores,) = self._graphs[len(pieces)](rows, numbers.pin_memory().to(rows.device, non_blocking=True))
         return list(scores)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cosyserve.server.jobs.store import Manner, Place
+from cosyserve.server.jobs.store import JobFiles, Manner
 from cosyserve.speech.passages import Passages
 from cosyserve.text import book
 from cosyserve.text.book import Book
@@ -16,6 +16,6 @@ def book_of(text: str, manner: Manner) -> Book:
     return replace(found, title=manner.title or found.title)
 
 
-def passages_of(place: Place, manner: Manner) -> Passages:
+def passages_of(files: JobFiles, manner: Manner) -> Passages:
     """A job is spoken in one manner, so that does not tell its passages apart."""
-    return Passages(place.passages, manner.input_format)
+    return Passages(files.passages, manner.input_format)

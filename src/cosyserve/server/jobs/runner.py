@@ -1,6 +1,6 @@
 """Works on the jobs, the oldest first, in the streams that requests leave free.
 
-What is spoken is kept passage by passage. So whatever ends this process, the next one goes on behind the last of them.
+What is spoken is kept passage by passage. So however this process ends, the next one continues behind the last one.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from cosyserve.errors import CosyError
 from cosyserve.files import write_atomically
 from cosyserve.server.failures import as_cosy_error, body_of
 from cosyserve.server.jobs.books import book_of, passages_of
-from cosyserve.server.jobs.store import Job, Jobs, Place, storage
+from cosyserve.server.jobs.store import Job, JobFiles, Jobs, storage
 from cosyserve.server.service import ServerState, Service
-from cosyserve.speech.binding import bound
+from cosyserve.speech.binding import bind_to_file
 from cosyserve.speech.captions import Caption, packed
 from cosyserve.speech.encoders import BOOK_FORMATS
 from cosyserve.speech.label import label_of
@@ -96,7 +96,7 @@ class Runner:
         finally:
             self._working.cancel()
             self._current = ""
-        if not self._jobs.place(job.id).card.exists():
+        if not self._jobs.files(job.id).card.exists():
             await run_sync(self._jobs.remove, job.id)  # what was still written when it was deleted
         if not self._working.cancelled() and (problem := self._working.exception()):
             log.error("A job cannot go on", exc_info=problem)
@@ -105,10 +105,10 @@ class Runner:
 
     async def _finish(self, job: Job) -> None:
         """Take a job to its end: it is done, failed or deleted, or the server cannot go on."""
-        place = self._jobs.place(job.id)
+        files = self._jobs.files(job.id)
         try:
-            await self._begin(job, place)
-            await self._speak(job, place)
+            await self._begin(job, files)
+            await self._speak(job, files)
         except DeletedError:
             return
         except Exception as problem:
@@ -119,13 +119,13 @@ class Runner:
             job.status, job.error, job.finished = "failed", body_of(error)["error"], time.time()
             log.warning("Job %s failed: %s", job.id, error)
         if await run_sync(self._jobs.update, job):
-            await run_sync(place.clear)
+            await run_sync(files.clear)
             if job.status == "failed":
-                place.audio.unlink(missing_ok=True)
+                files.audio.unlink(missing_ok=True)
 
-    async def _begin(self, job: Job, place: Place) -> None:
-        """Raises `CS-JOB-006` once servers have ended at the same place again and again, which may not be by chance."""
-        kept = await run_sync(lambda: place.kept)
+    async def _begin(self, job: Job, files: JobFiles) -> None:
+        """Raises `CS-JOB-006` if servers have ended too often at the same passage, which is hardly by chance."""
+        kept = await run_sync(lambda: files.kept)
         if job.id not in self._begun:
             job.begun = job.begun + 1 if kept == job.kept else 1
         self._begun.add(job.id)
@@ -135,7 +135,7 @@ class Runner:
         await self._update(job)
 
     async def _pause(self, job: Job) -> None:
-        """The job goes on when a server is ready again. It is not the job that ends a server that stops on purpose."""
+        """The job continues when a server is ready again. If this one stops on purpose, the job did not end it."""
         if self._service.state in _ON_PURPOSE:
             job.begun = 0
             await run_sync(self._jobs.update, job)
@@ -144,17 +144,17 @@ class Runner:
         if not await run_sync(self._jobs.update, job):
             raise DeletedError
 
-    async def _speak(self, job: Job, place: Place) -> None:
-        text = await run_sync(partial(place.text.read_text, encoding="utf-8"))
+    async def _speak(self, job: Job, files: JobFiles) -> None:
+        text = await run_sync(partial(files.text.read_text, encoding="utf-8"))
         book = await run_sync(book_of, text, job.manner)
-        passages = passages_of(place, job.manner)
+        passages = passages_of(files, job.manner)
         await _stored(partial(passages.folder.mkdir, exist_ok=True))
         missing = await run_sync(passages.missing, book.passages)
         at_once = min(self._service.capacity.streams, self._service.settings.job_streams)
         await speak_all(missing, at_once, partial(self._keep, job, passages))
         fmt, label = BOOK_FORMATS[job.manner.response_format], label_of(self._service.settings)
         looked = time.monotonic()
-        with closing(bound(place.audio, book, passages, fmt, job.manner.speed, label)) as binding:
+        with closing(bind_to_file(files.audio, book, passages, fmt, job.manner.speed, label)) as binding:
             captions: Sequence[Caption] = ()
             while (so_far := await _stored(partial(next, binding, None))) is not None:
                 job.seconds, captions = so_far.seconds, so_far.captions
@@ -162,7 +162,7 @@ class Runner:
                     await self._go_on(job)
                     looked = time.monotonic()
         await self._go_on(job)
-        await _stored(partial(write_atomically, place.captions, packed(captions)))
+        await _stored(partial(write_atomically, files.captions, packed(captions)))
         job.status, job.finished, job.label = "done", time.time(), label.entry if label else ""
         self._service.metrics.audio_seconds.inc(job.seconds or 0)
         log.info(
@@ -171,7 +171,7 @@ class Runner:
         )
 
     async def _keep(self, job: Job, passages: Passages, passage: Passage) -> None:
-        """Speak a passage and keep it. What fails is tried again a few times, what passes by itself is waited for."""
+        """Speak a passage and keep it. A failure is tried a few times; one that passes by itself is waited out."""
         tries = 0
         while True:
             await self._go_on(job)
@@ -190,7 +190,7 @@ class Runner:
         """Raises the reason to stop, if there is one."""
         if self._service.condition not in _ABLE:
             raise CosyError(errors.STOPPING)
-        if not self._jobs.place(job.id).card.exists():
+        if not self._jobs.files(job.id).card.exists():
             raise DeletedError
         self._service.idleness.touch()
         await run_sync(self._jobs.expect_room)

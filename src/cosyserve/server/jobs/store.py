@@ -64,8 +64,8 @@ class Job(BaseModel):
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the parts of a job are."""
+class JobFiles:
+    """The files of a job."""
 
     folder: Path
 
@@ -109,8 +109,8 @@ class Jobs:
         self.folder = settings.state_dir.expanduser() / "jobs"
         self._most, self._bytes, self._seconds = settings.max_jobs, settings.job_bytes, settings.job_hours * 3600
 
-    def place(self, job_id: str) -> Place:
-        return Place(self.folder / job_id)
+    def files(self, job_id: str) -> JobFiles:
+        return JobFiles(self.folder / job_id)
 
     def add(self, job: Job, text: str) -> None:
         """Raises `CS-JOB-003`, `CS-JOB-004`."""
@@ -120,20 +120,20 @@ class Jobs:
                 if len(self._ids()) >= self._most:
                     raise CosyError(errors.JOBS_FULL, limit=self._most, retry_after=60)
                 self.expect_room(len(text.encode()))
-                place = self.place(job.id)
-                place.folder.mkdir(mode=_PRIVATE)
-                write_atomically(place.text, text)
+                files = self.files(job.id)
+                files.folder.mkdir(mode=_PRIVATE)
+                write_atomically(files.text, text)
                 self.write(job)
         except OSError as error:
             raise storage(error) from error
 
     def write(self, job: Job) -> None:
-        write_atomically(self.place(job.id).card, job.model_dump_json())
+        write_atomically(self.files(job.id).card, job.model_dump_json())
 
     def update(self, job: Job) -> bool:
         """Writes what is known of a job by now; False if it was deleted."""
         with self._locked():
-            if not self.place(job.id).card.exists():
+            if not self.files(job.id).card.exists():
                 return False
             self.write(job)
             return True
@@ -152,10 +152,10 @@ class Jobs:
 
     def remove(self, job_id: str) -> None:
         """Removes it with everything that it has."""
-        place = self.place(job_id)
+        files = self.files(job_id)
         with self._locked():
-            place.card.unlink(missing_ok=True)
-        shutil.rmtree(place.folder, ignore_errors=True)
+            files.card.unlink(missing_ok=True)
+        shutil.rmtree(files.folder, ignore_errors=True)
 
     def sweep(self) -> None:
         """Removes what is over, and what a crash has left."""
@@ -207,7 +207,7 @@ class Jobs:
 
     def _read(self, job_id: str) -> Job | None:
         with suppress(OSError, ValidationError):
-            return Job.model_validate_json(self.place(job_id).card.read_bytes())
+            return Job.model_validate_json(self.files(job_id).card.read_bytes())
         return None
 
     def _is_over(self, job: Job) -> bool:
@@ -215,7 +215,7 @@ class Jobs:
 
     def _is_forsaken(self, job_id: str) -> bool:
         with suppress(FileNotFoundError):
-            return time.time() > self.place(job_id).folder.stat().st_mtime + _FORSAKEN_SECONDS
+            return time.time() > self.files(job_id).folder.stat().st_mtime + _FORSAKEN_SECONDS
         return False
 
 

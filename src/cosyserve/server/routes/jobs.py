@@ -146,7 +146,7 @@ async def get_job(request: Request, job_id: JobId) -> JobEntry:
 async def get_job_audio(request: Request, job_id: JobId) -> FileResponse:
     """The audio of a job that is done."""
     job = await _found(request, job_id)
-    path = _jobs(request).place(_done(job).id).audio
+    path = _jobs(request).files(_done(job).id).audio
     if not await run_sync(path.is_file):
         raise CosyError(errors.JOB_ABSENT, param="id")  # it was deleted this very moment
     headers = {"Cache-Control": "no-store", "X-Sample-Rate": str(SAMPLE_RATE)}
@@ -167,7 +167,7 @@ async def get_job_captions(
     kind = caption_format(fmt)
     job = _done(await _found(request, job_id))
     try:
-        kept = await run_sync(partial(_jobs(request).place(job.id).captions.read_text, encoding="utf-8"))
+        kept = await run_sync(partial(_jobs(request).files(job.id).captions.read_text, encoding="utf-8"))
     except FileNotFoundError:
         raise CosyError(errors.JOB_ABSENT, param="id") from None
     content = await run_sync(lambda: kind.written(unpacked(kept)))
@@ -220,13 +220,13 @@ def _made(service: Service, body: JobBody, owner: str | None) -> tuple[Job, str]
         title=body.title.strip(),
     )
     job = Job(id=new_id(), owner=owner, created=time.time(), characters=len(text), passages=0, manner=manner)
-    passages = passages_of(Jobs(service.settings).place(job.id), manner)
+    passages = passages_of(Jobs(service.settings).files(job.id), manner)
     return job.model_copy(update={"passages": len(passages.missing(book_of(text, manner).passages))}), text
 
 
 async def _shown(request: Request, job: Job) -> JobEntry:
     jobs, keep = _jobs(request), service_of(request).settings.job_hours * 3600
-    done = job.passages if job.status == "done" else await run_sync(lambda: jobs.place(job.id).kept)
+    done = job.passages if job.status == "done" else await run_sync(lambda: jobs.files(job.id).kept)
     return JobEntry(
         id=job.id,
         status=job.status,

@@ -114,7 +114,7 @@ class Wyoming:
             cut(transport)
 
     def _refusal(self, client: Client, host: str) -> CosyError | None:
-        """Why there is nothing to say to this client. A stranger does not even get the place of another one."""
+        """Why this client is refused, if it is. A stranger takes no client's connection."""
         if not is_welcome(host, self._networks):
             return CosyError(errors.WYOMING_STRANGER, address=host)
         if not self._clients.admit(client):
