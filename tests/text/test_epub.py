@@ -23,9 +23,9 @@ ONE = "<h1>One</h1><p>First&nbsp;<b>bold</b>\n words.<br/>A line.</p><div>Loose<
 TWO = '<h2 id="a">Two</h2><p><ruby>漢<rt>かん</rt></ruby>字。</p><h2><a id="b"/>Three</h2><p>Last.</p>'
 
 
-def packed(entries: dict[str, str | bytes]) -> bytes:
+def packed(entries: dict[str, str | bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(file, "w", method) as archive:
         for name, content in entries.items():
             archive.writestr(name, content)
     return file.getvalue()
@@ -138,6 +138,13 @@ def test_what_is_no_book_is_refused_with_a_reason(data: bytes, tmp_path: Path) -
     assert refused.value.fault.id == "CS-BOOK-001"
     assert "book.epub" in refused.value.cause
     assert refused.value.cause_zh
+
+
+def test_damaged_lzma_is_told_as_such() -> None:
+    data, name = packed({"META-INF/container.xml": CONTAINER}, zipfile.ZIP_LZMA), b"META-INF/container.xml"
+    properties = data.index(name) + len(name) + 4  # after the version and the size of the properties
+    with pytest.raises(CosyError, match="it is no EPUB"):
+        epub.read(data[:properties] + b"\xff" + data[properties + 1 :])
 
 
 def test_locked_fonts_do_not_keep_the_text_locked() -> None:
