@@ -12,7 +12,7 @@ from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.binding import bind
 from cosyserve.speech.encoders import BOOK_FORMATS
 from cosyserve.speech.label import Label, rhythm
-from cosyserve.speech.passages import Part, Passages
+from cosyserve.speech.passages import Passages, SpokenSegment
 from cosyserve.text.book import Book, Chapter, Passage
 from tests.speech.test_label import LABEL
 from tests.standins import tone
@@ -35,7 +35,9 @@ FORMATS = list(BOOK_FORMATS)
 def passages(tmp_path: Path) -> Passages:
     found = Passages(tmp_path, "a voice")
     for passage in found.missing(BOOK.passages):
-        found.keep(passage, [Part(f"{passage.text} one", tone(0.4)), Part(f"{passage.text} two", tone(0.6))])
+        found.keep(
+            passage, [SpokenSegment(f"{passage.text} one", tone(0.4)), SpokenSegment(f"{passage.text} two", tone(0.6))]
+        )
     return found
 
 

@@ -25,7 +25,7 @@ _ENDING, _WORDS = ".flac", ".json"
 
 
 @dataclass(frozen=True)
-class Part:
+class SpokenSegment:
     """A segment of a passage: its text as written, and its samples."""
 
     written: str
@@ -52,7 +52,7 @@ class Passages:
         wanted = {self.path(passage): passage for passage in passages if passage.has_sound}
         return [passage for path, passage in wanted.items() if not path.is_file()]
 
-    def keep(self, passage: Passage, parts: Sequence[Part]) -> None:
+    def keep(self, passage: Passage, parts: Sequence[SpokenSegment]) -> None:
         """Writes what was spoken; raises OSError. The sound is written last, so a passage with sound is complete."""
         write_atomically(self._words(passage), json.dumps([(part.written, part.pcm.size) for part in parts]))
         with writing_atomically(self.path(passage)) as file:

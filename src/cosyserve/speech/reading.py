@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from cosyserve.speech.audio import Pcm
-from cosyserve.speech.passages import Part
+from cosyserve.speech.passages import SpokenSegment
 from cosyserve.speech.pipeline import SpeechRequest, only, speak
 from cosyserve.speech.synthesizer import Options, Synthesizer, pronounces
 from cosyserve.speech.voices import Voice
@@ -39,7 +39,7 @@ class Reader:
     ssml: bool = False
     turn: Callable[[Work], Awaitable[Pcm | None]] = at_once
 
-    async def read(self, passage: Passage) -> list[Part]:
+    async def read(self, passage: Passage) -> list[SpokenSegment]:
         """Each segment at the synthesizer's own speed; raises as `speak` does."""
         segments = whole(
             passage.text,
@@ -50,11 +50,11 @@ class Reader:
             ssml=self.ssml,
         )
         request = SpeechRequest(segments, self.voice, self.speed, self.options)
-        parts: list[Part] = []
+        parts: list[SpokenSegment] = []
         async for segment in segments:
             while (pcm := await self.turn(partial(self._segment, request, segment))) is None:
                 pass
-            parts.append(Part(segment.written, pcm))
+            parts.append(SpokenSegment(segment.written, pcm))
         return parts
 
     async def _segment(self, request: SpeechRequest, segment: Segment) -> Pcm:
