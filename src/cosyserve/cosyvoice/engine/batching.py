@@ -26,8 +26,8 @@ from cosyserve.cosyvoice.runtime.graphs import Make
 
 @dataclass(frozen=True)
 class Drawing:
-    """How the executor draws from the scores. It knows no repetition-aware sampling; of what it knows these values come
-    nearest (`python -m bench.drawing`). `top_p` is a share of the sum of the `top_k` best, and `repetition` divides the
+    """How the executor draws from the scores. It has no repetition-aware sampling; these values come nearest to it
+    (`python -m bench.drawing`). `top_p` is a share of the sum of the `top_k` best, and `repetition` divides the
     score of every token heard before, the recording's too."""
 
     top_k: int = 25
@@ -149,7 +149,7 @@ class EngineGenerator:
         self._executor.close()
 
     def _abandon(self) -> None:
-        """Nobody waits for any request; one that was not cancelled would be run to its end before the executor is."""
+        """Cancel all requests, because the executor would run them to their ends before it closes."""
         for number in self._running:
             with suppress(Exception):  # it may no longer answer
                 self._executor.cancel(number)

@@ -106,8 +106,8 @@ class Vocabulary:
         return bias
 
     def with_one_stop(self, bias: Tensor) -> Tensor:
-        """`bias`, and of the stops `end` alone can be drawn: an engine holds back no other until a request has its
-        fewest tokens, and one that came before that would be in the way of all that follow."""
+        """`bias` with `end` as the only stop that can be drawn. An engine can hold back only that one until a request
+        has its fewest tokens, and another stop before that would disturb all tokens after it."""
         bias = bias.clone()
         bias[[stop for stop in self.stops if stop != self.end]] = NEVER
         return bias

@@ -1,4 +1,4 @@
-"""What each edition of CosyVoice is made of, side by side: what it reads, what it hears, and its sizes."""
+"""The editions of CosyVoice side by side: vocabulary, wording, features of a recording, sizes."""
 
 from dataclasses import dataclass
 from pathlib import Path

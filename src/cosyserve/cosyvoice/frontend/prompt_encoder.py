@@ -20,7 +20,7 @@ from cosyserve.cosyvoice.model.loading import WeightsError
 
 SPEAKER_SIZE = 192
 
-# (element type, shape; a number is held to, None is free) of every input, as the released files have them.
+# Element type and shape of every input, as the released files have them. None matches any size.
 _Interface = tuple[tuple[str, tuple[int | None, ...]], ...]
 _TOKENIZER: _Interface = (("tensor(float)", (None, 128, None)), ("tensor(int32)", (None,)))
 _SPEAKER: _Interface = (("tensor(float)", (None, None, 80)),)
@@ -28,7 +28,7 @@ _SPEAKER: _Interface = (("tensor(float)", (None, None, 80)),)
 
 @dataclass(frozen=True)
 class Ears:
-    """With what an edition hears a recording: two files, and the mel's upper limit in Hz."""
+    """How an edition reads a recording: its two networks' files, and the mel's upper limit in Hz."""
 
     tokenizer: str
     highest: float

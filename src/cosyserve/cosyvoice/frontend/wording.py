@@ -1,6 +1,6 @@
-"""What the language model reads before the text: in zero-shot, cross-lingual and instructed speech, by edition.
+"""The wording that the language model reads before the text, by edition and kind of speech.
 
-Ids (T,) as `prompt_text` of a request. A request is of one segment, so a text is cut first and led after.
+Its ids (T,) are the `prompt_text` of a request. A request is one segment, so every segment gets the wording.
 """
 
 from typing import Protocol
@@ -14,15 +14,15 @@ from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
 
 class Wording(Protocol):
     def words(self, tokenizer: TextTokenizer, ids: Tensor) -> Tensor:
-        """Zero-shot: before the text, and after it the recording's speech tokens, whose words have these ids (T,)."""
+        """Zero-shot. The recording's words have these ids (T,); its speech tokens follow the text."""
         ...
 
     def nothing(self, tokenizer: TextTokenizer) -> Tensor:
-        """Cross-lingual: without words, and without speech tokens."""
+        """Cross-lingual: neither the recording's words nor its speech tokens."""
         ...
 
     def instruction(self, tokenizer: TextTokenizer, text: str) -> Tensor:
-        """Instructed: how to speak, again without speech tokens."""
+        """Instructed: `text` says how to speak. No speech tokens either."""
         ...
 
 
@@ -40,10 +40,10 @@ class Bare:
 
 
 class Led:
-    """CosyVoice3's, which speaks the recording's words again where nothing closes what comes before the text."""
+    """CosyVoice3's, closed by a mark. Without the mark the model speaks the recording's words as well."""
 
     def words(self, tokenizer: TextTokenizer, ids: Tensor) -> Tensor:
-        """A voice from elsewhere may come with its lead."""
+        """An imported voice may bring ids that are closed already."""
         return ids if tokenizer.end_of_prompt in ids else torch.cat((tokenizer.closed(SYSTEM), ids))
 
     def nothing(self, tokenizer: TextTokenizer) -> Tensor:

@@ -276,11 +276,11 @@ def _apart(ours: Tensor, theirs: Tensor, before: Tensor) -> float:
 def self_tested(
     config: Sizes, like: Tensor, broken: Collection[str] = (), begins: Callable[[str], object] = lambda name: None
 ) -> tuple[Kernels, dict[str, str]]:
-    """The kernels that passed, beside the references of the others; and why each of those did not pass. Where all that
-    the model is computed with are among these, so are those that only other models need.
+    """The kernels that passed, with references in place of the others; and why each of the others did not pass. If all
+    kernels that this model uses failed, those that only other models use are replaced too.
 
-    `broken` are known not to work, and are not tried; `begins` is told the name of each before it is, as one that takes
-    the process with it can't say so afterwards.
+    `broken` kernels are known not to work and are not tried. `begins` gets the name of each kernel before its test,
+    because one that crashes the process cannot report it afterwards.
     """
     problems = dict.fromkeys(broken, "it ended the process before")
     for case in cases(config, like):
