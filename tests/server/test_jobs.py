@@ -1,8 +1,11 @@
 """Jobs, as a client sees them; the server of one of them is killed in the middle."""
 
+import asyncio
 import io
 import json
 import math
+import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,9 +16,12 @@ import httpx
 import mutagen
 import psutil
 import pytest
+from anyio.lowlevel import checkpoint
+from anyio.to_thread import run_sync
 
 from cosyserve.keys.key import Limits
 from cosyserve.keys.key_file import KeyFile
+from cosyserve.server.jobs import runner
 from tests.conftest import Serving
 from tests.running import HANGS, Server, eventually
 from tests.standins import CHUNK_SECONDS, CapableSynthesizer, FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
@@ -230,6 +236,40 @@ def test_a_deleted_job_is_gone_and_the_next_one_is_spoken(serve: Any, tmp_path: 
         synthesizer.budget = math.inf
         assert audio_of(url, second).status_code == 200
     assert not (tmp_path / "state" / "jobs" / first["id"]).exists()
+
+
+def test_the_next_job_is_spoken_after_the_folder_of_all_was_removed(
+    serve: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    synthesizer = GatedSynthesizer()
+    with serve(synthesizer) as url:
+        eventually(lambda: bool(httpx.get(f"{url}/readyz").json()["status"] == "ready"))
+        synthesizer.budget = 0
+        job_of(url, "first")
+        eventually(lambda: synthesizer.inside == 1)
+        shutil.rmtree(tmp_path / "state" / "jobs")
+        synthesizer.budget = math.inf
+        assert audio_of(url, job_of(url, "second")).status_code == 200
+    assert not [each for each in caplog.records if each.exc_info]
+
+
+@pytest.mark.anyio
+async def test_who_is_cancelled_waits_for_the_thread_that_uses_the_file() -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        may_end.wait(HANGS)
+
+    storing = asyncio.ensure_future(runner._stored(work))
+    await run_sync(begun.wait, HANGS)
+    storing.cancel()
+    for _ in range(10):
+        await checkpoint()
+    assert not storing.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await storing
 
 
 def test_a_job_that_fails_says_why_and_the_next_one_is_spoken(serve: Any) -> None:

@@ -8,7 +8,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -97,7 +97,8 @@ class Runner:
             self._working.cancel()
             self._current = ""
         if not self._jobs.place(job.id).card.exists():
-            await run_sync(self._jobs.remove, job.id)  # what was still written when it was deleted
+            with suppress(OSError):  # the folder of all jobs may be gone as well
+                await run_sync(self._jobs.remove, job.id)  # what was still written when it was deleted
         if not self._working.cancelled() and (problem := self._working.exception()):
             log.error("A job cannot go on", exc_info=problem)
             return False
@@ -112,6 +113,8 @@ class Runner:
         except DeletedError:
             return
         except Exception as problem:
+            if not place.card.exists():  # it was deleted, and its files were missed before that was noticed
+                return
             if self._service.condition not in _ABLE:
                 await self._pause(job)
                 return
@@ -213,8 +216,14 @@ class Runner:
 
 
 async def _stored(work: Callable[[], Result]) -> Result:
-    """Does work on the disk in a thread; raises `CS-JOB-004` if the disk does not take it."""
+    """Does work on the disk in a thread; raises `CS-JOB-004` if the disk does not take it. A thread cannot be cancelled,
+    so whoever is cancelled meanwhile waits for it: nothing that it uses may be closed before."""
+    working = asyncio.ensure_future(run_sync(work))
+    working.add_done_callback(lambda done: done.cancelled() or done.exception())  # which may have no other listener
     try:
-        return await run_sync(work)
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise
     except OSError as error:
         raise storage(error) from error
