@@ -216,6 +216,23 @@ def test_jobs_count_against_the_limits_of_a_named_key(serve: Any, tmp_path: Path
         assert httpx.get(url + JOBS, headers=bearer(other)).json()["data"] == []
 
 
+def test_the_jobs_of_a_revoked_key_are_removed(serve: Any, tmp_path: Path) -> None:
+    keys, folder = KeyFile(tmp_path / "state"), tmp_path / "state" / "jobs"
+    mine, other = (keys.add(name, "normal", Limits()) for name in ("mine", "other"))
+    synthesizer = GatedSynthesizer()
+    with serve(synthesizer) as url:
+        eventually(lambda: bool(httpx.get(f"{url}/readyz").json()["status"] == "ready"))
+        synthesizer.budget = 0
+        spoken, waiting = job_of(url, "One.", key=mine), job_of(url, "Two.", key=mine)
+        last = job_of(url, "Three.", key=other)
+        eventually(lambda: synthesizer.inside == 1)
+        keys.revoke("mine")
+        synthesizer.budget = math.inf
+        eventually(lambda: not any((folder / each["id"]).exists() for each in (spoken, waiting)))
+        address = f"{url}{JOBS}/{last['id']}"
+        eventually(lambda: bool(httpx.get(address, headers=bearer(other)).json()["status"] == "done"))
+
+
 def test_nobody_reads_a_key_or_a_text_in_the_state_folder(serve: Any, tmp_path: Path) -> None:
     with serve(ToneSynthesizer(), api_keys="sesame-open") as url:
         job_of(url, "Hello.", key="sesame-open")

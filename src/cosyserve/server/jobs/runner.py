@@ -82,6 +82,7 @@ class Runner:
         """Work on the oldest job; False if there is none, or the server cannot speak now."""
         try:
             await run_sync(self._jobs.sweep)
+            await self._drop_revoked()
             waiting = [job for job in await run_sync(self._jobs.all) if job.finished is None]
         except OSError as error:
             log.error("The jobs cannot be read: %s", error)
@@ -103,6 +104,15 @@ class Runner:
             log.error("A job cannot go on", exc_info=problem)
             return False
         return self._service.condition in _ABLE
+
+    async def _drop_revoked(self) -> None:
+        """Remove the jobs of keys that have been revoked, as nobody could see or delete them."""
+        for job in await run_sync(self._jobs.all):
+            if self._is_revoked(job):
+                await run_sync(self._jobs.remove, job.id)
+
+    def _is_revoked(self, job: Job) -> bool:
+        return job.owner is not None and self._service.keyring.is_revoked(job.key, job.owner)
 
     async def _finish(self, job: Job) -> None:
         """Take a job to its end: it is done, failed or deleted, or the server cannot go on."""
@@ -193,7 +203,7 @@ class Runner:
         """Raises the reason to stop, if there is one."""
         if self._service.condition not in _ABLE:
             raise CosyError(errors.STOPPING)
-        if not self._jobs.place(job.id).card.exists():
+        if self._is_revoked(job) or not self._jobs.place(job.id).card.exists():
             raise DeletedError
         self._service.idleness.touch()
         await run_sync(self._jobs.expect_room)
@@ -216,8 +226,8 @@ class Runner:
 
 
 async def _stored(work: Callable[[], Result]) -> Result:
-    """Does work on the disk in a thread; raises `CS-JOB-004` if the disk does not take it. A thread cannot be cancelled,
-    so whoever is cancelled meanwhile waits for it: nothing that it uses may be closed before."""
+    """Does work on the disk in a thread; raises `CS-JOB-004` if the disk does not take it. A thread cannot be
+    cancelled, so whoever is cancelled meanwhile waits for it: nothing that it uses may be closed before."""
     working = asyncio.ensure_future(run_sync(work))
     working.add_done_callback(lambda done: done.cancelled() or done.exception())  # which may have no other listener
     try:

@@ -50,6 +50,7 @@ class Job(BaseModel):
 
     id: str
     owner: str | None  # a digest of the key that it came with; see `caller_of`
+    key: str = ""  # the name of that key
     created: float  # seconds since 1970
     characters: int
     passages: int  # that have a sound, each counted once
