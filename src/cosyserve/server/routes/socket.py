@@ -23,7 +23,7 @@ from cosyserve.server.delivery import Began, Delivery, usage
 from cosyserve.server.door import chosen_protocol
 from cosyserve.server.failures import as_cosy_error, body_of, outcome_of
 from cosyserve.server.fields import Body, InputFormat, ShortText, unfit
-from cosyserve.server.quotas import Taken
+from cosyserve.server.quotas import QuotaError, Taken
 from cosyserve.server.routes.openai import FormatName, Seed, Speed
 from cosyserve.server.service import key_of, service_of
 from cosyserve.speech.audio import SAMPLE_RATE
@@ -171,7 +171,10 @@ class Session:
                 try:
                     await self._handle(await self._received())
                 except CosyError as error:
+                    refused = self._open
                     await self._stop_speaking()
+                    if refused is not None and not isinstance(error, QuotaError):  # what fits a limit counts
+                        refused.taken.fail()
                     self._start_speaking()
                     await self._tell("error", **body_of(error))
         except WebSocketDisconnect:
