@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,14 @@ import pytest
 from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync
 
+from cosyserve import errors
+from cosyserve.errors import CosyError
 from cosyserve.keys.key import Limits
 from cosyserve.keys.key_file import KeyFile
 from cosyserve.server.jobs import runner
+from cosyserve.speech.audio import Pcm
+from cosyserve.speech.synthesizer import Options
+from cosyserve.speech.voices import Voice
 from tests.conftest import Serving
 from tests.running import HANGS, Server, eventually
 from tests.standins import CHUNK_SECONDS, CapableSynthesizer, FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
@@ -287,6 +292,26 @@ async def test_who_is_cancelled_waits_for_the_thread_that_uses_the_file() -> Non
     may_end.set()
     with pytest.raises(asyncio.CancelledError):
         await storing
+
+
+class SleepyVoice(ToneSynthesizer):
+    """Takes longer to wake than who asks will wait, more often than a passage that fails is tried."""
+
+    asked = 0
+
+    async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
+        if segment.startswith("long"):
+            self.asked += 1
+            if self.asked <= 4:
+                raise CosyError(errors.WAKING, retry_after=0, seconds=0)
+        async for chunk in super().synthesize(segment, voice, options):
+            yield chunk
+
+
+def test_a_job_waits_for_a_voice_that_wakes_slowly(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_TRY_AGAIN_SECONDS", 0)
+    with serve(SleepyVoice()) as url:
+        assert audio_of(url, job_of(url, "long")).status_code == 200
 
 
 def test_a_job_that_fails_says_why_and_the_next_one_is_spoken(serve: Any) -> None:

@@ -42,7 +42,7 @@ _TRIES = 3  # of a passage that fails
 _TRY_AGAIN_SECONDS = 2.0
 _MOST_BEGUN = 5  # ends of servers at the same place, after which a job is given up
 _ABLE = (ServerState.READY, ServerState.ASLEEP)
-_PASSING = (errors.NO_ROOM_TO_WAKE, errors.NO_REPLICA)
+_PASSING = (errors.NO_ROOM_TO_WAKE, errors.WAKING, errors.NO_REPLICA)
 _ON_PURPOSE = (ServerState.STOPPING, ServerState.RETIRING, ServerState.IDLE)
 
 
