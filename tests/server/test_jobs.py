@@ -314,6 +314,19 @@ def test_a_job_waits_for_a_voice_that_wakes_slowly(serve: Any, monkeypatch: pyte
         assert audio_of(url, job_of(url, "long")).status_code == 200
 
 
+def test_nothing_is_left_of_a_file_that_a_killed_server_was_writing(serve: Any, tmp_path: Path) -> None:
+    synthesizer = GatedSynthesizer()
+    with serve(synthesizer) as url:
+        eventually(lambda: bool(httpx.get(f"{url}/readyz").json()["status"] == "ready"))
+        synthesizer.budget = 0
+        job = job_of(url, "first")
+        folder = tmp_path / "state" / "jobs" / job["id"]
+        (folder / ".cosyserve-0123456789ab").touch()
+        synthesizer.budget = math.inf
+        assert audio_of(url, job).status_code == 200
+        eventually(lambda: {path.name for path in folder.iterdir()} == {"audio", "captions", "job.json"})
+
+
 def test_a_job_that_fails_says_why_and_the_next_one_is_spoken(serve: Any) -> None:
     with serve(FailingSynthesizer()) as url:
         first, second = job_of(url, "fail"), job_of(url, "good")
