@@ -98,7 +98,7 @@ class Place:
         return 0
 
     def clear(self) -> None:
-        """Remove what was only needed on the way to the audio, and what servers have left that were killed meanwhile."""
+        """Remove what was only needed on the way to the audio, and what killed servers have left."""
         shutil.rmtree(self.passages, ignore_errors=True)
         for path in (self.text, *temporaries(self.folder)):
             path.unlink(missing_ok=True)
