@@ -53,6 +53,11 @@ def temporary_name(folder: Path, beginning: str = _TEMPORARY, ending: str = "") 
         path.unlink(missing_ok=True)
 
 
+def temporaries(folder: Path) -> list[Path]:
+    """Files that are being written in a folder, or were when a process was killed."""
+    return [*folder.glob(f"{_TEMPORARY}*")]
+
+
 @contextmanager
 def new_file(path: Path, mode: int) -> Iterator[BinaryIO]:
     """Yields a new file to write and to read back, which is flushed to the disk at the end of the body."""

@@ -1,9 +1,12 @@
 """Jobs, as a client sees them; the server of one of them is killed in the middle."""
 
+import asyncio
 import io
 import json
 import math
-from collections.abc import Iterator
+import shutil
+import threading
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,17 @@ import httpx
 import mutagen
 import psutil
 import pytest
+from anyio.lowlevel import checkpoint
+from anyio.to_thread import run_sync
 
+from cosyserve import errors
+from cosyserve.errors import CosyError
 from cosyserve.keys.key import Limits
 from cosyserve.keys.key_file import KeyFile
+from cosyserve.server.jobs import runner
+from cosyserve.speech.audio import Pcm
+from cosyserve.speech.synthesizer import Options
+from cosyserve.speech.voices import Voice
 from tests.conftest import Serving
 from tests.running import HANGS, Server, eventually
 from tests.standins import CHUNK_SECONDS, CapableSynthesizer, FailingSynthesizer, GatedSynthesizer, ToneSynthesizer
@@ -210,6 +221,23 @@ def test_jobs_count_against_the_limits_of_a_named_key(serve: Any, tmp_path: Path
         assert httpx.get(url + JOBS, headers=bearer(other)).json()["data"] == []
 
 
+def test_the_jobs_of_a_revoked_key_are_removed(serve: Any, tmp_path: Path) -> None:
+    keys, folder = KeyFile(tmp_path / "state"), tmp_path / "state" / "jobs"
+    mine, other = (keys.add(name, "normal", Limits()) for name in ("mine", "other"))
+    synthesizer = GatedSynthesizer()
+    with serve(synthesizer) as url:
+        eventually(lambda: bool(httpx.get(f"{url}/readyz").json()["status"] == "ready"))
+        synthesizer.budget = 0
+        spoken, waiting = job_of(url, "One.", key=mine), job_of(url, "Two.", key=mine)
+        last = job_of(url, "Three.", key=other)
+        eventually(lambda: synthesizer.inside == 1)
+        keys.revoke("mine")
+        synthesizer.budget = math.inf
+        eventually(lambda: not any((folder / each["id"]).exists() for each in (spoken, waiting)))
+        address = f"{url}{JOBS}/{last['id']}"
+        eventually(lambda: bool(httpx.get(address, headers=bearer(other)).json()["status"] == "done"))
+
+
 def test_nobody_reads_a_key_or_a_text_in_the_state_folder(serve: Any, tmp_path: Path) -> None:
     with serve(ToneSynthesizer(), api_keys="sesame-open") as url:
         job_of(url, "Hello.", key="sesame-open")
@@ -230,6 +258,73 @@ def test_a_deleted_job_is_gone_and_the_next_one_is_spoken(serve: Any, tmp_path: 
         synthesizer.budget = math.inf
         assert audio_of(url, second).status_code == 200
     assert not (tmp_path / "state" / "jobs" / first["id"]).exists()
+
+
+def test_the_next_job_is_spoken_after_the_folder_of_all_was_removed(
+    serve: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    synthesizer = GatedSynthesizer()
+    with serve(synthesizer) as url:
+        eventually(lambda: bool(httpx.get(f"{url}/readyz").json()["status"] == "ready"))
+        synthesizer.budget = 0
+        job_of(url, "first")
+        eventually(lambda: synthesizer.inside == 1)
+        shutil.rmtree(tmp_path / "state" / "jobs")
+        synthesizer.budget = math.inf
+        assert audio_of(url, job_of(url, "second")).status_code == 200
+    assert not [each for each in caplog.records if each.exc_info]
+
+
+@pytest.mark.anyio
+async def test_who_is_cancelled_waits_for_the_thread_that_uses_the_file() -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        may_end.wait(HANGS)
+
+    storing = asyncio.ensure_future(runner._stored(work))
+    await run_sync(begun.wait, HANGS)
+    storing.cancel()
+    for _ in range(10):
+        await checkpoint()
+    assert not storing.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await storing
+
+
+class SleepyVoice(ToneSynthesizer):
+    """Takes longer to wake than who asks will wait, more often than a passage that fails is tried."""
+
+    asked = 0
+
+    async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
+        if segment.startswith("long"):
+            self.asked += 1
+            if self.asked <= 4:
+                raise CosyError(errors.WAKING, retry_after=0, seconds=0)
+        async for chunk in super().synthesize(segment, voice, options):
+            yield chunk
+
+
+def test_a_job_waits_for_a_voice_that_wakes_slowly(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_TRY_AGAIN_SECONDS", 0)
+    with serve(SleepyVoice()) as url:
+        assert audio_of(url, job_of(url, "long")).status_code == 200
+
+
+def test_nothing_is_left_of_a_file_that_a_killed_server_was_writing(serve: Any, tmp_path: Path) -> None:
+    synthesizer = GatedSynthesizer()
+    with serve(synthesizer) as url:
+        eventually(lambda: bool(httpx.get(f"{url}/readyz").json()["status"] == "ready"))
+        synthesizer.budget = 0
+        job = job_of(url, "first")
+        folder = tmp_path / "state" / "jobs" / job["id"]
+        (folder / ".cosyserve-0123456789ab").touch()
+        synthesizer.budget = math.inf
+        assert audio_of(url, job).status_code == 200
+        eventually(lambda: {path.name for path in folder.iterdir()} == {"audio", "captions", "job.json"})
 
 
 def test_a_job_that_fails_says_why_and_the_next_one_is_spoken(serve: Any) -> None:

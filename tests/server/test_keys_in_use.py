@@ -260,7 +260,14 @@ def test_what_is_not_heard_does_not_count(stand_in: Among, tmp_path: Path) -> No
             send(socket, "input_text.append", text="fail")
             send(socket, "input_text.flush")
             assert event(socket)["error"]["code"] == "CS-SRV-003"
+            send(socket, "session.update", input_format="ssml")
+            send(socket, "input_text.append", text="<a")
+            send(socket, "input_text.flush")
+            assert event(socket)["error"]["code"] == "CS-TEXT-007"
         assert here.usage(key)["anna"]["used"] == used(0, 0)
+        counted = httpx.get(f"{url}/metrics", headers=bearer("main")).text
+        assert 'cosyserve_key_requests_total{key="anna",outcome="refused"} 1.0' in counted
+        assert 'cosyserve_key_requests_total{key="anna",outcome="cancelled"}' not in counted
         assert here.ask(key, "a").status_code == 200
 
 

@@ -110,6 +110,7 @@ def test_every_segment_knows_what_it_stands_for() -> None:
         ("<break time='soon'/>", 1, "break", "CS-TEXT-008"),
         ("<break time='-1s'/>", 1, "break", "CS-TEXT-008"),
         ("<break time='9e9s'/>", 1, "break", "CS-TEXT-008"),
+        ("<break time='10s'/>" * 60 + "\n<break time='1ms'/>", 2, "break", "CS-TEXT-008"),
         ("<break strength='x'/>", 1, "break", "CS-TEXT-008"),
         ("<b>\n<sub>a</sub></b>", 2, "sub", "CS-TEXT-008"),
         ("<phoneme alphabet='ipa'>a</phoneme>", 1, "phoneme", "CS-TEXT-008"),

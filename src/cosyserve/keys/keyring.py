@@ -69,6 +69,11 @@ class Keyring:
         now = self.named.get(key.name)
         return now if now is not None and now.sha256 == key.sha256 else None
 
+    def is_revoked(self, name: str, sha256: str) -> bool:
+        """Whether a key of that name and digest is one of the named ones no longer."""
+        named = self.named
+        return self.by_name and name not in ("", MAIN.name) and (name not in named or named[name].sha256 != sha256)
+
     def _look(self) -> None:
         if self._settings.auth == "off" or (seen := self._file.stamp()) == self._seen:
             return

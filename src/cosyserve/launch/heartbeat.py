@@ -3,12 +3,17 @@
 import contextlib
 import json
 import os
+import platform
+import shutil
 import socket
+import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 # Internal to a launch, so these are not settings: the socket, and what a restarted server may tell its users.
 SOCKET = "_COSYSERVE_BEAT"
+_BEAT = "beat"  # its name
 RESTARTS = "_COSYSERVE_RESTARTS"
 REASON, REASON_ZH = "_COSYSERVE_RESTART_REASON", "_COSYSERVE_RESTART_REASON_ZH"
 # Which of several installed releases this is, and which start of it.
@@ -60,11 +65,32 @@ def folder_of_start() -> Path:
     return Path(os.environ[SOCKET]).parent
 
 
+def new_folder(tmpdir: str | None) -> "tempfile.TemporaryDirectory[str]":
+    """A folder for one start of a server. Those of this machine's supervisors that were killed are removed: nobody
+    hears the heartbeats that are sent there. On a shared disk, those of another machine would look the same."""
+    prefix = f"cosyserve-{zlib.crc32(platform.node().encode()):08x}-"
+    for path in Path(tmpdir or tempfile.gettempdir()).glob(f"{prefix}*/{_BEAT}"):
+        with contextlib.suppress(OSError):
+            if not _is_heard(path):
+                shutil.rmtree(path.parent)
+    return tempfile.TemporaryDirectory(prefix=prefix, dir=tmpdir)
+
+
+def _is_heard(path: Path) -> bool:
+    """Whether a process has that socket; raises OSError where it cannot be asked."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+    return True
+
+
 class Receiver:
     """The supervisor's side. Its folder is removed with it."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = str(folder / "beat")
+        self.path = str(folder / _BEAT)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.path)
 

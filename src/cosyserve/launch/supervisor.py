@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import subprocess
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,7 @@ from cosyserve.host import child, probe
 from cosyserve.host.report import NOTHING, Text
 from cosyserve.launch import memory, stacks
 from cosyserve.launch.flag import Flag
-from cosyserve.launch.heartbeat import REASON, REASON_ZH, RESTARTS, SOCKET, Heartbeat, Receiver
+from cosyserve.launch.heartbeat import REASON, REASON_ZH, RESTARTS, SOCKET, Heartbeat, Receiver, new_folder
 from cosyserve.launch.ladder import Rung
 from cosyserve.launch.ledger import Ledger
 from cosyserve.launch.output import Output
@@ -210,7 +209,7 @@ class Server:
 
     def __init__(self, rung: Rung, tmpdir: str | None, history: Mapping[str, str]) -> None:
         self._rung, self._mark = rung, uuid.uuid4().hex
-        self._folder = tempfile.TemporaryDirectory(prefix="cosyserve-", dir=tmpdir)
+        self._folder = new_folder(tmpdir)
         self._receiver = Receiver(Path(self._folder.name))
         self._ledger = Ledger(Path(self._folder.name))
         self.requests = 0

@@ -58,7 +58,6 @@ class Delivery:
         self._pending = pending
         self._service, self._endpoint = service, endpoint
         self._speech, self._format, self._taken = speech, fmt, taken
-        self._sent = False  # whether there was anything to hear
         self.label = label_of(service.settings)
         self.stopwatch = Stopwatch()
         self.captions: list[Caption] = []  # all of them, once the last piece is there
@@ -71,7 +70,7 @@ class Delivery:
         output = Output(self._format, self._speech.speed, label=self.label)
         async with self._place() as listening, aclosing(self._encoded(output, listening)) as pieces:
             async for data in pieces:
-                self._sent = True
+                self._taken.heard = True
                 with self.stopwatch.delivering(), self._sending.piece():
                     yield data
 
@@ -84,7 +83,7 @@ class Delivery:
             async with aclosing(self._encoded(output, listening)) as pieces:
                 async for _ in pieces:
                     pass
-            self._sent = True
+            self._taken.heard = True
             with self.stopwatch.delivering(), self._sending.piece():
                 yield
 
@@ -97,8 +96,7 @@ class Delivery:
             async with self._admitted() as listening:
                 yield listening
         except Exception:
-            if not self._sent:
-                self._taken.give_back()
+            self._taken.fail()
             raise
 
     @asynccontextmanager
@@ -153,7 +151,7 @@ class Delivery:
     def record(self, outcome: str) -> None:
         """Count a request that produced audio, and log how it went (never what it said)."""
         metrics, watch = self._service.metrics, self.stopwatch
-        metrics.count(self._endpoint, outcome, self._taken.key.name, self._taken.characters if self._sent else 0)
+        metrics.count(self._endpoint, outcome, self._taken.key.name, self._taken.characters if self._taken.heard else 0)
         metrics.audio_seconds.inc(watch.audio_seconds)
         if watch.first_chunk_seconds is None:
             log.info("%s %s before its first audio", self._endpoint, outcome)

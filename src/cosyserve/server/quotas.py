@@ -79,6 +79,7 @@ class Taken:
         self._quotas, self.key = quotas, key
         self._day, self._amount = "", NOTHING
         self.characters = 0  # in all
+        self.heard = False  # whether there was anything to hear, so that it counts whatever comes
         self._entries: list[tuple[Window, Entry, int]] = []
 
     def more(self, characters: int) -> None:
@@ -91,6 +92,11 @@ class Taken:
         self._amount = self._amount.plus(amount)
         self.characters += amount.characters
         self._entries += entries
+
+    def fail(self) -> None:
+        """It ended with an error, and counts only if something was heard of it."""
+        if not self.heard:
+            self.give_back()
 
     def give_back(self) -> None:
         """Nothing came of it, so it does not count."""

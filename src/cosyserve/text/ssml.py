@@ -17,6 +17,7 @@ from cosyserve.text.marks import PRONOUNCED, shown
 from cosyserve.text.pronunciation import phonemes, pinyin
 
 LONGEST_PAUSE = 10.0  # seconds, of one break
+LONGEST_PAUSES = 600.0  # … of all in a document, because a tag of 19 characters makes more sound than a page of words
 _DEEPEST = 32
 _ROOT = "<speak>"
 _HAS_ROOT = re.compile(r"\s*<(?:\?xml|!|speak[\s>/])")
@@ -62,6 +63,7 @@ class _Reader:
         self._after = "</speak>" if self._before else ""
         self._open: list[_Element] = []
         self._whole: list[Mapped | Pause] = []
+        self._paused = 0.0  # seconds
         self.words: list[Mapped] = []  # that stand between tags
         self._bytes = _byte_offsets(self._before + document)
         self._parser = parser = expat.ParserCreate("utf-8")
@@ -117,7 +119,15 @@ class _Reader:
         return element.parts
 
     def _break(self, element: _Element) -> list[Mapped | Pause]:
-        return [*element.parts, Pause(_seconds(element), element.start)]
+        seconds = _seconds(element)
+        self._paused += seconds
+        if self._paused > LONGEST_PAUSES:
+            raise _unfit(
+                element,
+                f"the breaks of a document last {LONGEST_PAUSES:g}s at most together",
+                f"一份文档的停顿合计最长 {LONGEST_PAUSES:g}s",
+            )
+        return [*element.parts, Pause(seconds, element.start)]
 
     def _block(self, element: _Element) -> list[Mapped | Pause]:
         """A paragraph or a sentence, which does not go on behind its end."""

@@ -8,7 +8,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -42,7 +42,7 @@ _TRIES = 3  # of a passage that fails
 _TRY_AGAIN_SECONDS = 2.0
 _MOST_BEGUN = 5  # ends of servers at the same place, after which a job is given up
 _ABLE = (ServerState.READY, ServerState.ASLEEP)
-_PASSING = (errors.NO_ROOM_TO_WAKE, errors.NO_REPLICA)
+_PASSING = (errors.NO_ROOM_TO_WAKE, errors.WAKING, errors.NO_REPLICA)
 _ON_PURPOSE = (ServerState.STOPPING, ServerState.RETIRING, ServerState.IDLE)
 
 
@@ -82,6 +82,7 @@ class Runner:
         """Work on the oldest job; False if there is none, or the server cannot speak now."""
         try:
             await run_sync(self._jobs.sweep)
+            await self._drop_revoked()
             waiting = [job for job in await run_sync(self._jobs.all) if job.finished is None]
         except OSError as error:
             log.error("The jobs cannot be read: %s", error)
@@ -97,11 +98,21 @@ class Runner:
             self._working.cancel()
             self._current = ""
         if not self._jobs.files(job.id).card.exists():
-            await run_sync(self._jobs.remove, job.id)  # what was still written when it was deleted
+            with suppress(OSError):  # the folder of all jobs may be gone as well
+                await run_sync(self._jobs.remove, job.id)  # what was still written when it was deleted
         if not self._working.cancelled() and (problem := self._working.exception()):
             log.error("A job cannot go on", exc_info=problem)
             return False
         return self._service.condition in _ABLE
+
+    async def _drop_revoked(self) -> None:
+        """Remove the jobs of keys that have been revoked, as nobody could see or delete them."""
+        for job in await run_sync(self._jobs.all):
+            if self._is_revoked(job):
+                await run_sync(self._jobs.remove, job.id)
+
+    def _is_revoked(self, job: Job) -> bool:
+        return job.owner is not None and self._service.keyring.is_revoked(job.key, job.owner)
 
     async def _finish(self, job: Job) -> None:
         """Take a job to its end: it is done, failed or deleted, or the server cannot go on."""
@@ -112,6 +123,8 @@ class Runner:
         except DeletedError:
             return
         except Exception as problem:
+            if not files.card.exists():  # it was deleted, and its files were missed before that was noticed
+                return
             if self._service.condition not in _ABLE:
                 await self._pause(job)
                 return
@@ -190,7 +203,7 @@ class Runner:
         """Raises the reason to stop, if there is one."""
         if self._service.condition not in _ABLE:
             raise CosyError(errors.STOPPING)
-        if not self._jobs.files(job.id).card.exists():
+        if self._is_revoked(job) or not self._jobs.files(job.id).card.exists():
             raise DeletedError
         self._service.idleness.touch()
         await run_sync(self._jobs.expect_room)
@@ -213,8 +226,14 @@ class Runner:
 
 
 async def _stored(work: Callable[[], Result]) -> Result:
-    """Does work on the disk in a thread; raises `CS-JOB-004` if the disk does not take it."""
+    """Does work on the disk in a thread; raises `CS-JOB-004` if the disk does not take it. A thread cannot be
+    cancelled, so whoever is cancelled meanwhile waits for it: nothing that it uses may be closed before."""
+    working = asyncio.ensure_future(run_sync(work))
+    working.add_done_callback(lambda done: done.cancelled() or done.exception())  # which may have no other listener
     try:
-        return await run_sync(work)
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise
     except OSError as error:
         raise storage(error) from error

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.files import write_atomically
+from cosyserve.files import temporaries, write_atomically
 from cosyserve.settings import Settings
 from cosyserve.speech.passages import is_sound
 
@@ -50,6 +50,7 @@ class Job(BaseModel):
 
     id: str
     owner: str | None  # a digest of the key that it came with; see `caller_of`
+    key: str = ""  # the name of that key
     created: float  # seconds since 1970
     characters: int
     passages: int  # that have a sound, each counted once
@@ -97,9 +98,10 @@ class JobFiles:
         return 0
 
     def clear(self) -> None:
-        """Remove what was only needed on the way to the audio."""
+        """Remove what was only needed on the way to the audio, and what killed servers have left."""
         shutil.rmtree(self.passages, ignore_errors=True)
-        self.text.unlink(missing_ok=True)
+        for path in (self.text, *temporaries(self.folder)):
+            path.unlink(missing_ok=True)
 
 
 class Jobs:

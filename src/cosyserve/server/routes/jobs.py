@@ -118,7 +118,7 @@ async def create_job(request: Request, response: Response, body: JobBody) -> Job
     service = service_of(request)
     service.require_model(body.model)
     service.require_ready(body.voice_name, Options(body.instructions, seed=body.seed))
-    making = partial(_made, service, body, caller_of(request))
+    making = partial(_made, service, body, caller_of(request), key_of(request).name)
     job, text = await asyncio.get_running_loop().run_in_executor(_CUTTING, making)
     with service.quotas.take(key_of(request), job.characters):
         await run_sync(_jobs(request).add, job, text)
@@ -200,7 +200,7 @@ async def _found(request: Request, job_id: str) -> Job:
     return await run_sync(_jobs(request).find, job_id, caller_of(request))
 
 
-def _made(service: Service, body: JobBody, owner: str | None) -> tuple[Job, str]:
+def _made(service: Service, body: JobBody, owner: str | None, key: str) -> tuple[Job, str]:
     """A job and its text, checked. Blocks."""
     kind = body.input_format or "text"
     most = service.settings.max_job_chars
@@ -219,7 +219,7 @@ def _made(service: Service, body: JobBody, owner: str | None) -> tuple[Job, str]
         normalize=body.normalize,
         title=body.title.strip(),
     )
-    job = Job(id=new_id(), owner=owner, created=time.time(), characters=len(text), passages=0, manner=manner)
+    job = Job(id=new_id(), owner=owner, key=key, created=time.time(), characters=len(text), passages=0, manner=manner)
     passages = passages_of(Jobs(service.settings).files(job.id), manner)
     return job.model_copy(update={"passages": len(passages.missing(book_of(text, manner).passages))}), text
 

@@ -23,7 +23,7 @@ from cosyserve.server.delivery import Began, Delivery, usage
 from cosyserve.server.door import chosen_protocol
 from cosyserve.server.failures import as_cosy_error, body_of, outcome_of
 from cosyserve.server.fields import Body, InputFormat, ShortText, unfit
-from cosyserve.server.quotas import Taken
+from cosyserve.server.quotas import QuotaError, Taken
 from cosyserve.server.routes.openai import FormatName, Seed, Speed
 from cosyserve.server.service import key_of, service_of
 from cosyserve.speech.audio import SAMPLE_RATE
@@ -82,6 +82,7 @@ class Generation:
     """One text that is arriving, and how it is to be spoken."""
 
     taken: Taken
+    outcome = "cancelled"  # for the metrics, if it is broken off
 
     def __init__(
         self,
@@ -161,6 +162,7 @@ class Session:
         self._socket, self._service, self._key = socket, service_of(socket), key_of(socket)
         self._update = Update(type="session.update")
         self._open: Generation | None = None
+        self._spoken: Generation | None = None  # the last that was begun to be spoken
         self._start_speaking()
 
     async def run(self) -> None:
@@ -171,15 +173,27 @@ class Session:
                 try:
                     await self._handle(await self._received())
                 except CosyError as error:
-                    await self._stop_speaking()
-                    self._start_speaking()
-                    await self._tell("error", **body_of(error))
+                    await self._refuse(error)
         except WebSocketDisconnect:
             pass
         except ClientGoneError:
             await self._break_off()
         finally:
             await self._stop_speaking()
+
+    async def _refuse(self, error: CosyError) -> None:
+        """End the text that is arriving, if any, and what waits. Of one that exceeds a limit, what came counts."""
+        refused = self._open
+        if refused is not None:
+            refused.outcome = outcome_of(error)
+        await self._stop_speaking()
+        if refused is not None:
+            if refused is not self._spoken:
+                self._service.metrics.count(_PATH, refused.outcome, self._key.name)
+            if not isinstance(error, QuotaError):
+                refused.taken.fail()
+        self._start_speaking()
+        await self._tell("error", **body_of(error))
 
     async def _received(self) -> Message:
         frame = await self._socket.receive()
@@ -265,7 +279,7 @@ class Session:
         update = generation.update
         speech = self._service.streamed(generation.segments(), update.voice, update.speed, update.options)
         delivery = Delivery(self._service, _PATH, speech, FORMATS[update.response_format or "pcm"], generation.taken)
-        outcome = "cancelled"
+        outcome, self._spoken = "", generation
         try:
             async with aclosing(delivery.chunks()) as chunks:
                 async for piece in chunks:
@@ -284,7 +298,7 @@ class Session:
             outcome = outcome_of(error)
             raise error from problem
         finally:
-            delivery.record(outcome)
+            delivery.record(outcome or generation.outcome)
         seconds, captions = delivery.stopwatch.audio_seconds, [each.fields for each in delivery.captions]
         label = {"aigc": delivery.label.fields} if delivery.label else {}
         await self._tell("speech.audio.done", usage=usage(generation.characters, seconds), captions=captions, **label)
