@@ -205,6 +205,7 @@ def tracing(collector: Collector) -> Iterator[None]:
     traces.stop()
 
 
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")  # OpenTelemetry's exporter does, in a thread
 @given(st.dictionaries(st.sampled_from(["traceparent", "tracestate", "baggage"]), st.lists(st.text(), max_size=3)))
 def test_whatever_a_client_says_of_its_trace_there_is_one(tracing: None, headers: dict[str, list[str]]) -> None:
     def serve() -> str:
