@@ -153,8 +153,8 @@ BROKEN = {
     "fails its warm-up": {"src/cosyserve/server/service.py": "\n_WARM_UP = None\n"},
     "serves, and is mute": {
         "src/cosyserve/speech/pipeline.py": (
-            "\n_speak = speak\n\n\nasync def speak(*args, **rest):\n"
-            "    async for pcm in _speak(*args, **rest):\n        yield pcm * 0\n"
+            "\n_sounds = sounds_of\n\n\nasync def sounds_of(*args, **rest):\n"
+            "    async for sound in _sounds(*args, **rest):\n        yield Sound(sound.segment, sound.pcm * 0)\n"
         )
     },
 }

@@ -68,6 +68,25 @@ async def wyoming(
         await server.stop()
 
 
+class Unhurried(ToneSynthesizer):
+    """Others have many turns between its chunks."""
+
+    async def between_chunks(self) -> None:
+        for _ in range(100):
+            await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.anyio
+async def test_a_server_that_stops_ends_the_text_that_it_is_speaking_first() -> None:
+    async with wyoming(Unhurried()) as running:
+        client = await running.client()
+        client.send("synthesize", text="abcd")
+        await client.until("audio-chunk")
+    async with client:
+        assert await client.until("audio-stop")
+        assert await client.read() is None
+
+
 @pytest.mark.anyio
 async def test_a_text_is_spoken_and_says_that_a_machine_spoke() -> None:
     async with wyoming() as running, await running.client() as client:

@@ -65,6 +65,7 @@ class Wyoming:
         self._longest = most_bytes(service.settings.max_text_chars)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sessions: dict[asyncio.Task[None], Session] = {}
 
     @property
     def address(self) -> str:
@@ -81,8 +82,13 @@ class Wyoming:
             self._server.close()
 
     async def stop(self) -> None:
-        """End all connections."""
+        """End all connections, those that are being spoken to once the text has ended."""
         self.close()
+        ending = [task for task, session in self._sessions.items() if session.is_speaking]
+        for task in ending:
+            self._sessions[task].finish()
+        if ending:
+            await asyncio.wait(ending, timeout=self._limits.parting_seconds)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -90,7 +96,11 @@ class Wyoming:
     def _accepted(self, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(stream, writer))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._sessions.pop(task, None)
 
     async def _serve(self, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = (*writer.get_extra_info("peername", ("", 0)), 0)[:2]
@@ -105,6 +115,8 @@ class Wyoming:
                 await session.refuse(refusal)
             writer.close()
             return
+        if (task := asyncio.current_task()) is not None:
+            self._sessions[task] = session
         try:
             with suppress(ClientGoneError):
                 await session.run()

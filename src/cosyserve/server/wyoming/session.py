@@ -65,16 +65,21 @@ class Session:
         self._service, self._reader, self._writer = service, reader, writer
         self._client, self._count = client, count
         self._open: Generation | None = None
-        self._asked: asyncio.Queue[Asked] = asyncio.Queue()
+        self._asked: asyncio.Queue[Asked | None] = asyncio.Queue()  # None is the end
         self._sending = asyncio.Lock()
         self._begun = False  # whether there is something of a text to speak
         self._idle_events = 0
+        self.is_speaking = False
         self.last_text = asyncio.get_running_loop().time()
 
     @property
     def is_idle(self) -> bool:
         """Whether the client has to go on: it has asked for nothing, or begun a text and not said any of it."""
         return not (self._begun or self._asked.qsize())
+
+    def finish(self) -> None:
+        """End once all is spoken that was asked for."""
+        self._asked.put_nowait(None)
 
     async def run(self) -> None:
         """Serve the client until it leaves; raises ClientGoneError if it reads nothing. An error is told to it."""
@@ -184,15 +189,16 @@ class Session:
         self.last_text = asyncio.get_running_loop().time()
 
     async def _speak_all(self) -> None:
-        while True:
-            asked = await self._asked.get()
+        while (asked := await self._asked.get()) is not None:
             logs.request_id.set(secrets.token_hex(8))
             self._begun = not asked.streamed
             self._count(1)
+            self.is_speaking = True  # until the client knows that it has all
             try:
                 await self._speak(asked)
             finally:
                 self._count(-1)
+                self.is_speaking = False
                 self._begun = False
                 self.last_text = asyncio.get_running_loop().time()
 
