@@ -30,8 +30,8 @@ from tests.cosyvoice.seeded import SIZES, SIZES3, Model, Model3, seeded, seeded3
 TOLERANCE = 1e-4
 SINES_TOLERANCE = 1e-3  # of an amplitude of 0.1: the reference sums its phases in float32
 WAVE_TOLERANCE = 1e-3  # of CosyVoice3
-# Of its flow and vocoder together: the seeded pitch makes of a difference of the mel's of 1e-6 one of 1.3e-3. That is the
-# references' own rounding: of our flow in float64 the mel of full3 is 1.08e-6 from them, and the waveform 1.14e-3.
+# Of its flow and vocoder together: the seeded pitch makes of a difference of the mel's of 1e-6 one of 1.3e-3. That is
+# the references' own rounding: of our flow in float64 the mel of full3 is 1.08e-6 from them, the waveform 1.14e-3.
 TOGETHER_TOLERANCE = 3e-3
 GOLDEN = Path(__file__).parent / "cosyvoice" / "golden"
 _GREEDY = 16
