@@ -12,7 +12,7 @@ from tests.running import HANGS, ROOT
 
 pytestmark = pytest.mark.containers
 
-CUTS = 6  # the installation is done anew after each, which takes its time
+CUTS = 4  # the installation is done anew after each, which takes its time
 LONGEST = 8.0  # seconds that an installation takes here, about: the moments lie within
 
 
