@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cosyserve.text.clean import cleaned
-from cosyserve.text.language import Language, Languages, language_of
+from cosyserve.text.fragments import Fragment, Fragments
+from cosyserve.text.language import MOST_UNDECIDED, Language, Languages, language_of, matters
 from cosyserve.text.lexicon import NO_WORDS, Words
 from cosyserve.text.mapped import Mapped
 from cosyserve.text.marks import AREA, PROTECTED, has_sound, has_speech, hidden, shown
@@ -24,7 +25,7 @@ from cosyserve.text.sentences import Sentences
 from cosyserve.text.ssml import Pause, parsed, runs
 from cosyserve.text.written import Written
 
-_THREADS = ThreadPoolExecutor(8, thread_name_prefix="text")  # most of the time they wait for the normaliser
+THREADS = ThreadPoolExecutor(8, thread_name_prefix="text")  # most of the time they wait for the normaliser
 
 _MARKS = {Language.CHINESE: "。", Language.ENGLISH: ".", Language.OTHER: "."}
 _WIDE_END = re.compile(r"[\u2e80-\uffdf]\W*$")
@@ -52,7 +53,10 @@ class Sentence:
     """As it was written, from the offset `start` on. Without a language it is spoken as it is written. `pronounced` is
     what phonemes and pinyin in it are, for a model that knows them; `words` has words that are said in another way.
     In SSML `offsets` are those of its characters, which do not follow each other, and `document` has the words of the
-    document itself, such as those that an alias stands for."""
+    document itself, such as those that an alias stands for.
+
+    A fragment of a sentence is one, too: it is `open` if more of the sentence follows, and what stands `before` it in
+    the sentence tells how it is said."""
 
     written: str
     start: int
@@ -61,6 +65,8 @@ class Sentence:
     words: Words = NO_WORDS
     offsets: tuple[int, ...] = ()
     document: Mapped | None = None
+    open: bool = False
+    before: str = ""
 
     @property
     def original(self) -> Mapped:
@@ -73,11 +79,14 @@ class Sentence:
     def said(self) -> Mapped:
         """With one character for each phoneme, which `shown` writes out again."""
         of_ssml = bool(self.offsets)
-        text = Mapped(self.written, self.offsets) if of_ssml else Mapped.original(self.written, self.start)
         if self.language is None:
-            return text
+            return Mapped(self.written, self.offsets) if of_ssml else Mapped.original(self.written, self.start)
+        whole = self.before + self.written
+        text = Mapped(whole, self.offsets) if of_ssml else Mapped.original(whole, self.start - len(self.before))
         text = hidden(text, holds_some=of_ssml) if self.pronounced else text
-        return _said(self.words.applied(text), self.language)
+        text = _said(self.words.applied(text), self.language)
+        part = text.cut(bisect_left(text.offsets, self.start), len(text.text)) if self.before else text
+        return part if self.open else _with_end(text, part, self.language, self.start)
 
 
 class FrontEnd:
@@ -106,6 +115,54 @@ class FrontEnd:
         for sentence, language in found:
             yield Sentence(sentence, self._start, language, self._pronounced, self._words)
             self._start += len(sentence)
+
+
+class FragmentFrontEnd:
+    """Takes one text in pieces and gives fragments of its sentences, which can be said before the sentence is complete.
+
+    A sentence has the language of its letters as soon as they tell one, and keeps it."""
+
+    def __init__(self, *, normalize: bool = True, pronounced: bool = False, words: Words = NO_WORDS) -> None:
+        self._normalize, self._pronounced, self._words = normalize, pronounced, words
+        self._fragments = Fragments(words if normalize else NO_WORDS)
+        self._languages = Languages(pronounced=pronounced)
+        self._language: Language | None = None  # of the sentence, once its letters tell it
+        self._start, self._before = 0, ""
+        self._undecided: list[Sentence] = []
+
+    def push(self, piece: str) -> list[Sentence]:
+        """What can be said, and whose language is known, once `piece` is added."""
+        return [each for fragment in self._fragments.push(piece) for each in self._known(fragment)]
+
+    def flush(self) -> list[Sentence]:
+        """What is left."""
+        last = [each for fragment in self._fragments.flush() for each in self._known(fragment)]
+        return last + self._decided()
+
+    def _known(self, fragment: Fragment) -> list[Sentence]:
+        before, so_far = self._before, self._before + fragment.text
+        made = Sentence(fragment.text, self._start, None, open=not fragment.ends)
+        self._start += len(fragment.text)
+        self._before = "" if fragment.ends else so_far
+        if not self._normalize:
+            return [made]
+        self._language = self._language or self._languages.of(so_far)
+        if fragment.ends:
+            self._languages.remember(so_far)
+        language = self._language or self._languages.last
+        made = replace(made, language=language, pronounced=self._pronounced, words=self._words, before=before)
+        if fragment.ends:
+            self._language = None
+        self._undecided.append(made)
+        return [] if language is None and self._waits() else self._decided(language)
+
+    def _waits(self) -> bool:
+        ended = sum(not each.open for each in self._undecided)
+        return ended < MOST_UNDECIDED and any(matters(each.written) for each in self._undecided)
+
+    def _decided(self, language: Language | None = None) -> list[Sentence]:
+        found, self._undecided = self._undecided, []
+        return [replace(each, language=each.language or language or Language.ENGLISH) for each in found]
 
 
 class Source(Protocol):
@@ -189,7 +246,7 @@ async def segments(
                 yield segment
             yield Segment("", sentence.at, sentence.at, sentence.seconds)
             continue
-        said = await loop.run_in_executor(_THREADS, sentence.said)
+        said = await loop.run_in_executor(THREADS, sentence.said)
         written.push(sentence.original, said)
         if said.text:
             for segment in finished(making.push(said)):
@@ -226,11 +283,15 @@ def uncut(text: str, *, pronounced: bool = False) -> str:
     return said.text.rstrip("。.") if text.rstrip()[-1:].isalnum() else said.text
 
 
+def with_end_mark(made: Mapped) -> Mapped:
+    """A segment as it is handed to the voice: a pause at its end becomes a full stop, or one is added."""
+    words = PROTECTED.sub("", made.text)
+    wide = _WIDE_END.search(words) and language_of(words) is not Language.OTHER
+    return ended(made, "。" if wide else ".")
+
+
 def _segment(made: Mapped, written: Written, *, ends: bool, pronounced: bool) -> Segment:
-    if ends:
-        words = PROTECTED.sub("", made.text)
-        wide = _WIDE_END.search(words) and language_of(words) is not Language.OTHER
-        made = ended(made, "。" if wide else ".")
+    made = with_end_mark(made) if ends else made
     made = shown(made) if pronounced else made
     start, end = min(made.offsets, default=0), max(made.offsets, default=-1) + 1
     # A number whose words are cut leaves nothing for the rest of them.
@@ -238,16 +299,20 @@ def _segment(made: Mapped, written: Written, *, ends: bool, pronounced: bool) ->
 
 
 def _said(text: Mapped, language: Language) -> Mapped:
-    """A sentence as it is said, with a mark or a pause at its end; empty where it has no sound."""
+    """A sentence, or its beginning, as it is said; empty where it has no sound."""
     text = normalised(cleaned(text), language)
     text = text.sub("line", _INNER_LINE, lambda m: m.group(1) + _between_lines(m.group(1), language))
     if language is Language.CHINESE:
         text = text.sub("bracket", _BRACKETS, "").sub("dash", _DASHES, "，").sub("comma", _NARROW_COMMA, "，")
     text = text.sub("leading mark", _LEADING, "").stripped()
-    if not has_sound(text.text):
-        return text.cut(0, 0)
-    is_ended = _ENDED.search(text.text) or not has_speech(text.text)
-    return text if is_ended else text.ended(_MARKS[language])
+    return text if has_sound(text.text) else text.cut(0, 0)
+
+
+def _with_end(text: Mapped, last: Mapped, language: Language, start: int) -> Mapped:
+    """The last part of a sentence, `text`, with a mark or a pause at its end; it begins at the offset `start`."""
+    if _ENDED.search(text.text) or not has_speech(text.text):
+        return last
+    return last.ended(_MARKS[language]) if last.text else Mapped(_MARKS[language], (start,))
 
 
 def _between_lines(before: str, language: Language) -> str:

@@ -20,7 +20,7 @@ _FUNCTION = re.compile(r"\b(?:sin|cos|tan|cot|log|ln|lim|exp)(?=\b|\d)")
 _LONGEST_SIGN = 2  # letters of a product in a formula (`F=ma，`)
 _QUOTED = re.compile(r"“[^“”]{0,100}”|「[^「」]{0,100}」|\"[^\"]{0,100}\"|（[^（）]{0,100}）|《[^《》]{0,100}》")
 _CHINESE_MARKS = re.compile(r"[，。！？；：、]")
-_MOST_UNDECIDED = 8  # sentences that wait: a text of numbers may never bring a word
+MOST_UNDECIDED = 8  # sentences that wait: a text of numbers may never bring a word
 _KANA_SHARE = 8  # a Japanese sentence has at least one kana for so many Han characters
 _CHINESE_KANA = "の"  # stands in Chinese names of shops and teas
 
@@ -89,31 +89,49 @@ def language_of(sentence: str) -> Language | None:
     return Language.CHINESE if chinese else None
 
 
+def matters(text: str) -> bool:
+    """Whether a text is read in another way in another language."""
+    return _READ_BY_RULES.search(text) is not None
+
+
 class Languages:
     """The languages of a text's sentences, which come one by one. What is `pronounced` as phonemes has none."""
 
     def __init__(self, *, pronounced: bool = False) -> None:
         self._pronounced = pronounced
-        self._last: Language | None = None
+        self.last: Language | None = None  # of a sentence that has one
         self._japanese = False
         self._undecided: list[str] = []
 
     def push(self, sentence: str) -> list[tuple[str, Language]]:
         """The sentences whose language is known now. A first one without a script of its own waits for the next, unless
         it is read alike in any language (`Sure!`)."""
-        language = language_of(without_pronunciation(sentence) if self._pronounced else sentence)
-        if self._japanese and language is Language.CHINESE and not _NOT_JAPANESE.search(sentence):
-            language = Language.OTHER
-        elif language is not None:
-            self._japanese = language is Language.OTHER and _KANA.search(sentence) is not None
-        self._last = language or self._last
+        self.remember(sentence)
         self._undecided.append(sentence)
-        waits = self._last is None and any(map(_READ_BY_RULES.search, self._undecided))
-        waits = waits and len(self._undecided) < _MOST_UNDECIDED
+        waits = self.last is None and len(self._undecided) < MOST_UNDECIDED and any(map(matters, self._undecided))
         return [] if waits else self.flush()
 
+    def of(self, sentence: str) -> Language | None:
+        """Of a sentence, complete or not, by its letters, and by the sentences before it if they are Japanese."""
+        return self._in_context(self._by_letters(sentence), sentence)
+
+    def remember(self, sentence: str) -> None:
+        """A complete sentence, for those that follow."""
+        own = self._by_letters(sentence)
+        language = self._in_context(own, sentence)
+        if own is not None and own is language:
+            self._japanese = language is Language.OTHER and _KANA.search(sentence) is not None
+        self.last = language or self.last
+
+    def _by_letters(self, sentence: str) -> Language | None:
+        return language_of(without_pronunciation(sentence) if self._pronounced else sentence)
+
+    def _in_context(self, language: Language | None, sentence: str) -> Language | None:
+        japanese = self._japanese and language is Language.CHINESE and not _NOT_JAPANESE.search(sentence)
+        return Language.OTHER if japanese else language
+
     def flush(self) -> list[tuple[str, Language]]:
-        language = self._last or Language.ENGLISH
+        language = self.last or Language.ENGLISH
         known = [(sentence, language) for sentence in self._undecided]
         self._undecided.clear()
         return known

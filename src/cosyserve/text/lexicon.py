@@ -7,6 +7,7 @@ is, and so it is in Korean, whose particles stick to words.
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ class Words:
     """What is said for each word of `table`. It holds nothing of a text, so threads may share it."""
 
     def __init__(self, table: Mapping[str, str]) -> None:
-        self._table = table
+        self._table, self._sorted = table, sorted(table)
         lengths: defaultdict[str, set[int]] = defaultdict(set)
         for word in table:
             lengths[word[0]].add(len(word))
@@ -129,6 +130,27 @@ class Words:
                 edits.append((start, end, said))
                 added = grown
         return text.replaced(_RULE, edits)
+
+    def within(self, text: str, place: int, *, complete: bool) -> bool | None:
+        """Whether some word stands on both sides of `place`; None while what follows an incomplete text may make one.
+
+        Such a word need not be whole, as `applied` wants it."""
+        unknown = False
+        for start in range(max(0, place - LONGEST_WORD + 1), place) if self._table else ():
+            for length in self._lengths.get(text[start], ()):
+                word = text[start : start + length]
+                if start + length <= place:
+                    break
+                if start + length < len(text) or complete:
+                    if word in self._table:
+                        return True
+                elif self._may_become(word):
+                    unknown = True
+        return None if unknown else False
+
+    def _may_become(self, beginning: str) -> bool:
+        place = bisect_left(self._sorted, beginning)
+        return any(word.startswith(beginning) for word in self._sorted[place : place + 1])
 
     def _found(self, text: str) -> Iterator[tuple[int, int, str]]:
         done = 0

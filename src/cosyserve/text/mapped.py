@@ -54,7 +54,8 @@ class Mapped:
                 if tag == "equal":
                     offsets += self.offsets[start + i : start + j]
                     continue
-                offsets += [self._offset(start + i)] * (m - k)
+                # What is added at the end of an edit stands for its last character, not for what comes behind it.
+                offsets += [self._offset(max(start, min(start + i, end - 1)))] * (m - k)
                 if i < j:
                     changes.append(Change(self.offsets[start + i], self.offsets[start + j - 1] + 1, rule))
             done = end

@@ -18,7 +18,7 @@ _SEALED = re.compile(
 )
 _CLAUSE = re.compile(r"[，、；：…—]+|[,;:]+(?=\s)")
 _WORD_END = re.compile(r"\s+")
-_ENDS, _PAUSES = "。！？；.!?;", "，、：,:—–- "
+_ENDS, PAUSES = "。！？；.!?;", "，、：,:—–- "
 _WIDE = re.compile(r"[\u2e80-\u312f\u3190-\ua4cf\uf900-\uffdf\U00020000-\U0003ffff]")
 _UNIT = re.compile(
     rf"{_WIDE.pattern}|[{AREA}]|[A-Za-z'’]{{1,9}}|\d|[^\W\d_]{{1,2}}|[^\w\s]+?(?={_WIDE.pattern}|[\w\s]|$)|_"
@@ -43,7 +43,7 @@ class Segments:
     def push(self, sentence: Mapped) -> Iterator[Mapped]:
         """The segments that are complete once `sentence` is added."""
         # What was changed by which rule is of no use from here on, and would be copied for each part.
-        for part in _parts(Mapped(sentence.text, sentence.offsets)):
+        for part in parts_of(Mapped(sentence.text, sentence.offsets)):
             yield from self._add(part)
 
     def flush(self) -> Iterator[Mapped]:
@@ -90,11 +90,11 @@ def joined(one: Mapped, other: Mapped) -> Mapped:
 
 def ended(segment: Mapped, mark: str) -> Mapped:
     """With a mark at its end: a pause becomes one, or it is added."""
-    bare = segment.cut(0, len(segment.text.rstrip(_PAUSES)))
+    bare = segment.cut(0, len(segment.text.rstrip(PAUSES)))
     return bare if bare.text[-1:] in tuple(_ENDS) else bare.ended(mark)
 
 
-def _parts(sentence: Mapped) -> list[Mapped]:
+def parts_of(sentence: Mapped) -> list[Mapped]:
     """A sentence, or its clauses where it is too long, joined as far as they may be."""
     if units(sentence.text) <= LONGEST:
         return [sentence]

@@ -10,7 +10,7 @@ from itertools import count
 
 LONGEST = 600  # characters; what has no end by then is cut at a pause
 _SEEN = 2 * LONGEST  # characters that are looked at, so that a text is not read again and again
-_LONGEST_INSIDE = 200  # characters between quotes, brackets or tags, within which no sentence ends
+LONGEST_INSIDE = 200  # characters between quotes, brackets or tags, within which no sentence ends
 _SHORTEST_WRAPPED, _LONG_LINE = 40, 60  # characters of a line that goes on in the next one
 
 _OPENERS, _CLOSERS = "“「『[", "”」』]"
@@ -23,7 +23,7 @@ _EVENT = re.compile(
     rf"|(?P<line>\n)|(?P<end>(?:[。！？；…]|[.!?;])[。！？；….!?;]*(?:{_CLOSING}|[{re.escape(_AFTER_END)}])*)"
 )
 _PAUSES = (re.compile(r"[，、]"), re.compile(r"[,:;—]\s+|——"), re.compile(r"\s+"))  # the better place first
-_BEFORE_A_QUOTE = re.compile(r"(?:^|[\s(\[{（“‘：:，,—-])$|[\u2e80-\uffdf]$")
+BEFORE_A_QUOTE = re.compile(r"(?:^|[\s(\[{（“‘：:，,—-])$|[\u2e80-\uffdf]$")
 
 _NEVER = (  # before a name or a number
     r"Mr|Mrs|Ms|Mx|Dr|Prof|St|Mt|Ft|Sen|Rep|Lt|Capt|Cpt|Col|Gen|Maj|Sgt|Cpl|Cmdr|Adm|Gov|Pres|Rev|Fr|Hon|Messrs|Mme|Mlle"
@@ -60,6 +60,11 @@ class Sentences:
     def __init__(self) -> None:
         self._rest = ""
         self._column = 0  # of the rest, in its line
+
+    @property
+    def unfinished(self) -> str:
+        """What came of the sentence that is not complete yet, and perhaps a little of the next one."""
+        return self._rest
 
     def push(self, piece: str) -> Iterator[str]:
         """The sentences that are complete once `piece` is added."""
@@ -110,11 +115,11 @@ def _end(text: str, column: int, *, final: bool) -> int | None:
                 return None
             for character in re.findall(rf"{_TAGS}|.", match.group()):
                 _step(inside, character, match.start(), closing=True)
-            if inside and match.end() - inside[0][1] <= _LONGEST_INSIDE:
+            if inside and match.end() - inside[0][1] <= LONGEST_INSIDE:
                 continue
             ends = _ends(text, match, final=final)
         else:
-            opens = _BEFORE_A_QUOTE.search(text[max(0, match.start() - 1) : match.start()]) is not None
+            opens = BEFORE_A_QUOTE.search(text[max(0, match.start() - 1) : match.start()]) is not None
             _step(inside, match.group(), match.start(), closing=not opens)
             continue
         if ends is None:
