@@ -60,11 +60,12 @@ class Sentences:
     def __init__(self) -> None:
         self._rest = ""
         self._column = 0  # of the rest, in its line
+        self._certain = 0  # characters of the rest that belong to one sentence, whatever follows
 
     @property
     def unfinished(self) -> str:
-        """What came of the sentence that is not complete yet, and perhaps a little of the next one."""
-        return self._rest
+        """What came of the sentence that is not complete yet; nothing that may belong to the next one."""
+        return self._rest[: self._certain]
 
     def push(self, piece: str) -> Iterator[str]:
         """The sentences that are complete once `piece` is added."""
@@ -76,11 +77,11 @@ class Sentences:
         yield from self._cut(final=True)
 
     def _cut(self, *, final: bool) -> Iterator[str]:
-        start = 0
+        start = end = 0
         while start < len(self._rest):
             text = self._rest[start : start + _SEEN]
-            end = _end(text, self._column, final=final or len(text) == _SEEN)
-            if end is None:
+            end, is_known = _end(text, self._column, final=final or len(text) == _SEEN)
+            if not is_known:
                 break
             sentence = self._rest[start : start + end]
             _, line, last = sentence.rpartition("\n")
@@ -88,6 +89,7 @@ class Sentences:
             start += end
             yield sentence
         self._rest = self._rest[start:]
+        self._certain = end if self._rest else 0
 
 
 def sentences(text: str) -> Iterator[str]:
@@ -100,8 +102,9 @@ def sentences(text: str) -> Iterator[str]:
     yield from finder.flush()
 
 
-def _end(text: str, column: int, *, final: bool) -> int | None:
-    """Where the sentence at the start of `text` ends, or None while that cannot be known."""
+def _end(text: str, column: int, *, final: bool) -> tuple[int, bool]:
+    """Where the sentence at the start of `text` ends and True, or, while that cannot be known, where it may end at the
+    earliest and False."""
     inside: list[tuple[str, int]] = []
     for match in _EVENT.finditer(text, 0, LONGEST):
         kind = match.lastgroup
@@ -112,7 +115,7 @@ def _end(text: str, column: int, *, final: bool) -> int | None:
             ends = _line_ends(text, match.end(), column, final=final)
         elif kind == "end":
             if not final and any(tag.startswith(text[match.end() :]) for tag in ("", *_CLOSING_TAGS)):
-                return None
+                return match.start(), False
             for character in re.findall(rf"{_TAGS}|.", match.group()):
                 _step(inside, character, match.start(), closing=True)
             if inside and match.end() - inside[0][1] <= LONGEST_INSIDE:
@@ -123,12 +126,12 @@ def _end(text: str, column: int, *, final: bool) -> int | None:
             _step(inside, match.group(), match.start(), closing=not opens)
             continue
         if ends is None:
-            return None
+            return match.start(), False
         if ends:
-            return match.end()
+            return match.end(), True
     if len(text) > LONGEST:
-        return _pause(text)
-    return len(text) if final else None
+        return _pause(text), True
+    return len(text), final
 
 
 def _step(inside: list[tuple[str, int]], sign: str, offset: int, *, closing: bool) -> None:
