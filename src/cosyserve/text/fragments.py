@@ -32,6 +32,7 @@ _EVENT = re.compile(
     r"|(?P<blank>(?<=\S) (?=\S))"
     rf"|(?P<run>{_WIDE}{{{2 * _CLEAR},}})"
 )
+_HEARD = re.compile(r"[^\W_]")  # a fragment has a letter or a digit
 _WIDE_START = re.compile(f"{_WIDE}{{{_CLEAR}}}")
 _BEGINS = re.compile(rf"[^\W_]|[{re.escape(''.join(sign for sign in _PAIRS if len(sign) == 1))}]")
 _CLAUSE_ENDS = (",", ";", ":")
@@ -55,12 +56,16 @@ class Fragments:
     def __init__(self, words: Words = NO_WORDS) -> None:
         self._sentences, self._words = Sentences(), words
         self._done = 0  # characters of the unfinished sentence that were given
+        self._looked = 0  # characters of it that were looked at
 
     def push(self, piece: str) -> Iterator[Fragment]:
         """What can be said once `piece` is added."""
         for sentence in self._sentences.push(piece):
             yield from self._complete(sentence)
-        yield from self._opened(self._sentences.unfinished, complete=False)
+        unfinished = self._sentences.unfinished[:_SEEN]
+        if len(unfinished) > self._looked:
+            yield from self._opened(unfinished, complete=False)
+            self._looked = len(unfinished)
 
     def flush(self) -> Iterator[Fragment]:
         """What is left."""
@@ -68,25 +73,23 @@ class Fragments:
             yield from self._complete(sentence)
 
     def _complete(self, sentence: str) -> Iterator[Fragment]:
-        yield from self._opened(sentence, complete=True)
-        last, self._done = sentence[self._done :], 0
+        yield from self._opened(sentence[:_SEEN], complete=len(sentence) <= _SEEN)
+        last, self._done, self._looked = sentence[self._done :], 0, 0
         yield Fragment(last, ends=True)
 
-    def _opened(self, sentence: str, *, complete: bool) -> Iterator[Fragment]:
-        seen = sentence[:_SEEN]
-        complete = complete and len(sentence) <= _SEEN
-        while (cut := _cut(seen, self._done, self._words, complete=complete)) is not None:
+    def _opened(self, text: str, *, complete: bool) -> Iterator[Fragment]:
+        while (cut := _cut(text, self._done, self._words, complete=complete)) is not None:
             start, self._done = self._done, cut
-            yield Fragment(sentence[start:cut], ends=False)
+            yield Fragment(text[start:cut], ends=False)
 
 
 def _cut(text: str, start: int, words: Words, *, complete: bool) -> int | None:
     """The first safe place behind `start` in a sentence, or None if there is none, or it cannot be known yet."""
-    inside = _Inside()
-    for match in _EVENT.finditer(text, start):
+    inside, heard = _Inside(), _HEARD.search(text, start)
+    for match in _EVENT.finditer(text, start) if heard else ():
         if match.lastgroup == "stop":
             return None
-        if not inside.is_outside(match):
+        if not inside.is_outside(match) or (heard and match.end() <= heard.start()):
             continue
         for place, safe in _places(match, start):
             if safe:
@@ -129,8 +132,6 @@ def _places(match: re.Match[str], start: int) -> Iterator[tuple[int, bool | None
     if kind == "run":
         for place in range(max(match.start() + _CLEAR, start + _SHORTEST), match.end() - _CLEAR + 1):
             yield place, text[place] not in _NEVER_FIRST
-    elif not any(map(str.isalnum, text[start : match.start()])):
-        return
     elif kind == "blank":
         yield match.start(), _may_end(text, start, match.start()) and _plain_words_follow(text, match.start())
     else:
