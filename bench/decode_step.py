@@ -19,7 +19,8 @@ from cosyserve.cosyvoice.model.config import Config
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.untrained import untrained
 from cosyserve.cosyvoice.runtime.fused_decoder import FusedDecoder
-from cosyserve.cosyvoice.runtime.generation import Generator, Request
+from cosyserve.cosyvoice.runtime.generation import Generator
+from cosyserve.cosyvoice.runtime.request import Request
 
 _SLOTS = (1, 4, 16, 32)
 _ROOM = 512  # positions behind those where the measurement begins

@@ -20,9 +20,10 @@ from bench.common.benchmark import Benchmark
 from bench.common.results import Results, count, distance
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
-from cosyserve.cosyvoice.runtime.generation import Generator, Request
+from cosyserve.cosyvoice.runtime.generation import Generator
 from cosyserve.cosyvoice.runtime.hops import Hops
 from cosyserve.cosyvoice.runtime.memory import pages_behind
+from cosyserve.cosyvoice.runtime.request import Request
 from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
 from tests.cosyvoice.seeded import SIZES, Model, seeded
 from tests.parity import GOLDEN

@@ -21,9 +21,10 @@ from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.config import RELEASED, SAMPLE_RATE, TOKENS_PER_SECOND
 from cosyserve.cosyvoice.model.untrained import never_stopping
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
-from cosyserve.cosyvoice.runtime.generation import Generator, Request, Slot
+from cosyserve.cosyvoice.runtime.generation import Generator
 from cosyserve.cosyvoice.runtime.hops import Hops
 from cosyserve.cosyvoice.runtime.memory import frames_behind, room, shared_out
+from cosyserve.cosyvoice.runtime.request import Request, Slot
 from cosyserve.cosyvoice.runtime.token2wav import Token2WavStream
 from cosyserve.measure.model import speech, voice
 

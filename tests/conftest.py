@@ -73,11 +73,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         assert all("@" in item.nodeid for item in session.items), "pytest-xdist does not group"
 
 
-# httpx gives up after five seconds, which anything may take on a busy machine.
-_DEFAULT = inspect.signature(httpx.get).parameters["timeout"].default
-_DEFAULT.connect = _DEFAULT.read = _DEFAULT.write = _DEFAULT.pool = HANGS
-
-
 # Where make runs the tests, what they run by make says so in lines of its own.
 for _name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
     os.environ.pop(_name, None)

@@ -15,7 +15,7 @@ from bench.common.listening import Listener
 from cosyserve.cosyvoice.frontend.prompt_encoder import SPEAKER_SIZE, Prompt
 from cosyserve.cosyvoice.model.config import FRAMES_PER_TOKEN, MELS, SPEECH_TOKENS, TOKENS_PER_SECOND
 from cosyserve.cosyvoice.model.sampling import length_limits
-from cosyserve.cosyvoice.runtime.generation import Request
+from cosyserve.cosyvoice.runtime.request import Request
 from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.utterance import Utterance
 from cosyserve.speech.audio import Pcm

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS, LlmConfig
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.sampling import length_limits
-from cosyserve.cosyvoice.runtime.generation import Generator, Request, Slot
+from cosyserve.cosyvoice.runtime.generation import Generator
+from cosyserve.cosyvoice.runtime.request import Request, Slot
 from tests.cosyvoice.seeded import SIZES3, TINY, fill
 
 _LENGTH = 400

@@ -18,8 +18,9 @@ from cosyserve import errors
 from cosyserve.cosyvoice.model.hift_stream import HiftStream
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.runtime.encoder_batch import EncoderBatch
-from cosyserve.cosyvoice.runtime.generation import Generator, NoRoomError, Slot
+from cosyserve.cosyvoice.runtime.generation import Generator
 from cosyserve.cosyvoice.runtime.health import is_out_of_memory
+from cosyserve.cosyvoice.runtime.request import NoRoomError, Slot
 from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch
 from cosyserve.errors import CosyError
 from tests.cosyvoice.seeded import TINY, Model, seeded

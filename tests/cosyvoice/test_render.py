@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
-from cosyserve.cosyvoice.runtime.generation import Request
 from cosyserve.cosyvoice.runtime.graphs import Make
 from cosyserve.cosyvoice.runtime.health import Health
 from cosyserve.cosyvoice.runtime.render import RenderStage
+from cosyserve.cosyvoice.runtime.request import Request
 from cosyserve.cosyvoice.runtime.token2wav import Hop, Token2WavStream
 from cosyserve.cosyvoice.runtime.tokens import TokenStage
 from cosyserve.cosyvoice.runtime.utterance import Pcm, Utterance

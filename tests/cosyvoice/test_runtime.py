@@ -5,8 +5,9 @@ import threading
 import pytest
 
 from cosyserve import errors
-from cosyserve.cosyvoice.runtime.generation import Generator, TokenGenerator
+from cosyserve.cosyvoice.runtime.generation import Generator
 from cosyserve.cosyvoice.runtime.graphs import Make
+from cosyserve.cosyvoice.runtime.request import TokenGenerator
 from cosyserve.cosyvoice.runtime.token2wav import Token2Wav
 from cosyserve.errors import CosyError
 from tests.cosyvoice.seeded import SHALLOW, Model, seeded

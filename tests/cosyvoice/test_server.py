@@ -26,7 +26,7 @@ from cosyserve.speech.choice import choose
 from cosyserve.store.manifest import MODEL_FOLDER
 from tests.cosyvoice.folder import speaker_encoder, speech_tokenizer
 from tests.running import GREETING, HANGS, Server
-from tests.server.test_socket import audio_until, open_socket, send
+from tests.server.test_socket import audio_until, event, open_socket, send
 from tests.signals import from_s16le, from_wav
 from tests.speech.recordings import REFUSED, TAKEN, speech
 
@@ -67,7 +67,7 @@ def spoken(client: httpx.Client, voice: str = "", seed: int = 7, **more: object)
 def test_it_says_who_speaks_and_why(client: httpx.Client, edition: str) -> None:
     state = client.get("/readyz").json()
     assert (state["synthesizer"], state["model"], state["device"]) == (edition, f"{edition}-0.5b", "cpu")
-    assert state["capabilities"] == ["clone", "instruct"] + ["pronounce"] * (edition == "cosyvoice3")
+    assert state["capabilities"] == ["clone", "instruct", "interleave"] + ["pronounce"] * (edition == "cosyvoice3")
     folder = MODEL_FOLDER if edition == "cosyvoice2" else "Fun-CosyVoice3-0.5B"
     assert re.search(rf"^CosyVoice{edition[-1]} from .*/{folder}, by PyTorch on cpu in float32\. ", state["why"])
     assert [model["id"] for model in client.get("/v1/models").json()["data"]] == [f"{edition}-0.5b"]
@@ -381,3 +381,60 @@ def test_the_command_adds_lists_imports_and_removes(
     for name in ("Anna", "Bea", "Cleo", "Dora"):
         assert cosyserve("remove", name).returncode == 0
     assert [voice["id"] for voice in client.get("/v1/audio/voices").json()["voices"]] == ["cosy"]
+
+
+_WORDS = "The little boat went slowly down the river and reached the open sea before the morning came"
+
+
+def test_sound_begins_before_a_sentence_is_complete(server: Server) -> None:
+    """Its end comes only once something has been heard."""
+    with open_socket(server.url) as socket:
+        send(socket, "session.update", interleave=True)
+        for word in re.findall(r"\s*\w+", _WORDS):
+            send(socket, "input_text.append", text=word)
+        begun = json.loads(socket.recv(HANGS))
+        assert (begun["type"], begun["index"], begun["begin"]) == ("speech.audio.segment", 0, 0.0)
+        assert _WORDS.startswith(begun["text"]) and len(begun["text"]) < len(_WORDS)
+        heard = socket.recv(HANGS)
+        assert isinstance(heard, bytes) and heard
+        send(socket, "input_text.append", text=". Then it was gone.")
+        send(socket, "input_text.flush")
+        rest, done = audio_until(socket, "speech.audio.done")
+        captions = done["captions"]
+        assert " ".join(each["text"] for each in captions) == f"{_WORDS}. Then it was gone."
+        assert captions[-1]["end"] == pytest.approx((len(heard) + len(rest)) / 48_000, abs=1e-4)
+
+
+def test_a_text_that_is_there_at_once_is_spoken_with_interleave_too(server: Server) -> None:
+    with open_socket(server.url) as socket:
+        send(socket, "session.update", interleave=True)
+        send(socket, "input_text.append", text="It cost $3.50 on May 3. 今天天气很好。")
+        send(socket, "input_text.flush")
+        sound, done = audio_until(socket, "speech.audio.done")
+        assert len(sound) > 24_000
+        assert "".join(each["text"] for each in done["captions"]).replace(" ", "").endswith("今天天气很好。")
+
+
+def test_who_leaves_in_the_middle_of_a_sentence_leaves_nothing_behind(server: Server, client: httpx.Client) -> None:
+    for _ in range(2 * client.get("/readyz").json()["max_streams"] + 1):
+        with open_socket(server.url) as socket:
+            send(socket, "session.update", interleave=True)
+            send(socket, "input_text.append", text=_WORDS)
+            while not isinstance(socket.recv(HANGS), bytes):
+                pass
+    with open_socket(server.url) as socket:
+        send(socket, "session.update", interleave=True)
+        send(socket, "input_text.append", text=_WORDS)
+        while not isinstance(socket.recv(HANGS), bytes):
+            pass
+        send(socket, "input_text.cancel")
+        audio_until(socket, "speech.audio.cancelled")
+        send(socket, "input_text.append", text="Hi.")
+        send(socket, "input_text.flush")
+        assert audio_until(socket, "speech.audio.done")[0]
+
+
+def test_ssml_is_no_text_to_begin_with_early(server: Server) -> None:
+    with open_socket(server.url) as socket:
+        send(socket, "session.update", interleave=True, input_format="ssml")
+        assert event(socket)["error"]["code"] == "CS-WS-001"

@@ -17,9 +17,10 @@ from cosyserve.cosyvoice.model.config import CHUNK_TOKENS
 from cosyserve.cosyvoice.model.flow import DitFlow, Flow, FlowStream
 from cosyserve.cosyvoice.model.hift_stream import FIRST_HELD, HiftStream
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
-from cosyserve.cosyvoice.runtime.generation import Generator, Request
+from cosyserve.cosyvoice.runtime.generation import Generator
 from cosyserve.cosyvoice.runtime.hops import Hops, Tokens
 from cosyserve.cosyvoice.runtime.memory import pages_behind
+from cosyserve.cosyvoice.runtime.request import Request
 from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav, Token2Wav, Token2WavStream
 from cosyserve.cosyvoice.runtime.utterance import Utterance

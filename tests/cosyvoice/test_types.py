@@ -9,8 +9,9 @@ from cosyserve import errors
 from cosyserve.cosyvoice.model.int8 import Int8Linear, quantised
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.rounding import Comparison, compare
-from cosyserve.cosyvoice.runtime.generation import Generator, Request
+from cosyserve.cosyvoice.runtime.generation import Generator
 from cosyserve.cosyvoice.runtime.hops import Hops
+from cosyserve.cosyvoice.runtime.request import Request
 from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav
 from cosyserve.errors import CosyError
 from cosyserve.settings import Settings

@@ -31,7 +31,7 @@ def spoken(client: httpx.Client, text: str = "Hi.", **more: object) -> bytes:
 def test_the_server_names_the_model_of_its_replicas(client: httpx.Client) -> None:
     state = client.get("/readyz").json()
     assert (state["synthesizer"], state["model"], state["replicas_ready"]) == ("cosyvoice3", "cosyvoice3-0.5b", 2)
-    assert "pronounce" in state["capabilities"]
+    assert state["capabilities"] == ["clone", "instruct", "pronounce"]
     assert "CosyVoice3 from" in state["why"]
     assert [each["id"] for each in client.get("/v1/models").json()["data"]] == ["cosyvoice3-0.5b"]
 

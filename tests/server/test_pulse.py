@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from cosyserve.server.pulse import Pulse, WatchedSynthesizer
+from cosyserve.server.pulse import Debt, Pulse, WatchedSynthesizer
 from cosyserve.speech.synthesizer import Options
 from tests.standins import FailingSynthesizer, GatedSynthesizer
 
@@ -49,11 +49,26 @@ async def test_waits_may_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("cosyserve.server.pulse.time.monotonic", lambda: now[0])
     pulse = Pulse()
-    with pulse.waiting():
+    with pulse.waiting(Debt()):
         now[0] += 5
-        with pulse.waiting():
+        with pulse.waiting(Debt()):
             now[0] += 5
             assert pulse.silent_seconds == 10
         now[0] += 1
         assert pulse.silent_seconds == 1
     assert pulse.silent_seconds == 0
+
+
+async def test_whoever_owes_text_is_owed_no_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("cosyserve.server.pulse.time.monotonic", lambda: now[0])
+    pulse, slow, other = Pulse(), Debt(), Debt()
+    with pulse.waiting(slow):
+        with pulse.excused(slow):
+            now[0] += 50
+            assert pulse.silent_seconds == 0
+            with pulse.waiting(other):
+                now[0] += 3
+                assert pulse.silent_seconds == 3  # which another waits for
+        now[0] += 2
+        assert pulse.silent_seconds == 2  # from when its text came

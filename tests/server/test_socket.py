@@ -83,6 +83,8 @@ def seconds(audio: bytes) -> float:
 def test_what_the_synthesizer_cannot_do_is_refused_at_once(socket: Connection) -> None:
     send(socket, "session.update", instructions="sadly")
     assert event(socket)["error"]["code"] == "CS-CAP-002"
+    send(socket, "session.update", interleave=True)
+    assert event(socket)["error"]["code"] == "CS-CAP-003"
     send(socket, "session.update", seed=3)
     send(socket, "input_text.append", text=GREETING)
     send(socket, "input_text.flush")

@@ -17,7 +17,8 @@ from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
 from cosyserve.cosyvoice.model.config import Sizes
 from cosyserve.cosyvoice.model.loading import load_llm
 from cosyserve.cosyvoice.model.sampling import length_limits
-from cosyserve.cosyvoice.runtime.generation import Generator, Request
+from cosyserve.cosyvoice.runtime.generation import Generator
+from cosyserve.cosyvoice.runtime.request import Request
 from cosyserve.host import libpython
 from cosyserve.launch.worker import carry_out
 from cosyserve.speech.engine_tokens import bias_of

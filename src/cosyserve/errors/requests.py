@@ -189,6 +189,14 @@ CANNOT_INSTRUCT = Fault(
     "{synthesizer} 语音不支持用指令控制说话方式。",
     "请去掉指令；指令控制需要 CosyVoice2 或 CosyVoice3。",
 )
+CANNOT_INTERLEAVE = Fault(
+    "CS-CAP-003",
+    400,
+    "The {synthesizer} voice cannot begin before a sentence is complete (interleave) on this server.",
+    'Leave "interleave" out. It needs CosyVoice2 or CosyVoice3 by PyTorch, without replicas.',
+    "{synthesizer} 语音在此服务器上不能在句子写完之前开始朗读（interleave）。",
+    "请去掉 interleave；它需要由 PyTorch 运行的 CosyVoice2 或 CosyVoice3，且不使用多副本。",
+)
 REQUEST_INVALID = Fault(
     "CS-REQ-001",
     400,

@@ -23,10 +23,11 @@ from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.editions import mean_batch
 from cosyserve.cosyvoice.runtime.flow_batch import FlowBatch, Work
 from cosyserve.cosyvoice.runtime.flow_memory import CHUNK
-from cosyserve.cosyvoice.runtime.generation import Generator, Request
+from cosyserve.cosyvoice.runtime.generation import Generator
 from cosyserve.cosyvoice.runtime.graphs import new_pool
 from cosyserve.cosyvoice.runtime.hops import Hops
 from cosyserve.cosyvoice.runtime.memory import VOICE_PAGES, Share, pages_behind, room, shared_out
+from cosyserve.cosyvoice.runtime.request import Request
 from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.utterance import Pcm, Utterance
 from cosyserve.cosyvoice.runtime.vocoder import VocoderBatch

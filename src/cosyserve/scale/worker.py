@@ -18,7 +18,7 @@ from cosyserve.server.heartbeat import send_heartbeats
 from cosyserve.server.service import ServerState, Service
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice
-from cosyserve.speech.synthesizer import voice_of
+from cosyserve.speech.synthesizer import Capability, voice_of
 from cosyserve.speech.voices import Entry
 from cosyserve.traces import start as traces
 
@@ -115,7 +115,8 @@ class _Worker:
             name=synthesizer.name,
             model=synthesizer.model,
             device=synthesizer.device,
-            capabilities=tuple(capability.value for capability in synthesizer.capabilities),
+            # A segment goes to a replica in one piece.
+            capabilities=tuple(each.value for each in synthesizer.capabilities - {Capability.INTERLEAVE}),
             voices=() if synthesizer.library else tuple(synthesizer.voices.values()),
             has_library=synthesizer.library is not None,
             rung=self._service.rung,

@@ -127,6 +127,8 @@ class Delivery:
             async for sound in sounds:
                 await listening.aclose()  # it speaks, so the recording has been listened to
                 if sound.segment is not segment:
+                    if segment is not None:
+                        output.rewrite(segment.written)
                     segment = sound.segment
                     with self._encoding.piece():
                         data = await service.encode(partial(output.begin_segment, segment.written))
@@ -140,6 +142,8 @@ class Delivery:
                 if output.seconds:
                     self.stopwatch.made(output.seconds)
                     yield data
+        if segment is not None:
+            output.rewrite(segment.written)
         with self._encoding.piece():
             data = await service.encode(output.finish)
         self.captions = output.captions

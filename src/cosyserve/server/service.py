@@ -33,13 +33,13 @@ from cosyserve.speech.audio import Pcm
 from cosyserve.speech.capacity import Capacity, by_setting, capacity_of
 from cosyserve.speech.choice import Choice
 from cosyserve.speech.lexicon import Lexicon
-from cosyserve.speech.pipeline import SpeechRequest, speak
+from cosyserve.speech.pipeline import AnySegment, SpeechRequest, speak
 from cosyserve.speech.synthesizer import Capability, Options, pronounces, voice_of
 from cosyserve.speech.voices import Library, Voice
 from cosyserve.store.manifest import SPEAKING
 from cosyserve.text import normalise
 from cosyserve.text.checks import checked
-from cosyserve.text.front_end import Segment, whole
+from cosyserve.text.front_end import whole
 from cosyserve.text.lexicon import Words
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,7 @@ _UNREADY: dict[ServerState, Fault] = {
 _INCAPABLE: dict[Capability, Fault] = {
     Capability.CLONE: errors.CANNOT_CLONE,
     Capability.INSTRUCT: errors.CANNOT_INSTRUCT,
+    Capability.INTERLEAVE: errors.CANNOT_INTERLEAVE,
 }
 
 
@@ -282,7 +283,7 @@ class Service:
             return ""
 
     def streamed(
-        self, segments: AsyncIterator[Segment], voice: str = "", speed: float = 1.0, options: Options = Options()
+        self, segments: AsyncIterator[AnySegment], voice: str = "", speed: float = 1.0, options: Options = Options()
     ) -> SpeechRequest:
         """The same for a text that is still arriving, whose pieces the caller checks."""
         speaker = self.require_ready(voice, options)

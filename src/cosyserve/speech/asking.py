@@ -11,7 +11,8 @@ from cosyserve.cosyvoice.frontend.edition import Edition
 from cosyserve.cosyvoice.frontend.marks import END_OF_PROMPT, LEAD
 from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
 from cosyserve.cosyvoice.model.sampling import length_limits
-from cosyserve.cosyvoice.runtime.generation import Request
+from cosyserve.cosyvoice.runtime.interleaving import LiveText
+from cosyserve.cosyvoice.runtime.request import Request
 from cosyserve.errors import CosyError
 from cosyserve.speech.prompts import VoicePrompt
 from cosyserve.speech.synthesizer import Options
@@ -31,11 +32,29 @@ class Asker:
         """Raises `CS-TEXT-…`."""
         text = self._tokenizer.encode(segment)
         lead, speech = self._lead(voice, checked_field("instructions", options.instructions))
-        seed = secrets.randbits(63) if options.seed is None else options.seed
-        # Every segment of a request has random numbers of its own.
-        request = Request(text, lead, speech, seed ^ zlib.crc32(segment.encode()))
-        if request.prompt_positions + length_limits(len(text))[0] >= self._positions:
-            raise CosyError(errors.PROMPT_TOO_LONG, positions=request.prompt_positions, limit=self._positions)
+        return self._fitting(Request(text, lead, speech, _seed(options, segment)))
+
+    def live(self, first: str, voice: VoicePrompt, options: Options) -> Request:
+        """For a text that comes in pieces, see `piece`, of which the first is there. Raises `CS-TEXT-…`."""
+        ids, speech = self._lead(voice, checked_field("instructions", options.instructions))
+        ends = (ids == self._tokenizer.end_of_prompt).nonzero()
+        lead, live = int(ends[-1]) + 1 if len(ends) else 0, LiveText()
+        request = Request(_NOTHING, ids[lead:], speech, _seed(options, first), lead=ids[:lead], live=live)
+        live.add(self.piece(request, first))
+        return request
+
+    def piece(self, request: Request, text: str) -> list[int]:
+        """The ids of the next piece of a live text, which are not added to it; raises `CS-TEXT-…`."""
+        ids: list[int] = self._tokenizer.encode(text).tolist()
+        self._fitting(request, len(ids))
+        return ids
+
+    def _fitting(self, request: Request, more: int = 0) -> Request:
+        """The same, if a slot has room for it and `more` ids; raises `CS-TEXT-…`."""
+        text = more + len(request.text if request.live is None else request.live.ids)
+        positions = text - len(request.text) + request.prompt_positions
+        if positions + length_limits(text)[0] >= self._positions:
+            raise CosyError(errors.PROMPT_TOO_LONG, positions=positions, limit=self._positions)
         return request
 
     def _lead(self, voice: VoicePrompt, instructions: str) -> tuple[Tensor, Tensor]:
@@ -51,6 +70,12 @@ class Asker:
         if not len(words):
             return wording.nothing(self._tokenizer), _NOTHING
         return wording.words(self._tokenizer, words), voice.prompt.speech
+
+
+def _seed(options: Options, text: str) -> int:
+    """Every segment of a request has random numbers of its own."""
+    seed = secrets.randbits(63) if options.seed is None else options.seed
+    return seed ^ zlib.crc32(text.encode())
 
 
 def _unmarked(instructions: str) -> str:

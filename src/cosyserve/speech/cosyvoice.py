@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AsyncExitStack, nullcontext, suppress
+from contextlib import AsyncExitStack, aclosing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from cosyserve.cosyvoice.frontend.prompt_encoder import PromptEncoder
 from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
 from cosyserve.cosyvoice.model.config import with_steps
 from cosyserve.cosyvoice.model.loading import WeightsError
+from cosyserve.cosyvoice.runtime.request import Request
+from cosyserve.cosyvoice.runtime.runtime import Runtime
 from cosyserve.cosyvoice.runtime.utterance import Utterance
 from cosyserve.errors import CosyError
 from cosyserve.speech.asking import Asker
@@ -50,8 +52,9 @@ class CosyVoiceSynthesizer:
         """Load the model of `folder`; raises `CS-SYN-004` where it is not whole. `engine` takes its language model's
         place; raises `CS-ENGINE-002` where it cannot."""
         self.name, self.model = edition.name, edition.model
-        able = (Capability.CLONE, Capability.INSTRUCT, *[Capability.PRONOUNCE] * edition.pronounces)
-        self.capabilities = frozenset(able)
+        able = {Capability.CLONE: True, Capability.INSTRUCT: True, Capability.PRONOUNCE: edition.pronounces}
+        able[Capability.INTERLEAVE] = engine is None  # an engine is given a prompt once
+        self.capabilities = frozenset(each for each, is_able in able.items() if is_able)
         try:
             sizes = with_steps(edition.config(folder), config.flow_steps)
             tokenizer = TextTokenizer(folder, edition.added)
@@ -95,10 +98,28 @@ class CosyVoiceSynthesizer:
         return {name: entry.voice for name, entry in self.library.entries.items()}
 
     async def synthesize(self, segment: str, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
+        async with aclosing(self._spoken(partial(self._asker.request, segment), voice, options)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def interleave(self, pieces: AsyncIterator[str], voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
+        first = await anext(pieces)
+        async with aclosing(self._spoken(partial(self._asker.live, first), voice, options, pieces)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _spoken(
+        self,
+        ask: Callable[[VoicePrompt, Options], Request],
+        voice: Voice,
+        options: Options,
+        pieces: AsyncIterator[str] | None = None,
+    ) -> AsyncGenerator[Pcm, None]:
+        """`pieces` are what follows in a live text."""
         loop = asyncio.get_running_loop()
         with options.span.begin("prompt"):
             voice_prompt = await self._voice_prompt(voice, options)
-            request = await loop.run_in_executor(self._preparing, self._asker.request, segment, voice_prompt, options)
+            request = await loop.run_in_executor(self._preparing, ask, voice_prompt, options)
         made: asyncio.Queue[Pcm | Exception | None] = asyncio.Queue()
 
         def give(item: Pcm | Exception | None) -> None:
@@ -113,6 +134,9 @@ class CosyVoiceSynthesizer:
             started, heard = time.time_ns(), False
             runtime.start(utterance)
             held.callback(runtime.cancel, utterance)
+            if pieces is not None:
+                writing = asyncio.create_task(self._write(pieces, utterance, runtime, made))
+                held.push_async_callback(_ended, writing)
             while (item := await made.get()) is not None:
                 if isinstance(item, Exception):
                     raise item
@@ -123,6 +147,23 @@ class CosyVoiceSynthesizer:
                 pcm = item if silence is None else silence.push(item)
                 if pcm.size:
                     yield pcm
+
+    async def _write(
+        self,
+        pieces: AsyncIterator[str],
+        utterance: Utterance,
+        runtime: Runtime,
+        made: "asyncio.Queue[Pcm | Exception | None]",
+    ) -> None:
+        """Give the model its text as it comes. What goes wrong with it is told in place of the sound."""
+        loop = asyncio.get_running_loop()
+        try:
+            async for piece in pieces:
+                ids = await loop.run_in_executor(self._preparing, self._asker.piece, utterance.request, piece)
+                runtime.written(utterance, ids)
+            runtime.written(utterance, (), last=True)
+        except Exception as problem:
+            made.put_nowait(problem)
 
     def close(self) -> None:
         self._preparing.shutdown(cancel_futures=True)
@@ -154,6 +195,12 @@ def _trace_first_sound(span: Span, started: int, utterance: Utterance) -> None:
     drawn = utterance.first_token_ns or now
     span.begin("first token", at=started).end(drawn)
     span.begin("first hop", at=drawn).end(now)
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def _words(transcript: str) -> str:

@@ -61,6 +61,10 @@ class Output:
         self._text, self._begin = text, self._samples + self._lead.size
         return data
 
+    def rewrite(self, text: str) -> None:
+        """More has been written of the segment that is spoken now: all of it is `text`."""
+        self._text = text
+
     def push(self, pcm: Pcm) -> bytes:
         """What can be sent once `pcm` is there; may be empty, and always is where there is a file."""
         return self._encoded(self._stretch.push(pcm))

@@ -10,9 +10,9 @@ from cosyserve.cosyvoice.model.config import TOKENS_PER_SECOND, Sizes
 from cosyserve.cosyvoice.model.flow import Solver
 from cosyserve.cosyvoice.model.vocoder import Vocoder
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
-from cosyserve.cosyvoice.runtime.generation import TokenGenerator
 from cosyserve.cosyvoice.runtime.hops import Hops
 from cosyserve.cosyvoice.runtime.memory import FRAMES_PER_SECOND, Share, frames_behind, room, shared_out
+from cosyserve.cosyvoice.runtime.request import TokenGenerator
 from cosyserve.cosyvoice.runtime.runtime import Made
 from cosyserve.cosyvoice.runtime.token2wav import SingleToken2Wav
 from cosyserve.errors import CosyError

@@ -13,12 +13,14 @@ import numpy as np
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
-from cosyserve.speech.synthesizer import Options, Synthesizer
+from cosyserve.speech.synthesizer import Interleaver, Options, Synthesizer
 from cosyserve.speech.voices import Voice
 from cosyserve.text.checks import is_speakable
 from cosyserve.text.front_end import Segment
+from cosyserve.text.open_segments import OpenSegment
 from cosyserve.traces.span import UNTRACED
 
+AnySegment = Segment | OpenSegment
 _TRACED_SEGMENTS = 64  # of a request, the first; what comes after them is like them
 
 
@@ -26,29 +28,29 @@ _TRACED_SEGMENTS = 64  # of a request, the first; what comes after them is like 
 class SpeechRequest:
     """What is to be said. `segments` may still be arriving; `characters` is 0 then."""
 
-    segments: AsyncIterator[Segment]
+    segments: AsyncIterator[AnySegment]
     voice: Voice
     speed: float = 1.0
     options: Options = Options()
     characters: int = 0
 
 
-def only(segment: Segment, request: SpeechRequest) -> SpeechRequest:
+def only(segment: AnySegment, request: SpeechRequest) -> SpeechRequest:
     """One segment of `request`, as a request of its own."""
 
-    async def alone() -> AsyncIterator[Segment]:
+    async def alone() -> AsyncIterator[AnySegment]:
         yield segment
 
     return replace(request, segments=alone())
 
 
-async def begun(segments: AsyncIterator[Segment]) -> AsyncIterator[Segment]:
+async def begun(segments: AsyncIterator[AnySegment]) -> AsyncIterator[AnySegment]:
     """The same segments, once the first of them is there or it is known that there is none."""
     first = await anext(segments, None)
     return _behind(first, segments)
 
 
-async def _behind(first: Segment | None, rest: AsyncIterator[Segment]) -> AsyncIterator[Segment]:
+async def _behind(first: AnySegment | None, rest: AsyncIterator[AnySegment]) -> AsyncIterator[AnySegment]:
     if first is not None:
         yield first
         async for segment in rest:
@@ -59,7 +61,7 @@ async def _behind(first: Segment | None, rest: AsyncIterator[Segment]) -> AsyncI
 class Sound:
     """Some of the audio of one segment."""
 
-    segment: Segment
+    segment: AnySegment
     pcm: Pcm
 
 
@@ -103,9 +105,16 @@ async def _spoken(synthesizer: Synthesizer, request: SpeechRequest) -> AsyncGene
         if not is_speakable(segment.text):
             continue
         left -= 1
-        text, parent = segment.text.strip(), request.options.span if left >= 0 else UNTRACED
-        with parent.begin("segment", {"cosyserve.characters": len(text)}) as span:
+        parent = request.options.span if left >= 0 else UNTRACED
+        with parent.begin("segment", {"cosyserve.characters": len(segment.text.strip())}) as span:
             options = replace(request.options, span=span)
-            async with aclosing(synthesizer.synthesize(text, request.voice, options)) as chunks:
+            async with aclosing(_chunks(synthesizer, segment, request.voice, options)) as chunks:
                 async for chunk in chunks:
                     yield Sound(segment, chunk)
+
+
+def _chunks(synthesizer: Synthesizer, segment: AnySegment, voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
+    if isinstance(segment, OpenSegment):
+        assert isinstance(synthesizer, Interleaver)  # noqa: S101 - by its capabilities
+        return synthesizer.interleave(segment.pieces, voice, options)
+    return synthesizer.synthesize(segment.text.strip(), voice, options)

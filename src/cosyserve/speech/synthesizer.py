@@ -1,9 +1,9 @@
 """The seam between the server and whatever speaks."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
@@ -22,6 +22,7 @@ class Capability(str, Enum):
     CLONE = "clone"
     INSTRUCT = "instruct"
     PRONOUNCE = "pronounce"  # phonemes and pinyin that stand in a text
+    INTERLEAVE = "interleave"  # speaks a sentence before it is complete
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,22 @@ class ReferenceAudio:
 
 @dataclass(frozen=True)
 class Options:
-    """What a request may ask for beyond a voice. Instructions and reference need a `Capability`."""
+    """What a request may ask for beyond a voice. Instructions, reference and interleave need a `Capability`."""
 
     instructions: str = ""
     reference: ReferenceAudio | None = None
     seed: int | None = None  # the same seed gives the same speech
     whole: bool = False  # nobody listens before the end, so what is sooner matters less than what is better
+    interleave: bool = False  # sound is to begin before a sentence is complete
     stream: str = ""  # which request a segment belongs to: of several replicas one speaks all of them
     span: Span = field(default=UNTRACED, compare=False)  # of the request's trace, for what is done for it
 
     def needs(self) -> frozenset[Capability]:
-        asked = {Capability.INSTRUCT: self.instructions, Capability.CLONE: self.reference}
+        asked = {
+            Capability.INSTRUCT: self.instructions,
+            Capability.CLONE: self.reference,
+            Capability.INTERLEAVE: self.interleave,
+        }
         return frozenset(capability for capability, value in asked.items() if value)
 
 
@@ -100,6 +106,15 @@ class Synthesizer(Protocol):
 
     def close(self) -> None:
         """Let go of threads and device memory."""
+        ...
+
+
+@runtime_checkable
+class Interleaver(Protocol):
+    """A synthesizer that can `INTERLEAVE`."""
+
+    def interleave(self, pieces: AsyncIterator[str], voice: Voice, options: Options) -> AsyncGenerator[Pcm, None]:
+        """The same of a segment whose text comes in pieces. A piece ends where a word ends."""
         ...
 
 

@@ -19,6 +19,8 @@ from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.runtime.generation import Generator
 from tests.cosyvoice.seeded import SIZES3, TINY, fill
 from tests.cosyvoice.test_generation import request, run
+from tests.cosyvoice.test_interleaving import Writer, ids, live_request
+from tests.cosyvoice.test_interleaving import run as turns
 
 _LENGTH = 26  # from 16 to 18 for the prompts: a slot's room ends what would go on
 
@@ -48,3 +50,29 @@ def test_requests_side_by_side(config: LlmConfig) -> None:
     by_kernels = run(Generator(llm, 2, _LENGTH, piece=8, kernels=Kernels()), requests)
     assert by_kernels == by_torch
     assert len({len(spoken) for spoken in by_torch}) > 1
+
+
+@pytest.mark.usefixtures("few_programs")
+def test_text_and_speech_in_turns() -> None:
+    """Beside prompts of other lengths, which are read together and end one before the other."""
+    llm = fill("llm", Llm(TINY.llm))
+
+    def spoken(generator: Generator) -> list[list[int]]:
+        pieces = [[ids(1, 7), ids(2, 5)], [ids(3, 2), ids(4, 6)]]
+        writers = [
+            Writer(generator, live_request(seed, words=1, recorded=4 * seed), text) for seed, text in enumerate(pieces)
+        ]
+        turns(generator, writers)
+        return [writer.spoken for writer in writers]
+
+    by_torch = spoken(Generator(llm, 2, _LENGTH))
+    assert spoken(Generator(llm, 2, _LENGTH, piece=8, kernels=Kernels())) == by_torch
+
+
+@pytest.mark.usefixtures("few_programs")
+def test_prompts_that_are_read_together_end_one_before_the_other() -> None:
+    llm = fill("llm", Llm(TINY.llm))
+    generator = Generator(llm, 2, 2 * _LENGTH, piece=8, kernels=Kernels())
+    slots = [generator.add(request(1, text=8)), generator.add(request(2, text=1))]
+    told = [slot for _ in range(4) for slot, _ in generator.advance()]
+    assert told[0] is slots[1] and slots[0] in told

@@ -11,7 +11,7 @@ from cosyserve.cosyvoice.engine.trtllm import TrtllmExecutor
 from cosyserve.cosyvoice.engine.vocabulary import COSYVOICE3, Vocabulary
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.sampling import length_limits
-from cosyserve.cosyvoice.runtime.generation import Request
+from cosyserve.cosyvoice.runtime.request import Request
 from cosyserve.errors import CosyError
 from cosyserve.speech.engine_tokens import bias_of
 from cosyserve.store.engines import CONFIG, PLAN, Engine, Engines

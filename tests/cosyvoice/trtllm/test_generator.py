@@ -21,8 +21,8 @@ from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.sampling import length_limits
-from cosyserve.cosyvoice.runtime.generation import EngineBrokenError, Request, RequestFailedError, Slot
 from cosyserve.cosyvoice.runtime.graphs import captured
+from cosyserve.cosyvoice.runtime.request import EngineBrokenError, Request, RequestFailedError, Slot
 from cosyserve.speech.capacity import by_setting
 from cosyserve.speech.cosyvoice import CosyVoiceSynthesizer
 from cosyserve.speech.runtime_config import RuntimeConfig

@@ -13,7 +13,8 @@ from typing import Protocol
 from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.sampling import length_limits
-from cosyserve.cosyvoice.runtime.generation import (
+from cosyserve.cosyvoice.runtime.graphs import Make
+from cosyserve.cosyvoice.runtime.request import (
     EngineBrokenError,
     NoRoomError,
     Request,
@@ -21,7 +22,6 @@ from cosyserve.cosyvoice.runtime.generation import (
     RequestRefusedError,
     Slot,
 )
-from cosyserve.cosyvoice.runtime.graphs import Make
 
 
 @dataclass(frozen=True)

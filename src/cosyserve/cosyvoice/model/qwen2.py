@@ -23,6 +23,10 @@ class Cache:
         shape = (config.layers, 2, slots, config.kv_heads, length, config.head_dim)
         self.layers = like.new_zeros(shape)
 
+    def copy(self, other: "Cache", source: int, target: int, positions: slice) -> None:
+        """Some positions of another's slot."""
+        self.layers[:, :, target, :, positions] = other.layers[:, :, source, :, positions]
+
 
 class RmsNorm(nn.Module):
     """Worked out in float32, whatever the model's type is."""
@@ -174,16 +178,32 @@ class Llm(nn.Module):
 
     def prompt(self, text: Tensor, speech: Tensor) -> Tensor:
         """Text ids (T,) and the prompt's speech tokens (P,) as embeddings: sos, text, task, speech (T + P + 2, W)."""
-        text, speech = self.qwen.embed_tokens(text), self.speech_embedding(speech)
-        sos, task = self._marks
-        return torch.cat((sos[None], text, task[None], speech))
+        return torch.cat((self.sos, self.text(text), self.task, self.speech(speech)))
 
     @property
-    def _marks(self) -> tuple[Tensor, Tensor]:
-        """What begins an utterance, and its speech."""
+    def sos(self) -> Tensor:
+        """What begins an utterance (1, W)."""
+        return self._mark(_SOS, _SOS_ROW)
+
+    @property
+    def task(self) -> Tensor:
+        """Behind it only speech follows (1, W)."""
+        return self._mark(_TASK, _TASK_ROW)
+
+    def text(self, ids: Tensor) -> Tensor:
+        """Embeddings (T, W) of text ids (T,)."""
+        embeddings: Tensor = self.qwen.embed_tokens(ids)
+        return embeddings
+
+    def speech(self, tokens: Tensor) -> Tensor:
+        """Embeddings (T, W) of speech tokens (T,)."""
+        embeddings: Tensor = self.speech_embedding(tokens)
+        return embeddings
+
+    def _mark(self, own: int, among_speech: int) -> Tensor:
         if self.config.marks:
-            return self.llm_embedding.weight[_SOS], self.llm_embedding.weight[_TASK]
-        return self.speech_embedding.weight[_SOS_ROW], self.speech_embedding.weight[_TASK_ROW]
+            return self.llm_embedding.weight[own, None]
+        return self.speech_embedding.weight[among_speech, None]
 
     @torch.inference_mode()
     def prefill(self, prompt: Tensor, cache: Cache, slot: int) -> Tensor:
@@ -197,16 +217,16 @@ class Llm(nn.Module):
         return self.llm_decoder(self.qwen.norm(x[-1:]))[0]
 
     @torch.inference_mode()
-    def extend(self, piece: Tensor, begin: Tensor, last: Tensor, cache: Cache, span: int) -> Tensor:
-        """Read the next piece (T, W) of a prompt, from position `begin` (1,) on, into the first slot, where the pieces
-        before it are; the scores (V,) of the token after its row `last` (1,). `span` bounds all positions."""
+    def extend(self, piece: Tensor, begin: Tensor, last: Tensor, cache: Cache, span: int, slot: int = 0) -> Tensor:
+        """Read the next piece (T, W) of a prompt, from position `begin` (1,) on, into a slot, where the pieces before
+        it are; the scores (V,) of the token after its row `last` (1,). `span` bounds all positions."""
         positions = begin + torch.arange(len(piece), device=piece.device)
         seen = torch.arange(span, device=piece.device) <= positions[:, None]
         mask = torch.zeros_like(seen, dtype=piece.dtype).masked_fill_(~seen, -torch.inf)
         rotary, x = self._rotary(positions), piece
         for layer, kept in zip(self.qwen.layers, cache.layers, strict=True):
             normed = layer.input_layernorm(x)  # type: ignore[operator]
-            x = x + layer.self_attn.extend(normed, rotary, positions, mask, kept[:, 0, :, :span])  # type: ignore[union-attr, operator]
+            x = x + layer.self_attn.extend(normed, rotary, positions, mask, kept[:, slot, :, :span])  # type: ignore[union-attr, operator]
             x = x + layer.mlp(layer.post_attention_layernorm(x))  # type: ignore[operator]
         return self.llm_decoder(self.qwen.norm(x.index_select(0, last)))[0]
 

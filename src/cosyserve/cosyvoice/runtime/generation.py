@@ -4,9 +4,10 @@ One step advances every slot by one token, on the device alone: scores, draw, an
 reads tokens while the next step runs, so that the device never waits for it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,7 +17,9 @@ from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.sampling import Draws, Nucleus, length_limits
 from cosyserve.cosyvoice.runtime.graphs import Make, Pool, captured, new_pool
+from cosyserve.cosyvoice.runtime.interleaving import LiveText, Turn, Turns
 from cosyserve.cosyvoice.runtime.prefill import KernelPrefill, Piece, Prefill, TorchPrefill
+from cosyserve.cosyvoice.runtime.request import NoRoomError, Request, Slot
 from cosyserve.cosyvoice.runtime.steps import KernelSteps, Steps, TorchSteps
 
 if TYPE_CHECKING:
@@ -26,93 +29,41 @@ PIECE = 256  # positions of a prompt that a GPU reads at once, so that the token
 _PIECES = 2  # of a prompt that are read before a step
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be said, as ids: the text, the text and the speech tokens of the voice's recording."""
-
-    text: Tensor
-    prompt_text: Tensor
-    prompt_speech: Tensor
-    seed: int = 0
-    temperature: float = 1.0
-
-    @property
-    def prompt_positions(self) -> int:
-        """What it takes of a slot before its first token."""
-        return len(self.text) + len(self.prompt_text) + len(self.prompt_speech) + 2
+_NEVER = 1 << 30  # steps
 
 
-@dataclass
-class Slot:
-    """A request that is being spoken."""
-
-    most: int  # tokens
-    spoken: int = 0
-    done: bool = False
-    problem: Exception | None = None  # why it is done, where it failed by itself
-
-
-@dataclass
-class _Reading:
-    """A request whose prompt is being read."""
+@dataclass(eq=False)  # lists find it by identity
+class _Speaker:
+    """A request in its slot."""
 
     request: Request
     slot: Slot
     number: int
-    prompt: Tensor  # (T, W)
+    turns: Turns
+    until: int | None = None  # tokens after which text is read; None once all is read
+    token: int = -1  # the last
+    recent: Tensor | None = None  # the window of its last tokens, while it waits for the next turn
+
+
+@dataclass(eq=False)
+class _Reading:
+    """What a request reads next: its prompt, or a turn."""
+
+    speaker: _Speaker
+    rows: Tensor  # (T, W)
+    begin: int  # its first position
+    least: int  # tokens before a stop
     read: int = 0
     into: int = -1  # the prefill's slot, −1 before the first piece
 
+    @property
+    def end(self) -> int:
+        return self.begin + len(self.rows)
+
     def piece(self, size: int) -> Piece:
-        """The next one. What comes after the prompt is overwritten token by token."""
-        rows = self.prompt[self.read : self.read + size]
-        return Piece(F.pad(rows, (0, 0, 0, size - len(rows))), self.into, self.read, len(rows) - 1)
-
-
-class NoRoomError(ValueError):
-    """A request leaves no room for its shortest answer."""
-
-
-class EngineBrokenError(RuntimeError):
-    """The engine itself is gone, not a request: this process will not speak again."""
-
-
-class RequestFailedError(RuntimeError):
-    """The engine failed one request."""
-
-
-class RequestRefusedError(RequestFailedError):
-    """The engine does not take a request as it is."""
-
-
-class TokenGenerator(Protocol):
-    """Interface: speech tokens for several requests at once. Not to be used from two threads."""
-
-    @property
-    def slots(self) -> int:
-        """Requests at once."""
-        ...
-
-    @property
-    def busy(self) -> bool: ...
-
-    def graphs(self) -> list[Make]:
-        """What makes each graph of a GPU, to be called before the first request. It takes seconds."""
-        ...
-
-    def add(self, request: Request) -> Slot:
-        """Begin a request; raises `NoRoomError`."""
-        ...
-
-    def remove(self, slot: Slot) -> None:
-        """A request that is done, or that nobody waits for any more, frees its slot."""
-        ...
-
-    def advance(self, patience: float) -> list[tuple[Slot, int]]:
-        """The tokens that came, in their order. Where they come from elsewhere, waits `patience` seconds at most."""
-        ...
-
-    def close(self) -> None: ...
+        """The next one. What comes after the rows is overwritten token by token."""
+        rows = self.rows[self.read : self.read + size]
+        return Piece(F.pad(rows, (0, 0, 0, size - len(rows))), self.into, self.begin + self.read, len(rows) - 1)
 
 
 class Generator:
@@ -132,7 +83,8 @@ class Generator:
         llm.fuse()
         self._cache = llm.cache(slots, length)
         self._device = llm.speech_embedding.weight.device
-        self._slots: dict[int, Slot] = {}
+        self._speakers: dict[int, _Speaker] = {}  # those that draw
+        self._held: list[_Speaker] = []  # those that wait for text
         self._positions = [0] * slots  # as the host counts them, so that it need not ask
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._piece = PIECE if piece is None and self._device.type == "cuda" else piece
@@ -153,7 +105,12 @@ class Generator:
 
     @property
     def _taken(self) -> set[int]:
-        return {*self._slots, *(each.number for each in self._reading)}
+        return {*self._speakers, *(each.number for each in self._paused)}
+
+    @property
+    def _paused(self) -> list[_Speaker]:
+        """Those that have a slot and draw nothing now."""
+        return [*self._held, *(each.speaker for each in self._reading)]
 
     def graphs(self) -> list[Make]:
         if self._device.type != "cuda":
@@ -169,61 +126,102 @@ class Generator:
         A request may grow as long as its text allows and its slot has room; raises `NoRoomError`.
         """
         number = next(number for number in range(self._cache.slots) if number not in self._taken)
-        least, most = length_limits(len(request.text))
-        room = self._cache.length - request.prompt_positions
-        if room <= least:
-            raise NoRoomError(f"{request.prompt_positions} positions leave no room in a slot of {self._cache.length}")
-        most = min(most, room)
-        text = torch.cat((request.prompt_text, request.text)).to(self._device)
-        prompt = self._llm.prompt(text, request.prompt_speech.to(self._device))
-        reading = _Reading(request, Slot(most), number, prompt)
-        if self._piece is None:
-            self._begin(reading, self._llm.prefill(prompt, self._cache, number))
+        self._positions[number] = 0
+        speaker = _Speaker(request, Slot(0), number, _turns(request))
+        if speaker.turns.ready:
+            self._read_on(speaker)
         else:
+            self._hold(speaker)
+        return speaker.slot
+
+    def _read_on(self, speaker: _Speaker) -> None:
+        """Begin to read its next turn, or its prompt; raises `NoRoomError`."""
+        slot, turns, begin = speaker.slot, speaker.turns, self._positions[speaker.number]
+        rows = self._rows(speaker, turns.next())
+        room = self._cache.length - begin - len(rows)
+        least, most = (_NEVER, slot.spoken + turns.due) if turns.due is not None else length_limits(turns.length)
+        if room <= (least - slot.spoken if turns.due is None else turns.due):
+            raise NoRoomError(f"{begin + len(rows)} positions leave no room in a slot of {self._cache.length}")
+        slot.held_by, slot.most = None, min(most, slot.spoken + room)
+        speaker.until = None if turns.due is None else slot.most
+        reading = _Reading(speaker, rows, begin, least)
+        if self._piece is not None:
             self._reading.append(reading)
-        return reading.slot
+        elif not begin:
+            self._begin(reading, self._llm.prefill(rows, self._cache, speaker.number))
+        else:
+            at, last = torch.tensor([begin]), torch.tensor([len(rows) - 1])
+            self._begin(reading, self._llm.extend(rows, at, last, self._cache, reading.end, speaker.number))
+
+    def _rows(self, speaker: _Speaker, turns: Sequence[Turn]) -> Tensor:
+        """Embeddings (T, W) of what is read: at first what stands before all turns, later the last token."""
+        llm, request = self._llm, speaker.request
+        parts = [llm.sos, llm.text(request.lead.to(self._device))]
+        if speaker.token >= 0:
+            parts = [llm.speech(self._ids([speaker.token]))]
+        for turn in turns:
+            parts.append(llm.text(self._ids(turn.text)))
+            if turn.last:
+                parts.append(llm.task)
+            parts.append(llm.speech(self._ids(turn.speech)))
+        return torch.cat(parts)
+
+    def _ids(self, ids: Sequence[int]) -> Tensor:
+        tensor = torch.tensor(ids, dtype=torch.long)
+        if self._device.type != "cuda":
+            return tensor
+        # From pinned memory, because any other copy would wait for the device.
+        return tensor.pin_memory().to(self._device, non_blocking=True)
+
+    def _hold(self, speaker: _Speaker) -> None:
+        """Until there is the text for its next turn."""
+        speaker.slot.held_by = speaker.turns
+        self._held.append(speaker)
 
     def _begin(self, reading: _Reading, scores: Tensor) -> None:
-        """Draw the first token of a request whose prompt has been read."""
-        number, request, length = reading.number, reading.request, len(reading.prompt)
-        self._positions[number] = length
-        least, _ = length_limits(len(request.text))
-        draws = self._draws
+        """Draw the first token of a request whose prompt or turn has been read."""
+        speaker, request = reading.speaker, reading.speaker.request
+        number, draws = speaker.number, self._draws
+        self._positions[number] = reading.end
         # Filled, not assigned: that would copy from the host's memory and wait for the device.
         for tensor, value in (
-            (draws.step, 0),
+            (draws.step, speaker.slot.spoken),
             (draws.seed, request.seed),
-            (draws.least, least),
+            (draws.least, reading.least),
             (draws.temperature, request.temperature),
-            (draws.recent, -1),
         ):
             tensor[number].fill_(value)
+        if speaker.recent is None:
+            draws.recent[number].fill_(-1)
+        else:
+            draws.recent[number].copy_(speaker.recent)
         self._steps.draw(scores, number)
-        draws.position[number].fill_(length)
-        self._slots[number] = reading.slot
+        draws.position[number].fill_(reading.end)
+        self._speakers[number] = speaker
 
     def _read(self, prefill: Prefill, size: int) -> None:
-        """The next piece of each of the first prompts. One that is there is copied to its slot, and begins."""
+        """The next piece of each of the first in the queue. One that is there is copied to its slot, and begins."""
         together = self._reading[: prefill.cache.slots]
         free = set(range(prefill.cache.slots)) - {each.into for each in together}
         for each in together:
             if each.into < 0:
                 each.into = free.pop()
+                prefill.cache.copy(self._cache, each.speaker.number, each.into, slice(each.begin))
         for each, scores in zip(together, prefill.read([each.piece(size) for each in together]), strict=True):
             each.read += size
-            length = len(each.prompt)
-            if each.read >= length:
-                self._cache.layers[:, :, each.number, :, :length] = prefill.cache.layers[:, :, each.into, :, :length]
+            if each.read >= len(each.rows):
+                self._cache.copy(prefill.cache, each.into, each.speaker.number, slice(each.begin, each.end))
                 self._reading.remove(each)
                 self._begin(each, scores)
 
     def remove(self, slot: Slot) -> None:
         """A request that is done, or that nobody waits for any more, frees its slot."""
         slot.done = True
-        for number in [number for number, each in self._slots.items() if each is slot]:
-            del self._slots[number]
-            self._draws.position[number].fill_(0)  # so that the kernels see nothing behind it
-        self._reading = [each for each in self._reading if each.slot is not slot]
+        for speaker in [each for each in (*self._speakers.values(), *self._paused) if each.slot is slot]:
+            self._speakers.pop(speaker.number, None)
+            self._draws.position[speaker.number].fill_(0)  # so that the kernels see nothing behind it
+        self._held = [each for each in self._held if each.slot is not slot]
+        self._reading = [each for each in self._reading if each.speaker.slot is not slot]
 
     @torch.inference_mode()
     def advance(self, patience: float = 0) -> list[tuple[Slot, int]]:
@@ -232,10 +230,11 @@ class Generator:
 
         Where memory runs out nothing has happened, and the next call goes on from there.
         """
+        self._take_turns()
         for _ in range(_PIECES):
             if self._reading and self._prefill is not None and self._piece is not None:
                 self._read(self._prefill, self._piece)
-        spoken = dict(self._slots)
+        spoken = dict(self._speakers)
         if not spoken:
             return []
         # The copy stands before the next step in the device's queue: waiting for it leaves that step running.
@@ -243,13 +242,16 @@ class Generator:
         copied = torch.cuda.Event() if self._device.type == "cuda" else None
         if copied is not None:
             copied.record()
-        self._decode()
+        self._pause_full_turns()
+        if self._speakers:
+            self._decode()
         if copied is not None:
             copied.synchronize()
         told = []
         for number, token in enumerate(tokens.tolist()):
-            if (slot := spoken.get(number)) is None:
+            if (speaker := spoken.get(number)) is None:
                 continue
+            slot, speaker.token = speaker.slot, token
             slot.spoken += 1
             if token >= SPEECH_TOKENS or slot.spoken > slot.most:
                 self.remove(slot)
@@ -257,18 +259,41 @@ class Generator:
                 told.append((slot, token))
         return told
 
+    def _take_turns(self) -> None:
+        """Those that were held begin to read what has come."""
+        ready = [each for each in self._held if each.turns.ready]
+        for speaker in ready:
+            self._held.remove(speaker)
+            try:
+                self._read_on(speaker)
+            except NoRoomError as problem:
+                speaker.slot.problem = problem
+                self._held.append(speaker)
+                self.remove(speaker.slot)
+
+    def _pause_full_turns(self) -> None:
+        """Hold those whose turn is full with the token that has been drawn: it is read together with the text."""
+        for speaker in list(self._speakers.values()):
+            if speaker.until is not None and speaker.slot.spoken + 1 == speaker.until:
+                del self._speakers[speaker.number]
+                speaker.recent = self._draws.recent[speaker.number].clone()
+                self._hold(speaker)
+
     def close(self) -> None:
         """Nothing to let go of but memory."""
 
     def _decode(self) -> None:
-        """One step of all slots up to the last that is in use; what free ones compute is never looked at."""
-        furthest = max(self._positions[number] for number in self._slots)
-        size = self._steps.size(max(self._slots) + 1, furthest)
+        """One step of all slots up to the last that is in use; what free ones compute is never looked at. Those that
+        pause write behind what they have."""
+        for speaker in self._paused:
+            self._draws.position[speaker.number].fill_(self._positions[speaker.number])
+        furthest = max(self._positions[number] for number in self._taken)
+        size = self._steps.size(max(self._speakers) + 1, furthest)
         if self._device.type != "cuda":
             self._steps.step(size)
         else:
             self._graph(size).replay()
-        for number in self._slots:
+        for number in self._speakers:
             self._positions[number] += 1
 
     def _graph(self, size: int) -> torch.cuda.CUDAGraph:
@@ -288,6 +313,13 @@ class Generator:
     @property
     def _state(self) -> tuple[Tensor, ...]:
         return self._draws.token, self._draws.position, self._draws.step, self._draws.recent
+
+
+def _turns(request: Request) -> Turns:
+    """A text that is complete is not read in turns."""
+    if request.live is not None:
+        return Turns(request.prompt_text.tolist(), request.prompt_speech.tolist(), request.live)
+    return Turns(request.prompt_text.tolist(), request.prompt_speech.tolist(), LiveText.of(request.text.tolist()))
 
 
 def _prefill(llm: Llm, length: int, size: int, pool: Pool | None, kernels: "Kernels | None") -> Prefill:

@@ -11,7 +11,7 @@ import traceback
 import torch
 
 from cosyserve import errors
-from cosyserve.cosyvoice.runtime.generation import EngineBrokenError, NoRoomError, RequestRefusedError
+from cosyserve.cosyvoice.runtime.request import EngineBrokenError, NoRoomError, RequestRefusedError
 from cosyserve.errors import CosyError
 
 log = logging.getLogger(__name__)

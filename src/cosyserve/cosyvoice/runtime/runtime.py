@@ -6,16 +6,16 @@ processor they take turns in one thread, as they would only take each other's co
 
 import gc
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from cosyserve.cosyvoice.runtime.generation import TokenGenerator
 from cosyserve.cosyvoice.runtime.health import Health
 from cosyserve.cosyvoice.runtime.render import RenderStage
+from cosyserve.cosyvoice.runtime.request import TokenGenerator
 from cosyserve.cosyvoice.runtime.token2wav import Token2Wav
 from cosyserve.cosyvoice.runtime.tokens import PATIENCE, TokenStage
 from cosyserve.cosyvoice.runtime.utterance import Utterance
@@ -71,6 +71,16 @@ class Runtime:
         """Its work ends with the round that runs. What has ended already stays as it is."""
         with self._changed:
             utterance.cancelled = True
+            self._changed.notify_all()
+
+    def written(self, utterance: Utterance, ids: Sequence[int], *, last: bool = False) -> None:
+        """More of its live text; nothing comes behind the `last`."""
+        if (live := utterance.request.live) is None:
+            raise ValueError("the text of this utterance was complete from the start")
+        with self._changed:
+            live.add(ids)
+            if last:
+                live.end()
             self._changed.notify_all()
 
     def taken(self, utterance: Utterance) -> None:

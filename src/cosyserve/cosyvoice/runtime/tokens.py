@@ -4,8 +4,8 @@ from collections import deque
 from contextlib import suppress
 from threading import Condition
 
-from cosyserve.cosyvoice.runtime.generation import Slot, TokenGenerator
 from cosyserve.cosyvoice.runtime.health import Health, is_out_of_memory
+from cosyserve.cosyvoice.runtime.request import Slot, TokenGenerator
 from cosyserve.cosyvoice.runtime.utterance import Utterance
 
 PATIENCE = 0.02  # seconds to wait for tokens that are drawn elsewhere
@@ -37,7 +37,9 @@ class TokenStage:
     @property
     def busy(self) -> bool:
         """Whether a round would do something."""
-        return bool(self._going or self._speaking or (self._coming and self._has_slot))
+        return bool(
+            self._going or any(not each.waits_for_text for each in self._speaking) or (self._coming and self._has_slot)
+        )
 
     @property
     def _has_slot(self) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.model.config import SAMPLE_RATE
-from cosyserve.cosyvoice.runtime.generation import Request, Slot
+from cosyserve.cosyvoice.runtime.request import Request, Slot
 from cosyserve.cosyvoice.runtime.schedule import Candidate
 from cosyserve.cosyvoice.runtime.token2wav import Token2WavStream
 
@@ -37,14 +37,20 @@ class Utterance:
         """Whether its places are to be given to others."""
         return self.cancelled or self.problem is not None
 
+    @property
+    def waits_for_text(self) -> bool:
+        return self.slot is not None and self.slot.waits
+
     def admitted(self) -> None:
         self._since = time.monotonic()
 
     def candidate(self) -> Candidate | None:
-        """As the schedule sees it; None while its client does not keep up."""
+        """As the schedule sees it; None while its client does not keep up, or its text."""
         if self.stream is None or self.over or self._given - self._taken >= _WAITING_CHUNKS:
             return None
         heard, ready = self._heard_at < math.inf, self.stream.ready
+        if self.waits_for_text and not ready:
+            return None
         if ready and not heard and not self._is_ready:
             self._is_ready, self._since = True, time.monotonic()
         dry = math.inf if self.whole or not heard else self._heard_at + self._seconds

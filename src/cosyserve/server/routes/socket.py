@@ -28,10 +28,12 @@ from cosyserve.server.routes.openai import FormatName, Seed, Speed
 from cosyserve.server.service import key_of, service_of
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.encoders import FORMATS
+from cosyserve.speech.pipeline import AnySegment
 from cosyserve.speech.synthesizer import Options, pronounces
 from cosyserve.text.checks import checked_piece
-from cosyserve.text.front_end import Document, FrontEnd, Segment, Sentence, segments
+from cosyserve.text.front_end import Document, FragmentFrontEnd, FrontEnd, Sentence, segments
 from cosyserve.text.lexicon import NO_WORDS, Words
+from cosyserve.text.open_segments import open_segments
 from cosyserve.text.ssml import Pause
 
 router = APIRouter()
@@ -39,6 +41,7 @@ router = APIRouter()
 _PATH = "/v1/audio/speech/stream"
 _FAREWELL_SECONDS = 1
 _MOST_FIELDS = 16
+_WHOLE = "interleave: SSML is read as a whole; use plain text"
 _POLICY = 1008  # RFC 6455, 7.4.1
 _MAX_WAITING = 16  # complete texts of one session that are not being spoken yet; each may be of the full length
 
@@ -56,10 +59,11 @@ class Update(Body):
     seed: Seed | None = None
     normalize: bool = True
     input_format: InputFormat = "text"
+    interleave: bool = False
 
     @property
     def options(self) -> Options:
-        return Options(self.instructions, seed=self.seed)
+        return Options(self.instructions, seed=self.seed, interleave=self.interleave)
 
     def merged(self, later: "Update") -> "Update":
         return self.model_copy(update={name: getattr(later, name) for name in later.model_fields_set})
@@ -97,7 +101,8 @@ class Generation:
         self._max_chars, self._stall_seconds = max_chars, stall_seconds
         self._pronounced, self._words = pronounced, words
         self._document: list[str] | None = [] if update.input_format == "ssml" else None  # which is read as a whole
-        self._front_end = FrontEnd(normalize=update.normalize, pronounced=pronounced, words=words)
+        front_end = FragmentFrontEnd if update.interleave else FrontEnd
+        self._front_end = front_end(normalize=update.normalize, pronounced=pronounced, words=words)
         self._half = ""  # of a surrogate pair, whose other half the next text begins with
         # No bound on its items, as a full queue would keep the session from reading a cancel; the text in
         # it is bounded by `max_chars`.
@@ -137,8 +142,9 @@ class Generation:
         self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
         return text.removesuffix(self._half) if self._half else text
 
-    def segments(self) -> AsyncIterator[Segment]:
-        return segments(self, normalize=self.update.normalize, pronounced=self._pronounced)
+    def segments(self) -> AsyncIterator[AnySegment]:
+        of_text = open_segments if self.update.interleave else segments
+        return of_text(self, normalize=self.update.normalize, pronounced=self._pronounced)
 
     @property
     def waiting(self) -> bool:
@@ -206,6 +212,8 @@ class Session:
             update = self._update.merged(message)
             self._service.voice(update.voice)
             self._service.require_capabilities(update.options)
+            if update.interleave and update.input_format == "ssml":
+                raise CosyError(errors.MESSAGE_INVALID, param="interleave", details=_WHOLE)
             self._update = update
         elif isinstance(message, Append):
             await self._append(message.text)

@@ -27,9 +27,8 @@ from cosyserve.server.wyoming.events import Event, Reader, valid
 from cosyserve.server.wyoming.messages import Piece, Ping, Start, Synthesize, info, voice_name
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.encoders import FORMATS
-from cosyserve.speech.pipeline import SpeechRequest
+from cosyserve.speech.pipeline import AnySegment, SpeechRequest
 from cosyserve.speech.synthesizer import pronounces
-from cosyserve.text.front_end import Segment
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +156,7 @@ class Session:
         segments = self._noticed(self._open.segments())
         self._put(Asked(self._service.streamed(segments, voice), self._open.taken, streamed=True))
 
-    async def _noticed(self, segments: AsyncIterator[Segment]) -> AsyncIterator[Segment]:
+    async def _noticed(self, segments: AsyncIterator[AnySegment]) -> AsyncIterator[AnySegment]:
         """The same, but the session knows when the first has come."""
         async for segment in segments:
             self._begun = True

@@ -19,7 +19,7 @@ from cosyserve.cosyvoice.engine.vocabulary import Vocabulary
 from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.loading import load_config, load_llm
 from cosyserve.cosyvoice.runtime.generation import Generator
-from cosyserve.cosyvoice.runtime.generation import Request as GenerationRequest
+from cosyserve.cosyvoice.runtime.request import Request as GenerationRequest
 from cosyserve.store.manifest import MODEL_FOLDER
 from tests.cosyvoice.trtllm import driver
 from tests.cosyvoice.trtllm.contract import CONTRACT, bound, made, made_enum
