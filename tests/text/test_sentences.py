@@ -82,6 +82,15 @@ def test_text_by_character_has_the_sentences_of_the_whole(text: str) -> None:
     assert [*found, *finder.flush()] == list(sentences(text))
 
 
+@given(texts)
+def test_what_is_unfinished_belongs_to_the_next_sentence(text: str) -> None:
+    finder = Sentences()
+    whole, done = list(sentences(text)), 0
+    for character in text:
+        done += len(list(finder.push(character)))
+        assert "".join(whole[done : done + 1]).startswith(finder.unfinished[: LONGEST // 2])
+
+
 @pytest.mark.parametrize(
     "text", ["one two three four five, " * 60, "你" * 3000, "“" + "a. " * 1000, "- " * 2000, "\n " * 3000]
 )

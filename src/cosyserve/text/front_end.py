@@ -146,15 +146,19 @@ class FragmentFrontEnd:
         self._before = "" if fragment.ends else so_far
         if not self._normalize:
             return [made]
-        self._language = self._language or self._languages.of(so_far)
-        if fragment.ends:
-            self._languages.remember(so_far)
-        language = self._language or self._languages.last
+        language = self._language_of(so_far, ends=fragment.ends)
         made = replace(made, language=language, pronounced=self._pronounced, words=self._words, before=before)
-        if fragment.ends:
-            self._language = None
         self._undecided.append(made)
         return [] if language is None and self._waits() else self._decided(language)
+
+    def _language_of(self, so_far: str, *, ends: bool) -> Language | None:
+        """Of a sentence of which so much is there."""
+        own = self._languages.by_letters(so_far)
+        language = self._language or self._languages.in_context(own, so_far)
+        self._language = None if ends else language if language is own else self._language
+        if ends:
+            self._languages.remember(so_far)
+        return language or self._languages.last
 
     def _waits(self) -> bool:
         ended = sum(not each.open for each in self._undecided)

@@ -111,24 +111,22 @@ class Languages:
         waits = self.last is None and len(self._undecided) < MOST_UNDECIDED and any(map(matters, self._undecided))
         return [] if waits else self.flush()
 
-    def of(self, sentence: str) -> Language | None:
-        """Of a sentence, complete or not, by its letters, and by the sentences before it if they are Japanese."""
-        return self._in_context(self._by_letters(sentence), sentence)
-
     def remember(self, sentence: str) -> None:
         """A complete sentence, for those that follow."""
-        own = self._by_letters(sentence)
-        language = self._in_context(own, sentence)
+        own = self.by_letters(sentence)
+        language = self.in_context(own, sentence)
         if own is not None and own is language:
             self._japanese = language is Language.OTHER and _KANA.search(sentence) is not None
         self.last = language or self.last
 
-    def _by_letters(self, sentence: str) -> Language | None:
+    def by_letters(self, sentence: str) -> Language | None:
+        """Of a sentence, complete or not, by its own letters alone."""
         return language_of(without_pronunciation(sentence) if self._pronounced else sentence)
 
-    def _in_context(self, language: Language | None, sentence: str) -> Language | None:
-        japanese = self._japanese and language is Language.CHINESE and not _NOT_JAPANESE.search(sentence)
-        return Language.OTHER if japanese else language
+    def in_context(self, own: Language | None, sentence: str) -> Language | None:
+        """Of a sentence whose letters say that it is `own`: behind Japanese, Han alone may be Japanese."""
+        japanese = self._japanese and own is Language.CHINESE and not _NOT_JAPANESE.search(sentence)
+        return Language.OTHER if japanese else own
 
     def flush(self) -> list[tuple[str, Language]]:
         language = self.last or Language.ENGLISH
