@@ -52,21 +52,21 @@ _TOKEN = re.compile(r"\s*(?:\w+|[^\w\s])")
 
 @dataclass(frozen=True)
 class Voice:
-    """A recording's speech tokens and words as the language model is given them; both 0 where its words are unknown."""
+    """A recording's speech tokens, and its words if they are known: without them the language model gets neither."""
 
-    tokens: int
+    recorded: int
     words: int
 
     def prompt(self) -> Prompt:
-        given = voice(max(self.tokens, 75))
-        return Prompt(speech(max(self.tokens, 75))[0], given.mel[0], given.embedding[0])
+        given = voice(self.recorded)
+        return Prompt(speech(self.recorded)[0], given.mel[0], given.embedding[0])
 
 
-_VOICES = {"no words": Voice(0, 0), "3 s recorded": Voice(75, 12), "6 s recorded": Voice(150, 24)}
+_VOICES = {"5 s, no words": Voice(125, 0), "3 s": Voice(75, 12), "5 s": Voice(125, 20), "8 s": Voice(200, 32)}
 
 
 class Writer:
-    """A text that comes token by token, as `Source`."""
+    """A text that comes word by word, as a `Source`."""
 
     def __init__(self, text: str, rate: float, *, interleave: bool) -> None:
         self._front_end = (FragmentFrontEnd if interleave else FrontEnd)()
@@ -101,7 +101,7 @@ class Client:
     def __init__(self, runtime: Runtime, given: Voice, seed: int) -> None:
         self._runtime, self._prompt, self._seed = runtime, given.prompt(), seed
         self._words = torch.ones(given.words, dtype=torch.long)
-        self._speech = self._prompt.speech[: given.tokens]
+        self._speech = self._prompt.speech if given.words else _NOTHING
 
     async def first_sound(self, text: str, rate: float, *, interleave: bool) -> float:
         """In seconds."""

@@ -34,7 +34,7 @@ class OpenSegment:
     """One utterance, and which characters of the original it stands for; or so many seconds of silence (`pause`).
 
     Its properties tell what is known so far. `pieces` has one reader; joined, the pieces are `text`. The last one ends
-    with a full stop, so a pause at the end of a piece is held back until it is known that more follows.
+    with a full stop, unless it ends where a clause does: its mark had to be said at once.
     """
 
     def __init__(self, parts: "_Parts", *, normalize: bool, pronounced: bool) -> None:
@@ -118,11 +118,12 @@ class OpenSegment:
         if part.ends and (not self._parts.waiting or units(self._made.text) >= ENOUGH):
             self._end()
         else:
-            self._give(len(self._made.text.rstrip(PAUSES)) if self._normalize else len(self._made.text))
+            self._give(len(self._made.text.rstrip()) if self._normalize else len(self._made.text))
 
     def _end(self) -> None:
         self._ended = True
-        self._made = with_end_mark(self._made) if self._normalize else self._made
+        if self._normalize and not self._made.text[: self._given].endswith(tuple(PAUSES)):
+            self._made = with_end_mark(self._made)
         self._give(len(self._made.text))
 
     def _give(self, end: int) -> None:
