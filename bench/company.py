@@ -1,4 +1,4 @@
-"""Whether a seed sounds the same alone, in company, and staggered.
+"""Whether a seed sounds the same alone, in company, and staggered; with text and speech in turns, too.
 
     python -m bench.company [--device cuda] [--size full | full3] [--streams 16] [--types bfloat16]
 
@@ -10,7 +10,7 @@ not.
 import argparse
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from cosyserve.cosyvoice.frontend.prompt_encoder import Prompt
 from cosyserve.cosyvoice.runtime.batched import BatchedToken2Wav
 from cosyserve.cosyvoice.runtime.generation import Generator
 from cosyserve.cosyvoice.runtime.hops import Hops
+from cosyserve.cosyvoice.runtime.interleaving import LiveText
 from cosyserve.cosyvoice.runtime.memory import pages_behind
 from cosyserve.cosyvoice.runtime.request import Request
 from cosyserve.cosyvoice.runtime.runtime import Runtime
@@ -31,17 +32,26 @@ from cosyserve.measure.model import speech, voice
 from tests.cosyvoice.seeded import FULL, SHALLOW, SHALLOW3, SIZES3, Model, Model3, calm3, seeded
 
 _FRAMES, _POSITIONS, _TEXT = 750, 1024, (5, 10, 15)
+# Ids of a recording's words; of a text with which it begins to be spoken in turns; and of each piece that follows.
+_WORDS, _BEGUN, _PIECE, _PIECES = 30, 20, 3, 7
 
 
 class Client:
-    def __init__(self, runtime: Runtime, prompt: Prompt, seed: int) -> None:
+    def __init__(self, runtime: Runtime, prompt: Prompt, seed: int, *, in_turns: bool = False) -> None:
         self._chunks, self._ended = list[Pcm](), threading.Event()
         self._problem: Exception | None = None
-        ids = torch.zeros(_TEXT[seed % 3], dtype=torch.long)
-        request = Request(ids, ids, prompt.speech, seed)
+        self._pieces = _PIECES if in_turns else 0
+        request = _in_turns(prompt, seed) if in_turns else _complete(prompt, seed)
         self._utterance = Utterance(request, prompt, self._give)
         self._runtime = runtime
         runtime.start(self._utterance)
+
+    def write(self) -> bool:
+        """One more piece of its text, if any; whether there was."""
+        self._pieces -= 1
+        if self._pieces >= 0:
+            self._runtime.written(self._utterance, [0] * _PIECE, last=not self._pieces)
+        return self._pieces >= 0
 
     def _give(self, item: Pcm | Exception | None) -> None:
         if isinstance(item, np.ndarray):
@@ -56,6 +66,17 @@ class Client:
         if self._problem is not None:
             raise self._problem
         return np.concatenate(self._chunks)
+
+
+def _complete(prompt: Prompt, seed: int) -> Request:
+    ids = torch.zeros(_TEXT[seed % 3], dtype=torch.long)
+    return Request(ids, ids, prompt.speech, seed)
+
+
+def _in_turns(prompt: Prompt, seed: int) -> Request:
+    words, live = torch.zeros(_WORDS, dtype=torch.long), LiveText()
+    live.add([0] * _BEGUN)
+    return Request(words[:0], words, prompt.speech, seed, live=live)
 
 
 def runtime_of(model: Model | Model3, streams: int, device: str) -> Runtime:
@@ -77,8 +98,19 @@ def differences(model: Model | Model3, streams: int, device: str) -> Iterator[tu
                 time.sleep(pause)
             sounds = [client.sound() for client in clients]
             yield name, max(map(_difference, sounds, alone)), sum(map(np.array_equal, sounds, alone))
+        alone = [sound for seed in range(streams) for sound in _sounds_in_turns(runtime, prompts, [seed])]
+        sounds = _sounds_in_turns(runtime, prompts, range(streams))
+        yield "in turns", max(map(_difference, sounds, alone)), sum(map(np.array_equal, sounds, alone))
     finally:
         runtime.close()
+
+
+def _sounds_in_turns(runtime: Runtime, prompts: Sequence[Prompt], seeds: Sequence[int]) -> list[Pcm]:
+    """Each begins before its text is complete, and waits for the rest of it now and then."""
+    clients = [Client(runtime, prompts[seed % 2], seed, in_turns=True) for seed in seeds]
+    while [each for each in clients if each.write()]:
+        time.sleep(0.05)
+    return [client.sound() for client in clients]
 
 
 def _prompt(recorded: int) -> Prompt:
