@@ -8,7 +8,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.server.bodies import BoundedRoute
+from cosyserve.server.bodies import BoundedRoute, counted
 from cosyserve.server.failures import RESPONSES
 from cosyserve.server.fields import AnyCase, Body, InputFormat, ShortText, one_of
 from cosyserve.server.responses import ServerSentEvents, SpeechResponse, WholeSpeechResponse
@@ -169,8 +169,10 @@ async def list_voices(request: Request) -> Voices:
 
 
 @router.post("/v1/audio/voices", status_code=201)
+@counted
 async def add_voice(
     request: Request,
+    response: Response,
     name: Annotated[ShortText, Form()],
     audio: Annotated[UploadFile | None, File(description="The recording.")] = None,
     audio_sample: Annotated[UploadFile | None, File(description="Another name for `audio`.")] = None,
@@ -191,6 +193,7 @@ async def add_voice(
     with service.quotas.take(key, 0):
         async with service.uploads.place(key.rank):
             entry = await run_sync(library.add, name, words, consent, await recording.read())
+    response.headers.update(service.quotas.headers(key))
     return _entry(entry.voice, library)
 
 
