@@ -10,6 +10,7 @@ from pathlib import Path
 import mutagen
 import pytest
 
+from tests.running import Server
 from tests.text.test_epub import ONE, TWO, made
 
 # A stand-in for whatever ends a process: it kills itself as it is about to keep its fourth passage.
@@ -27,9 +28,9 @@ BOOK = "# A book\n\n" + "".join(f"## Part {part}\n\n{part} {PARAGRAPH}\n\n" for 
 
 
 def said(
-    folder: Path, *arguments: str, program: tuple[str, ...] = ("-m", "cosyserve")
+    folder: Path, *arguments: str, program: tuple[str, ...] = ("-m", "cosyserve"), **more: str
 ) -> subprocess.CompletedProcess[str]:
-    settings = {"COSYSERVE_SYNTHESIZER": "preview", "COSYSERVE_STATE_DIR": str(folder / "state")}
+    settings = {"COSYSERVE_SYNTHESIZER": "preview", "COSYSERVE_STATE_DIR": str(folder / "state"), **more}
     return subprocess.run(
         [sys.executable, *program, "say", *arguments],
         cwd=folder,
@@ -39,9 +40,11 @@ def said(
     )
 
 
-def test_a_book_goes_on_where_a_killed_process_left_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["here", "by a server"])
+def test_a_book_goes_on_where_a_killed_process_left_it(tmp_path: Path, server: Server, where: str) -> None:
     (tmp_path / "book.md").write_text(BOOK)
-    arguments = ("--file", "book.md", "-o", "book.m4b")
+    by = () if where == "here" else ("--server", server.url)
+    arguments = ("--file", "book.md", "-o", "book.m4b", *by)
     assert said(tmp_path, *arguments, program=("-c", _DYING)).returncode == -signal.SIGKILL
     assert not (tmp_path / "book.m4b").exists()
     kept = list((tmp_path / ".book.m4b.passages").glob("*.flac"))

@@ -7,6 +7,7 @@ again.
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,16 +112,17 @@ class Passages:
 
 
 async def speak_all(passages: Iterable[Passage], at_once: int, speak: Callable[[Passage], Awaitable[None]]) -> None:
-    """Calls `speak` for each, for so many at a time; raises the first failure once the others have been cancelled."""
-    left, failed = iter(passages), []
+    """Calls `speak` for each, for so many at a time. After a failure no more are begun, and the first failure is raised
+    once those in work have ended: what they have used is not lost."""
+    left, failed = deque(passages), []
 
     async def some() -> None:
         try:
-            for passage in left:
-                await speak(passage)
+            while left:
+                await speak(left.popleft())
         except Exception as error:
             failed.append(error)
-            group.cancel_scope.cancel()
+            left.clear()
 
     async with anyio.create_task_group() as group:
         for _ in range(at_once):

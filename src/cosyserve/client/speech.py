@@ -1,0 +1,40 @@
+"""Has one text spoken by a server, which makes the file as it is asked for."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPResponse
+
+from cosyserve.client.call import Call, Fields
+from cosyserve.client.patience import patiently
+
+SPEECH = "/v1/audio/speech"
+_CAPTIONS, _CAPTIONS_ID = "/v1/audio/captions", "X-Captions-Id"
+_PIECE = 1 << 16
+
+
+class Spoken:
+    """A speech that a server has begun to send."""
+
+    def __init__(self, call: Call, response: HTTPResponse) -> None:
+        self._call, self._response = call, response
+
+    @property
+    def pieces(self) -> Iterator[bytes]:
+        """The encoded audio; raises `CS-SAY-008` if it is not complete."""
+        while piece := self._call.read(self._response, _PIECE):
+            yield piece
+
+    def captions(self) -> str:
+        """The file with the captions that were asked for, once all of the audio has been read; raises `CS-SAY-…`."""
+        caption_id = self._response.headers.get(_CAPTIONS_ID, "")
+        if not caption_id.isalnum():
+            raise self._call.foreign("it keeps no captions")
+        return self._call.content(f"{_CAPTIONS}/{caption_id}").decode(errors="replace")
+
+
+@contextmanager
+def spoken(call: Call, fields: Fields) -> Iterator[Spoken]:
+    """The speech of a request with these fields. Waits while the server is busy; raises `CS-SAY-…`."""
+    with ExitStack() as held:
+        response = patiently(call, lambda: held.enter_context(call.answer("POST", SPEECH, fields)))
+        yield Spoken(call, response)
