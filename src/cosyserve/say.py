@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import click
+
 from cosyserve import errors
 from cosyserve.client.call import Call
 from cosyserve.client.speech import spoken
@@ -104,13 +106,17 @@ def say_by(
             "stream": not sink.is_file,
             "captions": caption_format.name if caption_format else "",
         }
-        with spoken(call, fields) as speech:
+        with spoken(call, fields, _tell) as speech:
             for piece in speech.pieces:
                 sink.stream.write(piece)
                 sink.stream.flush()
             said = speech.captions() if captions else ""
     if captions:
         write(captions, said)
+
+
+def _tell(error: CosyError, seconds: int) -> None:
+    click.echo(f"{error.cause} It is asked again in {seconds} s.\n{error.cause_zh}{seconds} 秒后重试。", err=True)
 
 
 def read(source: BinaryIO, most: int) -> str:

@@ -283,6 +283,18 @@ def test_https_needs_a_certificate_that_the_system_trusts(
         bound.close()
 
 
+def test_a_text_waits_for_a_busy_server_and_says_so(
+    tmp_path: Path, at_once: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {name: f"It is {name}." for name in ("code", "message", "remedy", "message_zh", "remedy_zh")}
+    busy = http(json.dumps({"error": told}).encode(), "429 Too Many Requests", Retry_After="7")
+    with answering(busy, http(b"RIFF", Content_Length="4")) as url:
+        say_by(Call(address_of(url)), "ab", "", 1.0, str(tmp_path / "a.wav"))
+    assert at_once == [7]
+    assert "It is message" in capsys.readouterr().err
+    assert (tmp_path / "a.wav").read_bytes() == b"RIFF"
+
+
 TEXT = "It costs $5. And this is the second sentence."
 
 

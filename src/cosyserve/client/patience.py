@@ -13,16 +13,22 @@ _PAUSES = (2, 4, 8, 16, 32)  # seconds before each new try: a server that restar
 _WORTH_WAITING = 60  # seconds in Retry-After; a limit of a day takes longer, and says so
 
 
-def patiently(call: Call, ask: Callable[[], Result]) -> Result:
+Told = Callable[[CosyError, int], None]
+
+
+def patiently(call: Call, ask: Callable[[], Result], told: Told = lambda error, seconds: None) -> Result:
     """What `ask` returns. A server that is busy is asked again after as long as it says, however often; one that cannot
-    be reached, breaks off or fails a few times."""
+    be reached, breaks off or fails a few times. `told` hears why and how long it waits."""
     pauses = iter(_PAUSES)
     while True:
         try:
             return ask()
         except CosyError as error:
             pause = _pause(error, pauses)
-            if pause is None or not call.wait(pause):
+            if pause is None:
+                raise
+            told(error, pause)
+            if not call.wait(pause):
                 raise
 
 

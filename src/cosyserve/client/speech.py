@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from http.client import HTTPResponse
 
 from cosyserve.client.call import Call, Fields
-from cosyserve.client.patience import patiently
+from cosyserve.client.patience import Told, patiently
 
 SPEECH = "/v1/audio/speech"
 _CAPTIONS, _CAPTIONS_ID = "/v1/audio/captions", "X-Captions-Id"
@@ -33,8 +33,8 @@ class Spoken:
 
 
 @contextmanager
-def spoken(call: Call, fields: Fields) -> Iterator[Spoken]:
-    """The speech of a request with these fields. Waits while the server is busy; raises `CS-SAY-…`."""
+def spoken(call: Call, fields: Fields, told: Told) -> Iterator[Spoken]:
+    """The speech of a request with these fields. Waits while the server is busy, see `patiently`; raises `CS-SAY-…`."""
     with ExitStack() as held:
-        response = patiently(call, lambda: held.enter_context(call.answer("POST", SPEECH, fields)))
+        response = patiently(call, lambda: held.enter_context(call.answer("POST", SPEECH, fields)), told)
         yield Spoken(call, response)
