@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import mutagen
 import pytest
@@ -28,9 +30,12 @@ BOOK = "# A book\n\n" + "".join(f"## Part {part}\n\n{part} {PARAGRAPH}\n\n" for 
 
 
 def said(
-    folder: Path, *arguments: str, program: tuple[str, ...] = ("-m", "cosyserve"), **more: str
+    folder: Path,
+    *arguments: str,
+    program: tuple[str, ...] = ("-m", "cosyserve"),
+    keys: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
-    settings = {"COSYSERVE_SYNTHESIZER": "preview", "COSYSERVE_STATE_DIR": str(folder / "state"), **more}
+    settings = {"COSYSERVE_SYNTHESIZER": "preview", "COSYSERVE_STATE_DIR": str(folder / "state"), **keys}
     return subprocess.run(
         [sys.executable, *program, "say", *arguments],
         cwd=folder,
