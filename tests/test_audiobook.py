@@ -15,14 +15,21 @@ import pytest
 from tests.running import Server
 from tests.text.test_epub import ONE, TWO, made
 
-# A stand-in for whatever ends a process: it kills itself as it is about to keep its fourth passage.
+# A stand-in for whatever ends a process: it kills itself once it has kept three passages, whose threads take turns.
 _DYING = """
-import itertools, os, signal
+import itertools, os, signal, threading
 from cosyserve.cli import main
 from cosyserve.speech.passages import Passages
 
-keep, numbers = Passages.keep, itertools.count()
-Passages.keep = lambda *given: os.kill(os.getpid(), signal.SIGKILL) if next(numbers) == 3 else keep(*given)
+keep, numbers, turns = Passages.keep, itertools.count(1), threading.Lock()
+
+def keep_and_die(*given):
+    with turns:
+        keep(*given)
+        if next(numbers) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+Passages.keep = keep_and_die
 main()
 """
 PARAGRAPH = "Nobody minds the quick brown fox that jumps over the lazy dog. " * 4
@@ -53,7 +60,7 @@ def test_a_book_goes_on_where_a_killed_process_left_it(tmp_path: Path, server: S
     assert said(tmp_path, *arguments, program=("-c", _DYING)).returncode == -signal.SIGKILL
     assert not (tmp_path / "book.m4b").exists()
     kept = list((tmp_path / ".book.m4b.passages").glob("*.flac"))
-    assert kept
+    assert len(kept) == 3
     for path in kept:  # so that it can be read whether they are used
         words = json.loads(path.with_suffix(".json").read_text())
         path.with_suffix(".json").write_text(json.dumps([(f"Kept: {written}", samples) for written, samples in words]))
