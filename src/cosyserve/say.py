@@ -83,6 +83,7 @@ async def say(
 
 
 def say_by(
+    settings: Settings,
     call: Call,
     text: str,
     voice: str,
@@ -107,7 +108,7 @@ def say_by(
             "captions": caption_format.name if caption_format else "",
         }
         with spoken(call, fields, _tell) as speech:
-            for piece in speech.pieces:
+            for piece in speech.pieces(settings.max_audio_seconds):
                 sink.stream.write(piece)
                 sink.stream.flush()
             said = speech.captions() if captions else ""

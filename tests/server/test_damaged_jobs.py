@@ -10,9 +10,12 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as profile
 from hypothesis import strategies as st
 
+from cosyserve.server.jobs.store import Jobs
+from cosyserve.settings import Settings
 from cosyserve.speech.captions import unpacked
 from tests.conftest import Serving
 from tests.running import eventually
@@ -134,6 +137,27 @@ def test_a_damaged_card_says_so_and_is_in_no_list(url: str, damaged: Any, how: s
 
 
 @pytest.mark.parametrize("how", DAMAGES)
+def test_a_job_without_a_card_is_removed_after_an_hour(folder: Folder, tmp_path: Path, how: str) -> None:
+    job = folder.copy()
+    DAMAGES[how](folder.path(job, "job.json"))
+    (tmp_path / "state" / "jobs").mkdir(parents=True)
+    here = folder.path(job).rename(tmp_path / "state" / "jobs" / job["id"])
+    jobs = Jobs(Settings(state_dir=tmp_path / "state"))
+    jobs.sweep()
+    assert here.exists()
+    os.utime(here, (0, 0))
+    jobs.sweep()
+    assert not here.exists()
+
+
+def test_a_folder_in_the_place_of_the_lock_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "jobs" / ".lock").mkdir(parents=True)
+    jobs = Jobs(Settings(state_dir=tmp_path))
+    with jobs.alone() as first, jobs.alone() as second:
+        assert (first, second) == (False, True)
+
+
+@pytest.mark.parametrize("how", DAMAGES)
 @pytest.mark.parametrize("name", ["audio", "captions"])
 def test_a_damaged_result_says_so(url: str, damaged: Any, name: str, how: str) -> None:
     address = f"{url}{JOBS}/{damaged[name, how]['id']}"
@@ -169,7 +193,7 @@ def test_the_server_goes_on_with_other_jobs(url: str) -> None:
 _ANYTHING: st.SearchStrategy[Any] = st.none() | st.text() | st.integers() | st.floats() | st.just([])
 
 
-@settings(max_examples=50)
+@profile(max_examples=50)
 @given(st.binary() | st.lists(st.lists(_ANYTHING, min_size=2, max_size=4)).map(json.dumps))
 def test_captions_of_any_content_are_read_or_refused(kept: bytes | str) -> None:
     try:

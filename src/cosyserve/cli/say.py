@@ -105,7 +105,7 @@ def _say_text(
     if text == "-":
         text = say.read(sys.stdin.buffer, settings.max_text_chars)
     if server is not None:
-        say.say_by(Call(*_called(settings, server)), text, voice, speed, output, **how)
+        say.say_by(settings, Call(*_called(settings, server)), text, voice, speed, output, **how)
     else:
         asyncio.run(say.say(settings, choose(settings, threads()), text, voice, speed, output, **how))
 

@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPResponse
 
+from cosyserve import errors
 from cosyserve.client.call import Call, Fields
 from cosyserve.client.patience import Told, patiently
+from cosyserve.errors import CosyError
+from cosyserve.speech.audio import SAMPLE_RATE
 
 SPEECH = "/v1/audio/speech"
 _CAPTIONS, _CAPTIONS_ID = "/v1/audio/captions", "X-Captions-Id"
 _PIECE = 1 << 16
+_BYTES, _BESIDE = 2, 1 << 16  # of a sample without compression; of headers and metadata
 
 
 class Spoken:
@@ -18,10 +22,14 @@ class Spoken:
     def __init__(self, call: Call, response: HTTPResponse) -> None:
         self._call, self._response = call, response
 
-    @property
-    def pieces(self) -> Iterator[bytes]:
-        """The encoded audio; raises `CS-SAY-008` if it is not complete."""
+    def pieces(self, longest: float) -> Iterator[bytes]:
+        """The encoded audio; raises `CS-SAY-008` if it is not complete, and `CS-TEXT-004` if it is more than so many
+        seconds have in the format that takes most."""
+        left = round(longest * SAMPLE_RATE) * _BYTES + _BESIDE
         while piece := self._call.read(self._response, _PIECE):
+            left -= len(piece)
+            if left < 0:
+                raise CosyError(errors.AUDIO_TOO_LONG, seconds=longest)
             yield piece
 
     def captions(self) -> str:

@@ -6,6 +6,7 @@ Damage is found when a file is read: links, other kinds of files, and whatever w
 """
 
 import fcntl
+import logging
 import os
 import re
 import secrets
@@ -29,6 +30,8 @@ from cosyserve.settings import Settings
 from cosyserve.speech.captions import Caption, unpacked
 from cosyserve.speech.passages import is_sound
 from cosyserve.speech.timestretch import FASTEST, SLOWEST
+
+log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _CARD, _TEXT, _PASSAGES, _AUDIO, _CAPTIONS, _LOCK = "job.json", "text", "passages", "audio", "captions", ".lock"
@@ -226,6 +229,8 @@ class Jobs:
             job = self._known(job_id)
             if self._is_over(job) if job else self._is_forsaken(job_id):
                 self.remove(job_id)
+                if job is None:
+                    log.warning("What was left of job %s is removed: it had no card that could be read", job_id)
 
     def expect_room(self, more: int = 0) -> None:
         """Raises `CS-JOB-004` unless there is room for so many bytes beside all that there is."""
@@ -240,7 +245,9 @@ class Jobs:
         ends, the kernel lets go of its lock."""
         try:
             lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:  # nobody has left a job here yet
+        except OSError as error:  # mostly, nobody has left a job here yet
+            if isinstance(error, IsADirectoryError):
+                discard(self.folder / _LOCK)
             yield False
             return
         try:
