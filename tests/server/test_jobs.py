@@ -249,6 +249,24 @@ def test_keys_take_turns_within_their_priority_also_after_a_restart(serve: Any, 
     assert [card["id"] for card in told] == [urgent, first, other, second, third]
 
 
+def test_a_job_waits_behind_its_next_passage_for_one_of_a_higher_priority(serve: Any, tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "state")
+    low, high = (keys.add(name, name, Limits()) for name in ("low", "high"))
+    synthesizer = GatedSynthesizer()
+    with serve(synthesizer, max_streams=1) as url:
+        eventually(lambda: bool(httpx.get(f"{url}/readyz").json()["status"] == "ready"))
+        synthesizer.budget = 0
+        jobs = [job_of(url, "a " * 150 + "\n\n" + "b " * 150, key=low)]
+        eventually(lambda: synthesizer.inside == 1)
+        jobs.append(job_of(url, "Hello.", key=high))
+        synthesizer.budget = math.inf
+        cards = [tmp_path / "state" / "jobs" / each["id"] / "job.json" for each in jobs]
+        eventually(lambda: all(json.loads(card.read_text())["finished"] for card in cards))
+    late, soon = (json.loads(card.read_text()) for card in cards)
+    assert soon["finished"] < late["finished"]
+    assert (late["status"], soon["status"]) == ("done", "done")
+
+
 def test_the_jobs_of_a_revoked_key_are_removed(serve: Any, tmp_path: Path) -> None:
     keys, folder = KeyFile(tmp_path / "state"), tmp_path / "state" / "jobs"
     mine, other = (keys.add(name, "normal", Limits()) for name in ("mine", "other"))

@@ -51,21 +51,28 @@ class DeletedError(Exception):
     """The job was deleted while it was worked on."""
 
 
+class GivesWayError(Exception):
+    """A job of a higher priority has come."""
+
+
 class Runner:
     def __init__(self, service: Service, jobs: Jobs) -> None:
         self._service, self._jobs = service, jobs
         self._added = asyncio.Event()
-        self._current = ""  # the job that is worked on
+        self._current: Job | None = None  # the job that is worked on
+        self._gives_way = False
         self._working: asyncio.Task[None] | None = None
         self._begun: set[str] = set()  # jobs that this server has begun
 
-    def added(self) -> None:
-        """There is a new job."""
+    def added(self, job: Job) -> None:
+        """There is a new job. One of a lower priority waits for it from its next passage on."""
+        rank = ranks(self._service.keyring.named)
+        self._gives_way |= self._current is not None and rank(job) < rank(self._current)
         self._added.set()
 
     def deleted(self, job_id: str) -> None:
         """It was removed: stop working on it."""
-        if job_id == self._current and self._working is not None:
+        if self._current is not None and job_id == self._current.id and self._working is not None:
             self._working.cancel()
 
     async def run(self) -> None:
@@ -91,13 +98,13 @@ class Runner:
         if not waiting or self._service.condition not in _ABLE:
             return False
         job = waiting[0]
-        self._current = job.id
+        self._current, self._gives_way = job, False
         self._working = asyncio.create_task(self._finish(job))
         try:
             await asyncio.wait({self._working})
         finally:
             self._working.cancel()
-            self._current = ""
+            self._current = None
         if not self._jobs.files(job.id).card.exists():
             with suppress(OSError):  # the folder of all jobs may be gone as well
                 await run_sync(self._jobs.remove, job.id)  # what was still written when it was deleted
@@ -122,6 +129,10 @@ class Runner:
             await self._begin(job, files)
             await self._speak(job, files)
         except DeletedError:
+            return
+        except GivesWayError:
+            job.status = "queued"
+            await run_sync(self._jobs.update, job)
             return
         except Exception as problem:
             if not files.card.exists():  # it was deleted, and its files were missed before that was noticed
@@ -191,6 +202,8 @@ class Runner:
         tries = 0
         while True:
             await self._go_on(job)
+            if self._gives_way:
+                raise GivesWayError
             try:
                 parts = await self._reader(job).read(passage)
                 break

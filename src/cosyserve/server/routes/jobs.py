@@ -129,7 +129,7 @@ async def create_job(request: Request, response: Response, body: JobBody) -> Job
         job, text = await asyncio.get_running_loop().run_in_executor(_CUTTING, making)
         await run_sync(jobs.add, job, text, partial(turn_of, rank=ranks(service.keyring.named)))
     runner: Runner = request.app.state.runner
-    runner.added()
+    runner.added(job)
     response.headers.update(service.quotas.headers(key))
     response.headers["Location"] = f"{request.scope.get('root_path', '')}{PATH}/{job.id}"
     return await _shown(request, job)
