@@ -5,21 +5,31 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import mutagen
 import pytest
 
+from tests.running import Server
 from tests.text.test_epub import ONE, TWO, made
 
-# A stand-in for whatever ends a process: it kills itself as it is about to keep its fourth passage.
+# A stand-in for whatever ends a process: it kills itself once it has kept three passages, whose threads take turns.
 _DYING = """
-import itertools, os, signal
+import itertools, os, signal, threading
 from cosyserve.cli import main
 from cosyserve.speech.passages import Passages
 
-keep, numbers = Passages.keep, itertools.count()
-Passages.keep = lambda *given: os.kill(os.getpid(), signal.SIGKILL) if next(numbers) == 3 else keep(*given)
+keep, numbers, turns = Passages.keep, itertools.count(1), threading.Lock()
+
+def keep_and_die(*given):
+    with turns:
+        keep(*given)
+        if next(numbers) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+Passages.keep = keep_and_die
 main()
 """
 PARAGRAPH = "Nobody minds the quick brown fox that jumps over the lazy dog. " * 4
@@ -27,9 +37,12 @@ BOOK = "# A book\n\n" + "".join(f"## Part {part}\n\n{part} {PARAGRAPH}\n\n" for 
 
 
 def said(
-    folder: Path, *arguments: str, program: tuple[str, ...] = ("-m", "cosyserve")
+    folder: Path,
+    *arguments: str,
+    program: tuple[str, ...] = ("-m", "cosyserve"),
+    keys: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
-    settings = {"COSYSERVE_SYNTHESIZER": "preview", "COSYSERVE_STATE_DIR": str(folder / "state")}
+    settings = {"COSYSERVE_SYNTHESIZER": "preview", "COSYSERVE_STATE_DIR": str(folder / "state"), **keys}
     return subprocess.run(
         [sys.executable, *program, "say", *arguments],
         cwd=folder,
@@ -39,13 +52,15 @@ def said(
     )
 
 
-def test_a_book_goes_on_where_a_killed_process_left_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["here", "by a server"])
+def test_a_book_goes_on_where_a_killed_process_left_it(tmp_path: Path, server: Server, where: str) -> None:
     (tmp_path / "book.md").write_text(BOOK)
-    arguments = ("--file", "book.md", "-o", "book.m4b")
+    by = () if where == "here" else ("--server", server.url)
+    arguments = ("--file", "book.md", "-o", "book.m4b", *by)
     assert said(tmp_path, *arguments, program=("-c", _DYING)).returncode == -signal.SIGKILL
     assert not (tmp_path / "book.m4b").exists()
     kept = list((tmp_path / ".book.m4b.passages").glob("*.flac"))
-    assert kept
+    assert len(kept) == 3
     for path in kept:  # so that it can be read whether they are used
         words = json.loads(path.with_suffix(".json").read_text())
         path.with_suffix(".json").write_text(json.dumps([(f"Kept: {written}", samples) for written, samples in words]))

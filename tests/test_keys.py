@@ -175,3 +175,18 @@ def test_auth_off_is_loud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
 )
 def test_what_loopback_is(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+def test_a_client_s_key_is_not_taken_for_a_server_s(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert accepted_keys(Settings(api_key="sesame", state_dir=tmp_path)) == []
+    assert "COSYSERVE_API_KEYS" in caplog.text
+    assert "sesame" not in caplog.text
+    caplog.clear()
+    assert accepted_keys(Settings(api_key="sesame", api_keys="other", state_dir=tmp_path)) == ["other"]
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("given", ["one,two", "one two", "one\ntwo", ","])
+def test_a_client_has_one_key(given: str) -> None:
+    with pytest.raises(ValueError, match="key"):
+        Settings(api_key=given)

@@ -1,4 +1,5 @@
-"""`cosyserve say --file`: a book into one audio file, with as many passages at once as there are streams.
+"""`cosyserve say --file`: a book into one audio file, with as many passages at once as there are streams, here or on a
+server.
 
 What has been spoken is kept beside the file until it is complete, so the same command goes on after any end.
 """
@@ -22,11 +23,10 @@ from cosyserve.errors import CosyError
 from cosyserve.settings import Settings
 from cosyserve.speech.binding import Progress, bind_to_file
 from cosyserve.speech.captions import Caption, expect_writable, write
-from cosyserve.speech.choice import Choice
 from cosyserve.speech.encoders import BOOK_FORMATS, Format
-from cosyserve.speech.label import label_of
+from cosyserve.speech.label import Label, LabelKind, label_of, louder
 from cosyserve.speech.lexicon import Lexicon
-from cosyserve.speech.passages import Passages, speak_all
+from cosyserve.speech.passages import Passages, SpokenSegment, speak_all
 from cosyserve.speech.reading import Reader
 from cosyserve.speech.synthesizer import Options, Synthesizer, pronounces, voice_of
 from cosyserve.text.book import Book, Passage
@@ -35,59 +35,78 @@ from cosyserve.text.book_file import book_in
 _LINE_SECONDS = 10  # between two lines about the progress where there is no terminal
 
 
+class PassageReader(Protocol):
+    """What speaks the passages of a book."""
+
+    @property
+    def manner(self) -> str:
+        """What decides how a passage sounds. If any of it has changed, all passages are spoken again."""
+        ...
+
+    @property
+    def streams(self) -> int:
+        """How many passages are spoken at once."""
+        ...
+
+    @property
+    def label(self) -> LabelKind:
+        """How its speech is labelled, at least."""
+        ...
+
+    async def read(self, passage: Passage) -> list[SpokenSegment]: ...
+
+
+class ReaderHere:
+    """The synthesizer of this process. `at_once` bounds the passages that are spoken at a time where it does not."""
+
+    def __init__(
+        self, settings: Settings, synthesizer: Synthesizer, voice: str, at_once: int, *, normalize: bool = True
+    ) -> None:
+        speaker, lexicon = voice_of(synthesizer, voice or settings.voice), Lexicon(settings.voices_dir)
+        words = lexicon.words(speaker.id, pronounced=pronounces(synthesizer))
+        longest, whole = settings.max_audio_seconds, Options(whole=True)
+        self.read = Reader(synthesizer, speaker, words, whole, longest, normalize=normalize).read
+        entries = [vars(entry) for entry in lexicon.entries]
+        self.manner = json.dumps([synthesizer.model, speaker.id, normalize, entries])
+        self.streams = synthesizer.capacity.streams if synthesizer.capacity else min(at_once, settings.max_streams)
+        self.label: LabelKind = settings.label
+
+
 async def read_aloud(
     settings: Settings,
-    choice: Choice,
+    reader: PassageReader,
     path: Path,
     output: Path,
     *,
-    voice: str = "",
     speed: float = 1.0,
-    normalize: bool = True,
     title: str = "",
     captions: Path | None = None,
-    at_once: int,
 ) -> None:
-    """Speak the book in `path` into `output`, whose ending says its format. `at_once` bounds the passages that are
-    spoken at a time where the synthesizer does not. The file `captions` says what was said when."""
-    synthesizer = choice.synthesizer
-    with closing(synthesizer):
-        fmt = _format_of(output)
-        caption_format = expect_writable(captions) if captions else None
-        book = book_in(path)
-        book = replace(book, title=title or book.title or path.stem)
-        reader = _reader(settings, synthesizer, voice, normalize=normalize)
-        passages = Passages(output.parent / f".{output.name}.passages", _manner(settings, reader))
-        streams = synthesizer.capacity.streams if synthesizer.capacity else min(at_once, settings.max_streams)
-        try:
-            passages.folder.mkdir(exist_ok=True)
-            await _speak(book, passages, reader, streams)
-            said = _bind(book, passages, fmt, speed, settings, output)
-            if captions and caption_format:
-                write(captions, caption_format.written(said))
-            shutil.rmtree(passages.folder, ignore_errors=True)
-        except OSError as error:
-            raise _unusable(output, error.strerror or str(error)) from error
+    """Have the book in `path` spoken into `output`, whose ending says its format. The file `captions` says what was
+    said when."""
+    fmt = _format_of(output)
+    caption_format = expect_writable(captions) if captions else None
+    book = book_in(path)
+    book = replace(book, title=title or book.title or path.stem)
+    passages = Passages(output.parent / f".{output.name}.passages", reader.manner)
+    try:
+        passages.folder.mkdir(exist_ok=True)
+        await _speak(book, passages, reader)
+        label = label_of(settings.model_copy(update={"label": louder(settings.label, reader.label)}))
+        said = _bind(book, passages, fmt, speed, label, output)
+        if captions and caption_format:
+            write(captions, caption_format.written(said))
+        shutil.rmtree(passages.folder, ignore_errors=True)
+    except OSError as error:
+        raise _unusable(output, error.strerror or str(error)) from error
 
 
-def _reader(settings: Settings, synthesizer: Synthesizer, voice: str, *, normalize: bool) -> Reader:
-    speaker = voice_of(synthesizer, voice or settings.voice)
-    words = Lexicon(settings.voices_dir).words(speaker.id, pronounced=pronounces(synthesizer))
-    return Reader(synthesizer, speaker, words, Options(whole=True), settings.max_audio_seconds, normalize=normalize)
-
-
-def _manner(settings: Settings, reader: Reader) -> str:
-    """What decides how a passage sounds. If any of it has changed, all passages are spoken again."""
-    entries = [vars(entry) for entry in Lexicon(settings.voices_dir).entries]
-    return json.dumps([reader.synthesizer.model, reader.voice.id, reader.normalize, entries])
-
-
-async def _speak(book: Book, passages: Passages, reader: Reader, streams: int) -> None:
+async def _speak(book: Book, passages: Passages, reader: PassageReader) -> None:
     missing = passages.missing(book.passages)
     total = sum(len(passage.text) for passage in book.passages if passage.has_sound)
     left = sum(len(passage.text) for passage in missing)
     click.echo(
-        f"{len(book.chapters)} chapters, {total} characters, {streams} passages at once. "
+        f"{len(book.chapters)} chapters, {total} characters, {reader.streams} passages at once. "
         "If this is interrupted, the same command goes on behind the last passage.",
         err=True,
     )
@@ -97,14 +116,14 @@ async def _speak(book: Book, passages: Passages, reader: Reader, streams: int) -
             await run_sync(passages.keep, passage, await reader.read(passage))
             shown.add(len(passage.text))
 
-        await speak_all(missing, streams, keep)
+        await speak_all(missing, reader.streams, keep)
 
 
 def _bind(
-    book: Book, passages: Passages, fmt: Format, speed: float, settings: Settings, output: Path
+    book: Book, passages: Passages, fmt: Format, speed: float, label: Label | None, output: Path
 ) -> Sequence[Caption]:
     parts = list(book.passages)
-    binding = bind_to_file(output, book, passages, fmt, speed, label_of(settings))
+    binding = bind_to_file(output, book, passages, fmt, speed, label)
     last = Progress(0)
     with _shown("Writing", len(parts), 0) as shown, closing(binding):
         for so_far in binding:

@@ -55,6 +55,27 @@ def text_of(path: Path) -> str:
     return text
 
 
+def bytes_of(path: Path, most: int) -> bytes:
+    """Reads a file that this program has written; raises ValueError that says what has become of it, and
+    FileNotFoundError. A link is refused, because it would lead to a file of somebody else."""
+    try:
+        with open(path, "rb", opener=_without_links) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError("it is not a file")
+            data = file.read(most + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(_said(error)) from None
+    if len(data) > most:
+        raise ValueError(f"it is longer than {most} bytes")
+    return data
+
+
+def _without_links(path: str, flags: int) -> int:
+    return without_waiting(path, flags | os.O_NOFOLLOW)
+
+
 def without_waiting(path: str, flags: int) -> int:
     """For `open`: if the path turns out to be a pipe, neither opening nor reading waits."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)

@@ -5,18 +5,23 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import click
+
 from cosyserve import errors
+from cosyserve.client.call import Call
+from cosyserve.client.speech import spoken
 from cosyserve.errors import CosyError
 from cosyserve.files import writing_atomically
 from cosyserve.settings import Settings
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.captions import expect_writable, write
 from cosyserve.speech.choice import Choice
-from cosyserve.speech.encoders import FORMATS
-from cosyserve.speech.label import Label, label_of
+from cosyserve.speech.encoders import FORMATS, Format
+from cosyserve.speech.label import label_of
 from cosyserve.speech.lexicon import Lexicon
 from cosyserve.speech.output import Output
 from cosyserve.speech.pipeline import SpeechRequest, sounds_of
@@ -63,17 +68,56 @@ async def say(
             ssml=ssml,
         )
         speech = SpeechRequest(segments, speaker, speed)
-        with _sink(output, speed, label_of(settings)) as (sink, audio):
-            segment = None
+        with _sink(output) as sink:
+            file = sink.stream if sink.is_file else None
+            audio, segment = Output(sink.format, speed, file, label_of(settings)), None
             async for sound in sounds_of(synthesizer, speech, settings.max_audio_seconds):
                 if sound.segment is not segment:
                     segment = sound.segment
-                    sink.write(audio.begin_segment(segment.written))
-                sink.write(audio.push(sound.pcm))
-                sink.flush()
-            sink.write(audio.finish())
+                    sink.stream.write(audio.begin_segment(segment.written))
+                sink.stream.write(audio.push(sound.pcm))
+                sink.stream.flush()
+            sink.stream.write(audio.finish())
         if captions and caption_format:
             write(captions, caption_format.written(audio.captions))
+
+
+def say_by(
+    settings: Settings,
+    call: Call,
+    text: str,
+    voice: str,
+    speed: float,
+    output: str | None,
+    *,
+    normalize: bool = True,
+    ssml: bool = False,
+    captions: Path | None = None,
+) -> None:
+    """The same, spoken by the server that `call` asks, which makes the file and its label."""
+    caption_format = expect_writable(captions) if captions else None
+    with _sink(output) as sink:
+        fields = {
+            "input": text,
+            "input_format": "ssml" if ssml else "text",
+            "voice": voice,
+            "speed": speed,
+            "normalize": normalize,
+            "response_format": sink.format.name,
+            "stream": not sink.is_file,
+            "captions": caption_format.name if caption_format else "",
+        }
+        with spoken(call, fields, _tell) as speech:
+            for piece in speech.pieces(settings.max_audio_seconds):
+                sink.stream.write(piece)
+                sink.stream.flush()
+            said = speech.captions() if captions else ""
+    if captions:
+        write(captions, said)
+
+
+def _tell(error: CosyError, seconds: int) -> None:
+    click.echo(f"{error.cause} It is asked again in {seconds} s.\n{error.cause_zh}{seconds} 秒后重试。", err=True)
 
 
 def read(source: BinaryIO, most: int) -> str:
@@ -81,18 +125,27 @@ def read(source: BinaryIO, most: int) -> str:
     return source.read(4 * most + 4).decode(errors="replace")
 
 
+@dataclass(frozen=True)
+class _Sink:
+    """Where the sound goes, and in which format. Only a file is complete before anybody hears it."""
+
+    stream: BinaryIO
+    format: Format
+    is_file: bool = False
+
+
 @contextlib.contextmanager
-def _sink(output: str | None, speed: float, label: Label | None) -> Iterator[tuple[BinaryIO, Output]]:
+def _sink(output: str | None) -> Iterator[_Sink]:
     if output is None:
         with _player() as pipe:
-            yield pipe, Output(FORMATS["pcm"], speed, label=label)
+            yield _Sink(pipe, FORMATS["pcm"])
     elif output == "-":
-        yield sys.stdout.buffer, Output(FORMATS["wav"], speed, label=label)
+        yield _Sink(sys.stdout.buffer, FORMATS["wav"])
     else:
-        yield from _file(Path(output), speed, label)
+        yield from _file(Path(output))
 
 
-def _file(path: Path, speed: float, label: Label | None) -> Iterator[tuple[BinaryIO, Output]]:
+def _file(path: Path) -> Iterator[_Sink]:
     """Writes the file atomically."""
     fmt = FORMATS.get(path.suffix[1:].lower())
     endings = ", ".join(f".{name}" for name in FORMATS)
@@ -100,7 +153,7 @@ def _file(path: Path, speed: float, label: Label | None) -> Iterator[tuple[Binar
         raise CosyError(errors.OUTPUT_UNUSABLE, path=path, reason="unknown ending", endings=endings)
     try:
         with writing_atomically(path) as file:
-            yield file, Output(fmt, speed, file, label)
+            yield _Sink(file, fmt, is_file=True)
     except OSError as error:
         raise CosyError(errors.OUTPUT_UNUSABLE, path=path, reason=error.strerror, endings=endings) from error
 

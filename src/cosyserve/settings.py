@@ -150,6 +150,9 @@ class Settings(BaseSettings):
         "with names and limits are made with `cosyserve keys add` (docs/keys.md).",
     )
     api_keys_file: Path | None = Field(None, description="File to read `COSYSERVE_API_KEYS` from.")
+    api_key: SecretStr = Field(
+        SecretStr(""), description="Key that `cosyserve say --server` sends (docs/long-texts.md#with-a-server)."
+    )
     auth: Literal["auto", "off"] = Field(
         "auto",
         description="`auto` requires a key if keys are set or the address is not loopback, and generates one if none "
@@ -346,6 +349,13 @@ class Settings(BaseSettings):
                 name = "API_KEYS" if self.api_keys_file is None else "API_KEYS_FILE"
                 raise ValueError(f"{PREFIX}{name}: {error}") from None
         return self
+
+    @field_validator("api_key")
+    @classmethod
+    def _refuse_what_is_not_one_key(cls, given: SecretStr) -> SecretStr:
+        if (key := given.get_secret_value()) and keys_in(key) != [key]:
+            raise ValueError("it holds more than one key")
+        return given
 
     @model_validator(mode="after")
     def _refuse_what_is_no_network(self) -> "Settings":

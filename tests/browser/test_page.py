@@ -342,7 +342,7 @@ def test_captions_follow_the_speech(browser: Browser, serving: Serving, tmp_path
         speak(page, "".join(THREE))
         until(page, "window.heard.responseEnded")
         lines = page.locator("#captions button")
-        expect(page.locator("#subtitles")).to_be_visible()
+        expect(page.locator("#captions-file")).to_be_visible()
         begins = [caption["begin"] for caption in captions_of(url)]
         expect(lines).to_have_count(len(begins))
         assert " ".join(lines.all_text_contents()).split() == "".join(THREE).split()
@@ -354,7 +354,7 @@ def test_captions_follow_the_speech(browser: Browser, serving: Serving, tmp_path
         page.click("#play")
         assert page.evaluate("Number(document.getElementById('seek').value)") >= begins[-1] - 0.2
         with page.expect_download() as download:
-            page.click("#subtitles")
+            page.click("#captions-file")
         download.value.save_as(tmp_path / "speech.srt")
         times = re.findall(r"^00:00:(\d\d),(\d{3}) --> ", (tmp_path / "speech.srt").read_text(), re.MULTILINE)
         assert [int(seconds) + int(ms) / 1000 for seconds, ms in times] == pytest.approx(begins, abs=0.001)
@@ -382,7 +382,7 @@ def test_where_a_server_says_no_captions_the_text_is_shown(browser: Browser, ser
         speak(page, "".join(THREE))
         expect(page.locator("#captions button")).to_have_text(["".join(THREE)])
         until(page, "window.heard.responseEnded && window.heard.loud > 3")
-        expect(page.locator("#subtitles")).to_be_hidden()
+        expect(page.locator("#captions-file")).to_be_hidden()
 
 
 def test_what_keeps_a_browser_from_playing_is_told(browser: Browser, serving: Serving) -> None:

@@ -21,10 +21,11 @@ from anyio.to_thread import run_sync
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.keys.key import Limits
+from cosyserve.keys.key import Limits, Priority
 from cosyserve.keys.key_file import KeyFile
 from cosyserve.server.jobs import runner
 from cosyserve.speech.audio import Pcm
+from cosyserve.speech.output import SILENCE_SECONDS
 from cosyserve.speech.synthesizer import Options
 from cosyserve.speech.voices import Voice
 from tests.conftest import Serving
@@ -35,6 +36,7 @@ JOBS = "/v1/audio/jobs"
 LONG = "\n\n".join(
     f"Paragraph number {number}. " + "It has some words, and they are spoken. " * 5 for number in range(60)
 )
+PRIORITY_OF: dict[str, Priority] = {"anna": "normal", "bob": "normal", "high": "high"}
 BOOK = "# A book\n\nIt begins.\n\n## One\n\nab\n\n## Two\n\ncd efg\n"
 
 
@@ -167,6 +169,13 @@ def test_part_of_the_audio_can_be_asked_for(url: str) -> None:
         assert code_of(part(said)) == (416, "CS-JOB-007")
 
 
+def test_a_text_that_says_nothing_is_a_short_silence_as_everywhere(url: str) -> None:
+    job = job_of(url, "🎉🎉\n\n…", response_format="wav")
+    with av.open(io.BytesIO(audio_of(url, job).content), "r") as container:
+        assert (container.duration or 0) / 1e6 == pytest.approx(SILENCE_SECONDS)
+    assert (told(url, job)["passages"], told(url, job)["progress"]) == (0, 1)
+
+
 def test_what_a_request_may_ask_for_a_job_may_too(serve: Any) -> None:
     synthesizer = CapableSynthesizer()
     with serve(synthesizer) as url:
@@ -214,11 +223,48 @@ def test_jobs_count_against_the_limits_of_a_named_key(serve: Any, tmp_path: Path
     keys = KeyFile(tmp_path / "state")
     mine, other = (keys.add(name, "normal", Limits(characters_per_day=10)) for name in ("mine", "other"))
     with serve(ToneSynthesizer()) as url:
-        job = job_of(url, "Ten chars.", key=mine)
-        refused = httpx.post(url + JOBS, json={"input": "a"}, headers=bearer(mine))
-        assert refused.status_code == 429
+        answer = httpx.post(url + JOBS, json={"input": "Ten chars."}, headers=bearer(mine))
+        job = answer.json()
+        assert answer.headers["x-ratelimit-remaining-tokens"] == "0"
+        for more in ({}, {"input_format": "ssml"}):  # whose text nobody has looked at
+            refused = httpx.post(url + JOBS, json={"input": "<a", **more}, headers=bearer(mine))
+            assert code_of(refused) == (429, "CS-QUOTA-004")
         assert [each["id"] for each in httpx.get(url + JOBS, headers=bearer(mine)).json()["data"]] == [job["id"]]
         assert httpx.get(url + JOBS, headers=bearer(other)).json()["data"] == []
+
+
+def test_keys_take_turns_within_their_priority_also_after_a_restart(serve: Any, tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "state")
+    anna, bob, high = (keys.add(name, priority, Limits()) for name, priority in PRIORITY_OF.items())
+    synthesizer = GatedSynthesizer()
+    with serve(synthesizer, grace_seconds=0) as url:
+        eventually(lambda: bool(httpx.get(f"{url}/readyz").json()["status"] == "ready"))
+        synthesizer.budget = 0
+        jobs = [job_of(url, "Hello.", key=key) for key in (anna, anna, anna, bob, high)]
+    first, second, third, other, urgent = (each["id"] for each in jobs)
+    cards = [tmp_path / "state" / "jobs" / each["id"] / "job.json" for each in jobs]
+    with serve(ToneSynthesizer()):
+        eventually(lambda: all(json.loads(card.read_text())["finished"] for card in cards))
+    told = sorted((json.loads(card.read_text()) for card in cards), key=lambda card: card["finished"])
+    assert [card["id"] for card in told] == [urgent, first, other, second, third]
+
+
+def test_a_job_waits_behind_its_next_passage_for_one_of_a_higher_priority(serve: Any, tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "state")
+    low, high = (keys.add(name, name, Limits()) for name in ("low", "high"))
+    synthesizer = GatedSynthesizer()
+    with serve(synthesizer, max_streams=1) as url:
+        eventually(lambda: bool(httpx.get(f"{url}/readyz").json()["status"] == "ready"))
+        synthesizer.budget = 0
+        jobs = [job_of(url, "a " * 150 + "\n\n" + "b " * 150, key=low)]
+        eventually(lambda: synthesizer.inside == 1)
+        jobs.append(job_of(url, "Hello.", key=high))
+        synthesizer.budget = math.inf
+        cards = [tmp_path / "state" / "jobs" / each["id"] / "job.json" for each in jobs]
+        eventually(lambda: all(json.loads(card.read_text())["finished"] for card in cards))
+    late, soon = (json.loads(card.read_text()) for card in cards)
+    assert soon["finished"] < late["finished"]
+    assert (late["status"], soon["status"]) == ("done", "done")
 
 
 def test_the_jobs_of_a_revoked_key_are_removed(serve: Any, tmp_path: Path) -> None:

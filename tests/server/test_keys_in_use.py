@@ -1,9 +1,12 @@
 """Named keys as their users meet them: a real server, the `openai` client, sockets, the commands."""
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from cosyserve.server.quotas import Quotas
 from cosyserve.server.usage import Usage
 from cosyserve.speech.voices import Library
 from tests.conftest import Serving
-from tests.running import Server, eventually
+from tests.running import HANGS, Server, eventually
 from tests.server.test_quotas import Clocks
 from tests.server.test_socket import audio_until, event, open_socket, send
 from tests.server.test_text import WAYS, Ask
@@ -271,6 +274,32 @@ def test_what_is_not_heard_does_not_count(stand_in: Among, tmp_path: Path) -> No
         assert here.ask(key, "a").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        SPEECH,
+        "/v1/audio/jobs",
+        "/v1/audio/voices",
+        "/tts",
+        "/inference_sft",
+        "/inference_zero_shot",
+        "/",
+        "/tts_to_audio",
+    ],
+)
+def test_a_key_without_a_request_left_is_refused_before_a_body_is_read(place: Place, path: str) -> None:
+    key = place.add(f"asks{path.replace('/', '.')}", requests_per_day=1)
+    assert place.ask(key).status_code == 200
+    with closing(HTTPConnection(place.url.removeprefix("http://"), timeout=HANGS)) as connection:
+        connection.putrequest("POST", path)
+        for name, value in {**key, "Content-Type": "application/json", "Content-Length": "1000"}.items():
+            connection.putheader(name, value)
+        connection.endheaders()  # and nothing of the body
+        answer = connection.getresponse()
+        assert (answer.status, json.load(answer)["error"]["code"]) == (429, "CS-QUOTA-003")
+        assert answer.headers["x-ratelimit-remaining-requests"] == "0"
+
+
 def test_a_voice_that_is_added_counts_as_a_request_and_one_that_cannot_be_does_not(
     stand_in: Among, tmp_path: Path
 ) -> None:
@@ -283,6 +312,7 @@ def test_a_voice_that_is_added_counts_as_a_request_and_one_that_cannot_be_does_n
         for recording, status in ((b"RIFF", 400), (speech(), 201), (speech(), 429)):
             answer = httpx.post(f"{url}/v1/audio/voices", data=form, files={"audio": recording}, headers=key)
             assert answer.status_code == status
+            assert status == 400 or answer.headers["x-ratelimit-remaining-requests"] == "0"
         assert here.usage(key)["anna"]["used"] == used(1, 0)
 
 

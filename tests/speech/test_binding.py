@@ -8,6 +8,7 @@ import mutagen
 import numpy as np
 import pytest
 
+from cosyserve.errors import CosyError
 from cosyserve.speech.audio import SAMPLE_RATE
 from cosyserve.speech.binding import bind
 from cosyserve.speech.encoders import BOOK_FORMATS
@@ -61,6 +62,30 @@ def begins_of(data: bytes, name: str) -> dict[str, float]:
         title = read.tags[f"CHAPTER{number:03}NAME"][0]
         begins[title] = 3600 * int(hours) + 60 * int(minutes) + float(seconds)
     return begins
+
+
+@pytest.mark.parametrize("damage", [b"", b"fLaC and nothing more", b"[[1, 2, 3]]", None])
+@pytest.mark.parametrize("ending", [".flac", ".json"])
+def test_a_kept_passage_that_was_damaged_is_spoken_again(passages: Passages, ending: str, damage: bytes | None) -> None:
+    path = passages.path(Passage("b")).with_suffix(ending)
+    if damage is None:
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(damage)
+    if not passages.missing(BOOK.passages):  # else it is known already
+        with pytest.raises(CosyError, match="CS-BOOK-002"):
+            bound(passages, "flac")
+    assert passages.missing(BOOK.passages) == [Passage("b", 1)]
+    passages.keep(Passage("b", 1), [SpokenSegment("b", tone(1.0))])
+    assert bound(passages, "flac")
+
+
+def test_a_passage_that_was_cut_is_not_taken_for_a_shorter_one(passages: Passages) -> None:
+    path = passages.path(Passage("b"))
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(CosyError, match="CS-BOOK-002"):
+        bound(passages, "flac")
 
 
 def test_a_passage_is_spoken_once_and_kept(passages: Passages, tmp_path: Path) -> None:

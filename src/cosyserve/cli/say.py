@@ -1,15 +1,18 @@
-"""The command that speaks without a server."""
+"""The command that speaks a text or a book, without a server or by one."""
 
 import asyncio
 import sys
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import click
 
 from cosyserve import logs
 from cosyserve.cli.shared import threads, warn_of_unknown_keys
+from cosyserve.client.address import Address, address_of
 from cosyserve.host.ownership import expect_ours
-from cosyserve.settings import load_settings
+from cosyserve.settings import Settings, load_settings
 
 
 @click.command()
@@ -40,6 +43,11 @@ from cosyserve.settings import load_settings
     type=click.Path(path_type=Path),
     help="File that says what was said when (.srt, .vtt, .json).",
 )
+@click.option(
+    "--server",
+    metavar="URL",
+    help="A running server that speaks instead of this machine. COSYSERVE_API_KEY has its key.",
+)
 def say(
     text: str | None,
     book: Path | None,
@@ -50,41 +58,60 @@ def say(
     normalize: bool,
     ssml: bool,
     captions: Path | None,
+    server: str | None,
 ) -> None:
-    """Speak TEXT without a server. TEXT may be - for standard input. Without -o the audio is played."""
-    from cosyserve.audiobook import read_aloud
-    from cosyserve.say import read
-    from cosyserve.say import say as speak
-    from cosyserve.speech.choice import choose
-
+    """Speak TEXT, here or by a running server. TEXT may be - for standard input. Without -o the audio is played."""
     if (text is None) == (book is None):
         raise click.UsageError("Give either TEXT or --file.")
     if book is not None and (output in (None, "-") or ssml):
         raise click.UsageError("--file needs -o with the name of a file, and does not take --ssml.")
     settings = load_settings()
-    settings.check_paths()
-    expect_ours(settings)
+    if server is None:
+        settings.check_paths()
+        expect_ours(settings)
     logs.start(settings, unasked="text")
     warn_of_unknown_keys()
-    if text == "-":
-        text = read(sys.stdin.buffer, settings.max_text_chars)
-    choice = choose(settings, threads())
     if book is not None and output is not None:
-        asyncio.run(
-            read_aloud(
-                settings,
-                choice,
-                book,
-                Path(output),
-                voice=voice,
-                speed=speed,
-                normalize=normalize,
-                title=title,
-                captions=captions,
-                at_once=threads(),
-            )
-        )
+        how = {"speed": speed, "title": title, "captions": captions}
+        _say_book(settings, server, voice, normalize, book, Path(output), **how)
     elif text is not None:
-        asyncio.run(
-            speak(settings, choice, text, voice, speed, output, normalize=normalize, ssml=ssml, captions=captions)
-        )
+        _say_text(settings, server, text, voice, speed, output, normalize=normalize, ssml=ssml, captions=captions)
+
+
+def _say_book(
+    settings: Settings, server: str | None, voice: str, normalize: bool, book: Path, output: Path, **how: Any
+) -> None:
+    from cosyserve.audiobook import ReaderHere, read_aloud
+    from cosyserve.client.reader import ServerReader
+    from cosyserve.speech.choice import choose
+
+    if server is not None:
+        longest = settings.max_audio_seconds
+        there = ServerReader(*_called(settings, server), voice, longest, normalize=normalize)
+        asyncio.run(read_aloud(settings, there, book, output, **how))
+        return
+    with closing(choose(settings, threads()).synthesizer) as synthesizer:
+        here = ReaderHere(settings, synthesizer, voice, threads(), normalize=normalize)
+        asyncio.run(read_aloud(settings, here, book, output, **how))
+
+
+def _say_text(
+    settings: Settings, server: str | None, text: str, voice: str, speed: float, output: str | None, **how: Any
+) -> None:
+    from cosyserve import say
+    from cosyserve.client.call import Call
+    from cosyserve.speech.choice import choose
+
+    if text == "-":
+        text = say.read(sys.stdin.buffer, settings.max_text_chars)
+    if server is not None:
+        say.say_by(settings, Call(*_called(settings, server)), text, voice, speed, output, **how)
+    else:
+        asyncio.run(say.say(settings, choose(settings, threads()), text, voice, speed, output, **how))
+
+
+def _called(settings: Settings, server: str) -> tuple[Address, str]:
+    """A server's address, and the key that it is sent. One on this machine gets its own key if no other is set."""
+    address = address_of(server)
+    own = settings.key_list() if address.is_here else []
+    return address, settings.api_key.get_secret_value() or next(iter(own), "")

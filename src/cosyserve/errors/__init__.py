@@ -3,6 +3,7 @@
 `docs/errors.md` is generated from this catalogue. An id is never reused for something else.
 """
 
+from cosyserve.errors.asking import *  # noqa: F403
 from cosyserve.errors.assets import *  # noqa: F403
 from cosyserve.errors.captions import *  # noqa: F403
 from cosyserve.errors.deploying import *  # noqa: F403

@@ -59,6 +59,22 @@ RANGE_OUTSIDE = Fault(
     "音频共 {size} 字节，请求的范围超出其外。",
     "请求的范围须从文件末尾之前开始；或去掉请求头 Range。",
 )
+JOB_DAMAGED = Fault(
+    "CS-JOB-008",
+    410,
+    "A file of this job is damaged or missing: {name}.",
+    "Send the text again. If this happens often, check the disk of COSYSERVE_STATE_DIR.",
+    "该任务的文件已损坏或缺失：{name}。",
+    "请重新提交文本。若经常出现，请检查 COSYSERVE_STATE_DIR 所在的磁盘。",
+)
+PASSAGE_DAMAGED = Fault(
+    "CS-BOOK-002",
+    410,
+    "A passage that was spoken before could not be read back: {path}. It has been removed.",
+    "Run the same command again, which speaks this passage once more; a job has to be sent again.",
+    "之前合成的段落无法读取：{path}，已将其删除。",
+    "请再次运行同一命令，该段落会重新合成；如为任务，请重新提交。",
+)
 BOOK_UNREADABLE = Fault(
     "CS-BOOK-001",
     400,

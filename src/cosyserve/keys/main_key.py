@@ -30,6 +30,12 @@ def accepted_keys(settings: Settings, *, host_needs_none: bool = False) -> list[
     On loopback no key is needed by default. On any other address one is generated if none is set; otherwise anybody who
     finds the open port could use it at the owner's cost. `host_needs_none` is for the log: see `published`.
     """
+    if settings.api_key.get_secret_value() and not settings.key_list():
+        log.warning(
+            "COSYSERVE_API_KEY is what `say --server` sends and lets nobody in here. The keys of this server are "
+            "COSYSERVE_API_KEYS. / COSYSERVE_API_KEY 是 say --server 发送的密钥，并非本服务器的密钥；"
+            "本服务器的密钥请用 COSYSERVE_API_KEYS 设置。"
+        )
     if settings.auth == "off":
         if not is_loopback(settings.host):
             log.warning(

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
+from cosyserve.server.service import key_of, service_of
 
 _MOST_ESCAPED = 12  # bytes of a character: as two halves of a pair in JSON, or four in percents
 _BESIDE_TEXT = 64 * 1024  # bytes of all other fields
@@ -27,6 +28,16 @@ _LARGE = 16 * 1024
 _PARSING = ThreadPoolExecutor(1, thread_name_prefix="parse")
 
 Parsed = TypeVar("Parsed")
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+_SPEECH = "speech"  # the tag of the endpoints that answer with it
+_COUNTED: set[Callable[..., Any]] = set()
+
+
+def counted(endpoint: Endpoint) -> Endpoint:
+    """Marks an endpoint besides those of speech that counts against the limits of a key."""
+    _COUNTED.add(endpoint)
+    return endpoint
 
 
 def most_bytes(longest_text: int) -> int:
@@ -74,12 +85,15 @@ class BoundedRequest(Request):
 
 
 class BoundedRoute(APIRoute):
-    """A route that gives its function a `BoundedRequest`."""
+    """A route that gives its function a `BoundedRequest`. If it counts against the limits of a key, one that has no
+    request left is refused before the body is read."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
+        handle, is_counted = super().get_route_handler(), _SPEECH in self.tags or self.endpoint in _COUNTED
 
         async def handle_bounded(request: Request) -> Response:
+            if is_counted:
+                service_of(request).quotas.expect(key_of(request))
             return await handle(BoundedRequest(request.scope, request.receive))
 
         return handle_bounded

@@ -13,7 +13,7 @@ from cosyserve import errors
 from cosyserve.errors import CosyError, Fault
 from cosyserve.keys import MAIN, Key
 from cosyserve.keys.keyring import Keyring
-from cosyserve.server.usage import NOTHING, Amount, Usage
+from cosyserve.server.usage import NOTHING, ONE_REQUEST, Amount, Usage
 from cosyserve.server.window import Entry, Window
 
 _TICKS = 100  # of the clock in a second
@@ -140,21 +140,25 @@ class Quotas:
 
     def add(self, taken: Taken, amount: Amount) -> None:
         """Count as much more for the same request; raises the same."""
-        key = self._keyring.current(taken.key)
-        if key is None:
-            raise CosyError(errors.KEY_REFUSED)
-        taken.key = key
-        _expect_possible(key, amount.characters)
-        standings = self.standings(key, amount)
-        if any(each.wait for each in standings):
-            error = QuotaError(key, standings)
-            self._refused(key.name, error.limit)
-            raise error
+        taken.key = key = self.expect(taken.key, amount)
         now, minute = self._now(), self._minute(key)
         counts = ((minute.requests, amount.requests), (minute.characters, amount.characters))
         entries = [(window, window.take(count, now), count) for window, count in counts if count]
         taken.note(self.usage.today(), amount, entries)
         self._count(key, amount)
+
+    def expect(self, key: Key, amount: Amount = ONE_REQUEST) -> Key:
+        """The key as it is now, if so much more fits; raises the same if not."""
+        current = self._keyring.current(key)
+        if current is None:
+            raise CosyError(errors.KEY_REFUSED)
+        _expect_possible(current, amount.characters)
+        standings = self.standings(current, amount)
+        if any(each.wait for each in standings):
+            error = QuotaError(current, standings)
+            self._refused(current.name, error.limit)
+            raise error
+        return current
 
     def headers(self, key: Key) -> Mapping[str, str]:
         """How much is left of its limits as they are now."""

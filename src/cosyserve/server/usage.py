@@ -37,7 +37,7 @@ class Amount(NamedTuple):
         return Amount(self.requests + other.requests, self.characters + other.characters)
 
 
-NOTHING = Amount()
+NOTHING, ONE_REQUEST = Amount(), Amount(requests=1)
 Amounts = Mapping[str, Amount]
 
 

@@ -1,7 +1,7 @@
 """Puts the spoken passages of a long text together: pauses, speed, label, chapters, one file."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -30,6 +30,8 @@ def bind(
 ) -> Generator[Progress]:
     """Writes `book`, whose passages have all been spoken, into `file`, which must be seekable. Yields its progress
     after each passage, and at the end once more, with the captions. Closing the iterator stops the work."""
+    if not any(passage.has_sound for passage in book.passages):
+        book = replace(book, chapters=())  # no pauses between nothing: the short silence of any text without sound
     output = Output(fmt, speed, file, label, tags_of(book, passages, speed, label))
     for passage in book.passages:
         for written, sound in passages.read(passage):

@@ -8,12 +8,17 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
 from cosyserve.files import writing_atomically
 from cosyserve.speech.audio import SAMPLE_RATE
 
+_Sample = Annotated[int, Field(ge=0, lt=2**53)]
+_PACKED = TypeAdapter(list[tuple[str, _Sample, _Sample]], config=ConfigDict(strict=True))
 _MICROSECONDS = 6  # decimals of a second; enough to find the sample again
 
 
@@ -45,8 +50,9 @@ def packed(captions: Iterable[Caption]) -> str:
     return json.dumps([(each.text, each.begin, each.end) for each in captions], ensure_ascii=False)
 
 
-def unpacked(kept: str) -> list[Caption]:
-    return [Caption(*each) for each in json.loads(kept)]
+def unpacked(kept: bytes) -> list[Caption]:
+    """Raises ValueError for what `packed` has not written."""
+    return [Caption(text, begin, end) for text, begin, end in _PACKED.validate_json(kept)]
 
 
 def expect_writable(path: Path) -> CaptionFormat:

@@ -8,11 +8,15 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal, get_args
 
 import numpy as np
 
 from cosyserve.settings import Settings
 from cosyserve.speech.audio import SAMPLE_RATE, Pcm
+
+LabelKind = Literal["off", "metadata", "audible"]
+_KINDS: tuple[LabelKind, ...] = get_args(LabelKind)
 
 HEADER = "X-AIGC-Label"  # of a response over HTTP, whatever the format has room for
 ENTRY = "AIGC"
@@ -60,6 +64,11 @@ class Label:
     def lead(self) -> Pcm:
         """What is heard before the speech; empty unless the label is to be heard."""
         return rhythm() if self.audible else np.zeros(0, np.float32)
+
+
+def louder(one: LabelKind, other: LabelKind) -> LabelKind:
+    """Of two ways to label the same speech the one that says more."""
+    return max(one, other, key=_KINDS.index)
 
 
 def label_of(settings: Settings) -> Label | None:

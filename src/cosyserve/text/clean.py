@@ -159,9 +159,9 @@ _CHARACTERS = (
 
 _MARK_UP = (
     Rule("wrap", re.compile(r"(?<=\S)[^\S\n]*\n[^\S\n]*(?=\S)"), " "),
-    # The times of a line of subtitles.
+    # The times of a caption in SubRip or WebVTT.
     Rule(
-        "subtitle",
+        "caption",
         re.compile(
             rf"{_LINE}(?:\d{{1,2}}:)?\d\d:\d\d[.,]\d{{3}} --> (?:\d{{1,2}}:)?\d\d:\d\d[.,]\d{{3}}.*$", re.MULTILINE
         ),

@@ -1,13 +1,18 @@
 """The text of a job as a book, and the passages of it that have been spoken."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from cosyserve.server.jobs.store import JobFiles, Manner
+from cosyserve.server.jobs.store import InputFormat, JobFiles, Manner
 from cosyserve.speech.passages import Passages
 from cosyserve.text import book
 from cosyserve.text.book import Book
 
-_KINDS = {"text": book.of_text, "markdown": book.of_markdown, "ssml": book.of_one}
+_KINDS: Mapping[InputFormat, Callable[[str], Book]] = {
+    "text": book.of_text,
+    "markdown": book.of_markdown,
+    "ssml": book.of_one,
+}
 
 
 def book_of(text: str, manner: Manner) -> Book:

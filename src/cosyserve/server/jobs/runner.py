@@ -1,4 +1,4 @@
-"""Works on the jobs, the oldest first, in the streams that requests leave free.
+"""Works on the jobs, one after the other, in the streams that requests leave free.
 
 What is spoken is kept passage by passage. So however this process ends, the next one continues behind the last one.
 """
@@ -17,10 +17,11 @@ from anyio.to_thread import run_sync
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.files import write_atomically
-from cosyserve.server.failures import as_cosy_error, body_of
+from cosyserve.files import discard, write_atomically
+from cosyserve.server.failures import ErrorDetail, as_cosy_error, body_of
 from cosyserve.server.jobs.books import book_of, passages_of
 from cosyserve.server.jobs.store import Job, JobFiles, Jobs, storage
+from cosyserve.server.jobs.turns import in_turn, ranks
 from cosyserve.server.service import ServerState, Service
 from cosyserve.speech.binding import bind_to_file
 from cosyserve.speech.captions import Caption, packed
@@ -50,21 +51,28 @@ class DeletedError(Exception):
     """The job was deleted while it was worked on."""
 
 
+class GivesWayError(Exception):
+    """A job of a higher priority has come."""
+
+
 class Runner:
     def __init__(self, service: Service, jobs: Jobs) -> None:
         self._service, self._jobs = service, jobs
         self._added = asyncio.Event()
-        self._current = ""  # the job that is worked on
+        self._current: Job | None = None  # the job that is worked on
+        self._gives_way = False
         self._working: asyncio.Task[None] | None = None
         self._begun: set[str] = set()  # jobs that this server has begun
 
-    def added(self) -> None:
-        """There is a new job."""
+    def added(self, job: Job) -> None:
+        """There is a new job. One of a lower priority waits for it from its next passage on."""
+        rank = ranks(self._service.keyring.named)
+        self._gives_way |= self._current is not None and rank(job) < rank(self._current)
         self._added.set()
 
     def deleted(self, job_id: str) -> None:
         """It was removed: stop working on it."""
-        if job_id == self._current and self._working is not None:
+        if self._current is not None and job_id == self._current.id and self._working is not None:
             self._working.cancel()
 
     async def run(self) -> None:
@@ -79,24 +87,24 @@ class Runner:
                 await self._added.wait()
 
     async def _one(self) -> bool:
-        """Work on the oldest job; False if there is none, or the server cannot speak now."""
+        """Work on the job whose turn it is; False if there is none, or the server cannot speak now."""
         try:
             await run_sync(self._jobs.sweep)
             await self._drop_revoked()
-            waiting = [job for job in await run_sync(self._jobs.all) if job.finished is None]
+            waiting = in_turn(await run_sync(self._jobs.waiting), ranks(self._service.keyring.named))
         except OSError as error:
             log.error("The jobs cannot be read: %s", error)
             return False
         if not waiting or self._service.condition not in _ABLE:
             return False
         job = waiting[0]
-        self._current = job.id
+        self._current, self._gives_way = job, False
         self._working = asyncio.create_task(self._finish(job))
         try:
             await asyncio.wait({self._working})
         finally:
             self._working.cancel()
-            self._current = ""
+            self._current = None
         if not self._jobs.files(job.id).card.exists():
             with suppress(OSError):  # the folder of all jobs may be gone as well
                 await run_sync(self._jobs.remove, job.id)  # what was still written when it was deleted
@@ -122,6 +130,10 @@ class Runner:
             await self._speak(job, files)
         except DeletedError:
             return
+        except GivesWayError:
+            job.status = "queued"
+            await run_sync(self._jobs.update, job)
+            return
         except Exception as problem:
             if not files.card.exists():  # it was deleted, and its files were missed before that was noticed
                 return
@@ -129,12 +141,13 @@ class Runner:
                 await self._pause(job)
                 return
             error = as_cosy_error(problem)
-            job.status, job.error, job.finished = "failed", body_of(error)["error"], time.time()
+            job.status, job.finished = "failed", time.time()
+            job.error = ErrorDetail.model_validate(body_of(error)["error"])
             log.warning("Job %s failed: %s", job.id, error)
         if await run_sync(self._jobs.update, job):
             await run_sync(files.clear)
             if job.status == "failed":
-                files.audio.unlink(missing_ok=True)
+                await run_sync(discard, files.audio)
 
     async def _begin(self, job: Job, files: JobFiles) -> None:
         """Raises `CS-JOB-006` if servers have ended too often at the same passage, which is hardly by chance."""
@@ -158,10 +171,10 @@ class Runner:
             raise DeletedError
 
     async def _speak(self, job: Job, files: JobFiles) -> None:
-        text = await run_sync(partial(files.text.read_text, encoding="utf-8"))
+        text = await run_sync(files.words)
         book = await run_sync(book_of, text, job.manner)
         passages = passages_of(files, job.manner)
-        await _stored(partial(passages.folder.mkdir, exist_ok=True))
+        await _stored(files.make_way)
         missing = await run_sync(passages.missing, book.passages)
         at_once = min(self._service.capacity.streams, self._service.settings.job_streams)
         await speak_all(missing, at_once, partial(self._keep, job, passages))
@@ -177,6 +190,7 @@ class Runner:
         await self._go_on(job)
         await _stored(partial(write_atomically, files.captions, packed(captions)))
         job.status, job.finished, job.label = "done", time.time(), label.entry if label else ""
+        job.size = files.audio.stat().st_size
         self._service.metrics.audio_seconds.inc(job.seconds or 0)
         log.info(
             "Job %s done: %.2f s of %s, content %s",
@@ -188,6 +202,8 @@ class Runner:
         tries = 0
         while True:
             await self._go_on(job)
+            if self._gives_way:
+                raise GivesWayError
             try:
                 parts = await self._reader(job).read(passage)
                 break

@@ -2,45 +2,64 @@
 
 The disk is all there is: any server with this state folder sees the same jobs, and after a crash nothing is lost but
 the passages that were being spoken. `job.json` is written last and removed first, so a folder without it is no job.
+Damage is found when a file is read: links, other kinds of files, and whatever was not written here.
 """
 
 import fcntl
+import logging
 import os
 import re
 import secrets
 import shutil
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.files import temporaries, write_atomically
+from cosyserve.files import discard, temporaries, write_atomically
+from cosyserve.paths import bytes_of
+from cosyserve.server.failures import ErrorDetail
 from cosyserve.settings import Settings
+from cosyserve.speech.captions import Caption, unpacked
 from cosyserve.speech.passages import is_sound
+from cosyserve.speech.timestretch import FASTEST, SLOWEST
+
+log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _CARD, _TEXT, _PASSAGES, _AUDIO, _CAPTIONS, _LOCK = "job.json", "text", "passages", "audio", "captions", ".lock"
 _PRIVATE = 0o700  # texts are nobody else's business
 _FORSAKEN_SECONDS = 3600  # after which a folder without a card is no job that is just being written
 
+_LONGEST_CARD, _LONGEST = 1 << 20, 1 << 26  # bytes of a card, and of a text or captions
+
 Status = Literal["queued", "running", "done", "failed"]
+InputFormat = Literal["text", "markdown", "ssml"]
+AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm", "m4b"]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Time = Annotated[float, Field(ge=0, lt=2**53)]
+
+Content = TypeVar("Content")
 
 
 class Manner(BaseModel):
     """How a job is to be spoken."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     voice: str
-    input_format: str
+    input_format: InputFormat
     instructions: str
-    response_format: str
-    speed: float
-    seed: int | None
+    response_format: AudioFormat
+    speed: Annotated[float, Field(ge=SLOWEST, le=FASTEST)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None
     normalize: bool
     title: str
 
@@ -48,20 +67,24 @@ class Manner(BaseModel):
 class Job(BaseModel):
     """What is known of a job besides its text."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     id: str
     owner: str | None  # a digest of the key that it came with; see `caller_of`
     key: str = ""  # the name of that key
-    created: float  # seconds since 1970
-    characters: int
-    passages: int  # that have a sound, each counted once
+    created: Time  # seconds since 1970
+    characters: Count
+    passages: Count  # that have a sound, each counted once
     manner: Manner
     status: Status = "queued"
-    begun: int = 0  # how often servers have begun it since the last passage was kept
-    kept: int = 0  # passages that there were when it was begun
-    finished: float | None = None
-    seconds: float | None = None
-    label: str = ""
-    error: dict[str, Any] | None = None  # as in an answer
+    turn: Count = 0  # see `turns`
+    begun: Count = 0  # how often servers have begun it since the last passage was kept
+    kept: Count = 0  # passages that there were when it was begun
+    finished: Time | None = None
+    seconds: Time | None = None
+    size: Count | None = None  # bytes of the audio
+    label: Annotated[str, Field(pattern=r"^[ -~]*$")] = ""  # which goes into a header
+    error: ErrorDetail | None = None
 
 
 @dataclass(frozen=True)
@@ -93,15 +116,46 @@ class JobFiles:
     @property
     def kept(self) -> int:
         """The number of passages that have been spoken."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             return sum(is_sound(entry.name) for entry in os.scandir(self.passages))
         return 0
 
+    def words(self) -> str:
+        """The text; raises `CS-JOB-008`."""
+        text = self._read(self.text, bytes.decode)
+        if not text.strip():
+            raise CosyError(errors.JOB_DAMAGED, name=_TEXT)
+        return text
+
+    def what_is_said(self) -> list[Caption]:
+        """The captions; raises `CS-JOB-008`."""
+        return self._read(self.captions, unpacked)
+
+    def expect_audio(self, size: int | None) -> None:
+        """Raises `CS-JOB-008` unless the audio is there, with so many bytes as it had when it was made."""
+        with suppress(OSError):
+            found = self.audio.lstat()
+            if stat.S_ISREG(found.st_mode) and 0 < found.st_size == (size or found.st_size):
+                return
+        raise CosyError(errors.JOB_DAMAGED, name=_AUDIO)
+
+    def make_way(self) -> None:
+        """Remove what is of another kind than what is to be written; raises OSError."""
+        for path in (self.audio, self.captions, self.passages):
+            if path.is_symlink() or path.is_dir() is not (path == self.passages):
+                discard(path)
+        self.passages.mkdir(exist_ok=True)
+
     def clear(self) -> None:
         """Remove what was only needed on the way to the audio, and what killed servers have left."""
-        shutil.rmtree(self.passages, ignore_errors=True)
-        for path in (self.text, *temporaries(self.folder)):
-            path.unlink(missing_ok=True)
+        for path in (self.passages, self.text, *temporaries(self.folder)):
+            discard(path)
+
+    def _read(self, path: Path, read: Callable[[bytes], Content]) -> Content:
+        try:
+            return read(bytes_of(path, _LONGEST))
+        except (FileNotFoundError, ValueError):
+            raise CosyError(errors.JOB_DAMAGED, name=path.name) from None
 
 
 class Jobs:
@@ -114,13 +168,13 @@ class Jobs:
     def files(self, job_id: str) -> JobFiles:
         return JobFiles(self.folder / job_id)
 
-    def add(self, job: Job, text: str) -> None:
-        """Raises `CS-JOB-003`, `CS-JOB-004`."""
+    def add(self, job: Job, text: str, turn: Callable[[Job, list[Job]], int] = lambda job, waiting: 0) -> None:
+        """`turn` says its turn among those that wait. Raises `CS-JOB-003`, `CS-JOB-004`."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=_PRIVATE)
             with self._locked():
-                if len(self._ids()) >= self._most:
-                    raise CosyError(errors.JOBS_FULL, limit=self._most, retry_after=60)
+                self.expect_place()
+                job.turn = turn(job, self.waiting())
                 self.expect_room(len(text.encode()))
                 files = self.files(job.id)
                 files.folder.mkdir(mode=_PRIVATE)
@@ -140,13 +194,23 @@ class Jobs:
             self.write(job)
             return True
 
+    def expect_place(self) -> None:
+        """Raises `CS-JOB-003` if there are as many as there may be."""
+        if len(self._ids()) >= self._most:
+            raise CosyError(errors.JOBS_FULL, limit=self._most, retry_after=60)
+
     def all(self) -> list[Job]:
-        """The oldest first, without those whose time is over."""
-        found = [job for each in self._ids() if (job := self._read(each)) and not self._is_over(job)]
+        """The oldest first, without those whose time is over, and those of which nothing can be known any more."""
+        found = [job for each in self._ids() if (job := self._known(each)) and not self._is_over(job)]
         return sorted(found, key=lambda job: (job.created, job.id))
 
+    def waiting(self) -> list[Job]:
+        """Those that are not finished."""
+        return [job for job in self.all() if job.finished is None]
+
     def find(self, job_id: str, caller: str | None) -> Job:
-        """One of the caller's jobs; raises `CS-JOB-001`."""
+        """One of the caller's jobs; raises `CS-JOB-001`, and `CS-JOB-008` if its card is damaged: whose it was cannot
+        be known, but nobody else knows its id."""
         job = self._read(job_id) if _ID.fullmatch(job_id) else None
         if job is None or self._is_over(job) or not is_seen(job, caller):
             raise CosyError(errors.JOB_ABSENT, param="id")
@@ -156,15 +220,17 @@ class Jobs:
         """Removes it with everything that it has."""
         files = self.files(job_id)
         with self._locked():
-            files.card.unlink(missing_ok=True)
+            discard(files.card)
         shutil.rmtree(files.folder, ignore_errors=True)
 
     def sweep(self) -> None:
         """Removes what is over, and what a crash has left."""
         for job_id in self._ids():
-            job = self._read(job_id)
+            job = self._known(job_id)
             if self._is_over(job) if job else self._is_forsaken(job_id):
                 self.remove(job_id)
+                if job is None:
+                    log.warning("What was left of job %s is removed: it had no card that could be read", job_id)
 
     def expect_room(self, more: int = 0) -> None:
         """Raises `CS-JOB-004` unless there is room for so many bytes beside all that there is."""
@@ -179,7 +245,9 @@ class Jobs:
         ends, the kernel lets go of its lock."""
         try:
             lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:  # nobody has left a job here yet
+        except OSError as error:  # mostly, nobody has left a job here yet
+            if isinstance(error, IsADirectoryError):
+                discard(self.folder / _LOCK)
             yield False
             return
         try:
@@ -203,14 +271,30 @@ class Jobs:
             os.close(folder)
 
     def _ids(self) -> list[str]:
-        with suppress(FileNotFoundError):
-            return [entry.name for entry in os.scandir(self.folder) if _ID.fullmatch(entry.name)]
+        with suppress(FileNotFoundError, NotADirectoryError):
+            entries = [*os.scandir(self.folder)]
+            return [each.name for each in entries if _ID.fullmatch(each.name) and each.is_dir(follow_symlinks=False)]
         return []
 
-    def _read(self, job_id: str) -> Job | None:
-        with suppress(OSError, ValidationError):
-            return Job.model_validate_json(self.files(job_id).card.read_bytes())
+    def _known(self, job_id: str) -> Job | None:
+        with suppress(CosyError):
+            return self._read(job_id)
         return None
+
+    def _read(self, job_id: str) -> Job | None:
+        """None if there is none; raises `CS-JOB-008`."""
+        files = self.files(job_id)
+        if files.folder.is_symlink():
+            return None
+        try:
+            job = Job.model_validate_json(bytes_of(files.card, _LONGEST_CARD))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            raise CosyError(errors.JOB_DAMAGED, name=_CARD) from None
+        if job.id != job_id:  # which other files are found by
+            raise CosyError(errors.JOB_DAMAGED, name=_CARD)
+        return job
 
     def _is_over(self, job: Job) -> bool:
         return job.finished is not None and time.time() > job.finished + self._seconds
@@ -237,5 +321,5 @@ def storage(error: OSError) -> CosyError:
 
 def _size(path: Path) -> int:
     with suppress(FileNotFoundError):
-        return path.stat().st_size
+        return path.lstat().st_size
     return 0

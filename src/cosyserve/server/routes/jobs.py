@@ -17,18 +17,19 @@ from starlette.types import Receive, Scope, Send
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.server.bodies import BoundedRoute
+from cosyserve.server.bodies import BoundedRoute, counted
 from cosyserve.server.door import caller_of
 from cosyserve.server.failures import RESPONSES, ErrorBody, ErrorDetail
 from cosyserve.server.fields import AnyCase, ShortText
 from cosyserve.server.jobs.books import book_of, passages_of
 from cosyserve.server.jobs.runner import Runner
 from cosyserve.server.jobs.store import Job, Jobs, Manner, Status, is_seen, new_id
+from cosyserve.server.jobs.turns import ranks, turn_of
 from cosyserve.server.routes.captions import CAPTIONS
 from cosyserve.server.routes.openai import Deleted, SpokenBody
 from cosyserve.server.service import Service, key_of, service_of
 from cosyserve.speech.audio import SAMPLE_RATE
-from cosyserve.speech.captions import caption_format, unpacked
+from cosyserve.speech.captions import caption_format
 from cosyserve.speech.encoders import BOOK_FORMATS
 from cosyserve.speech.label import HEADER
 from cosyserve.speech.synthesizer import Options
@@ -37,7 +38,8 @@ from cosyserve.text.ssml import parsed
 
 PATH = "/v1/audio/jobs"
 
-router = APIRouter(route_class=BoundedRoute, responses=RESPONSES, tags=["jobs"])
+_DAMAGED: dict[int | str, dict[str, Any]] = {410: {"model": ErrorBody, "description": "A file of the job is damaged"}}
+router = APIRouter(route_class=BoundedRoute, responses={**RESPONSES, **_DAMAGED}, tags=["jobs"])
 
 JobId = Annotated[ShortText, InPath(alias="id", description="The id that POST /v1/audio/jobs gave.")]
 _RETRY_SECONDS = 5
@@ -113,17 +115,22 @@ class JobEntries(BaseModel):
 
 
 @router.post(PATH, status_code=202)
+@counted
 async def create_job(request: Request, response: Response, body: JobBody) -> JobEntry:
     """Have a long text spoken. The audio is at `/v1/audio/jobs/{id}/audio` once the status is `done`."""
     service = service_of(request)
     service.require_model(body.model)
     service.require_ready(body.voice_name, Options(body.instructions, seed=body.seed))
-    making = partial(_made, service, body, caller_of(request), key_of(request).name)
-    job, text = await asyncio.get_running_loop().run_in_executor(_CUTTING, making)
-    with service.quotas.take(key_of(request), job.characters):
-        await run_sync(_jobs(request).add, job, text)
+    _expect_length(body, service.settings.max_job_chars)
+    jobs, key = _jobs(request), key_of(request)
+    with service.quotas.take(key, len(body.input)):  # before any work on the text, which may take seconds
+        await run_sync(jobs.expect_place)
+        making = partial(_made, service, body, caller_of(request), key.name)
+        job, text = await asyncio.get_running_loop().run_in_executor(_CUTTING, making)
+        await run_sync(jobs.add, job, text, partial(turn_of, rank=ranks(service.keyring.named)))
     runner: Runner = request.app.state.runner
-    runner.added()
+    runner.added(job)
+    response.headers.update(service.quotas.headers(key))
     response.headers["Location"] = f"{request.scope.get('root_path', '')}{PATH}/{job.id}"
     return await _shown(request, job)
 
@@ -146,15 +153,14 @@ async def get_job(request: Request, job_id: JobId) -> JobEntry:
 async def get_job_audio(request: Request, job_id: JobId) -> FileResponse:
     """The audio of a job that is done."""
     job = await _found(request, job_id)
-    path = _jobs(request).files(_done(job).id).audio
-    if not await run_sync(path.is_file):
-        raise CosyError(errors.JOB_ABSENT, param="id")  # it was deleted this very moment
+    files = _jobs(request).files(_done(job).id)
+    await run_sync(files.expect_audio, job.size)
     headers = {"Cache-Control": "no-store", "X-Sample-Rate": str(SAMPLE_RATE)}
     if job.label:
         headers[HEADER] = job.label
     name = f"{job.id}.{job.manner.response_format}"
     media_type = BOOK_FORMATS[job.manner.response_format].media_type
-    return _Audio(path, headers=headers, media_type=media_type, filename=name)
+    return _Audio(files.audio, headers=headers, media_type=media_type, filename=name)
 
 
 @router.get(f"{PATH}/{{id}}/captions", response_class=Response, responses=CAPTIONS)
@@ -166,11 +172,8 @@ async def get_job_captions(
     """What is said when in the audio of a job that is done."""
     kind = caption_format(fmt)
     job = _done(await _found(request, job_id))
-    try:
-        kept = await run_sync(partial(_jobs(request).files(job.id).captions.read_text, encoding="utf-8"))
-    except FileNotFoundError:
-        raise CosyError(errors.JOB_ABSENT, param="id") from None
-    content = await run_sync(lambda: kind.written(unpacked(kept)))
+    files = _jobs(request).files(job.id)
+    content = await run_sync(lambda: kind.written(files.what_is_said()))
     return Response(content, headers={"Cache-Control": "no-store"}, media_type=f"{kind.media_type}; charset=utf-8")
 
 
@@ -200,12 +203,15 @@ async def _found(request: Request, job_id: str) -> Job:
     return await run_sync(_jobs(request).find, job_id, caller_of(request))
 
 
+def _expect_length(body: JobBody, most: int) -> None:
+    if len(body.input) > most:
+        raise CosyError(errors.JOB_TOO_LONG, param="input", length=len(body.input), limit=most)
+
+
 def _made(service: Service, body: JobBody, owner: str | None, key: str) -> tuple[Job, str]:
     """A job and its text, checked. Blocks."""
     kind = body.input_format or "text"
     most = service.settings.max_job_chars
-    if len(body.input) > most:
-        raise CosyError(errors.JOB_TOO_LONG, param="input", length=len(body.input), limit=most)
     text = checked(body.input, service.settings.max_text_chars if kind == "ssml" else most)
     if kind == "ssml":
         parsed(text)
@@ -241,5 +247,5 @@ async def _shown(request: Request, job: Job) -> JobEntry:
         finished_at=None if job.finished is None else int(job.finished),
         expires_at=None if job.finished is None else int(job.finished + keep),
         seconds=job.seconds if job.status == "done" else None,
-        error=ErrorDetail.model_validate(job.error) if job.error else None,
+        error=job.error,
     )

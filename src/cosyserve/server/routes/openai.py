@@ -8,7 +8,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.server.bodies import BoundedRoute
+from cosyserve.server.bodies import BoundedRoute, counted
 from cosyserve.server.failures import RESPONSES
 from cosyserve.server.fields import AnyCase, Body, InputFormat, ShortText, one_of
 from cosyserve.server.responses import ServerSentEvents, SpeechResponse, WholeSpeechResponse
@@ -74,7 +74,9 @@ class SpeechBody(SpokenBody):
     response_format: FormatName = "mp3"
     stream_format: Annotated[Literal["audio", "sse", ""], AnyCase] = "audio"
     stream: bool = Field(
-        True, description="Whether audio is sent while it is made. If false, WAV and FLAC state their true length."
+        True,
+        description="Whether audio is sent while it is made. If false, the text is spoken as a whole, WAV and FLAC "
+        "state their true length, and only events are sent one by one.",
     )
     captions: ShortText = Field(
         "",
@@ -130,13 +132,13 @@ async def create_speech(request: Request, body: SpeechBody) -> SpeechResponse:
     """Speak a text."""
     service = service_of(request)
     service.require_model(body.model)
-    events = body.stream_format == "sse"  # events are a stream, whatever `stream` says
-    options = Options(body.instructions, seed=body.seed, whole=not (events or body.stream))
+    events = body.stream_format == "sse"  # which are sent one by one, also of a text that is spoken as a whole
+    options = Options(body.instructions, seed=body.seed, whole=not body.stream)
     ssml = body.input_format == "ssml"
     speech = service.speech(body.input, body.voice_name, body.speed, options, normalize=body.normalize, ssml=ssml)
     fmt = FORMATS[body.response_format or "mp3"]
     captions = caption_format(body.captions) if body.captions else None
-    if options.whole:
+    if options.whole and not events:
         return WholeSpeechResponse(request, speech, fmt, captions=captions)
     return SpeechResponse(request, speech, fmt, ServerSentEvents(len(body.input)) if events else None, captions)
 
@@ -169,8 +171,10 @@ async def list_voices(request: Request) -> Voices:
 
 
 @router.post("/v1/audio/voices", status_code=201)
+@counted
 async def add_voice(
     request: Request,
+    response: Response,
     name: Annotated[ShortText, Form()],
     audio: Annotated[UploadFile | None, File(description="The recording.")] = None,
     audio_sample: Annotated[UploadFile | None, File(description="Another name for `audio`.")] = None,
@@ -191,6 +195,7 @@ async def add_voice(
     with service.quotas.take(key, 0):
         async with service.uploads.place(key.rank):
             entry = await run_sync(library.add, name, words, consent, await recording.read())
+    response.headers.update(service.quotas.headers(key))
     return _entry(entry.voice, library)
 
 

@@ -13,6 +13,7 @@ from cosyserve.server.fleet import Load
 from cosyserve.server.service import ServerState, key_of, service_of
 from cosyserve.speech.capacity import Capacity
 from cosyserve.speech.kernel_choice import KernelsInUse
+from cosyserve.speech.label import LabelKind
 
 router = APIRouter()
 
@@ -36,6 +37,8 @@ class Readiness(Status):
     start: str
     synthesizer: str
     model: str
+    voice: str
+    label: LabelKind
     capabilities: list[str]
     longest_text: int
     device: str
@@ -88,6 +91,8 @@ async def readyz(request: Request, response: Response) -> Readiness | Status:
         start=service.start,
         synthesizer=service.synthesizer.name,
         model=service.synthesizer.model,
+        voice=service.default_voice.id,
+        label=service.settings.label,
         capabilities=sorted(each.value for each in service.synthesizer.capabilities),
         longest_text=service.settings.max_text_chars,
         device=service.synthesizer.device,

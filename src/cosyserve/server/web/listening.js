@@ -3,7 +3,7 @@
 import { RATE } from "./decoders.js";
 import { $, clock, download, element, reducedMotion, say, show } from "./dom.js";
 import { Player } from "./player.js";
-import { captionAt, subtitles } from "./take.js";
+import { captionAt, subRip } from "./take.js";
 import { texts } from "./texts.js";
 import { draw, note } from "./waveform.js";
 
@@ -41,7 +41,7 @@ function renderControls() {
   const { take } = player;
   $("play").textContent = player.playing ? texts.pause : texts.play;
   $("download").disabled = !take?.arrived;
-  $("subtitles").hidden = !take?.captions.length;
+  $("captions-file").hidden = !take?.captions.length;
   show("notice", notice());
 }
 
@@ -142,9 +142,9 @@ export function startListening() {
   $("seek").addEventListener("pointerdown", () => (dragged = true));
   for (const end of ["pointerup", "pointercancel", "blur"]) $("seek").addEventListener(end, () => (dragged = false));
   $("download").addEventListener("click", () => downloadTake(player.take));
-  $("subtitles").addEventListener("click", () => {
+  $("captions-file").addEventListener("click", () => {
     const { take } = player;
-    download(new Blob([subtitles(take.captions)], { type: "application/x-subrip" }), fileName(take, "srt"));
+    download(new Blob([subRip(take.captions)], { type: "application/x-subrip" }), fileName(take, "srt"));
   });
   player.addEventListener("change", changed);
   player.addEventListener("time", renderTime);

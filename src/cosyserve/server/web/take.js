@@ -112,7 +112,7 @@ export function samePlace(take, seconds, other) {
 }
 
 // Captions as SubRip writes them.
-export function subtitles(captions) {
+export function subRip(captions) {
   const time = (seconds) => {
     const ms = Math.round(seconds * 1000);
     const two = (number) => String(number).padStart(2, "0");

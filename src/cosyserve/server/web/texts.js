@@ -129,7 +129,7 @@ const chinese = {
   position: "播放位置",
   captions: "朗读内容",
   download: "下载",
-  subtitles: "字幕 (.srt)",
+  captionsFile: "字幕 (.srt)",
   takes: "版本",
   takesHelp: "朗读过的内容保存在这台电脑上。",
   compare: "对比",
