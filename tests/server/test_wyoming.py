@@ -88,6 +88,19 @@ async def test_a_server_that_stops_ends_the_text_that_it_is_speaking_first() -> 
 
 
 @pytest.mark.anyio
+async def test_a_client_that_reads_slowly_has_the_whole_text_when_the_server_stops() -> None:
+    """It reads on meanwhile, for longer than a client is given that has nothing to read."""
+    async with wyoming(limits=Limits(parting_seconds=0)) as running:
+        client = await running.client()
+        client.send("synthesize", text="ab" * 200)
+        await client.until("audio-chunk")
+        rest = asyncio.create_task(client.until("audio-stop"))
+    async with client:
+        assert (await rest)[-1].data == {"timestamp": 40_000}
+        assert await client.read() is None
+
+
+@pytest.mark.anyio
 async def test_a_text_is_spoken_and_says_that_a_machine_spoke() -> None:
     async with wyoming() as running, await running.client() as client:
         client.send("synthesize", text="abcd", voice={"name": "tone"}, context={"any": "thing"})

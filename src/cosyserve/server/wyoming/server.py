@@ -88,7 +88,7 @@ class Wyoming:
         for task in ending:
             self._sessions[task].finish()
         if ending:
-            await asyncio.wait(ending, timeout=self._limits.parting_seconds)
+            await asyncio.wait(ending, timeout=self._limits.drain_seconds)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -117,13 +117,17 @@ class Wyoming:
             return
         if (task := asyncio.current_task()) is not None:
             self._sessions[task] = session
+        has_all = False
         try:
             with suppress(ClientGoneError):
                 await session.run()
-                await self._part(stream, writer)
+                has_all = await self._part(stream, writer)
         finally:
             self._clients.leave(client)
-            cut(transport)
+            if has_all:
+                writer.close()  # what the system still holds goes out
+            else:
+                cut(transport)
 
     def _refusal(self, client: Client, host: str) -> CosyError | None:
         """Why this client is refused, if it is. A stranger takes no client's connection."""
@@ -133,11 +137,17 @@ class Wyoming:
             return CosyError(errors.CONNECTIONS_FULL, limit=self._clients.limits.connections)
         return None
 
-    async def _part(self, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Let the client read to the end: what comes meanwhile is dropped, because a connection that is closed while
-        bytes are unread loses its last words."""
-        with suppress(OSError), anyio.move_on_after(self._limits.parting_seconds):
+    async def _part(self, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Let the client read to the end, and tell whether the system has all that is left for it. What comes meanwhile
+        is dropped, because a connection that is closed while bytes are unread loses its last words."""
+        with suppress(OSError):
             if not writer.is_closing():
+                writer.transport.set_write_buffer_limits(0)  # so that it drains to the last byte
                 writer.write_eof()
-            while await stream.read(_PIECE):
-                pass
+            with anyio.move_on_after(self._limits.drain_seconds) as patience:
+                await writer.drain()
+            with anyio.move_on_after(self._limits.parting_seconds):
+                while await stream.read(_PIECE):
+                    pass
+            return not patience.cancelled_caught
+        return False
