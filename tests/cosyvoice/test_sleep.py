@@ -85,13 +85,13 @@ def test_it_sleeps_says_so_wakes_and_sounds_as_before(served: Served, caplog: py
     before = served.speak()
     assert before.status_code == 200, before.text
     served.fall_asleep()
-    eventually(lambda: "Nobody speaks" in caplog.text)
+    eventually(lambda: "Asleep: " in caplog.text)
     assert httpx.get(f"{served.url}/v1/audio/voices").json()["voices"]  # which need no weights
     assert served.status() == (200, "asleep")
     with ThreadPoolExecutor(3) as threads:
         answers = list(threads.map(lambda _: served.speak(), range(3)))
     assert {(each.status_code, each.content) for each in answers} == {(200, before.content)}
-    assert "Somebody speaks" in caplog.text
+    assert "Awake: " in caplog.text
 
 
 def out_of_memory(*_: object) -> None:

@@ -55,11 +55,11 @@ def test_replicas_sleep_each_by_itself_and_sound_as_before(client: httpx.Client,
         assert answer.status_code == 200, answer.text
         return answer.content
 
-    before, slept = spoken(), server.text().count("Nobody speaks")
-    eventually(lambda: server.text().count("Nobody speaks") > slept)
+    before, slept = spoken(), server.text().count("Asleep: ")
+    eventually(lambda: server.text().count("Asleep: ") > slept)
     assert client.get("/readyz").json()["status"] == "ready"  # as there are replicas to wake
     assert spoken() == before
-    eventually(lambda: "Somebody speaks" in server.text())
+    eventually(lambda: "Awake: " in server.text())
 
 
 def test_a_voice_that_one_has_learnt_is_heard_through_all(client: httpx.Client, server: Server) -> None:

@@ -165,7 +165,7 @@ class Loader:
             if isinstance(problem, WeightsError):
                 raise CosyError(errors.MODEL_UNUSABLE, reason=problem) from None
             raise
-        log.info("Somebody speaks: the model is back after %.1f s", time.monotonic() - began)
+        log.info("Awake: the model is back after %.1f s", time.monotonic() - began)
         return loaded
 
     def let_go(self, loaded: Loaded) -> None:
@@ -176,7 +176,7 @@ class Loader:
         if self._model.config.unload_to == "memory":
             self._keep()
         log.info(
-            "Nobody speaks: the model was let go of in %.1f s, and %.2f GiB more are free",
+            "Asleep: the model was let go of in %.1f s, and %.2f GiB more are free",
             *(time.monotonic() - began, freed / 2**30),
         )
 
