@@ -12,6 +12,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
@@ -227,6 +228,46 @@ def test_texts_do_not_pile_up_without_end(serving: Serving) -> None:
             send(socket, "input_text.append", text="abc")
             send(socket, "input_text.flush")
         assert event(socket)["error"]["code"] == "CS-WS-001"
+
+
+class Crossing:
+    """Around the app: what comes behind `input_text.end` is read once the socket is closed."""
+
+    def __init__(self, app: ASGIApp, failures: list[Exception]) -> None:
+        self._app, self._failures = app, failures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        late, closed = list[Message](), asyncio.Event()
+
+        async def receive_late() -> Message:
+            if late:
+                await closed.wait()
+                return late.pop()
+            message = await receive()
+            if "input_text.end" in message.get("text", ""):
+                late.append(await receive())
+            return message
+
+        async def send_on(message: Message) -> None:
+            await send(message)
+            if message["type"] == "websocket.close":
+                closed.set()
+
+        try:
+            await self._app(scope, receive_late, send_on)
+        except Exception as problem:
+            self._failures.append(problem)
+
+
+@pytest.mark.parametrize("late", ['{"type": "input_text.cancel"}', "no message"])
+def test_a_message_that_crosses_the_close_is_no_failure(serving: Serving, late: str) -> None:
+    failures: list[Exception] = []
+    with serving(ToneSynthesizer(), lambda app: Crossing(app, failures)) as url, open_socket(url) as socket:
+        send(socket, "input_text.end")
+        socket.send(late)
+        with pytest.raises(ConnectionClosed):
+            event(socket)
+    assert failures == []
 
 
 def test_a_failing_synthesizer_is_an_error_and_the_session_lives(serving: Serving) -> None:

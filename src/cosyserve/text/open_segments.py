@@ -63,8 +63,9 @@ class OpenSegment:
 
     @property
     def written(self) -> str:
-        """What a reader of the original finds there."""
-        return self._written.strip()
+        """What a reader of the original finds there. Of a number whose words are cut nothing is left for the rest of
+        them, which stand for themselves."""
+        return self._written.strip() or self.text.strip()
 
     async def begin(self) -> bool:
         """Waits for something to say, and tells whether there is any. Sounds alone are said with what follows them."""

@@ -7,13 +7,14 @@ generation and leaves the session open. The messages are described in docs/api.m
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 import anyio
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from starlette.websockets import WebSocketState
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
@@ -241,7 +242,7 @@ class Session:
             self._service.metrics.count(_PATH, outcome_of(error), self._key.name)
             await self._tell("error", **body_of(error))
             if error.fault is errors.KEY_REFUSED:  # it has been revoked
-                await self._send(self._socket.close(_POLICY))
+                await self._send(self._socket.close, _POLICY)
             return
         with taken:
             self._generation(taken).push(text)
@@ -276,7 +277,7 @@ class Session:
                     if generation is self._open:
                         self._open = None
                     await self._tell("error", **body_of(error))
-            await self._send(self._socket.close())
+            await self._send(self._socket.close)
         except ClientGoneError:
             await self._break_off()
 
@@ -294,7 +295,7 @@ class Session:
                     if isinstance(piece, Began):
                         await self._tell(**piece.event)
                     elif piece:
-                        await self._send(self._socket.send_bytes(piece))
+                        await self._send(self._socket.send_bytes, piece)
             outcome = "ok"
         except ClientGoneError as gone:
             outcome = gone.outcome
@@ -313,10 +314,12 @@ class Session:
 
     async def _tell(self, type: str, **fields: Any) -> None:  # noqa: A002 - as the message calls it
         # ASCII: what is said of a message may repeat half a surrogate of it.
-        await self._send(self._socket.send_text(json.dumps({"type": type, **fields})))
+        await self._send(self._socket.send_text, json.dumps({"type": type, **fields}))
 
-    async def _send(self, sending: Awaitable[None]) -> None:
-        await taken(sending, self._service.settings.stall_seconds)
+    async def _send(self, sending: Callable[..., Awaitable[None]], *what: object) -> None:
+        if self._socket.application_state is WebSocketState.DISCONNECTED:  # a message crossed this side's close
+            raise WebSocketDisconnect
+        await taken(sending(*what), self._service.settings.stall_seconds)
 
     async def _break_off(self) -> None:
         """Leave a client that does not read, and so would not read a farewell either."""
