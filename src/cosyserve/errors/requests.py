@@ -394,9 +394,9 @@ MESSAGE_INVALID = Fault(
 TEXT_STALLED = Fault(
     "CS-WS-002",
     408,
-    "No text came for {seconds:g} seconds while a stream was held open.",
+    "No text came for {seconds:g} seconds, and the text was not complete.",
     "Say when a text is complete ('input_text.flush', in the Wyoming protocol 'synthesize-stop'), and open a new "
     "connection for the next one.",
-    "合成通道占用期间 {seconds:g} 秒没有收到新文本。",
+    "文本尚未结束，但 {seconds:g} 秒没有收到新的内容。",
     "文本结束时请发送 'input_text.flush'（Wyoming 协议为 'synthesize-stop'）；下一段文本请重新连接。",
 )
