@@ -82,16 +82,23 @@ class Wyoming:
             self._server.close()
 
     async def stop(self) -> None:
-        """End all connections, those that are being spoken to once the text has ended."""
+        """End all connections. Clients that have been spoken to may read to the end."""
         self.close()
-        ending = [task for task, session in self._sessions.items() if session.is_speaking]
-        for task in ending:
-            self._sessions[task].finish()
-        if ending:
-            await asyncio.wait(ending, timeout=self._limits.drain_seconds)
+        for session in self._sessions.values():
+            session.finish()
+        await self._wait(self._limits.parting_seconds)
+        for task, session in self._sessions.items():
+            if session.owes_sound:
+                task.cancel()
+        await self._wait(self._limits.drain_seconds)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _wait(self, seconds: float) -> None:
+        """Until all connections have ended, for so long at most."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
 
     def _accepted(self, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(stream, writer))

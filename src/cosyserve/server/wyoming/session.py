@@ -68,7 +68,7 @@ class Session:
         self._sending = asyncio.Lock()
         self._begun = False  # whether there is something of a text to speak
         self._idle_events = 0
-        self.is_speaking = False
+        self.owes_sound = False
         self.last_text = asyncio.get_running_loop().time()
 
     @property
@@ -192,12 +192,12 @@ class Session:
             logs.request_id.set(secrets.token_hex(8))
             self._begun = not asked.streamed
             self._count(1)
-            self.is_speaking = True  # until the client knows that it has all
+            self.owes_sound = True
             try:
                 await self._speak(asked)
             finally:
                 self._count(-1)
-                self.is_speaking = False
+                self.owes_sound = False
                 self._begun = False
                 self.last_text = asyncio.get_running_loop().time()
 
@@ -215,6 +215,7 @@ class Session:
                         await self._say("audio-start", **_FORMAT, timestamp=0, **label)
                     await self._send(b"".join(_audio(data, sent)))
                     sent += len(data)
+            self.owes_sound = False
             outcome, status = "ok", 200
         except ClientGoneError as gone:
             outcome = gone.outcome
