@@ -135,7 +135,8 @@ def test_what_a_document_says_to_type_works(
 ) -> None:
     if "curl" in block.text and not shutil.which("curl"):
         leave_out("there is no curl")
-    server: Server = request.getfixturevalue("model_server" if "/v1/audio/voices" in block.text else "server")
+    needs_model = "/v1/audio/voices" in block.text or "interleave" in block.text
+    server: Server = request.getfixturevalue("model_server" if needs_model else "server")
     text = block.text
     if block.kind == "sh":
         text = "\n".join(command for command in block.commands if block.mark_of(command) is None)
