@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ def kill(server: Server) -> None:
     """The supervisor and the server, as the out-of-memory killer or a power cut would end them."""
     processes = [server.process, *server.process.children(recursive=True)]
     for process in processes:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # some end with the server
+            process.kill()
     psutil.wait_procs(processes, HANGS)
 
 
