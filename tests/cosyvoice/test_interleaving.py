@@ -12,7 +12,7 @@ from cosyserve.cosyvoice.model.config import SPEECH_TOKENS
 from cosyserve.cosyvoice.model.qwen2 import Llm
 from cosyserve.cosyvoice.model.sampling import length_limits, sample
 from cosyserve.cosyvoice.runtime.generation import Generator
-from cosyserve.cosyvoice.runtime.interleaving import SPEECH, TEXT, LiveText, Turn, Turns
+from cosyserve.cosyvoice.runtime.interleaving import SPEECH, TEXT, LiveText, Turn, Turns, drawn_in_turns
 from cosyserve.cosyvoice.runtime.request import NoRoomError, Request
 from tests.cosyvoice.seeded import SIZES3, TINY
 from tests.cosyvoice.test_generation import model, request
@@ -206,6 +206,22 @@ def test_a_text_that_outgrows_its_slot_ends_with_an_error_and_frees_it(llm: Llm)
     run(generator, [writer])
     assert isinstance(writer.slot.problem, NoRoomError)
     assert not generator.busy
+
+
+@pytest.mark.parametrize("piece", [None, 4])
+def test_a_text_that_just_fits_or_not_never_leaves_its_slot(llm: Llm, piece: int | None) -> None:
+    """Twelve ids are two turns and a rest, which ends at every place around the end of a slot. What is accepted, by
+    `drawn_in_turns`, always fits."""
+    ends, accepted = [], 2 + 12 + drawn_in_turns(12, recorded=0)
+    for length in range(40, 64):
+        writer = Writer(generator := Generator(llm, 1, length, piece=piece), live_request(2, 0, 0), [ids(1, 12)])
+        run(generator, [writer])
+        assert not generator.busy
+        assert writer.slot.problem is None or isinstance(writer.slot.problem, NoRoomError)
+        ends.append(writer.slot.problem is None)
+        assert ends[-1] or length <= accepted
+    assert ends == sorted(ends)
+    assert len({*ends}) == 2
 
 
 @given(words=st.integers(0, 40), recorded=st.integers(0, 80), pieces=st.lists(st.integers(0, 9), max_size=20))

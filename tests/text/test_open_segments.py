@@ -222,11 +222,7 @@ def test_what_was_not_read_is_said_in_the_next() -> None:
 def test_nothing_is_lost_if_a_reader_is_cancelled() -> None:
     async def main() -> None:
         source = Arriving().write("I went to the market and ")
-        found = open_segments(source)
-        segment = await anext(found)
-        assert await anext(segment.pieces) == "I went to the"
-        waiting = asyncio.create_task(_piece(segment.pieces))
-        await source.asked.wait()
+        _found, segment, waiting = await _waiting(source)
         waiting.cancel()
         with suppress(asyncio.CancelledError):
             await waiting
@@ -239,11 +235,7 @@ def test_nothing_is_lost_if_a_reader_is_cancelled() -> None:
 def test_who_was_abandoned_while_it_waited_ends() -> None:
     async def main() -> None:
         source = Arriving().write("I went to the market and ")
-        found = open_segments(source)
-        segment = await anext(found)
-        assert await anext(segment.pieces) == "I went to the"
-        waiting = asyncio.create_task(_piece(segment.pieces))
-        await source.asked.wait()
+        found, _segment, waiting = await _waiting(source)
         following = asyncio.create_task(_following(found))
         source.write("bought some apples there. ").end()
         assert await _read(await following) == "market and bought some apples there."
@@ -264,6 +256,18 @@ def test_a_pause_is_one_by_itself() -> None:
         assert (found[1].start, found[1].end) == (22, 22)
 
     asyncio.run(main())
+
+
+async def _waiting(
+    source: Arriving,
+) -> tuple[AsyncIterator[OpenSegment], OpenSegment, "asyncio.Task[str | None]"]:
+    """One that has said its first words, and whose reader waits for more."""
+    found = open_segments(source)
+    segment = await anext(found)
+    assert await anext(segment.pieces) == "I went to the"
+    waiting = asyncio.create_task(_piece(segment.pieces))
+    await source.asked.wait()
+    return found, segment, waiting
 
 
 async def _piece(pieces: AsyncIterator[str]) -> str | None:

@@ -11,7 +11,7 @@ from cosyserve.cosyvoice.frontend.edition import Edition
 from cosyserve.cosyvoice.frontend.marks import END_OF_PROMPT, LEAD
 from cosyserve.cosyvoice.frontend.tokenizer import TextTokenizer
 from cosyserve.cosyvoice.model.sampling import length_limits
-from cosyserve.cosyvoice.runtime.interleaving import LiveText
+from cosyserve.cosyvoice.runtime.interleaving import LiveText, drawn_in_turns
 from cosyserve.cosyvoice.runtime.request import Request
 from cosyserve.errors import CosyError
 from cosyserve.speech.prompts import VoicePrompt
@@ -52,8 +52,10 @@ class Asker:
     def _fitting(self, request: Request, more: int = 0) -> Request:
         """The same, if a slot has room for it and `more` ids; raises `CS-TEXT-…`."""
         text = more + len(request.text if request.live is None else request.live.ids)
-        positions = text - len(request.text) + request.prompt_positions
-        if positions + length_limits(text)[0] >= self._positions:
+        positions, (least, _) = text - len(request.text) + request.prompt_positions, length_limits(text)
+        if request.live is not None:
+            least = max(least, drawn_in_turns(text + len(request.prompt_text), len(request.prompt_speech)))
+        if positions + least >= self._positions:
             raise CosyError(errors.PROMPT_TOO_LONG, positions=positions, limit=self._positions)
         return request
 

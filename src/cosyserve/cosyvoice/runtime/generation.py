@@ -140,7 +140,8 @@ class Generator:
         rows = self._rows(speaker, turns.next())
         room = self._cache.length - begin - len(rows)
         least, most = (_NEVER, slot.spoken + turns.due) if turns.due is not None else length_limits(turns.length)
-        if room <= (least - slot.spoken if turns.due is None else turns.due):
+        # Of an utterance in turns more may have been spoken by now than its text asks for.
+        if room <= (max(0, least - slot.spoken) if turns.due is None else turns.due):
             raise NoRoomError(f"{begin + len(rows)} positions leave no room in a slot of {self._cache.length}")
         slot.held_by, slot.most = None, min(most, slot.spoken + room)
         speaker.until = None if turns.due is None else slot.most

@@ -13,6 +13,11 @@ from itertools import chain, islice
 TEXT, SPEECH = 5, 15  # ids and tokens of a turn
 
 
+def drawn_in_turns(ids: int, recorded: int) -> int:
+    """The most tokens that are drawn while so many ids are read, words included."""
+    return max(0, -(-ids // TEXT) * SPEECH - recorded)
+
+
 class LiveText:
     """The text ids of an utterance, of which more may come. One thread adds, another reads."""
 
