@@ -1,11 +1,13 @@
 """Fixtures: a server as a user starts it, and servers around a stand-in voice."""
 
+import gc
 import inspect
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _turn(item.path))
 
 
+@cache
 def _turn(path: Path) -> int:
     among = (path.relative_to(_TESTS), *path.relative_to(_TESTS).parents)
     return next((turn for turn, first in enumerate(_FIRST) if Path(first) in among), len(_FIRST))
@@ -71,6 +74,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Groups that are silently lost let tests of one instance run side by side, and fail now and then."""
     if getattr(session.config.option, "loadgroup", False):
         assert all("@" in item.nodeid for item in session.items), "pytest-xdist does not group"
+    gc.freeze()  # all that was collected stays until the end, and need not be looked through again and again
 
 
 # Where make runs the tests, what they run by make says so in lines of its own.

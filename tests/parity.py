@@ -43,8 +43,9 @@ def outputs(model: Model | Model3, given: Mapping[str, Tensor]) -> Iterator[tupl
     """Every array that the reference has, computed by us from its inputs."""
     arguments = given["token"].long(), given["prompt_token"].long(), given["prompt_feat"], given["embedding"]
     yield from _flow(model.flow, given)
-    streamed = _streamed(model.flow, given)
-    yield "mel_chunked", streamed
+    streamed = _streamed(model.flow, given) if "mel_chunked" in given else None
+    if streamed is not None:
+        yield "mel_chunked", streamed
     whole = model.flow.mel(*arguments, chunked=False)
     yield "mel_offline", whole
     if "mel_streammask" in given:
@@ -135,15 +136,16 @@ def _in_hops(hift: CausalHift, mel: Tensor, noise: Tensor, given: Mapping[str, T
 
 @torch.inference_mode()
 def _spoken(
-    model: Model3, given: Mapping[str, Tensor], whole: Tensor, streamed: Tensor
+    model: Model3, given: Mapping[str, Tensor], whole: Tensor, streamed: Tensor | None
 ) -> Iterator[tuple[str, Tensor]]:
     """Flow and vocoder together, of the mel at once and by chunks. Upstream's last hop sees everything, the others
     their chunk's end."""
     noise = _fixed_noise(given)
     yield "wav_model", model.hift.speak(whole, noise)
-    before = int(given["chunk_frames"][:-1].sum())
-    last = torch.cat((streamed[:, :, :before], whole[:, :, before:]), dim=2)
-    yield "wav_model_stream", _in_hops(model.hift, last, noise, given)
+    if streamed is not None:
+        before = int(given["chunk_frames"][:-1].sum())
+        last = torch.cat((streamed[:, :, :before], whole[:, :, before:]), dim=2)
+        yield "wav_model_stream", _in_hops(model.hift, last, noise, given)
     faster = F.interpolate(whole, size=int(whole.shape[2] / _FASTER), mode="linear")
     yield f"wav_model_speed{_FASTER}", model.hift.speak(faster, noise)
 

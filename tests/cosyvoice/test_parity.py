@@ -14,14 +14,16 @@ from cosyserve.cosyvoice.model.source import Source
 from tests.cosyvoice.seeded import SIZES, SIZES3, seeded, seeded3
 from tests.parity import GOLDEN, TOLERANCE, compare, tolerance
 
-# The full sizes are slow: all of a model's arithmetic in float32 on two cores. They leave out the mel with the chunks'
-# mask, which is ten steps of the estimator: one step with the mask is compared, and ten without it.
-MASKED = "mel_streammask"
+# The full sizes are slow: all of a model's arithmetic in float32 on two cores. They leave out what is ten steps of the
+# estimator once more, the mel by chunks and with the chunks' mask: one step with the mask is compared, and ten without
+# it. `python -m tests.parity` compares them, too.
+BY_CHUNKS = ("mel_streammask", "mel_chunked")
+BY_CHUNKS3 = (*BY_CHUNKS, "wav_model_stream")
 
 
 @pytest.mark.parametrize(
     ("size", "without"),
-    [pytest.param("tiny", (), id="tiny"), pytest.param("full", (MASKED,), marks=pytest.mark.slow, id="full")],
+    [pytest.param("tiny", (), id="tiny"), pytest.param("full", BY_CHUNKS, marks=pytest.mark.slow, id="full")],
 )
 def test_every_array_is_the_reference_s(size: str, without: tuple[str, ...]) -> None:
     reference, vocoder = GOLDEN / f"{size}.npz", GOLDEN / f"{size}_vocoder.npz"
@@ -32,7 +34,10 @@ def test_every_array_is_the_reference_s(size: str, without: tuple[str, ...]) -> 
 
 @pytest.mark.parametrize(
     ("size", "without"),
-    [pytest.param("tiny3", (), id="tiny3"), pytest.param("full3", (MASKED,), marks=pytest.mark.slow, id="full3")],
+    [
+        pytest.param("tiny3", (), id="tiny3"),
+        pytest.param("full3", BY_CHUNKS3, marks=pytest.mark.slow, id="full3"),
+    ],
 )
 def test_every_array_of_cosyvoice3_is_the_reference_s(size: str, without: tuple[str, ...]) -> None:
     errors = dict(compare(seeded3(SIZES3[size]), GOLDEN / f"{size}.npz", without=without))
