@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx._transports.default as _transports
 import pytest
 import uvicorn
+from httpx._config import create_ssl_context
 from hypothesis import HealthCheck, settings
 
 from cosyserve.server.app import create_app
@@ -31,6 +33,9 @@ settings.load_profile("any machine")
 # A client of the tests waits five seconds for an answer unless it is told otherwise, which may be too little, too.
 _patience = inspect.signature(httpx.get).parameters["timeout"].default
 _patience.connect = _patience.read = _patience.write = _patience.pool = HANGS
+
+# A client reads the certificates of the whole world before it asks a server next door, for 20 ms of a processor.
+vars(_transports)["create_ssl_context"] = cache(create_ssl_context)
 
 _TOGETHER = {"containers": "containers", "scale": "scale"}
 # The longest first, or one worker would have it all to itself at the end; those that mostly wait for processes of their
