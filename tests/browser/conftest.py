@@ -20,6 +20,10 @@ ARGUMENTS = [
     "--use-fake-ui-for-media-stream",  # whoever asks for the microphone gets it
     "--use-fake-device-for-media-stream",
     "--host-resolver-rules=MAP *.example 127.0.0.1",  # as a name server would that somebody else owns
+    # Of several lists Chromium takes the last one. The first three are in Playwright's; the others draw an address bar
+    # for each page, which nobody sees, for half a second of a processor.
+    "--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable,PaintHolding,"
+    "WebUIOmniboxPopup,WebUIOmniboxFullPopup,WebUIOmniboxAimPopup",
 ]
 
 

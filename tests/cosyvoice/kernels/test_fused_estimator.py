@@ -64,8 +64,7 @@ class Streams:
 
 
 BATCHES: list[dict[int, list[int]]] = [
-    {0: [CHUNK, CHUNK]},  # two chunks of one stream at once, as of a recording
-    {0: [CHUNK], 1: [CHUNK]},
+    {0: [CHUNK, CHUNK], 1: [CHUNK]},  # two chunks of one stream at once, as of a recording
     {1: [7], 0: [CHUNK]},  # the end of a stream
     {0: [CHUNK], 2: [9]},  # more chunks than the stream has pages, and another one that begins
 ]
