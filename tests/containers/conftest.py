@@ -24,8 +24,8 @@ from tests.running import HANGS, ROOT, eventually
 BASE = os.environ.get("COSYSERVE_TEST_BASE", "local/base:12")
 PORT = "6008/tcp"
 SECOND = 1_000_000_000  # in the nanoseconds of Docker's interface
-# As the image has it, but quicker.
-HEALTH = {"interval": SECOND, "timeout": 2 * SECOND, "retries": 2, "start_period": 60 * SECOND}
+# As the image has it, but quicker. Each look starts a process in the container.
+HEALTH = {"interval": 2 * SECOND, "timeout": 2 * SECOND, "retries": 2, "start_period": 60 * SECOND}
 
 
 def build(flavour: str, *options: str, target: str = "image") -> str:

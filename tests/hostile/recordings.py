@@ -7,6 +7,7 @@ import base64
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 
 import av
 import numpy as np
@@ -16,11 +17,6 @@ from tests.speech.recordings import encoded, tone
 
 _SIDE = 16_000  # pixels: 768 MB once it is decoded
 _HOUR = 3600
-
-
-def hostile_recordings() -> list[tuple[str, bytes]]:
-    """Names, and files of less than 10 MB."""
-    return [*_covers(), *_bombs(), *_lying_headers(), *_crowds(), *_huge_metadata(), *_no_sound()]
 
 
 def _covers() -> list[tuple[str, bytes]]:
@@ -240,3 +236,12 @@ def _matroska(tracks: int) -> bytes:
 def _nested(depth: int) -> bytes:
     boxes = b"".join(struct.pack(">I", 8 * (depth - level)) + b"moov" for level in range(depth))
     return _box(b"ftyp", b"M4A \0\0\0\0M4A ") + boxes
+
+
+KINDS = (_covers, _bombs, _lying_headers, _crowds, _huge_metadata, _no_sound)
+
+
+def hostile_recordings() -> Iterator[tuple[str, bytes]]:
+    """Names, and files of less than 10 MB."""
+    for kind in KINDS:
+        yield from kind()

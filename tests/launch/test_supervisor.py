@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -60,27 +59,20 @@ def test_a_second_start_beside_tensorboard_ssh_and_our_own_server() -> None:
     }
 
 
-@pytest.fixture
-def supervised(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Supervised]:
-    """On the rung that the test's parameter names, speaking."""
-    with Supervised(tmp_path, **settings_of(request.param)) as running:
-        assert speaks(running.url)
-        yield running
-    eventually(lambda: running.left() == [])
-
-
-@pytest.mark.parametrize("supervised", RUNGS, indirect=True)
-def test_a_stop_lets_streams_finish_and_ends_well(supervised: Supervised) -> None:
-    """mpirun itself kills its child within a second and returns 1."""
+@pytest.mark.parametrize("rung", RUNGS)
+def test_it_has_all_its_cores_and_a_stop_lets_streams_finish(tmp_path: Path, rung: str) -> None:
+    """mpirun binds its child to one core unless it is told not to, kills it within a second of a stop and returns 1."""
     body = {"input": "This is one of many sentences. " * 300, "response_format": "pcm"}
-    with httpx.stream("POST", f"{supervised.url}/v1/audio/speech", json=body, timeout=HANGS) as response:
-        pieces = response.iter_raw()
-        received = len(next(pieces))
-        for _ in range(2):  # as make passes on what its group was sent
-            supervised.process.send_signal(signal.SIGTERM)
-        received += sum(map(len, pieces))  # a cut-off stream raises here
-    assert received / 2 / 24_000 > 300
-    assert supervised.wait() == 0
+    with Supervised(tmp_path, **settings_of(rung)) as supervised:
+        assert supervised.server().cpu_affinity() == psutil.Process().cpu_affinity()
+        with httpx.stream("POST", f"{supervised.url}/v1/audio/speech", json=body, timeout=HANGS) as response:
+            pieces = response.iter_raw()
+            received = len(next(pieces))
+            for _ in range(2):  # as make passes on what its group was sent
+                supervised.process.send_signal(signal.SIGTERM)
+            received += sum(map(len, pieces))  # a cut-off stream raises here
+        assert received / 2 / 24_000 > 300
+        assert supervised.wait() == 0
     assert supervised.left() == []
 
 
@@ -90,12 +82,6 @@ def test_the_rung_that_worked_is_tried_first_the_next_time(tmp_path: Path) -> No
         assert first.stop() == 0
     with Supervised(tmp_path) as second:
         assert second.wait_until_it_stands(times=2)[0] == "isolated"
-
-
-@pytest.mark.parametrize("supervised", RUNGS, indirect=True)
-def test_the_server_has_all_its_cores(supervised: Supervised) -> None:
-    """mpirun binds its child to one core unless it is told not to."""
-    assert supervised.server().cpu_affinity() == psutil.Process().cpu_affinity()
 
 
 @pytest.mark.mpi

@@ -92,6 +92,7 @@ class Cluster:
             "COSYSERVE_API_KEYS": KEY,
             "COSYSERVE_STATE_DIR": str(folder / "state"),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             # A host that is lost is known to be after half a minute, and one that is only busy is not.

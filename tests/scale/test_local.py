@@ -70,6 +70,11 @@ def test_it_says_what_speaks_and_how_many_are_ready(client: httpx.Client) -> Non
     assert "cosyserve_replicas_ready 2.0" in client.get("/metrics").text
 
 
+def test_replicas_are_not_starved_by_what_else_runs(server: Server) -> None:
+    """Ray gives its workers the niceness 15 unless it is told not to."""
+    assert {each.nice() for each in workers(server)} == {server.process.nice()}
+
+
 def test_a_trace_goes_on_in_the_replica(client: httpx.Client, collector: Collector) -> None:
     trace, root = "5bd66ef5095369c7b0d1f8f4bd33716a", "POST /v1/audio/speech"
     asked = {"input": "Hello.", "response_format": "pcm"}
