@@ -7,7 +7,7 @@ import math
 import shutil
 import threading
 from collections.abc import AsyncGenerator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from cosyserve.errors import CosyError
 from cosyserve.keys.key import Limits, Priority
 from cosyserve.keys.key_file import KeyFile
 from cosyserve.server.jobs import runner
+from cosyserve.server.jobs.store import JobFiles
 from cosyserve.speech.audio import Pcm
 from cosyserve.speech.output import SILENCE_SECONDS
 from cosyserve.speech.synthesizer import Options
@@ -394,6 +395,18 @@ def test_the_number_of_jobs_their_length_and_their_bytes_are_bounded(serve: Any)
         refused = httpx.post(url + JOBS, json={"input": "Hello."})
         assert code_of(refused) == (429, "CS-JOB-003")
         assert refused.headers["retry-after"]
+
+
+def test_who_sees_that_a_job_has_failed_finds_its_room(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next job waits until what the failed one had is removed, however long that takes."""
+    may, clear = threading.Event(), JobFiles.clear
+    monkeypatch.setattr(JobFiles, "clear", lambda files: may.wait(HANGS) and clear(files))
+    with serve(ToneSynthesizer(), max_text_chars=10, job_bytes=60_000) as url, ThreadPoolExecutor(1) as next_one:
+        assert ended(url, job_of(url, "a b c " * 200))["status"] == "failed"
+        added = next_one.submit(job_of, url, "Hello.")
+        assert not wait([added], timeout=0.5).done
+        may.set()
+        assert ended(url, added.result())["status"] == "done"
 
 
 @pytest.mark.parametrize(

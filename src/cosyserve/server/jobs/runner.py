@@ -17,7 +17,7 @@ from anyio.to_thread import run_sync
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
-from cosyserve.files import discard, write_atomically
+from cosyserve.files import write_atomically
 from cosyserve.server.failures import ErrorDetail, as_cosy_error, body_of
 from cosyserve.server.jobs.books import book_of, passages_of
 from cosyserve.server.jobs.store import Job, JobFiles, Jobs, storage
@@ -144,10 +144,7 @@ class Runner:
             job.status, job.finished = "failed", time.time()
             job.error = ErrorDetail.model_validate(body_of(error)["error"])
             log.warning("Job %s failed: %s", job.id, error)
-        if await run_sync(self._jobs.update, job):
-            await run_sync(files.clear)
-            if job.status == "failed":
-                await run_sync(discard, files.audio)
+        await run_sync(self._jobs.end, job)
 
     async def _begin(self, job: Job, files: JobFiles) -> None:
         """Raises `CS-JOB-006` if servers have ended too often at the same passage, which is hardly by chance."""

@@ -194,6 +194,17 @@ class Jobs:
             self.write(job)
             return True
 
+    def end(self, job: Job) -> None:
+        """Writes how a job has ended, unless it was deleted, and removes what it needs no more: whoever knows that it
+        has ended finds the room that it leaves."""
+        with self._locked():
+            files = self.files(job.id)
+            if files.card.exists():
+                self.write(job)
+                files.clear()
+                if job.status == "failed":
+                    discard(files.audio)
+
     def expect_place(self) -> None:
         """Raises `CS-JOB-003` if there are as many as there may be."""
         if len(self._ids()) >= self._most:
