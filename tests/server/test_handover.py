@@ -1,5 +1,6 @@
 """A server is replaced while it is used: by another one on the same port, without a request noticing."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 
 from cosyserve import errors
 from cosyserve.errors import CosyError
+from cosyserve.server.accepting import stop_accepting
 from cosyserve.server.handover import Offer, has_predecessor, inherit
 from cosyserve.settings import Settings
 from cosyserve.speech.choice import Choice, choose
@@ -32,6 +34,23 @@ def answer_of(url: str) -> int:
 
 class Successor(Server):
     arguments = ("--take-over",)
+
+
+@pytest.mark.anyio
+async def test_who_is_accepted_while_the_port_is_left_is_served() -> None:
+    """The listener is closed in the very turn of the loop in which asyncio would make the transport."""
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"Hello.")
+        writer.close()
+
+    loop = asyncio.get_running_loop()
+    listener = await asyncio.start_server(greet, "127.0.0.1", 0)
+    with socket.create_connection(listener.sockets[0].getsockname(), timeout=5) as client:
+        left = loop.create_future()
+        loop.call_soon(lambda: left.set_result(loop.create_task(stop_accepting([listener]))))
+        await (await left)
+        assert await asyncio.to_thread(client.recv, 6) == b"Hello."
 
 
 @pytest.mark.anyio

@@ -17,6 +17,7 @@ from cosyserve.launch.heartbeat import to_supervisor
 from cosyserve.launch.ledger import Ledger
 from cosyserve.machine import Machine
 from cosyserve.server import published
+from cosyserve.server.accepting import stop_accepting
 from cosyserve.server.app import create_app
 from cosyserve.server.bodies import most_bytes
 from cosyserve.server.connections import Connections, limits_of
@@ -128,10 +129,9 @@ class DrainingServer(uvicorn.Server):
             self._supervisor.send(state.value)  # now: the next heartbeat may come too late
         if self._offer is not None:
             self._offer.close()
-        for listener in self.servers:
-            listener.close()
+        await stop_accepting(self.servers)
         if self._wyoming is not None:
-            self._wyoming.close()
+            await self._wyoming.close()
         if state is ServerState.RETIRING:
             await self._see_off()
         await self._service.drain(state)

@@ -14,6 +14,7 @@ import anyio
 from cosyserve import errors, logs
 from cosyserve.errors import CosyError
 from cosyserve.machine import Machine
+from cosyserve.server.accepting import stop_accepting
 from cosyserve.server.bodies import most_bytes
 from cosyserve.server.client import ClientGoneError
 from cosyserve.server.connections import Connections, Limits, Writing, cut, limits_of
@@ -76,14 +77,14 @@ class Wyoming:
         self._server = await asyncio.start_server(self._accepted, sock=self.bound, limit=self._longest)
         log.info("Listening on %s for the Wyoming protocol", self.address)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Take no new connections; texts that are being spoken go on."""
         if self._server is not None:
-            self._server.close()
+            await stop_accepting([self._server])
 
     async def stop(self) -> None:
         """End all connections. Clients that have been spoken to may read to the end."""
-        self.close()
+        await self.close()
         for session in self._sessions.values():
             session.finish()
         await self._wait(self._limits.parting_seconds)
