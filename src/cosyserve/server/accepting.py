@@ -1,10 +1,10 @@
-"""The end of accepting connections, at which none is lost that has been accepted."""
+"""Stops accepting connections, and loses none that was accepted."""
 
 import asyncio
 from collections.abc import Iterable
 
 
-async def stop_accepting(listeners: Iterable[asyncio.AbstractServer]) -> None:
+async def stop_accepting(listeners: Iterable[asyncio.Server]) -> None:
     """Close them once whoever has been accepted is being served.
 
     asyncio accepts in one turn of its loop and makes the transport in the next. If the listener is closed in between,
@@ -15,7 +15,7 @@ async def stop_accepting(listeners: Iterable[asyncio.AbstractServer]) -> None:
     loop = asyncio.get_running_loop()
     if isinstance(loop, asyncio.SelectorEventLoop):
         for each in listeners:
-            for bound in each.sockets if isinstance(each, asyncio.Server) else ():
+            for bound in each.sockets:
                 loop.remove_reader(bound.fileno())
         await asyncio.sleep(0)
     for each in listeners:
