@@ -15,8 +15,9 @@ pytestmark = pytest.mark.slow
 
 CONFIG = """
 [checks]
-# Text that is valid by its schema may still have nothing to speak, and a name may be unknown: a 400 or 404.
-positive_data_acceptance.expected-statuses = ["2xx", "400", "404"]
+# Text that is valid by its schema may still have nothing to speak (400), a name may be unknown (404), a job may not be
+# done yet (409), and as many may wait as the server takes (429).
+positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "409", "429"]
 """
 
 
