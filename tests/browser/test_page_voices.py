@@ -148,6 +148,25 @@ def test_where_no_browser_records_a_file_can_be_uploaded(browser: Browser, servi
             expect(page.locator("#upload")).to_be_visible()
 
 
+# Called back to before the event of the dialog's closing has come.
+FORWARD_AT_ONCE = """() => new Promise((closed) => {
+  document.getElementById("voices-dialog").addEventListener("close", closed, { once: true });
+  window.addEventListener("hashchange", () => { location.hash = "#voices"; }, { once: true });
+  history.back();
+})"""
+
+
+def test_who_goes_back_and_forward_at_once_has_the_dialog_open(browser: Browser, server: Server) -> None:
+    with opened(browser, server.url) as page:
+        page.click("#open-voices")
+        expect(page.locator("#voices-dialog")).to_be_visible()
+        page.evaluate(FORWARD_AT_ONCE)
+        expect(page.locator("#voices-dialog")).to_be_visible()
+        page.go_back()
+        assert page.url == f"{server.url}/"
+        expect(page.locator("#voices-dialog")).to_be_hidden()
+
+
 def test_with_the_preview_the_dialog_says_how_cloning_is_had_and_back_closes_it(
     browser: Browser, server: Server
 ) -> None:

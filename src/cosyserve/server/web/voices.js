@@ -22,6 +22,7 @@ let loadedAt = 0;
 let recording = null; // {stop, done} while it runs
 let sound = null; // the Blob of the new voice
 let opened = false; // by the page itself, so that Back leads to it
+let followed = 0; // closes by the address whose events are still to come, when it may be another one again
 const sample = new Audio();
 
 const nameOf = (voice) => (isChinese ? voice.name_zh : voice.name);
@@ -264,13 +265,20 @@ function follow() {
     dialog.showModal();
     freshen();
     render();
-  } else if (!wanted && dialog.open) dialog.close();
+  } else if (!wanted && dialog.open) {
+    followed += 1;
+    dialog.close();
+  }
 }
 
 // However it was closed, the address says so.
 function closed() {
   recording?.stop();
   for (const audio of [sample, $("listen"), $("tried")]) audio.pause();
+  if (followed) {
+    followed -= 1;
+    return;
+  }
   if (location.hash !== "#voices") return;
   if (opened) history.back();
   else history.replaceState(null, "", location.pathname + location.search);
