@@ -62,7 +62,13 @@ def _deployed(settings: Settings, cores: int) -> DeploymentHandle[Any]:
     cards = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
     cores_of_each = int(100 * cores / settings.replicas) / 100
     resources = {"num_gpus": share_of_card(cards, settings.replicas), "num_cpus": cores_of_each}
-    application = app.replicas(settings, str(Path.cwd()), num_replicas=settings.replicas, ray_actor_options=resources)
+    application = app.replicas(
+        settings,
+        str(Path.cwd()),
+        num_replicas=settings.replicas,
+        ray_actor_options=resources,
+        max_constructor_retry_count=settings.replicas,  # each has tried all launch methods by then
+    )
     return serve.run(application, name=APPLICATION, route_prefix=None, logging_config=QUIET)
 
 
