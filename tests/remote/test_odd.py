@@ -39,13 +39,19 @@ def instance(rent: Rent) -> StandIn:
 
 @pytest.fixture(autouse=True)
 def bare(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What was installed is taken away; downloads stay, to save time."""
+    """What was installed is taken away, but for downloads and whole releases: to have them again takes its time."""
     yield
     if "instance" in request.fixturenames:
         instance = request.getfixturevalue("instance")
         if instance.current():
             instance.asks("stop")
-        instance.runs(f"cd {HOME} 2>/dev/null && rm -rf current releases run shared; rm -rf /etc/autodl.sh")
+        instance.runs(f"cd {HOME} 2>/dev/null && rm -rf current run shared; rm -rf /etc/autodl.sh")
+
+
+@pytest.fixture
+def no_release(instance: StandIn) -> None:
+    """For tests of the installation itself, which is left out where the release is whole."""
+    instance.runs(f"rm -rf {HOME}/releases")
 
 
 # ---- the way there
@@ -146,6 +152,7 @@ def test_an_agent_is_asked_for_the_key(instance: StandIn, monkeypatch: pytest.Mo
         os.kill(int(pid[1]), 15)
 
 
+@pytest.mark.usefixtures("no_release")
 def test_who_stops_watching_stops_nothing(instance: StandIn) -> None:
     command = instance.argv("autodl", "--flavour", "preview", "--index", MIRROR)
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as client:
@@ -204,6 +211,7 @@ def test_a_disk_that_fills_up_meanwhile_and_then_has_room_again(rent: Rent) -> N
     assert filling.current() in filling.complete()
 
 
+@pytest.mark.usefixtures("no_release")
 def test_no_network(instance: StandIn) -> None:
     done = instance.asks("autodl", "--flavour", "preview", "--index", "http://127.0.0.1:1/simple")
     refused(done, "CS-DEP-011")
@@ -218,6 +226,7 @@ def test_an_installation_whose_command_is_broken_is_taken_away_all_the_same(inst
     assert "cosyserve" not in instance.runs("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
 
 
+@pytest.mark.usefixtures("no_release")
 def test_python_missing(instance: StandIn) -> None:
     instance.runs("chmod -x /usr/bin/python3.11")
     try:
@@ -226,6 +235,7 @@ def test_python_missing(instance: StandIn) -> None:
         instance.runs("chmod +x /usr/bin/python3.11")
 
 
+@pytest.mark.usefixtures("no_release")
 def test_without_uv_pip_does_the_work(instance: StandIn) -> None:
     """Where the base Python cannot make environments, and so brings no uv."""
     instance.runs("mv /usr/local/bin/python3 /usr/local/bin/kept && ln -s /bin/false /usr/local/bin/python3")
@@ -259,25 +269,9 @@ def test_port_6008_taken(instance: StandIn) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     with instance.tunnel(6006) as url:
         assert speaks(url)
-    instance.asks("uninstall", "--all")
     instance.runs(
         "for p in /proc/[0-9]*; do grep -q http.server $p/cmdline && kill ${p#/proc/}; done; true", check=False
     )
-
-
-FOREIGN = "#!/bin/bash\necho mine >/tmp/foreign\nexit 0"  # ends early, and without a line's end
-
-
-def test_a_foreign_boot_file_is_kept_and_both_run(instance: StandIn) -> None:
-    instance.write("/etc/autodl.sh", FOREIGN)
-    instance.runs("chmod 700 /etc/autodl.sh")
-    assert instance.deploys().returncode == 0
-    instance.reboot()
-    with instance.tunnel() as url:
-        eventually(lambda: speaks(url))
-    assert instance.runs("cat /tmp/foreign") == "mine"
-    assert instance.asks("uninstall", "--all").returncode == 0
-    assert instance.runs("cat /etc/autodl.sh; stat -c %a /etc/autodl.sh") == FOREIGN + "700"
 
 
 def test_a_boot_file_that_cannot_be_written_is_told_and_the_server_runs(instance: StandIn) -> None:
@@ -309,7 +303,22 @@ def test_without_a_card_what_needs_one_waits_for_the_next_boot_that_has_one(inst
     instance.reboot()
     with instance.tunnel() as url:
         eventually(lambda: speaks(url))
-    instance.runs("rm /usr/local/bin/nvidia-smi")
+    instance.runs(f"rm /usr/local/bin/nvidia-smi; sed -i 's/slim/preview/' {HOME}/current/release.json")
+
+
+FOREIGN = "#!/bin/bash\necho mine >/tmp/foreign\nexit 0"  # ends early, and without a line's end
+
+
+def test_a_foreign_boot_file_is_kept_and_both_run(instance: StandIn) -> None:
+    instance.write("/etc/autodl.sh", FOREIGN)
+    instance.runs("chmod 700 /etc/autodl.sh")
+    assert instance.deploys().returncode == 0
+    instance.reboot()
+    with instance.tunnel() as url:
+        eventually(lambda: speaks(url))
+    assert instance.runs("cat /tmp/foreign") == "mine"
+    assert instance.asks("uninstall", "--all").returncode == 0
+    assert instance.runs("cat /etc/autodl.sh; stat -c %a /etc/autodl.sh") == FOREIGN + "700"
 
 
 @pytest.fixture
@@ -325,6 +334,7 @@ def files(instance: StandIn) -> set[str]:
     return set(instance.runs(f"find / {DATA} -xdev -not -path '/proc/*' -not -name '*.log'").splitlines())
 
 
+@pytest.mark.usefixtures("no_release")
 def test_on_the_instance_itself_it_is_bootstrapped_from_a_clone(instance: StandIn, bootstrap: str) -> None:
     before = files(instance)
     assert "release: " in instance.runs(f"{bootstrap} --index {MIRROR} --plan")
@@ -349,6 +359,7 @@ def test_on_the_instance_itself_it_is_bootstrapped_from_a_clone(instance: StandI
     assert instance.runs(f"ls -A {DATA}") == ""
 
 
+@pytest.mark.usefixtures("no_release")
 def test_a_bootstrap_without_an_index_ends_at_once_and_leaves_nothing(instance: StandIn, bootstrap: str) -> None:
     command = ["docker", "exec", instance.name, "bash", "-c", f"{bootstrap} --index http://127.0.0.1:1/simple"]
     done = subprocess.run(command, capture_output=True, text=True)
