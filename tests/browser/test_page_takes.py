@@ -55,21 +55,20 @@ def test_takes_are_kept_compared_used_and_deleted(browser: Browser, serving: Ser
         for number in (3, 0):
             page.locator("#take-list li").nth(number).get_by_role("checkbox").check()
         page.click("#play-a")
+        expect(page.locator("#play")).to_have_text("Pause")
         page.click("#play")
         page.evaluate("""() => {
           const seek = document.getElementById("seek");
           seek.value = 5;
           seek.dispatchEvent(new Event("input"));
         }""")
-        # Seen from within the page, as the take may have ended before a click from outside arrives.
-        begun = page.evaluate("""async () => {
+        # What the page shows first of the other take, which may have ended before anybody outside looks.
+        begun = page.evaluate("""() => new Promise((shown) => {
+          const [seek, clock] = ["seek", "clock"].map((id) => document.getElementById(id));
+          const look = () => clock.textContent.includes("/ 0:04") && shown(Number(seek.value));
+          new MutationObserver(look).observe(clock, { childList: true });
           document.getElementById("play-b").click();
-          while (!document.getElementById("clock").textContent.includes("/ 0:04")) {
-            await new Promise((next) => setTimeout(next, 5));
-          }
-          return Number(document.getElementById("seek").value);
-        }""")
-        page.click("#play")
+        })""")
         assert 1.7 < begun < 3  # the second sentence begins at 1.8
         expect(page.locator("#captions [aria-current]")).to_have_text("Another sentence of words.")
 

@@ -54,8 +54,8 @@ async function play(record, from = 0) {
   const unlocking = player.unlock(); // while the click still counts
   const take = await takeOf(record);
   if (player.take !== take) listenTo(take);
+  player.seek(from); // at once, or for a moment it would be shown at its beginning
   await unlocking;
-  player.seek(from);
   await player.play();
 }
 
