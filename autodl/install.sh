@@ -10,7 +10,7 @@ release=$(cd "$(dirname "$0")/.." && pwd -P)
 root=$(cd "$release/../.." && pwd -P)
 venv=$release/venv tools=$root/tools
 export UV_CACHE_DIR=$root/cache/uv PIP_CACHE_DIR=$root/cache/pip TMPDIR=$root/cache/tmp
-export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore UV_SYSTEM_CERTS=1
+export PATH=$tools/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore UV_SYSTEM_CERTS=1
 
 say() { printf '%s\n' "$*"; }
 
@@ -42,22 +42,6 @@ choose_index() {
 requirements() {
   "$release/scripts/requirements" main "$1" >"$TMPDIR/$1.txt"
   printf '%s' "$TMPDIR/$1.txt"
-}
-
-# get_uv: with the Python that is there; where that cannot be done, pip does the work
-get_uv() {
-  local python
-  export PATH=$tools/bin:$PATH
-  command -v uv >/dev/null && return
-  python=$(any_python)
-  if "$python" -m venv --clear "$tools/uv" >/dev/null 2>&1 &&
-    "$tools/uv/bin/python" -m pip install --quiet --require-hashes --requirement "$(requirements uv)"; then
-    mkdir -p "$tools/bin"
-    ln -sf ../uv/bin/uv "$tools/bin/uv"
-  else
-    say "there is no uv, so pip installs, which takes longer"
-    rm -rf "$tools/uv"
-  fi
 }
 
 # quietly COMMAND ARGUMENT…: what installs, without a line for each package. That the disk was full is noted: what did not
@@ -115,7 +99,7 @@ main() {
   [[ -f $release/.complete ]] && return
   mkdir -p "$TMPDIR" "$tools"
   choose_index "$@"
-  get_uv
+  "$release/scripts/get-uv" "$tools" "$(any_python)" || say "there is no uv, so pip installs, which takes longer"
   install_flavour
   sync "$release" 2>/dev/null || sync
   touch "$release/.complete"
