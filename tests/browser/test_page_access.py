@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.opening import choose, opened, until, until_said
+from tests.browser.opening import choose, opened, tremble, until, until_said
 from tests.browser.test_page_voices import LearningSynthesizer
 from tests.conftest import Serving
 from tests.standins import GatedSynthesizer
@@ -201,8 +201,8 @@ def test_by_the_keyboard_alone(browser: Browser, serving: Serving, tmp_path: Pat
         synthesizer.budget = math.inf
         page.evaluate("new Promise((done) => setTimeout(done, 400))")
         tab_to("speak")
+        tremble(page)
         page.keyboard.press("Enter")
-        page.keyboard.press("Enter")  # as a hand that trembles
         expect(page.locator("#speak")).to_have_text("Stop")
         expect(page.locator("#speak")).to_be_focused()
         until_said(page, "Finished")
