@@ -47,11 +47,12 @@ def test_sound_is_heard_while_the_response_still_runs(browser: Browser, serving:
 def test_a_long_text_is_decoded_as_it_is_heard(browser: Browser, serving: Serving, fmt: str) -> None:
     """Five minutes that come at once: no more than a minute and a part of them is there as samples."""
     with serving(ToneSynthesizer()) as url, opened(browser, url) as page:
+        began = time.monotonic()
         speak(page, "Twenty letters make 2 s. " * 150, format=fmt)
         until(page, "window.heard.responseEnded")
         until(page, "window.heard.loud > 3")
         assert re.search(r"/ [4-9]:\d\d$", page.locator("#clock").inner_text())
-        assert 30 < page.evaluate("window.heard.queued") < 100
+        assert 30 < page.evaluate("window.heard.queued") < 100 + time.monotonic() - began
         press_speak(page)
         expect(page.locator("#speak")).to_have_text("Speak")
         expect(page.locator("#error")).to_be_hidden()

@@ -34,9 +34,7 @@ def doctor(name: str) -> dict[str, dict[str, Any]]:
         timeout=HANGS,
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr
-    report = json.loads(done.stdout)
-    assert report["seconds"] < 60
-    return {finding["id"]: finding for finding in report["findings"]}
+    return {finding["id"]: finding for finding in json.loads(done.stdout)["findings"]}
 
 
 @pytest.mark.mpi

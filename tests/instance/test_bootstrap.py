@@ -38,7 +38,11 @@ def clone(tmp_path: Path) -> Path:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(ROOT / name) if (ROOT / name).is_dir() else shutil.copy(ROOT / name, target)
-    for name, text in (("autodl/python.sh", f"#!/bin/sh\necho {sys.executable}\n"), ("scripts/setup", SETS_UP)):
+    for name, text in (
+        ("autodl/python.sh", f"#!/bin/sh\necho {sys.executable}\n"),
+        ("scripts/get-uv", "#!/bin/sh\nexit 1\n"),
+        ("scripts/setup", SETS_UP),
+    ):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)

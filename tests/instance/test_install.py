@@ -65,7 +65,7 @@ def release(tmp_path: Path) -> Path:
     script.write_text(script.read_text().replace('"3.12 3.10"', f'"{VERSION}"'))
     (release / "release.json").write_text('{"flavour": "cuda12"}')
     (release / "scripts").mkdir()
-    for name in ("requirements", "setup-tensorrt-llm"):
+    for name in ("get-uv", "requirements", "setup-tensorrt-llm"):
         shutil.copy(ROOT / "scripts" / name, release / "scripts")
     (release / "requirements").mkdir()
     wheel(tmp_path, "ours", "1.0", "here").parent.rename(release / "wheel")

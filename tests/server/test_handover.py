@@ -46,7 +46,7 @@ async def test_who_is_accepted_while_the_port_is_left_is_served() -> None:
 
     loop = asyncio.get_running_loop()
     listener = await asyncio.start_server(greet, "127.0.0.1", 0)
-    with socket.create_connection(listener.sockets[0].getsockname(), timeout=5) as client:
+    with socket.create_connection(listener.sockets[0].getsockname(), timeout=HANGS) as client:
         left = loop.create_future()
         loop.call_soon(lambda: left.set_result(loop.create_task(stop_accepting([listener]))))
         await (await left)

@@ -49,6 +49,7 @@ def make(sources: Path, flavour: Flavour) -> Bundle:
     wanted = [
         "pyproject.toml",
         "scripts/requirements",
+        "scripts/get-uv",
         "scripts/setup-torch",
         "scripts/packages",  # which that one calls
         *(f"autodl/{name}" for name in SCRIPTS),
