@@ -49,15 +49,15 @@ fail() {
   exit 2
 }
 
-# set_up: its packages come from the fastest index, and their downloads are kept off the small system disk. A subshell, since
-# the command chooses its own.
+# set_up: its packages come from the fastest index, and their downloads are kept off the small system disk. In a subshell: the
+# command chooses an index of its own.
 set_up() (
   if ! index=$("$python" autodl/fastest_index.py ${indexes[@]+"${indexes[@]}"}); then
     [[ -x $root/tools/deployer/bin/cosyserve ]] || fail NO_INDEX
     index="" # an environment that is up to date needs none
   fi
   export PIP_INDEX_URL=$index UV_DEFAULT_INDEX=$index PIP_CACHE_DIR=$root/cache/pip UV_CACHE_DIR=$root/cache/uv UV_SYSTEM_CERTS=1
-  scripts/get-uv "$root/tools" "$python" || true
+  [[ -z $index ]] || scripts/get-uv "$root/tools" "$python" || true # then pip does the work
   PATH=$root/tools/bin:$(dirname "$python"):$PATH scripts/setup "$root/tools/deployer" main base || fail INSTALL_FAILED
 )
 

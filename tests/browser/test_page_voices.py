@@ -148,7 +148,7 @@ def test_where_no_browser_records_a_file_can_be_uploaded(browser: Browser, servi
             expect(page.locator("#upload")).to_be_visible()
 
 
-# Called back to before the event of the dialog's closing has come.
+# The address is that of the dialog again before the event of its closing comes.
 FORWARD_AT_ONCE = """() => new Promise((closed) => {
   document.getElementById("voices-dialog").addEventListener("close", closed, { once: true });
   window.addEventListener("hashchange", () => { location.hash = "#voices"; }, { once: true });

@@ -67,7 +67,7 @@ def _deployed(settings: Settings, cores: int) -> DeploymentHandle[Any]:
         str(Path.cwd()),
         num_replicas=settings.replicas,
         ray_actor_options=resources,
-        max_constructor_retry_count=settings.replicas,  # each has tried all launch methods by then
+        max_constructor_retry_count=settings.replicas,  # tries of all together; each takes all launch methods
     )
     return serve.run(application, name=APPLICATION, route_prefix=None, logging_config=QUIET)
 
