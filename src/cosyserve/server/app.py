@@ -25,6 +25,7 @@ from cosyserve.server.door import Cors, Door
 from cosyserve.server.fleet import ALONE, Fleet
 from cosyserve.server.jobs.runner import Runner
 from cosyserve.server.jobs.store import Jobs
+from cosyserve.server.memory import give_back_regularly
 from cosyserve.server.middleware import Addresses, BodyLimit, Envelope
 from cosyserve.server.published import Host
 from cosyserve.server.quotas import LIMIT_HEADERS
@@ -74,7 +75,8 @@ def create_app(settings: Settings, choice: Choice, *, warm_first: bool = False, 
         warming = asyncio.create_task(service.warm_up())  # /livez answers meanwhile
         counting = asyncio.create_task(service.quotas.usage.keep())
         resting = asyncio.create_task(service.rest())
-        tasks = [warming, counting, resting]
+        tidying = asyncio.create_task(give_back_regularly())
+        tasks = [warming, counting, resting, tidying]
         try:
             if warm_first:
                 await warming
