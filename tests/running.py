@@ -113,6 +113,11 @@ class Server:
     def text(self) -> str:
         return self.log.read_text(errors="replace")
 
+    def says(self, what: str) -> list[str]:
+        """The lines of the log with it, once one is there: the supervisor writes later what its server said."""
+        eventually(lambda: what in self.text())
+        return [line for line in self.text().splitlines() if what in line]
+
     def wait_until_it_stands(self, times: int = 1) -> tuple[str, str]:
         """The rung and the address, once it has become ready so many times."""
         deadline = time.monotonic() + HANGS

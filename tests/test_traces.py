@@ -77,7 +77,7 @@ def test_a_requests_spans_go_on_with_the_trace_that_it_came_with(
     assert speech.facts["cosyserve.audio_seconds"] > 1
     assert 0 < speech.facts["cosyserve.first_chunk_seconds"] <= root.seconds
     assert PRIVATE not in str(spans)
-    lines = [json.loads(line) for line in server.text().splitlines() if TRACE in line]
+    lines = [json.loads(line) for line in server.says(TRACE)]
     assert {line["request_id"] for line in lines} == {answer.headers["X-Request-Id"]}
     assert {line["trace_id"] for line in lines} == {TRACE}
 
@@ -161,7 +161,7 @@ def test_a_server_that_cannot_trace_says_why_and_speaks(
     with Server(tmp_path, synthesizer="preview") as server:
         answer = httpx.post(f"{server.url}/v1/audio/speech", json={"input": "Hi."}, timeout=HANGS)
         assert answer.status_code == 200
-        assert says in server.text()
+        assert server.says(says)
         assert server.stop() == 0
     assert "Traceback" not in server.text()
 

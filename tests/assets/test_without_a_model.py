@@ -8,7 +8,7 @@ from tests.running import Server
 
 def test_the_preview_speaks_and_names_the_command(user: User) -> None:
     with Server(user.folder.parent, models_dir=user.folder) as server:
-        assert "cosyserve fetch" in server.text()
+        assert server.says("cosyserve fetch")
 
 
 @pytest.mark.parametrize("folder_is_there", [False, True])

@@ -121,8 +121,8 @@ def test_a_server_that_stands_still_is_started_again(tmp_path: Path, rung: str) 
         stopped.suspend()
         _, url = supervised.wait_until_it_stands(times=2)
         assert speaks(url)
-        assert "sent no heartbeat" in supervised.text()
-        assert f"[{stopped.pid}]" in supervised.text()  # what it was doing
+        assert supervised.says("sent no heartbeat")
+        assert supervised.says(f"[{stopped.pid}]")  # what it was doing
 
 
 @with_longer_limits
@@ -159,8 +159,8 @@ def test_a_hung_synthesis_is_shown_and_the_server_comes_back(
         assert speaks(url)
         ready = httpx.get(f"{url}/readyz").json()
         assert reason in ready["restart_reason"] and reason_zh in ready["restart_reason_zh"]
-        assert "sitecustomize.py" in supervised.text()
-        assert "in synthesize" in supervised.text()
+        assert supervised.says("sitecustomize.py")
+        assert supervised.says("in synthesize")
 
 
 @pytest.mark.mpi
@@ -220,7 +220,7 @@ def test_a_rung_that_hangs_is_left_for_the_next(tmp_path: Path, faulty: pytest.M
     with Supervised(tmp_path, launch="isolated", mpi_seconds=starts(3), ready_seconds=starts(3)) as supervised:
         assert supervised.wait_until_it_stands()[0] == "without-mpi"
         assert speaks(supervised.url)
-        assert "sitecustomize.py" in supervised.text()  # where it hung
+        assert supervised.says("sitecustomize.py")  # where it hung
         assert "CS-RUN" not in supervised.text()
         assert supervised.stop() == 0
     assert supervised.left() == []

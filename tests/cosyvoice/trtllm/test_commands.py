@@ -171,7 +171,7 @@ def test_an_engine_that_does_not_load_is_built_anew_once(built: Host, tmp_path: 
     (built.engine().folder / PLAN).write_bytes(b"of another card")
     with Supervised(tmp_path, models_dir=built.models, mpi="auto", synthesizer="cosyvoice2") as server:
         assert built.built() == 2
-        assert "CS-ENGINE-002" in server.text()
+        assert server.says("CS-ENGINE-002")
         assert built.engine().key.digest in httpx.get(f"{server.url}/readyz").json()["why"]
         assert speaks(server.url)
 
@@ -195,7 +195,7 @@ def test_an_engine_that_breaks_twice_gives_way_to_pytorch(built: Host, tmp_path:
             break_it(server.url)
             server.wait_until_it_stands(starts)
         assert server.wait_until_it_stands(3)[0] == "without-mpi"
-        assert "CS-ENGINE-003" in server.text()
+        assert server.says("CS-ENGINE-003")
         assert speaks(server.url)
 
 
