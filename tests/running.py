@@ -114,9 +114,14 @@ class Server:
         return self.log.read_text(errors="replace")
 
     def says(self, what: str) -> list[str]:
-        """The lines of the log with it, once one is there: the supervisor writes later what its server said."""
-        eventually(lambda: what in self.text())
-        return [line for line in self.text().splitlines() if what in line]
+        """The lines of the log with it, once one is there: the supervisor writes it a moment later."""
+
+        def found() -> list[str]:
+            complete, *_ = self.text().rpartition("\n")  # the last one may be being written
+            return [line for line in complete.splitlines() if what in line]
+
+        eventually(lambda: bool(found()))
+        return found()
 
     def wait_until_it_stands(self, times: int = 1) -> tuple[str, str]:
         """The rung and the address, once it has become ready so many times."""
